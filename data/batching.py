@@ -1,0 +1,121 @@
+"""Length buckets: which utterances make a batch. A pure function of lengths, seed and epoch; no audio here.
+
+Utterances are sorted by length with a little jitter, cut into batches, and the batches shuffled: nearly no
+padding, another composition every epoch, and no sweep from long to short.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from data.audio import speed_length
+from data.config import BatchingConfig
+from data.randomness import derive_seed
+from data.utterance import SAMPLE_RATE
+
+JITTER = 0.02
+"""Width of the random factor on each length before sorting: bounds padding, yet mixes neighbours."""
+
+
+def cut_batches(
+    order: Sequence[int], lengths: Sequence[int], batch_size: int | None, max_samples: float | None
+) -> list[list[int]]:
+    """`order` cut into batches of at most `batch_size` utterances and `max_samples` padded samples.
+
+    An utterance longer than `max_samples` is a batch of its own.
+    """
+    batches: list[list[int]] = []
+    longest = 0
+    for i in order:
+        longest_with = max(longest, lengths[i])
+        full = not batches or len(batches[-1]) == batch_size
+        if full or (max_samples is not None and longest_with * (len(batches[-1]) + 1) > max_samples):
+            batches.append([])
+            longest_with = lengths[i]
+        batches[-1].append(i)
+        longest = longest_with
+    return batches
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The batches of every epoch; each epoch sees every utterance once."""
+
+    lengths: Sequence[int]
+    """Samples of each utterance at 16 kHz."""
+    ids: Sequence[str]
+    batching: BatchingConfig
+    seed: int
+    epochs: int
+    grad_accum_steps: int = 1
+    speeds: tuple[float, ...] = ()
+
+    def speed(self, epoch: int, i: int) -> float:
+        """The speed factor of utterance `i` in `epoch`."""
+        if not self.speeds:
+            return 1.0
+        return self.speeds[derive_seed(self.seed, "speed", epoch, self.ids[i]) % len(self.speeds)]
+
+    def epoch_lengths(self, epoch: int) -> Sequence[int]:
+        """Samples of each utterance after speed perturbation."""
+        if not self.speeds:
+            return self.lengths
+        return [speed_length(n, self.speed(epoch, i)) for i, n in enumerate(self.lengths)]
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        """Positions in `lengths`, batch by batch, in training order."""
+        lengths, rng = self.epoch_lengths(epoch), random.Random(derive_seed(self.seed, "order", epoch))
+        jittered = [length * (1 + JITTER * rng.random()) for length in lengths]
+        order = sorted(range(len(jittered)), key=jittered.__getitem__)
+        seconds = self.batching.max_batch_seconds
+        max_samples = None if seconds is None else seconds * SAMPLE_RATE
+        batches = cut_batches(order, lengths, self.batching.batch_size, max_samples)
+        rng.shuffle(batches)
+        return batches
+
+    def steps(self, epoch: int) -> list[list[list[int]]]:
+        """The batches of each optimizer step; the epoch's last step may have fewer."""
+        batches, n = self.batches(epoch), self.grad_accum_steps
+        return [batches[i : i + n] for i in range(0, len(batches), n)]
+
+    def num_steps(self, epoch: int) -> int:
+        return len(self.steps(epoch))
+
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run: with a budget in seconds, epochs may differ by a batch."""
+        if self.batching.max_batch_seconds is None:
+            return self.epochs * self.num_steps(0)
+        return sum(self.num_steps(epoch) for epoch in range(self.epochs))
+
+    def remaining(self, epoch: int, batches_done: int) -> Iterator[tuple[int, list[list[int]], bool]]:
+        """(epoch, batches of a step, whether they end the epoch), after `batches_done` of `epoch` to the run's end."""
+        for e in range(epoch, self.epochs):
+            skipped = batches_done if e == epoch else 0
+            assert skipped % self.grad_accum_steps == 0, "not a step's boundary"
+            steps = self.steps(e)
+            for i in range(skipped // self.grad_accum_steps, len(steps)):
+                yield e, steps[i], i == len(steps) - 1
+
+
+def padding_share(batches: Sequence[Sequence[int]], lengths: Sequence[int]) -> float:
+    """Share of samples in `batches` that are padding."""
+    padded = sum(max(lengths[i] for i in batch) * len(batch) for batch in batches)
+    return 1 - sum(lengths[i] for batch in batches for i in batch) / padded if padded else 0.0
+
+
+def evaluation_batches(
+    lengths: Sequence[int], *, batch_size: int, max_batch_seconds: float, equal_lengths: bool
+) -> list[list[int]]:
+    """Batches by falling length (the largest first shows at once whether memory suffices).
+
+    `equal_lengths` puts only utterances of exactly one length together, for encoders whose statistics see padding.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    groups: list[list[int]] = []
+    for i in order:
+        if not groups or (equal_lengths and lengths[i] != lengths[groups[-1][-1]]):
+            groups.append([])
+        groups[-1].append(i)
+    return [b for g in groups for b in cut_batches(g, lengths, batch_size, max_batch_seconds * SAMPLE_RATE)]

@@ -1,0 +1,202 @@
+"""TIMIT as the LDC ships it (LDC93S1), or a tree of the same shape.
+
+    TIMIT/{TRAIN,TEST}/DR{1..8}/{F|M}abc0/{SA1,SX127,SI1573,...}.{WAV,TXT,WRD,PHN}
+
+Any mix of upper and lower case; .WAV is NIST SPHERE, or RIFF as some copies have it. An utterance's id is
+SPEAKER_SENTENCE, since SA1 stands in every speaker's folder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+from data.audio import FileAudio
+from data.utterance import CorpusError, Segment, Splits, Utterance
+
+SOURCE = "TIMIT comes from the Linguistic Data Consortium, catalogue number LDC93S1."
+NUM_UTTERANCES = {"train": 4620, "test": 1680}
+HF_REFERENCE_WORDS = 14_511
+"""Words of the 1680 test sentences under `hf-timit`: 3186 errors / 0.21955757701054374, the reference card's WER."""
+
+# The core test set, two men and a woman per dialect region (LDC's TESTSET.DOC)
+CORE_TEST = """
+    mdab0 mwbt0 felc0 mtas1 mwew0 fpas0 mjmp0 mlnt0 fpkt0 mlll0 mtls0 fjlm0 mbpm0 mklt0 fnlp0 mcmj0 mjdh0 fmgd0
+    mgrt0 mnjm0 fdhc0 mjln0 mpam0 fmld0
+""".upper().split()
+# The fifty development speakers of Kaldi's recipe (Halberstadt 1998), out of TEST, none of them core
+DEV = """
+    faks0 fdac1 fjem0 mgwt0 mjar0 mmdb1 mmdm2 mpdf0 fcmh0 fkms0 mbdg0 mbwm0 mcsh0 fadg0 fdms0 fedw0 mgjf0 mglb0
+    mrtk0 mtaa0 mtdt0 mthc0 mwjg0 fnmr0 frew0 fsem0 mbns0 mmjr0 mdls0 mdlf0 mdvc0 mers0 fmah0 fdrw0 mrcs0 mrjm4
+    fcal1 mmwh0 fjsj0 majc0 mjsw0 mreb0 fgjd0 fjmg0 mroa0 mteb0 mjfc0 mrjr0 fmml0 mrws1
+""".upper().split()
+
+PROTOCOLS = {
+    "hf": Splits(train="train", monitor="test", headline="test", closing=("test",)),
+    "no-sa": Splits(train="train-no-sa", monitor="test-no-sa", headline="test-no-sa", closing=("test-no-sa",)),
+    "kaldi": Splits(
+        train="train-no-sa",
+        monitor="dev",
+        headline="core",
+        closing=("core", "test-minus-dev", "dev"),
+        selects=True,
+        unselected={"test-no-sa": "contains dev"},
+    ),
+}
+
+
+class TimitCorpus:
+    """The tree at `root`, read under one of PROTOCOLS."""
+
+    def __init__(self, root: Path, protocol: str, normalizer: str, *, allow_incomplete: bool = False) -> None:
+        self.splits = PROTOCOLS[protocol]
+        self.protocol, self.normalizer, self.allow_incomplete = protocol, normalizer, allow_incomplete
+        self.folders = find_tree(root)
+        marker = self.folders["train"].parent / "SYNTHETIC.json"
+        self.is_synthetic = marker.exists()
+        self.expected = json.loads(marker.read_text())["num_utterances"] if self.is_synthetic else NUM_UTTERANCES
+
+    @property
+    def title(self) -> str:
+        return "a synthetic TIMIT-shaped corpus (espeak-ng)" if self.is_synthetic else "TIMIT (LDC93S1)"
+
+    def utterances(self, split: str) -> Iterable[Utterance]:
+        """A split: train, test (with SA), train-no-sa, test-no-sa, dev, core or test-minus-dev."""
+        part = self._train if split.startswith("train") else self._test
+        for utterance in part:
+            if split in ("train", "test") or (utterance.sentence_type != "SA" and _belongs(utterance, split)):
+                yield utterance
+
+    def checksum(self, words_per_split: dict[str, int]) -> tuple[str, bool] | None:
+        """How the tree compares with TIMIT's published counts; a warning if it claims to be TIMIT and is not."""
+        found = {"train": len(self._train), "test": len(self._test)}
+        facts = [f"{found['train']}/{found['test']} utterances (TIMIT: 4620/1680)"]
+        same = found == NUM_UTTERANCES
+        if "test" in words_per_split and self.normalizer == "hf-timit":
+            words = words_per_split["test"]
+            facts.append(f"{words:,} reference words in test (TIMIT: {HF_REFERENCE_WORDS:,})")
+            same = same and words == HF_REFERENCE_WORDS
+        verdict = "as published" if same else "synthetic" if self.is_synthetic else "NOT the published corpus"
+        return f"TIMIT checksum: {', '.join(facts)}: {verdict}", not same and not self.is_synthetic
+
+    @cached_property
+    def _train(self) -> list[Utterance]:
+        return self._read("train")
+
+    @cached_property
+    def _test(self) -> list[Utterance]:
+        return self._read("test")
+
+    def _read(self, part: str) -> list[Utterance]:
+        folder = self.folders[part]
+        utterances = []
+        incomplete: list[str] = []
+        for region in _subfolders(folder, r"DR[1-8]"):
+            for speaker in _subfolders(region, r"[FM][A-Z]{3}\d"):
+                for sentence, files in _sentences(speaker).items():
+                    missing = [extension for extension in ("WAV", "TXT", "WRD", "PHN") if extension not in files]
+                    if missing:
+                        incomplete.append(f"{speaker / sentence}.{missing[0]}")
+                    else:
+                        utterances.append(_utterance(region.name.upper(), speaker.name.upper(), sentence, files))
+        if (incomplete or len(utterances) != self.expected[part]) and not self.allow_incomplete:
+            lacking = (
+                f" Missing: {', '.join(incomplete[:3])}{', ...' if len(incomplete) > 3 else ''}." if incomplete else ""
+            )
+            raise CorpusError(
+                f"{folder}: found {len(utterances)} whole utterances, expected {self.expected[part]}.{lacking} {SOURCE} "
+                "To go on with what is there: --corpus.allow-incomplete."
+            )
+        return utterances
+
+
+def find_tree(root: Path) -> dict[str, Path]:
+    """{"train": folder, "test": folder} at `root` or one folder below it; CorpusError when it is no TIMIT tree."""
+    if not root.is_dir():
+        raise CorpusError(f"{root}: no such folder. --corpus.root is the folder that holds TRAIN and TEST. {SOURCE}")
+    for candidate in [root, *sorted(p for p in root.iterdir() if p.is_dir())]:
+        folders = {p.name.lower(): p for p in candidate.iterdir() if p.is_dir()}
+        if {"train", "test"} <= folders.keys() and _subfolders(folders["train"], r"DR[1-8]"):
+            return {"train": folders["train"], "test": folders["test"]}
+    found = ", ".join(sorted(p.name for p in root.iterdir())[:6]) or "nothing"
+    raise CorpusError(
+        f"{root}: not a TIMIT tree: expected TRAIN and TEST with DR1 to DR8 in them, found {found}. {SOURCE}"
+    )
+
+
+def _belongs(utterance: Utterance, split: str) -> bool:
+    match split:
+        case "dev":
+            return utterance.speaker in DEV
+        case "core":
+            return utterance.speaker in CORE_TEST
+        case "test-minus-dev":
+            return utterance.speaker not in DEV
+        case _:
+            return True
+
+
+def _subfolders(folder: Path, pattern: str) -> list[Path]:
+    """Folders whose name is `pattern`, in whatever case, in the order of their upper-case names."""
+    matching = [p for p in folder.iterdir() if re.fullmatch(pattern, p.name.upper()) and p.is_dir()]
+    return sorted(matching, key=lambda p: p.name.upper())
+
+
+def _sentences(speaker: Path) -> dict[str, dict[str, Path]]:
+    """{"SA1": {"WAV": path, "TXT": path, ...}, ...} of a speaker's folder."""
+    sentences: dict[str, dict[str, Path]] = {}
+    for path in sorted(speaker.iterdir()):
+        if match := re.fullmatch(r"(S[AIX]\d+)\.(WAV|TXT|WRD|PHN)(\.WAV)?", path.name.upper()):
+            # Some copies keep the SPHERE file SA1.WAV and add a RIFF copy, SA1.WAV.wav
+            if match[3] and match[2] in sentences.get(match[1], {}):
+                continue
+            sentences.setdefault(match[1], {})[match[2]] = path
+    return dict(sorted(sentences.items()))
+
+
+def _utterance(region: str, speaker: str, sentence: str, files: dict[str, Path]) -> Utterance:
+    return Utterance(
+        id=f"{speaker}_{sentence}",
+        audio=FileAudio(files["WAV"]),
+        text=read_transcript(files["TXT"]),
+        speaker=speaker,
+        sex=speaker[0],
+        dialect=region,
+        sentence_type=sentence[:2],
+        words=read_segments(files["WRD"]),
+        phones=read_segments(files["PHN"]),
+        origin=str(files["WAV"]),
+    )
+
+
+def read_transcript(path: Path) -> str:
+    """The sentence of a .TXT file: one line, behind its first and last sample."""
+    text = " ".join(_read_text(path).split())
+    match = re.fullmatch(r"\d+ \d+ (.*)", text)
+    if not match:
+        raise CorpusError(f"{path}: expected 'FIRST LAST sentence', found {text[:40]!r}.")
+    return match[1]
+
+
+def read_segments(path: Path) -> tuple[Segment, ...]:
+    """The labelled stretches of a .WRD or .PHN file: `start end label` a line, in samples."""
+    segments = []
+    for number, line in enumerate(_read_text(path).splitlines(), 1):
+        if line.strip():
+            match = re.fullmatch(r"(\d+)\s+(\d+)\s+(\S+)", line.strip())
+            if not match:
+                raise CorpusError(f"{path}:{number}: expected 'START END LABEL', found {line.strip()[:40]!r}.")
+            segments.append(Segment(int(match[1]), int(match[2]), match[3]))
+    return tuple(segments)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise CorpusError(f"{path}: {error.strerror or error}.") from None
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}: byte {error.start} is not UTF-8; is this a label file?") from None

@@ -1,0 +1,121 @@
+"""The one record that every corpus yields, and what a corpus promises. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+SAMPLE_RATE = 16_000
+"""Samples per second of everything behind an AudioSource; the encoders know no other rate."""
+
+
+class CorpusError(ValueError):
+    """Something in the user's data; the message names file, line or utterance and the remedy."""
+
+
+class AudioError(CorpusError):
+    """One utterance's audio cannot be used."""
+
+
+@dataclass(frozen=True)
+class AudioHeader:
+    """What a file says of its audio before it is decoded."""
+
+    rate: int
+    """Samples per second in the file."""
+    num_channels: int
+    num_frames: int
+    """Samples per channel, at the file's own rate."""
+    is_pcm16: bool
+    """16-bit integers, which a store can keep as they are."""
+
+
+class AudioSource(Protocol):
+    """Audio that can be measured without being decoded. Errors are AudioError."""
+
+    @property
+    def name(self) -> str:
+        """The file's path, or data set and row."""
+
+    @property
+    def identity(self) -> str:
+        """Cheap to get, and another one whenever the content may have changed (path, size and time)."""
+
+    @property
+    def header(self) -> AudioHeader: ...
+
+    @property
+    def num_samples(self) -> int:
+        """Samples that `load` returns: mono, at SAMPLE_RATE."""
+
+    def raw(self) -> bytes:
+        """The encoded file's bytes."""
+
+    def load(self) -> np.ndarray:
+        """float32 (num_samples,) in [-1, 1], mono, at SAMPLE_RATE."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A labelled stretch of an utterance, in samples."""
+
+    start: int
+    end: int
+    label: str
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording and its transcript, as the corpus wrote it. Fields a corpus does not know are None or empty."""
+
+    id: str
+    audio: AudioSource
+    text: str
+    speaker: str | None = None
+    sex: str | None = None
+    """F or M."""
+    dialect: str | None = None
+    """TIMIT's dialect region, DR1 to DR8."""
+    sentence_type: str | None = None
+    """TIMIT's SA (read by all), SX (read by seven) or SI (read by one)."""
+    words: tuple[Segment, ...] = field(default=(), repr=False)
+    phones: tuple[Segment, ...] = field(default=(), repr=False)
+    origin: str = ""
+    """Where the corpus found it, for messages: file, or file:line."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a corpus (and its protocol) is trained and scored on."""
+
+    train: str
+    monitor: str
+    """Scored during training."""
+    headline: str
+    """Whose figures stand at the top of results.json."""
+    closing: tuple[str, ...]
+    """Scored at the end, with the weights that are exported."""
+    selects: bool = False
+    """The best weights on `monitor` are exported, not the last."""
+    unselected: dict[str, str] = field(default_factory=dict)
+    """Splits that overlap `monitor`, scored with the last weights only, and the note that says so."""
+
+
+class Corpus(Protocol):
+    """Where utterances come from. Nothing downstream asks which one it was."""
+
+    @property
+    def title(self) -> str:
+        """For the model card."""
+
+    @property
+    def splits(self) -> Splits: ...
+
+    def utterances(self, split: str) -> Iterable[Utterance]:
+        """In a fixed order, ids unique; CorpusError where the corpus itself is malformed."""
+
+    def checksum(self, words_per_split: dict[str, int]) -> tuple[str, bool] | None:
+        """(Line comparing the corpus as read with its published counts, whether it is worth a warning); or None."""

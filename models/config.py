@@ -1,0 +1,66 @@
+"""Which encoder, from where, and its regularisation. Plain dataclass: neither torch nor transformers here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Family = Literal["unispeech", "unispeech-sat", "wav2vec2", "hubert", "wavlm"]
+Size = Literal["tiny", "demo", "base", "large"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The encoder and its CTC head. None means: what the checkpoint says; for random weights 0 in the
+    sizes tiny and demo, transformers' defaults for the family in base and large."""
+
+    pretrained: str | None = None
+    """Hub id or local folder of a Hugging Face checkpoint."""
+
+    revision: str | None = None
+    """Branch, tag or commit of the hub checkpoint; the run records the commit it resolved to."""
+
+    family: Family = "unispeech"
+    """Architecture of random weights; a checkpoint knows its own."""
+
+    size: Size | None = None
+    """Train from random weights of this size instead of a checkpoint (large = UniSpeech-large exactly)."""
+
+    freeze_feature_encoder: bool | None = None
+    """Keep the strided convolutions as they are; None: frozen for a checkpoint, trained for random weights."""
+
+    hidden_dropout: float | None = None
+    """Dropout after the encoder's linear layers, and on its input."""
+
+    attention_dropout: float | None = None
+    """Dropout on attention weights."""
+
+    activation_dropout: float | None = None
+    """Dropout inside the feed-forward blocks."""
+
+    feat_proj_dropout: float | None = None
+    """Dropout after the feature projection."""
+
+    final_dropout: float | None = None
+    """Dropout before the CTC head."""
+
+    layerdrop: float | None = None
+    """Probability of skipping a whole transformer layer."""
+
+    mask_time_prob: float | None = None
+    """Share of frames at which a SpecAugment time mask starts, times mask_time_length."""
+
+    mask_time_length: int | None = None
+    """Frames per time mask (20 ms each)."""
+
+    mask_time_min_masks: int | None = None
+    """Time masks per utterance at least."""
+
+    mask_feature_prob: float | None = None
+    """Share of channels at which a feature mask starts, times mask_feature_length."""
+
+    mask_feature_length: int | None = None
+    """Channels per feature mask."""
+
+    mask_feature_min_masks: int | None = None
+    """Feature masks per utterance at least."""

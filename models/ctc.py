@@ -1,0 +1,85 @@
+"""An encoder with a CTC head as one module: waveforms in, logits and frame lengths out; and the loss.
+
+B utterances, S samples, T frames, H channels, U units, V vocabulary with the blank. Lengths and masks come
+ready-made with the batch, so nothing here waits for the device.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from models.encoder import num_frames_function, uses_attention_mask
+
+
+class CTCModel(nn.Module):
+    """transformers' modules under a forward pass of our own: the same logits, masks given instead of drawn."""
+
+    def __init__(self, hf_model: PreTrainedModel, *, freeze_feature_encoder: bool) -> None:
+        super().__init__()
+        self.hf = hf_model
+        self.freeze_feature_encoder = freeze_feature_encoder
+        config = hf_model.config
+        self.num_frames = num_frames_function(config.conv_kernel, config.conv_stride)
+        self.uses_attention_mask = uses_attention_mask(config)
+        self.blank_id: int = config.pad_token_id
+        if freeze_feature_encoder:
+            self.hf.freeze_feature_encoder()
+
+    @property
+    def base(self) -> Any:
+        """The encoder without its head."""
+        return getattr(self.hf, self.hf.base_model_prefix)
+
+    @property
+    def is_batch_invariant(self) -> bool:
+        """Whether padding changes no utterance's logits; group norm over time sees the padding."""
+        return self.hf.config.feat_extract_norm == "layer"
+
+    def forward(
+        self,
+        waveforms: Tensor,
+        frame_lengths: Tensor,
+        *,
+        is_padded: bool = True,
+        time_mask: Tensor | None = None,
+        feature_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (B, T, V) for waveforms (B, S) of frame_lengths (B,); frames behind those mean nothing.
+
+        time_mask bool (B, T) and feature_mask bool (B, H) are SpecAugment's, True where masked.
+        """
+        base = self.base
+        features = base.feature_extractor(waveforms).transpose(1, 2)  # (B, T, C)
+        projected = base.feature_projection(features)
+        hidden = projected[0] if isinstance(projected, tuple) else projected  # (B, T, H); HuBERT returns no tuple
+        if time_mask is not None:
+            hidden = torch.where(time_mask[..., None], base.masked_spec_embed.to(hidden.dtype), hidden)
+        if feature_mask is not None:
+            hidden = hidden.masked_fill(feature_mask[:, None, :], 0.0)
+        attention_mask = None
+        if is_padded and self.uses_attention_mask:
+            attention_mask = torch.arange(hidden.shape[1], device=hidden.device) < frame_lengths[:, None]
+        hidden = base.encoder(hidden, attention_mask=attention_mask).last_hidden_state
+        return self.hf.lm_head(self.hf.dropout(hidden))
+
+
+def ctc_loss_per_utterance(
+    logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor, *, blank_id: int
+) -> Tensor:
+    """-log p(targets | audio) over the target length, in nats per unit, float32 (B,).
+
+    logits (B, T, V), V counts the blank; frame_lengths (B,) frames; targets (B, U), only the first
+    target_lengths[b] of row b are read. Infinite where the frames cannot hold the targets. The caller sums it
+    and divides by the utterances of the whole optimizer step, not of this microbatch.
+    """
+    # CTC sums over many frames in logarithms: fp32 whatever autocast says. Float64 logits stay float64.
+    log_probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1).transpose(0, 1)  # (T, B, V)
+    # cuDNN's CTC wants other argument types and blank 0; off, as in transformers
+    with torch.backends.cudnn.flags(enabled=False):
+        nats = F.ctc_loss(log_probs, targets, frame_lengths, target_lengths, blank=blank_id, reduction="none")
+    return nats / target_lengths.clamp(min=1)
