@@ -52,6 +52,11 @@ class Vocab:
     def blank_id(self) -> int:
         return self.tokens.index(self.blank)
 
+    @property
+    def special(self) -> dict[str, str]:
+        """The tokens of blank, unknown and word_delimiter, by role."""
+        return {"blank": self.blank, "unknown": self.unknown, "word_delimiter": self.word_delimiter}
+
     def encoder(self) -> Encoder:
         return Encoder(self)
 

@@ -159,8 +159,8 @@ def configure(config: PreTrainedConfig, model: ModelConfig, *, vocab_size: int, 
         if (value := getattr(model, name)) is not None:
             setattr(config, name, value)
     config.vocab_size, config.pad_token_id = vocab_size, blank_id
-    # transformers insists that these lie inside the vocabulary; CTC has no use for them
-    config.bos_token_id = config.eos_token_id = None
+    # transformers wants these inside the vocabulary, UniSpeech-SAT wants them at all; CTC has no use for them
+    config.bos_token_id = config.eos_token_id = blank_id if config.model_type == "unispeech-sat" else None
     config.ctc_loss_reduction, config.ctc_zero_infinity = "mean", False
     return config
 

@@ -195,7 +195,7 @@ def build_train_loader(config: Config, data: Data, model: CTCModel, plan: BatchP
         time_min_masks=hf.mask_time_min_masks,
         feature_prob=hf.mask_feature_prob,
         feature_length=hf.mask_feature_length,
-        feature_min_masks=hf.mask_feature_min_masks,
+        feature_min_masks=getattr(hf, "mask_feature_min_masks", 0),  # WavLM's configuration has no such field
     )
     frontend = Frontend(model.num_frames, do_normalize, spec if getattr(hf, "apply_spec_augment", True) else None)
     return TrainLoader(BatchDataset(data.train, frontend, plan), plan, num_workers=num_workers, pin_memory=pin)

@@ -135,7 +135,8 @@ def _limits(config: Config, data: Data) -> str:
         f"For 16 kHz mono speech like the training data: {kind}, utterances of {lengths[0]:.1f} to {lengths[-1]:.1f} s "
         f"(median {lengths[len(lengths) // 2]:.1f} s). It writes text as the normaliser "
         f"`{config.corpus.normalizer}` does: no punctuation, one case. Other languages, channels, noise and spelling "
-        "conventions were not tested. Words are spelled from sound alone: without a language model, rare words come out as they are heard."
+        "conventions were not tested. Words are spelled from sound alone: without a language "
+        "model, rare words come out as they are heard."
     )
 
 

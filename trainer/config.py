@@ -123,7 +123,7 @@ class Config:
         return Path(self.runs_dir) / (self.name or self.preset)
 
 
-def validate(config: Config) -> Config:
+def validate(config: Config, *, training: bool = True) -> Config:
     """`config` itself; raises ConfigError on values that cannot be, naming option and remedy."""
     t, b, o = config.train, config.batching, config.optim
     for name, value, least in [
@@ -171,7 +171,7 @@ def validate(config: Config) -> Config:
             "Which encoder? Give --model.pretrained HUB_ID_OR_FOLDER, or random weights by --model.size "
             "{tiny,base,large} with --model.family."
         )
-    for option, given in _required_inputs(config.corpus):
+    for option, given in _required_inputs(config.corpus, training):
         if not given:
             raise ConfigError(f"Preset {config.preset} needs {option}.")
     if config.precision == "fp16" and config.device == "cpu":
@@ -181,12 +181,13 @@ def validate(config: Config) -> Config:
     return config
 
 
-def _required_inputs(corpus: CorpusConfig) -> list[tuple[str, str]]:
+def _required_inputs(corpus: CorpusConfig, training: bool) -> list[tuple[str, str]]:
     match corpus:
         case TimitConfig():
             return [("--corpus.root, the folder of LDC93S1 that holds TRAIN and TEST", corpus.root)]
         case ManifestConfig():
-            return [("--corpus.train MANIFEST", corpus.train), ("--corpus.eval MANIFEST", corpus.eval)]
+            scored = [("--corpus.eval MANIFEST", corpus.eval)]
+            return [("--corpus.train MANIFEST", corpus.train), *scored] if training else scored
         case HubConfig():
             return [("--corpus.dataset, a hub id or a folder written by save_to_disk", corpus.dataset)]
         case SyntheticConfig():

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,7 +24,6 @@ from data.randomness import derive_seed
 from models.ctc import CTCModel, ctc_loss_per_utterance
 from trainer.config import TrainConfig
 from trainer.evaluate import Scores
-from trainer.runlog import RunLog
 from trainer.state import TrainState
 
 
@@ -45,6 +45,11 @@ class StepResult:
     step: int = 0
     settled: bool = False
 
+    def culprits(self) -> list[str]:
+        """Ids of the utterances whose own loss is not finite; none when only the gradient is not."""
+        nats = torch.cat(self.nats).tolist()
+        return [i for i, n in zip(self.ids, nats, strict=True) if not math.isfinite(n)]
+
 
 @dataclass
 class Parts:
@@ -56,6 +61,16 @@ class Parts:
     scaler: GradScaler
     device: torch.device
     autocast: Callable[[], AbstractContextManager]
+
+
+class TrainLog(Protocol):
+    """Who is told; see trainer.runlog."""
+
+    def train(self, state: TrainState, *, loss: float, grad_norm: float, lr: float, grad_scale: float) -> None: ...
+
+    def evaluation(self, state: TrainState, scores: Scores, improved: bool) -> None: ...
+
+    def skipped(self, state: TrainState, result: StepResult) -> None: ...
 
 
 def train_step(
@@ -109,7 +124,7 @@ def fit(
     score: Callable[[], Scores],
     save_best: Callable[[], None],
     save: Callable[[], None],
-    runlog: RunLog,
+    runlog: TrainLog,
     must_stop: Callable[[], bool],
 ) -> bool:
     """Train from `state` to the end of the plan; False when `must_stop` cut it short (then it was saved).
@@ -120,11 +135,12 @@ def fit(
         return True
     result: StepResult | None = None
     recent: list[Tensor] = []
+    on_skip = functools.partial(runlog.skipped, state)
     parts.model.train()
     clock = time.perf_counter()
     for epoch, batches, ends_epoch in loader.steps(state.epoch, state.batches_done):
         seed_step(loader.plan.seed, state.step)
-        settle_previous = functools.partial(settle, result, parts, state, runlog)
+        settle_previous = functools.partial(settle, result, parts, state, on_skip)
         result = train_step(parts, batches, max_grad_norm, settle_previous)
         recent.append(result.loss)
         state.advance(epoch, batches, ends_epoch)
@@ -136,7 +152,7 @@ def fit(
         save_due = last or stopping or is_due(state.step, config.save_every)
         if not (log_due or eval_due or save_due):
             continue
-        settle(result, parts, state, runlog)
+        settle(result, parts, state, on_skip)
         state.losses += torch.stack(recent).tolist()
         recent.clear()
         state.train_seconds += time.perf_counter() - clock
@@ -158,7 +174,7 @@ def fit(
     raise AssertionError("the plan ended before its last step")
 
 
-def settle(result: StepResult | None, parts: Parts, state: TrainState, runlog: RunLog) -> None:
+def settle(result: StepResult | None, parts: Parts, state: TrainState, on_skip: Callable[[StepResult], None]) -> None:
     """Learn whether a step was applied, and only then move the schedule. The wait is over before this is called."""
     if result is None or result.settled:
         return
@@ -169,9 +185,7 @@ def settle(result: StepResult | None, parts: Parts, state: TrainState, runlog: R
         parts.scheduler.step()
     else:
         state.num_skipped += 1
-        nats = torch.cat(result.nats).tolist()
-        culprits = [i for i, n in zip(result.ids, nats, strict=True) if not math.isfinite(n)]
-        runlog.skipped(state, result.step, culprits, result.ids)
+        on_skip(result)
 
 
 def seed_step(seed: int, step: int) -> None:

@@ -17,6 +17,7 @@ from data.prepare import Example
 from data.utterance import SAMPLE_RATE
 from trainer.config import Config
 from trainer.evaluate import Scores
+from trainer.loop import StepResult
 from trainer.state import TrainState
 
 T = TypeVar("T")
@@ -102,13 +103,14 @@ class RunLog:
             f"{infinite}{'  best' if improved else ''}"
         )
 
-    def skipped(self, state: TrainState, step: int, culprits: Sequence[str], ids: Sequence[str]) -> None:
+    def skipped(self, state: TrainState, result: StepResult) -> None:
         """A step that was not applied, and whose fault it was."""
-        what, names = ("loss", culprits) if culprits else ("gradient", ids)
+        culprits = result.culprits()
+        what, names = ("loss", culprits) if culprits else ("gradient", result.ids)
         shown = ", ".join(names[:4]) + (f", ... ({len(names)})" if len(names) > 4 else "")
         self.console.warn(
-            f"step {step}: {what} is not finite in [{shown}]; weights unchanged, {state.num_skipped} skipped so far. "
-            "If it goes on, inspect these files or lower --optim.lr."
+            f"step {result.step}: {what} is not finite in [{shown}]; weights unchanged, "
+            f"{state.num_skipped} skipped so far. If it goes on, inspect these files or lower --optim.lr."
         )
 
     def audio(self, examples: Sequence[Example]) -> None:

@@ -5,26 +5,23 @@ from __future__ import annotations
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
 
-import torch
-
 from data.batching import padding_share
 from data.utterance import SAMPLE_RATE
-from models.encoder import LoadReport, save_huggingface
-from trainer.assemble import Data, build_eval_sets, build_model, build_parts, build_train_loader, choose_device
+from trainer.assemble import build_eval_sets, build_model, build_parts, build_train_loader, choose_device
 from trainer.assemble import choose_precision, plan_batches, read_data, read_encoder
-from trainer.card import write_card
-from trainer.checkpoint import checkpoints, load_best, load_checkpoint, save_best, save_checkpoint
+from trainer.closing import close_run
+from trainer.checkpoint import checkpoints, load_checkpoint, save_best, save_checkpoint
 from trainer.config import Config, ConfigError, resolve, validate
 from trainer.config_json import from_json, to_json
-from trainer.evaluate import EvalSet, Scores, evaluate
-from trainer.loop import Parts, fit
-from trainer.results import describe, finite, split_record, write_hypotheses, write_json, write_text
+from trainer.evaluate import evaluate
+from trainer.loop import Parts, fit, is_done
+from trainer.results import write_text
 from trainer.runlog import Console, RunLog, read_records
 from trainer.state import TrainState
 
@@ -59,6 +56,9 @@ def train(config: Config, preset: Config, argv: Sequence[str]) -> int:
     run_dir.mkdir(parents=True, exist_ok=True)
     write_text(run_dir / "config.json", to_json(config))
     state = resume(run_dir, parts, data.vocab.tokens, console) if config.resume else TrainState()
+    if state.step > 0 and is_done(state, config.train, total_steps) and (run_dir / "results.json").exists():
+        console.say(f"{run_dir}: complete after {state.step} steps; nothing to do")
+        return 0
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     seconds, padding = sum(plan.lengths) / SAMPLE_RATE, padding_share(plan.batches(0), plan.epoch_lengths(0))
     console.say(
@@ -97,7 +97,7 @@ def train(config: Config, preset: Config, argv: Sequence[str]) -> int:
             f"stopped and saved at step {state.step} of {total_steps}; go on with the same command and --resume"
         )
         return STOPPED_BY_SIGNAL
-    finish(config, parts, data, eval_sets, state, runlog, load_report, argv, precision)
+    close_run(config, parts, data, eval_sets, state, runlog, load_report, argv, precision)
     runlog.close()
     return 0
 
@@ -133,71 +133,6 @@ def resume(run_dir: Path, parts: Parts, tokens: tuple[str, ...], console: Consol
     state = load_checkpoint(found[-1][1], parts, tokens)
     console.say(f"resuming from {found[-1][1]}")
     return state
-
-
-def finish(
-    config: Config,
-    parts: Parts,
-    data: Data,
-    eval_sets: dict[str, EvalSet],
-    state: TrainState,
-    runlog: RunLog,
-    load_report: LoadReport | None,
-    argv: Sequence[str],
-    precision: str,
-) -> None:
-    """The closing evaluation in fp32, and what it leaves: results.json, hypotheses.jsonl, model/ with its card."""
-    run_dir, splits, console, model = config.run_dir, data.corpus.splits, runlog.console, parts.model
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-
-    def score(split: str) -> Scores:
-        bar = partial(console.progress, desc=f"scoring {split}", unit="batch")
-        return evaluate(model, eval_sets[split], parts.device, nullcontext, bar)
-
-    records, closing = {}, []
-    for split, note in splits.unselected.items():
-        scores = score(split)
-        records[split] = split_record(scores, "last", note)
-        console.say(f"{describe(scores)} ({note}; last weights)")
-    weights = "last"
-    if splits.selects:
-        weights = "best"
-        if state.best_step != state.step:
-            load_best(run_dir, model)
-    for split in splits.closing:
-        closing.append(score(split))
-        records[split] = split_record(closing[-1], weights)
-        console.say(describe(closing[-1]))
-    headline = records[splits.headline]
-    results = finite({
-        **{k: headline[k] for k in ("wer", "cer", "loss", "num_errors", "num_reference_words")},
-        "headline": splits.headline,
-        "weights": weights,
-        "steps": state.step,
-        "num_skipped": state.num_skipped,
-        "epochs": runlog.epoch(state),
-        "train_seconds": state.train_seconds,
-        "eval_seconds": state.eval_seconds,
-        "audio_seconds_per_second": state.audio_seconds / state.train_seconds if state.train_seconds else 0.0,
-        "padding_share": 1 - state.audio_seconds / state.padded_seconds if state.padded_seconds else 0.0,
-        "best": {"step": state.best_step, "wer": state.best_wer},
-        "splits": records,
-        "precision": precision,
-        "device": torch.cuda.get_device_name(parts.device) if parts.device.type == "cuda" else "cpu",
-        "num_parameters": sum(p.numel() for p in model.parameters()),
-    })  # fmt: skip
-    write_hypotheses(run_dir / "hypotheses.jsonl", closing)
-    vocab = data.vocab
-    special = dict(blank=vocab.blank, unknown=vocab.unknown, word_delimiter=vocab.word_delimiter)
-    do_normalize = eval_sets[splits.headline].frontend.do_normalize
-    save_huggingface(model.hf, vocab.tokens, special, do_normalize, run_dir / "model")
-    write_card(run_dir, config, data, results, load_report, argv)
-    runlog.hparams(config, headline["wer"])
-    write_json(run_dir / "results.json", results)
-    console.say(
-        f"done: {state.step} steps in {state.train_seconds:.0f} s, evaluations {state.eval_seconds:.0f} s more; "
-        f"{run_dir / 'model'} holds the {weights} weights and the model card"
-    )
 
 
 @contextmanager

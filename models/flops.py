@@ -1,0 +1,35 @@
+"""Floating-point operations of an encoder, counted from its configuration: the denominator of utilisation.
+
+Multiplications and additions count one each. Matrix products, convolutions and attention are counted; element-wise
+work is not, as is the custom for model FLOP utilisation. torch's FlopCounterMode cannot stand in for training: its
+weight gradient of grouped convolutions ignores the groups.
+"""
+
+from __future__ import annotations
+
+from transformers import PreTrainedConfig
+
+
+def forward_flops(config: PreTrainedConfig, num_samples: int) -> tuple[float, float]:
+    """(feature encoder's, all the rest's) FLOPs of one utterance's forward pass."""
+    frames, channels, convolutions = num_samples, 1, 0.0
+    for width, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
+        frames = (frames - kernel) // stride + 1
+        convolutions += 2.0 * frames * kernel * channels * width
+        channels = width
+    hidden, inner = config.hidden_size, config.intermediate_size
+    projection = 2.0 * frames * channels * hidden
+    positions = 2.0 * frames * hidden * config.num_conv_pos_embeddings * hidden / config.num_conv_pos_embedding_groups
+    linear = 2.0 * frames * (4 * hidden * hidden + 2 * hidden * inner)
+    attention = 2.0 * 2 * frames * frames * hidden
+    head = 2.0 * frames * hidden * config.vocab_size
+    return convolutions, projection + positions + config.num_hidden_layers * (linear + attention) + head
+
+
+def training_flops(config: PreTrainedConfig, num_samples: int, *, frozen: bool) -> float:
+    """FLOPs of one utterance's forward and backward pass: two backward products for each forward one.
+
+    A frozen feature encoder runs forward only.
+    """
+    convolutions, rest = forward_flops(config, num_samples)
+    return convolutions * (1 if frozen else 3) + 3 * rest

@@ -1,0 +1,52 @@
+"""Score a CTC model on a corpus, through the same path as training's closing evaluation.
+
+    python -m scripts.evaluate MODEL [PRESET] [--corpus... --eval... --device ...]
+
+MODEL is a folder (such as runs/demo/model) or a hub id; PRESET and options name the corpus as for training.
+Writes results.json and hypotheses.jsonl into runs/evaluate-MODEL (or --name).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from models.config import ModelConfig
+from trainer.cli import parse, report_errors
+from trainer.config import Config
+
+REFERENCE_MODEL = "patrickvonplaten/unispeech-large-1500h-cv-timit"
+REFERENCE_ERRORS, REFERENCE_WORDS = 3186, 14_511
+"""What that model's card comes from: its WER 0.21955757701054374 is 3186 / 14511."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 scored, 2 something in options, model or data is wrong."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(__doc__.strip())
+        return 0 if argv else 2
+    return report_errors(lambda: score(argv[0], parse(argv[1:], prog=f"python -m scripts.evaluate {argv[0]}")))
+
+
+def score(source: str, config: Config) -> int:
+    """Score `source` on every closing split of the corpus and write what was found."""
+    from trainer.closing import score_model
+
+    config = replace(config, model=ModelConfig(pretrained=source, freeze_feature_encoder=True))
+    if not config.name:
+        config = replace(config, name="evaluate-" + Path(source).name)
+    results = score_model(config)
+    if config.preset == "timit-hf":
+        found = results["splits"]["test"]
+        print(
+            f"reference card ({REFERENCE_MODEL}): {REFERENCE_ERRORS:,} errors of {REFERENCE_WORDS:,} words; "
+            f"found here: {found['num_errors']:,} of {found['num_reference_words']:,}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

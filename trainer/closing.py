@@ -1,0 +1,120 @@
+"""After the last step: the closing evaluation in fp32, and what it leaves in the run's folder.
+
+`score_model` does the same for a model that somebody else trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+
+from models.ctc import CTCModel
+from models.encoder import LoadReport, save_huggingface
+from trainer.assemble import Data, build_eval_sets, build_model, choose_device, read_data, read_encoder
+from trainer.card import versions, write_card
+from trainer.checkpoint import load_best
+from trainer.config import Config, resolve, validate
+from trainer.config_json import to_json
+from trainer.evaluate import EvalSet, Scores, evaluate
+from trainer.loop import Parts
+from trainer.results import describe, finite, split_record, write_hypotheses, write_json, write_text
+from trainer.runlog import Console, RunLog
+from trainer.state import TrainState
+
+
+def close_run(
+    config: Config,
+    parts: Parts,
+    data: Data,
+    eval_sets: dict[str, EvalSet],
+    state: TrainState,
+    runlog: RunLog,
+    load_report: LoadReport | None,
+    argv: Sequence[str],
+    precision: str,
+) -> None:
+    """Score the weights that are kept, and write results.json, hypotheses.jsonl and model/ with its card."""
+    run_dir, splits, console, model = config.run_dir, data.corpus.splits, runlog.console, parts.model
+    records: dict[str, dict[str, Any]] = {}
+    for split, note in splits.unselected.items():
+        scores = score_closing(model, eval_sets[split], parts.device, console)
+        records[split] = split_record(scores, "last", note)
+        console.say(f"{describe(scores)} ({note}; last weights)")
+    weights = "best" if splits.selects else "last"
+    if splits.selects and state.best_step != state.step:
+        load_best(run_dir, model)
+    closing = [score_closing(model, eval_sets[split], parts.device, console) for split in splits.closing]
+    for scores in closing:
+        records[scores.split] = split_record(scores, weights)
+        console.say(describe(scores))
+    results = _results(records, splits.headline, weights, model, parts.device) | finite({
+        "steps": state.step,
+        "num_skipped": state.num_skipped,
+        "epochs": runlog.epoch(state),
+        "train_seconds": state.train_seconds,
+        "eval_seconds": state.eval_seconds,
+        "audio_seconds_per_second": state.audio_seconds / state.train_seconds if state.train_seconds else 0.0,
+        "padding_share": 1 - state.audio_seconds / state.padded_seconds if state.padded_seconds else 0.0,
+        "best": {"step": state.best_step, "wer": state.best_wer},
+        "precision": precision,
+    })  # fmt: skip
+    write_hypotheses(run_dir / "hypotheses.jsonl", closing)
+    do_normalize = eval_sets[splits.headline].frontend.do_normalize
+    save_huggingface(model.hf, data.vocab.tokens, data.vocab.special, do_normalize, run_dir / "model")
+    write_card(run_dir, config, data, results, load_report, argv)
+    runlog.hparams(config, results["wer"])
+    write_json(run_dir / "results.json", results)
+    console.say(
+        f"done: {state.step} steps in {state.train_seconds:.0f} s, evaluations {state.eval_seconds:.0f} s more; "
+        f"{run_dir / 'model'} holds the {weights} weights and the model card"
+    )
+
+
+def score_model(config: Config) -> dict[str, Any]:
+    """Score the checkpoint `config.model.pretrained` on every closing split; the record that results.json holds."""
+    config = resolve(validate(config, training=False))
+    device, console, run_dir = choose_device(config.device), Console(), config.run_dir
+    encoder = read_encoder(config.model)
+    data = read_data(config, encoder, console, training=False)
+    model, load_report = build_model(config, encoder, data, device)
+    if load_report is not None:
+        console.say(f"{config.model.pretrained}: {load_report.describe()}")
+    eval_sets = build_eval_sets(config, data, model, config.batching.num_workers or 0, encoder.do_normalize)
+    splits = data.corpus.splits
+    scored = [score_closing(model, eval_sets[s], device, console) for s in (*splits.closing, *splits.unselected)]
+    for scores in scored:
+        console.say(describe(scores))
+    records = {s.split: split_record(s, "given", splits.unselected.get(s.split, "")) for s in scored}
+    results = _results(records, splits.headline, "given", model, device)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_text(run_dir / "config.json", to_json(config))
+    write_hypotheses(run_dir / "hypotheses.jsonl", scored)
+    write_json(run_dir / "results.json", results)
+    console.say(f"{run_dir} holds results.json and hypotheses.jsonl")
+    return results
+
+
+def score_closing(model: CTCModel, eval_set: EvalSet, device: torch.device, console: Console) -> Scores:
+    """Scores in fp32 without TF32, whatever precision the training had."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    bar = partial(console.progress, desc=f"scoring {eval_set.split}", unit="batch")
+    return evaluate(model, eval_set, device, nullcontext, bar)
+
+
+def _results(
+    records: dict[str, dict[str, Any]], headline: str, weights: str, model: CTCModel, device: torch.device
+) -> dict[str, Any]:
+    """What every results.json has: the headline split's figures on top, then all splits."""
+    return {
+        **{key: records[headline][key] for key in ("wer", "cer", "loss", "num_errors", "num_reference_words")},
+        "headline": headline,
+        "weights": weights,
+        "splits": records,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "num_parameters": sum(p.numel() for p in model.parameters()),
+        "versions": versions(),
+    }
