@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 Family = Literal["unispeech", "unispeech-sat", "wav2vec2", "hubert", "wavlm"]
 Size = Literal["tiny", "demo", "base", "large"]
@@ -26,7 +28,7 @@ class ModelConfig:
     size: Size | None = None
     """Train from random weights of this size instead of a checkpoint (large = UniSpeech-large exactly)."""
 
-    freeze_feature_encoder: bool | None = None
+    freeze_feature_encoder: Annotated[bool | None, tyro.conf.DisallowNone] = None
     """Keep the strided convolutions as they are; None: frozen for a checkpoint, trained for random weights."""
 
     hidden_dropout: float | None = None

@@ -25,7 +25,7 @@ def loss_curve(cache_dir: str) -> list[float]:
         options = [
             "demo", "--corpus.size", "tiny", "--cache-dir", cache_dir, "--runs-dir", runs, "--device", "cpu",
             "--model.hidden-dropout", "0.1", "--model.mask-time-prob", "0.05", "--model.size", "tiny",
-            "--batching.batch-size", "8", "--train.grad-accum-steps", "2", "--train.epochs", "8",
+            "--batching.batch-size", "8", "--train.grad-accum-steps", "2", "--train.epochs", "10",
             "--train.max-steps", str(NUM_STEPS), "--train.log-every", "1", "--train.eval-every", "0",
             "--optim.lr", "1e-3", "--optim.warmup-steps", "5",
         ]  # fmt: skip

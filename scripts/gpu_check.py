@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import statistics
@@ -146,7 +147,7 @@ def time_training(
     return {
         "num_steps": num_steps,
         "step_seconds_p50": statistics.median(ordered),
-        "step_seconds_p95": ordered[int(0.95 * (len(ordered) - 1))],
+        "step_seconds_p95": ordered[math.ceil(0.95 * (len(ordered) - 1))],
         "audio_seconds_per_second": audio / elapsed,
         "model_tflops": flops / elapsed / 1e12,
         "peak_memory_gb": torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None,

@@ -147,7 +147,7 @@ def build_model(
     if encoder.pretrained is None:
         hf_model = build_random(hf_config, seed)
     else:
-        hf_model, report = load_pretrained(encoder.pretrained, hf_config, seed)
+        hf_model, report = load_pretrained(encoder.pretrained, hf_config, seed, keep_head=data.own_tokenizer)
     model = CTCModel(hf_model, freeze_feature_encoder=bool(config.model.freeze_feature_encoder))
     return model.to(device), report
 

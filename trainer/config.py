@@ -26,7 +26,7 @@ class OptimConfig:
     """AdamW (betas 0.9/0.999, eps 1e-8) under linear warm-up and linear decay to 0."""
 
     lr: float | None = None
-    """Peak learning rate; None: 2e-3 for random weights, 1e-4 for a checkpoint."""
+    """Peak learning rate; None: 1e-4 for a checkpoint; for random weights 2e-3 (tiny, demo), 4e-4 (base), 3e-4 (large)."""
 
     warmup_steps: int | None = None
     """Steps from 0 to the peak; None: a tenth of the planned steps, at most 1000."""
@@ -140,9 +140,11 @@ def validate(config: Config, *, training: bool = True) -> Config:
         ("eval.batch-size", config.eval.batch_size, 1),
         ("optim.warmup-steps", o.warmup_steps, 0),
         ("optim.weight-decay", o.weight_decay, 0.0),
+        ("model.mask-time-min-masks", config.model.mask_time_min_masks, 0),
+        ("model.mask-feature-min-masks", config.model.mask_feature_min_masks, 0),
     ]:
-        if value is not None and value < least:
-            raise ConfigError(f"--{name} {value} is below {least}.")
+        if value is not None and not least <= value < float("inf"):  # NaN is neither
+            raise ConfigError(f"--{name} {value} must be a number from {least} up.")
     for name, amount in [
         ("optim.lr", o.lr),
         ("optim.max-grad-norm", o.max_grad_norm),
@@ -194,6 +196,10 @@ def _required_inputs(corpus: CorpusConfig, training: bool) -> list[tuple[str, st
             return []
 
 
+# By model size; None is a checkpoint. For random weights the rate falls as the width grows (144 to 1024).
+LEARNING_RATES = {None: 1e-4, "tiny": 2e-3, "demo": 2e-3, "base": 4e-4, "large": 3e-4}
+
+
 def resolve(config: Config) -> Config:
     """`config` with every "what suits" that depends on no data replaced by its value.
 
@@ -207,5 +213,5 @@ def resolve(config: Config) -> Config:
             not random_weights if config.model.freeze_feature_encoder is None else config.model.freeze_feature_encoder
         ),
     )
-    lr = config.optim.lr if config.optim.lr is not None else (2e-3 if random_weights else 1e-4)
+    lr = LEARNING_RATES[config.model.size] if config.optim.lr is None else config.optim.lr
     return replace(config, model=model, optim=replace(config.optim, lr=lr), name=config.name or config.preset)

@@ -27,7 +27,7 @@ def from_json(text: str, origin: str) -> Config:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{origin}: not a run's configuration ({error}).") from None
     kinds = {cls.__name__: cls for cls in typing.get_args(CorpusConfig)}
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise ConfigError(f'{origin}: corpus.kind is "{kind}", not one of {", ".join(kinds)}.')
     return _build(Config, plain, origin, {"corpus": kinds[kind]})
 

@@ -14,7 +14,7 @@ def demo() -> Config:
     return Config(
         preset="demo",
         corpus=SyntheticConfig(size="demo"),
-        model=ModelConfig(size="tiny"),
+        model=ModelConfig(size="demo"),
         batching=BatchingConfig(batch_size=16),
         optim=OptimConfig(lr=2e-3),
         train=TrainConfig(epochs=12, eval_every=100, save_every=200),

@@ -1,0 +1,150 @@
+"""A resumed run against an uninterrupted one, bit for bit: fp32, CPU, dropout, masks, speeds and accumulation on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import trainer.session
+from trainer.run import main
+
+WALL_CLOCK = {"train_seconds", "eval_seconds", "eval/seconds", "train/audio_seconds_per_second"}
+# 32 utterances in batches of 5, two batches a step: epochs of 4 steps, the last of them with one batch
+OPTIONS = [
+    "demo", "--corpus.size", "tiny", "--model.size", "tiny", "--model.hidden-dropout", "0.2", "--model.layerdrop", "0.2",
+    "--model.mask-time-prob", "0.1", "--augment.speeds", "0.9", "1.1", "--batching.batch-size", "5",
+    "--train.grad-accum-steps", "2", "--train.epochs", "3", "--train.max-steps", "10", "--train.log-every", "2",
+    "--train.eval-every", "4", "--train.save-every", "5", "--optim.warmup-steps", "2", "--name", "run",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Bit-exactness is promised for one thread count; one is the fastest for a model this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def run(folder: Path, cache: Path, *more: str) -> Path:
+    assert main([*OPTIONS, "--runs-dir", str(folder), "--cache-dir", str(cache), *more]) == 0
+    return folder / "run"
+
+
+def run_stopped(folder: Path, cache: Path, stop_at: int, monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
+    """A run that is asked to stop after `stop_at` steps, as Ctrl-C does."""
+    calls = iter(range(1, 100))
+
+    @contextmanager
+    def stop_after(console: object) -> Iterator[object]:
+        yield lambda: next(calls) == stop_at
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.session, "interrupt_flag", stop_after)
+        assert main([*OPTIONS, "--runs-dir", str(folder), "--cache-dir", str(cache), *more]) == 130
+
+
+def without_clock(record: dict) -> dict:
+    return {k: v for k, v in record.items() if k not in WALL_CLOCK}
+
+
+def everything(run_dir: Path) -> dict:
+    """All that a run computed, tensors as bytes, without the clock."""
+    last = run_dir / "checkpoints" / "step-00000010"
+    tensors = {
+        f"{path.relative_to(run_dir)}:{name}": tensor.numpy().tobytes()
+        for path in [
+            last / "model.safetensors",
+            last / "optimizer.safetensors",
+            run_dir / "model" / "model.safetensors",
+        ]
+        for name, tensor in load_file(path).items()
+    }
+    state = json.loads((last / "state.json").read_text())
+    metrics = [without_clock(json.loads(line)) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return tensors | {
+        "state": without_clock(state["state"]),
+        "rest": (state["scheduler"], state["scaler"], state["tokens"]),
+        "metrics": metrics,
+        "hypotheses": (run_dir / "hypotheses.jsonl").read_text(),
+    }
+
+
+def differences(a: dict, b: dict) -> list[str]:
+    return [key for key in {**a, **b} if a.get(key) != b.get(key)]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, synthetic_cache: Path) -> dict:
+    torch.set_num_threads(1)
+    return everything(run(tmp_path_factory.mktemp("whole"), synthetic_cache))
+
+
+# 3 lies in mid-epoch and between two logs, 4 at an epoch's end, 5 on a regular save, 9 close to the end
+@pytest.mark.parametrize(("stop_at", "workers"), [(3, "0"), (4, "0"), (5, "2"), (9, "0")])
+def test_resume_is_bit_identical_after_any_step(
+    stop_at: int,
+    workers: str,
+    uninterrupted: dict,
+    synthetic_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run_stopped(tmp_path, synthetic_cache, stop_at, monkeypatch)
+    resumed = everything(run(tmp_path, synthetic_cache, "--resume", "--batching.num-workers", workers))
+    assert differences(resumed, uninterrupted) == []
+
+
+def test_another_seed_is_not_identical(uninterrupted: dict, synthetic_cache: Path, tmp_path: Path) -> None:
+    """The control: the comparison sees a run that differs."""
+    other = everything(run(tmp_path, synthetic_cache, "--seed", "43"))
+    assert {"metrics", "model/model.safetensors:lm_head.weight"} <= set(differences(other, uninterrupted))
+
+
+def test_metrics_have_every_step_once_after_a_crash_between_save_and_log(
+    uninterrupted: dict, synthetic_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest checkpoint is of step 5, the log already tells of 6 and 8: those are taken, and told, again."""
+    run_stopped(tmp_path, synthetic_cache, 9, monkeypatch)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000009")
+    resumed = everything(run(tmp_path, synthetic_cache, "--resume"))
+    assert differences(resumed, uninterrupted) == []
+
+
+def test_resume_without_a_checkpoint_starts_at_step_0(
+    uninterrupted: dict, synthetic_cache: Path, tmp_path: Path
+) -> None:
+    assert differences(everything(run(tmp_path, synthetic_cache, "--resume")), uninterrupted) == []
+
+
+def test_resume_of_a_complete_run_exits_0_and_changes_nothing(synthetic_cache: Path, tmp_path: Path) -> None:
+    run_dir = run(tmp_path, synthetic_cache)
+    before = {p: p.stat().st_mtime_ns for p in run_dir.rglob("*") if p.is_file() and p.name != "config.json"}
+    run(tmp_path, synthetic_cache, "--resume")
+    assert before == {p: p.stat().st_mtime_ns for p in run_dir.rglob("*") if p.is_file() and p.name != "config.json"}
+
+
+def test_a_folder_with_a_run_is_refused_without_resume_or_overwrite(
+    synthetic_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_stopped(tmp_path, synthetic_cache, 4, monkeypatch)
+    capsys.readouterr()
+    assert main([*OPTIONS, "--runs-dir", str(tmp_path), "--cache-dir", str(synthetic_cache)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}/run holds a run of 4 steps: --resume continues it, --name starts another, "
+        "--overwrite replaces it.\n"
+    )
+
+
+def test_save_total_limit_keeps_the_newest_by_step(synthetic_cache: Path, tmp_path: Path) -> None:
+    run_dir = run(tmp_path, synthetic_cache, "--train.save-every", "2", "--train.save-total-limit", "2")
+    names = sorted(p.name for p in (run_dir / "checkpoints").iterdir())
+    assert names == ["best", "step-00000008", "step-00000010"]
