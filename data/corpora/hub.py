@@ -63,8 +63,11 @@ class HubCorpus:
         values = dataset.select_columns(columns)
         try:
             encoded = dataset.cast_column(config.audio_field, datasets.Audio(decode=False))
-        except (TypeError, ValueError) as error:
-            raise CorpusError(f"{config.dataset}: column {config.audio_field!r} holds no audio ({error}).") from None
+        except (TypeError, ValueError, NotImplementedError, ImportError) as error:  # as pyarrow and datasets please
+            raise CorpusError(
+                f"{config.dataset}: column {config.audio_field!r} holds no audio ({_first_line(error)}). "
+                "Name the one that does with --corpus.audio-field."
+            ) from None
         for row, value in enumerate(values):
             where = f"{config.dataset}, split {split}, row {row}"
             text = value[config.text_field]
@@ -90,8 +93,10 @@ class HubCorpus:
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
             if isinstance(error, CorpusError):
                 raise
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise CorpusError(f"{config.dataset}, split {split}: does not load ({reason}).") from None
+            raise CorpusError(
+                f"{config.dataset}, split {split}: does not load ({_first_line(error)}). "
+                "--corpus.dataset is a hub id or a folder written by save_to_disk."
+            ) from None
 
     def _from_disk(self, split: str) -> datasets.Dataset:
         loaded: Any = _load_from_disk(self.config.dataset)
@@ -103,6 +108,10 @@ class HubCorpus:
                 "Name them with --corpus.train-split and --corpus.eval-split."
             )
         return loaded[split]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 @functools.cache

@@ -34,8 +34,11 @@ class ManifestCorpus:
     def utterances(self, split: str) -> Iterable[Utterance]:
         """The rows of the split's manifest."""
         manifest = Path(self.config.train if split == "train" else self.config.eval)
+        number = 0
         for number, row in read_rows(manifest):
             yield self._utterance(manifest, number, row)
+        if number == 0:
+            raise CorpusError(f"{manifest}: holds no utterance. Give each a row with audio_filepath and text.")
 
     def checksum(self, words_per_split: dict[str, int]) -> None:
         """None: nobody published this corpus' counts."""
@@ -43,10 +46,12 @@ class ManifestCorpus:
     def _utterance(self, manifest: Path, number: int, row: dict[str, Any]) -> Utterance:
         where = f"{manifest}:{number}"
         path = _string(row, self.config.audio_field, where, "--corpus.audio-field")
+        if not path:
+            raise CorpusError(f'{where}: "{self.config.audio_field}" is empty. It names the audio file.')
         if row.get("offset"):
             raise CorpusError(f'{where}: "offset" {row["offset"]}: parts of files are not read. Cut the audio first.')
         return Utterance(
-            id=str(row.get("id") or path),
+            id=str(row["id"]) if row.get("id") not in (None, "") else path,
             audio=FileAudio(manifest.parent / path),
             text=_string(row, self.config.text_field, where, "--corpus.text-field"),
             speaker=str(row["speaker"]) if row.get("speaker") not in (None, "") else None,
@@ -63,7 +68,8 @@ def read_rows(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with open(manifest, encoding="utf-8-sig", newline="") as file:
             yield from (_json_rows if suffix.startswith(".json") else _table_rows)(manifest, file)
     except OSError as error:
-        raise CorpusError(f"{manifest}: {error.strerror or error}.") from None
+        reason = error.strerror or error
+        raise CorpusError(f"{manifest}: {reason}. --corpus.train and --corpus.eval name the manifests.") from None
     except UnicodeDecodeError as error:
         raise CorpusError(f"{manifest}: byte {error.start} is not UTF-8. Save the manifest as UTF-8.") from None
 
@@ -94,7 +100,8 @@ def _table_rows(manifest: Path, file: Iterable[str]) -> Iterator[tuple[int, dict
                 )
             yield reader.line_num, row
     except csv.Error as error:
-        raise CorpusError(f"{manifest}:{reader.line_num}: not a well-formed table ({error}).") from None
+        # reader.line_num lags behind: DictReader sets it after each row that it could read
+        raise CorpusError(f"{manifest}:{reader.reader.line_num}: not a well-formed table ({error}).") from None
 
 
 def _string(row: dict[str, Any], name: str, where: str, option: str) -> str:
