@@ -16,8 +16,9 @@ def demo() -> Config:
         corpus=SyntheticConfig(size="demo"),
         model=ModelConfig(size="demo"),
         batching=BatchingConfig(batch_size=16),
+        augment=AugmentConfig(speeds=(0.85, 0.925, 1.0, 1.075, 1.15)),
         optim=OptimConfig(lr=2e-3),
-        train=TrainConfig(epochs=12, eval_every=100, save_every=200),
+        train=TrainConfig(epochs=20, eval_every=100, save_every=400),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -14,7 +15,7 @@ from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
 from data.prepare import Example
-from data.utterance import SAMPLE_RATE
+from data.utterance import SAMPLE_RATE, AudioError
 from trainer.config import Config
 from trainer.evaluate import Scores
 from trainer.loop import StepResult
@@ -91,7 +92,9 @@ class RunLog:
             "eval/num_errors": words.num_errors, "eval/num_reference_words": words.num_reference,
             "eval/num_infinite": scores.num_infinite, "eval/seconds": scores.seconds,
         })  # fmt: skip
-        rows = [f"| {h.id} | {h.reference} | {h.hypothesis} |" for h in scores.hypotheses[:NUM_SAMPLES_SHOWN]]
+        spread = max(1, len(scores.hypotheses) // NUM_SAMPLES_SHOWN)  # neighbours are often of one speaker
+        shown = scores.hypotheses[::spread][:NUM_SAMPLES_SHOWN]
+        rows = [f"| {h.id} | {h.reference} | {h.hypothesis} |" for h in shown]
         table = "\n".join(["| utterance | reference | hypothesis |", "|---|---|---|", *rows])
         self.tensorboard.add_text("eval/transcripts", table, state.step)
         self.shown["WER"] = f"{100 * words.rate:.1f}%"
@@ -116,13 +119,14 @@ class RunLog:
     def audio(self, examples: Sequence[Example]) -> None:
         """A few utterances to listen to in TensorBoard."""
         for example in [e for e in examples if e.num_samples][:4]:
-            self.tensorboard.add_audio(f"eval/{example.utterance.id}", example.load()[None], 0, SAMPLE_RATE)
+            with contextlib.suppress(AudioError):  # without a store; the evaluation counts and names it
+                self.tensorboard.add_audio(f"eval/{example.utterance.id}", example.load()[None], 0, SAMPLE_RATE)
 
     def hparams(self, config: Config, wer: float) -> None:
         """Options and final WER, for TensorBoard's HPARAMS tab; in the run's own event file."""
         flat: dict[str, Any] = {"preset": config.preset, "seed": config.seed, "precision": config.precision}
-        for part in ("model", "batching", "augment", "optim", "train"):
-            flat |= {f"{part}.{k}": v for k, v in vars(getattr(config, part)).items()}
+        for part in ("optim", "train", "batching", "model", "augment"):
+            flat |= {f"{part}.{k}": v for k, v in vars(getattr(config, part)).items() if v is not None}
         flat = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in flat.items()}
         for summary in hparams(flat, {"final/wer": wer}):
             self.tensorboard._get_file_writer().add_summary(summary)
