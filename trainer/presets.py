@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from data.config import BatchingConfig, HubConfig, ManifestConfig, SyntheticConfig, TimitConfig
+from data.config import AugmentConfig, BatchingConfig, HubConfig, ManifestConfig, SyntheticConfig, TimitConfig
 from models.config import ModelConfig
 from trainer.config import Config, EvalConfig, OptimConfig, TrainConfig
 
