@@ -138,4 +138,5 @@ def normalize(samples: np.ndarray) -> np.ndarray:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).removeprefix("Error opening ").strip().rstrip(".")
+    # str(LibsndfileError) begins with the repr of our file object
+    return str(getattr(error, "error_string", error)).strip().rstrip(".")

@@ -186,5 +186,9 @@ class TrainLoader:
         for e, step, ends_epoch in self.plan.remaining(epoch, batches_done):
             loaded = [next(batches) for _ in step]
             if failures := {k: v for batch in loaded for k, v in batch.failures.items()}:
-                raise AudioError("; ".join(f"utterance {k}: {v}" for k, v in failures.items()))
+                what = "; ".join(f"utterance {k}: {v}" for k, v in failures.items())
+                # Only decoding on the fly comes here: a store knows before the first step
+                raise AudioError(
+                    f"{what} Mend the corpus; without --corpus.no-store, --corpus.on-bad drop leaves them out."
+                )
             yield e, loaded, ends_epoch

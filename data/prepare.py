@@ -143,7 +143,7 @@ def refuse_or_report(drops: Drops, first_bad: str, on_bad: str) -> None:
 def prepare_evaluation(
     utterances: Sequence[Utterance], normalize: Callable[[str], str], vocab: Vocab, *, split: str
 ) -> tuple[list[Example], Drops, Counter[str]]:
-    """All utterances as examples, those whose audio cannot be decoded (num_samples 0), and unseen characters.
+    """All utterances as examples, those without readable audio (num_samples 0), and unseen characters.
 
     None is left out: undecodable audio is scored as deletions. A file that is not there at all is a CorpusError:
     then the corpus is wrong, not a recording.
@@ -152,9 +152,17 @@ def prepare_evaluation(
     unseen: Counter[str] = Counter()
     for utterance, length in zip(utterances, measure(utterances), strict=True):
         if isinstance(length, AudioError):
-            utterance.audio.identity  # noqa: B018  raises when there is no such file
+            try:
+                utterance.audio.identity  # noqa: B018  raises when there is no such file
+            except AudioError as error:
+                raise CorpusError(
+                    f"{utterance.origin}: utterance {utterance.id}: {error} "
+                    "Mend the corpus: evaluation leaves nothing out."
+                ) from None
             drops.add("unreadable", utterance.id)
             length = 0
+        elif length == 0:
+            drops.add("without audio", utterance.id)
         text = normalize(utterance.text)
         unseen += vocab.unseen(text)
         examples.append(Example(utterance, text, tuple(encode(text)), length, utterance.audio.load))

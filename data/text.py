@@ -37,7 +37,8 @@ def plain(text: str) -> str:
     text = _DASHES.sub(" ", text)
     # L letters, M combining marks, N digits stay; P punctuation, S symbols and C controls go
     kept = "".join(c if c == "'" or unicodedata.category(c)[0] in "LMN" else " " if c.isspace() else "" for c in text)
-    return " ".join(word for word in (w.strip("'") for w in kept.split()) if word)
+    text = " ".join(word for word in (w.strip("'") for w in kept.split()) if word)
+    return unicodedata.normalize("NFC", text)  # again: what was dropped may have stood between letter and mark
 
 
 def plain_upper(text: str) -> str:

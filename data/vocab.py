@@ -35,9 +35,14 @@ class Vocab:
         `bos_eos` appends the <s> and </s> that Hugging Face's tokenizer adds and nothing ever uses. The order
         is that of its CTC example, so that ids equal the reference run's.
         """
+        texts = list(texts)
         characters = set().union(*map(set, texts)) - {" "}
         if WORD_DELIMITER in characters:
-            raise CorpusError(f"A training transcript contains {WORD_DELIMITER!r}, which marks word boundaries.")
+            text = next(text for text in texts if WORD_DELIMITER in text)
+            raise CorpusError(
+                f"A training transcript contains {WORD_DELIMITER!r}, which marks word boundaries: {text[:60]!r}. "
+                "Take it out, or let --corpus.normalizer plain do so."
+            )
         specials = [UNKNOWN, BLANK] + (["<s>", "</s>"] if bos_eos else [])
         return cls((WORD_DELIMITER, *sorted(characters), *specials))
 

@@ -18,7 +18,8 @@ from trainer.run import main
 WALL_CLOCK = {"train_seconds", "eval_seconds", "eval/seconds", "train/audio_seconds_per_second"}
 # 32 utterances in batches of 5, two batches a step: epochs of 4 steps, the last of them with one batch
 OPTIONS = [
-    "demo", "--corpus.size", "tiny", "--model.size", "tiny", "--model.hidden-dropout", "0.2", "--model.layerdrop", "0.2",
+    "demo", "--corpus.size", "tiny", "--model.size", "tiny",
+    "--model.hidden-dropout", "0.2", "--model.layerdrop", "0.2",
     "--model.mask-time-prob", "0.1", "--augment.speeds", "0.9", "1.1", "--batching.batch-size", "5",
     "--train.grad-accum-steps", "2", "--train.epochs", "3", "--train.max-steps", "10", "--train.log-every", "2",
     "--train.eval-every", "4", "--train.save-every", "5", "--optim.warmup-steps", "2", "--name", "run",

@@ -90,10 +90,12 @@ def _eval_results(title: str, results: dict[str, Any]) -> list[EvalResult]:
 
 
 def _summary(config: Config, data: Data, results: dict[str, Any]) -> str:
-    origin = f"a fine-tuned version of {_origin(config)}" if config.model.pretrained else "trained from random weights"
+    origin = f"is a fine-tuned version of {_origin(config)}"
+        if config.model.pretrained
+        else "was trained from random weights"
     loss = "none" if results["loss"] is None else f"{results['loss']:.4f}"
     return (
-        f"This model is {origin} on {data.corpus.title}.\n"
+        f"This model {origin} on {data.corpus.title}.\n"
         f"It achieves the following results on the evaluation set ({results['headline']}, "
         f"{results['splits'][results['headline']]['num_utterances']} utterances):\n\n"
         f"- Loss: {loss}\n- Wer: {_rate(results['wer'])} ({results['num_errors']} errors of "
@@ -186,11 +188,10 @@ def _hyperparameters(config: Config, results: dict[str, Any]) -> str:
 def _table(records: Sequence[dict[str, Any]]) -> str:
     """The reference card's table: the last logged training loss beside each evaluation."""
     rows = ["| Training Loss | Epoch | Step | Validation Loss | Wer |", "|:---:|:---:|:---:|:---:|:---:|"]
-    loss = None
+    shown = "No log"
     for record in records:
-        loss = record.get("train/loss", loss)
+        shown = _rate(record["train/loss"]) if "train/loss" in record else shown
         if "eval/wer" in record:
-            shown = "No log" if loss is None else f"{loss:.4f}"
             scores = f"{_rate(record['eval/loss'])} | {_rate(record['eval/wer'])}"
             rows.append(f"| {shown} | {record['epoch']:.2f} | {record['step']} | {scores} |")
     return "\n".join(rows)

@@ -26,7 +26,7 @@ class OptimConfig:
     """AdamW (betas 0.9/0.999, eps 1e-8) under linear warm-up and linear decay to 0."""
 
     lr: float | None = None
-    """Peak learning rate; None: 1e-4 for a checkpoint; for random weights 2e-3 (tiny, demo), 4e-4 (base), 3e-4 (large)."""
+    """Peak learning rate; None: 1e-4 for a checkpoint, else by size: 2e-3 (tiny, demo), 4e-4 (base), 3e-4 (large)."""
 
     warmup_steps: int | None = None
     """Steps from 0 to the peak; None: a tenth of the planned steps, at most 1000."""

@@ -95,7 +95,7 @@ def evaluate(
     model.eval()
     examples, vocab = eval_set.examples, eval_set.vocab
     texts, losses = [""] * len(examples), [float("inf")] * len(examples)
-    failures: dict[str, str] = {}
+    failures = {e.utterance.id: "no audio could be decoded" for e in examples if e.num_samples == 0}
     plan = _plan(model, eval_set)
     for batch in progress(_load(eval_set, plan, device), total=len(plan)):
         on_device = batch.to(device)

@@ -107,8 +107,8 @@ class TimitCorpus:
                 f" Missing: {', '.join(incomplete[:3])}{', ...' if len(incomplete) > 3 else ''}." if incomplete else ""
             )
             raise CorpusError(
-                f"{folder}: found {len(utterances)} whole utterances, expected {self.expected[part]}.{lacking} {SOURCE} "
-                "To go on with what is there: --corpus.allow-incomplete."
+                f"{folder}: found {len(utterances)} whole utterances, expected {self.expected[part]}.{lacking} "
+                f"{SOURCE} To go on with what is there: --corpus.allow-incomplete."
             )
         return utterances
 
