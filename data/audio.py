@@ -1,4 +1,4 @@
-"""From an encoded file to samples: float32 in [-1, 1], mono, 16 kHz. libsndfile decodes, soxr resamples.
+"""From an encoded file to samples: float32, full scale 1, mono, 16 kHz. libsndfile decodes, soxr resamples.
 
 Channels are averaged. Normalisation to zero mean and unit variance is not here but where a batch is
 made (data.collate), since it depends on the encoder.

@@ -1,11 +1,12 @@
 """Length buckets: which utterances make a batch. A pure function of lengths, seed and epoch; no audio here.
 
-Utterances are sorted by length with a little jitter, cut into batches, and the batches shuffled: nearly no
-padding, another composition every epoch, and no sweep from long to short.
+Utterances are sorted by length, mixed with their neighbours, cut into batches, and the batches shuffled: nearly
+no padding, another composition every epoch, and no sweep from long to short.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from data.config import BatchingConfig
 from data.randomness import derive_seed
 from data.utterance import SAMPLE_RATE
 
-JITTER = 0.02
-"""Width of the random factor on each length before sorting: bounds padding, yet mixes neighbours."""
+MIXING = 1.0
+"""How far an utterance may move from its place in the order of lengths, in batches: none recurs, little is padded."""
 
 
 def cut_batches(
@@ -67,11 +68,13 @@ class BatchPlan:
     def batches(self, epoch: int) -> list[list[int]]:
         """Positions in `lengths`, batch by batch, in training order."""
         lengths, rng = self.epoch_lengths(epoch), random.Random(derive_seed(self.seed, "order", epoch))
-        jittered = [length * (1 + JITTER * rng.random()) for length in lengths]
-        order = sorted(range(len(jittered)), key=jittered.__getitem__)
-        seconds = self.batching.max_batch_seconds
+        batch_size, seconds = self.batching.batch_size, self.batching.max_batch_seconds
         max_samples = None if seconds is None else seconds * SAMPLE_RATE
-        batches = cut_batches(order, lengths, self.batching.batch_size, max_samples)
+        mean = sum(lengths) / len(lengths)
+        width = min(batch_size or math.inf, math.inf if max_samples is None else max_samples / mean)
+        by_length = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+        place = {i: rank + MIXING * width * rng.random() for rank, i in enumerate(by_length)}
+        batches = cut_batches(sorted(by_length, key=place.__getitem__), lengths, batch_size, max_samples)
         rng.shuffle(batches)
         return batches
 

@@ -43,7 +43,7 @@ class AudioStore:
         return np.memmap(self.folder / "samples.bin", dtype=np.uint8, mode="r")
 
     def load(self, i: int) -> np.ndarray:
-        """float32 (num_samples,) in [-1, 1]."""
+        """float32 (num_samples,), what the source's own `load` gives."""
         width, dtype = (2, np.int16) if self.is_int16[i] else (4, np.float32)
         samples = self._bytes[self.offsets[i] : self.offsets[i] + width * self.lengths[i]].view(dtype)
         return samples.astype(np.float32) / 32768 if self.is_int16[i] else np.array(samples)

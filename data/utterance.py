@@ -55,7 +55,7 @@ class AudioSource(Protocol):
         """The encoded file's bytes."""
 
     def load(self) -> np.ndarray:
-        """float32 (num_samples,) in [-1, 1], mono, at SAMPLE_RATE."""
+        """float32 (num_samples,), mono, at SAMPLE_RATE; full scale is 1, which resampling may overshoot."""
 
 
 @dataclass(frozen=True)

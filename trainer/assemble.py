@@ -293,9 +293,8 @@ def _use_store(
     for split, examples in scored.items():
         failed = [e.utterance.id for e in examples if e.num_samples == 0 and e.utterance.audio.identity in position]
         if failed:
-            console.warn(
-                f"{split}: {len(failed)} utterances fail to decode and are scored as deletions: {failed[0]}, ..."
-            )
+            names = ", ".join(failed[:3]) + (", ..." if len(failed) > 3 else "")
+            console.warn(f"{split}: {len(failed)} of {len(examples)} fail to decode, scored as deletions ({names})")
     return kept, scored
 
 

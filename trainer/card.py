@@ -90,9 +90,8 @@ def _eval_results(title: str, results: dict[str, Any]) -> list[EvalResult]:
 
 
 def _summary(config: Config, data: Data, results: dict[str, Any]) -> str:
-    origin = f"is a fine-tuned version of {_origin(config)}"
-        if config.model.pretrained
-        else "was trained from random weights"
+    tuned = config.model.pretrained is not None
+    origin = f"is a fine-tuned version of {_origin(config)}" if tuned else "was trained from random weights"
     loss = "none" if results["loss"] is None else f"{results['loss']:.4f}"
     return (
         f"This model {origin} on {data.corpus.title}.\n"

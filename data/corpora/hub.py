@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import datasets
+import pyarrow.compute as pc
 
-from data.audio import EncodedAudio
+from data.audio import EncodedAudio, FileAudio
 from data.config import HubConfig
 from data.utterance import AudioError, CorpusError, Splits, Utterance
 
@@ -24,14 +25,17 @@ class RowAudio(EncodedAudio):
 
     def open(self) -> BinaryIO:
         value = self.dataset[self.row][self.column]
-        if value and value.get("bytes") is not None:
-            return io.BytesIO(value["bytes"])
-        if not value or not value.get("path"):
+        if not value or value["bytes"] is None:
             raise AudioError(f"{self.name}: the row holds neither bytes nor a path.")
-        try:
-            return open(value["path"], "rb")
-        except OSError as error:
-            raise AudioError(f"{value['path']}: {error.strerror or error}.") from None
+        return io.BytesIO(value["bytes"])
+
+
+def audio_paths(dataset: datasets.Dataset, column: str) -> list[str | None]:
+    """Where each row's audio lies if not in the row itself; asked of Arrow, so that no audio is read."""
+    audio = dataset.with_format("arrow")[:][column]
+    in_row = pc.is_valid(pc.struct_field(audio, "bytes")).to_pylist()
+    paths = pc.struct_field(audio, "path").to_pylist()
+    return [None if has_bytes else path for has_bytes, path in zip(in_row, paths, strict=True)]
 
 
 class HubCorpus:
@@ -68,14 +72,14 @@ class HubCorpus:
                 f"{config.dataset}: column {config.audio_field!r} holds no audio ({_first_line(error)}). "
                 "Name the one that does with --corpus.audio-field."
             ) from None
-        for row, value in enumerate(values):
+        for row, (value, path) in enumerate(zip(values, audio_paths(encoded, config.audio_field), strict=True)):
             where = f"{config.dataset}, split {split}, row {row}"
             text = value[config.text_field]
             if not isinstance(text, str):
                 raise CorpusError(f"{where}: {config.text_field!r} must be a string, found {text!r}.")
             yield Utterance(
                 id=str(value[config.id_field]) if config.id_field else f"{split}-{row:06d}",
-                audio=RowAudio(encoded, config.audio_field, row, where),
+                audio=FileAudio(Path(path)) if path else RowAudio(encoded, config.audio_field, row, where),
                 text=text,
                 speaker=str(value[config.speaker_field]) if config.speaker_field else None,
                 origin=where,
