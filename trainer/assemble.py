@@ -126,8 +126,10 @@ def choose_vocabulary(
     pretrained = encoder.pretrained
     if pretrained is not None and pretrained.tokens is not None and (rule == "auto" or not training):
         with contextlib.suppress(CorpusError):
-            own = Vocab(pretrained.tokens, **pretrained.special)
-            if len(own) == pretrained.config.vocab_size and own.fits(texts):
+            num_units = pretrained.config.vocab_size
+            # transformers adds <s> and </s> (and misread entries of old files) behind the head's last unit
+            own = Vocab(pretrained.tokens[:num_units], **pretrained.special)
+            if len(own) == num_units and own.fits(texts):
                 return own, True
     if not training:
         raise CorpusError(

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from data.batching import evaluation_batches
-from data.collate import BatchDataset, Frontend, load_batches
+from data.collate import Batch, BatchDataset, Frontend, load_batches
 from data.prepare import Example
 from data.text import collapse_spaces
 from data.utterance import SAMPLE_RATE
@@ -92,28 +92,37 @@ def evaluate(
 ) -> Scores:
     """Scores of `model` on every utterance of `eval_set`; the model's mode is restored."""
     start, was_training = time.perf_counter(), model.training
-    model.eval()
-    examples, vocab = eval_set.examples, eval_set.vocab
+    examples = eval_set.examples
     texts, losses = [""] * len(examples), [float("inf")] * len(examples)
     failures = {e.utterance.id: "no audio could be decoded" for e in examples if e.num_samples == 0}
     plan = _plan(model, eval_set)
-    for batch in progress(_load(eval_set, plan, device), total=len(plan)):
-        on_device = batch.to(device)
-        with autocast():
-            logits = model(on_device.waveforms, on_device.frame_lengths, is_padded=batch.is_padded)
-        nats = ctc_loss_per_utterance(
-            logits, on_device.frame_lengths, on_device.targets, on_device.target_lengths, blank_id=vocab.blank_id
-        )
-        frame_ids, nats_list = logits.argmax(-1).cpu().numpy(), nats.tolist()
-        for row, i in enumerate(batch.positions):
-            if batch.ids[row] not in batch.failures:
-                units = collapse(frame_ids[row, : batch.frame_lengths[row]], vocab.blank_id)
-                texts[i], losses[i] = collapse_spaces(vocab.decode(units.tolist())), nats_list[row]
-        failures |= batch.failures
-    model.train(was_training)
+    model.eval()
+    try:
+        for batch in progress(_load(eval_set, plan, device), total=len(plan)):
+            written = _transcribe(model, batch, eval_set.vocab, device, autocast)
+            for i, utterance_id, (text, loss) in zip(batch.positions, batch.ids, written, strict=True):
+                if utterance_id not in batch.failures:
+                    texts[i], losses[i] = text, loss
+            failures |= batch.failures
+    finally:
+        model.train(was_training)
     hypotheses = tuple(_score(example, text, loss) for example, text, loss in zip(examples, texts, losses, strict=True))
     num_audio_seconds = sum(example.num_samples for example in examples) / SAMPLE_RATE
     return Scores(eval_set.split, hypotheses, time.perf_counter() - start, num_audio_seconds, failures)
+
+
+def _transcribe(
+    model: CTCModel, batch: Batch, vocab: Vocab, device: torch.device, autocast: Callable[[], AbstractContextManager]
+) -> list[tuple[str, float]]:
+    """(Text, nats per unit) of each utterance of `batch`."""
+    b = batch.to(device)
+    with autocast():
+        logits = model(b.waveforms, b.frame_lengths, is_padded=b.is_padded)
+    nats = ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=vocab.blank_id)
+    frame_ids = logits.argmax(-1).cpu().numpy()
+    units = (collapse(row[:n], vocab.blank_id) for row, n in zip(frame_ids, batch.frame_lengths.tolist(), strict=True))
+    texts = (collapse_spaces(vocab.decode(ids.tolist())) for ids in units)
+    return list(zip(texts, nats.tolist(), strict=True))
 
 
 def _plan(model: CTCModel, eval_set: EvalSet) -> list[list[int]]:

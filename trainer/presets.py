@@ -28,8 +28,7 @@ def timit_hf() -> Config:
         preset="timit-hf",
         corpus=TimitConfig(protocol="hf", normalizer="hf-timit", vocabulary="new", bos_eos=True),
         model=ModelConfig(
-            pretrained="microsoft/unispeech-large-1500h-cv",
-            freeze_feature_encoder=True,
+            pretrained="microsoft/unispeech-large-1500h-cv",  # as for any checkpoint: lr 1e-4, feature encoder frozen
             hidden_dropout=0.0,
             attention_dropout=0.0,
             activation_dropout=0.0,
@@ -44,7 +43,7 @@ def timit_hf() -> Config:
             mask_feature_min_masks=0,
         ),
         batching=BatchingConfig(batch_size=32),
-        optim=OptimConfig(lr=1e-4, warmup_steps=1000, weight_decay=0.005, max_grad_norm=1.0),
+        optim=OptimConfig(warmup_steps=1000, weight_decay=0.005, max_grad_norm=1.0),
         train=TrainConfig(epochs=20, log_every=10, eval_every=100, save_every=400, save_total_limit=3),
         eval=EvalConfig(batch_size=32),
         auto_precision="fp16",
