@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
@@ -125,7 +126,10 @@ def read_pretrained(source: str, revision: str | None) -> Pretrained:
         with quiet():
             config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     except (OSError, ValueError, StrictDataclassError) as error:
-        raise ModelError(f"{source}: no usable model configuration ({_first_line(error)}).") from None
+        raise ModelError(
+            f"{source}: no usable model configuration ({_first_line(error)}). "
+            "--model.pretrained is a hub id within reach, or a folder with config.json."
+        ) from None
     if config.model_type not in FAMILIES:
         raise ModelError(f"{source} is of the family {config.model_type!r}; this trains {', '.join(FAMILIES)}.")
     if getattr(config, "add_adapter", False):
@@ -274,14 +278,17 @@ def uses_attention_mask(config: PreTrainedConfig) -> bool:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """transformers' own warnings and bars off: its load report is replaced by ours."""
-    verbosity = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
+    """The libraries' own warnings and bars off: our load report and errors replace them."""
+    loggers = (transformers.logging, huggingface_hub.logging)
+    before = [logger.get_verbosity() for logger in loggers]
+    for logger in loggers:
+        logger.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
         yield
     finally:
-        transformers.logging.set_verbosity(verbosity)
+        for logger, verbosity in zip(loggers, before, strict=True):
+            logger.set_verbosity(verbosity)
 
 
 def _summary(keys: Sequence[str]) -> str:

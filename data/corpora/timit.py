@@ -79,7 +79,7 @@ class TimitCorpus:
             words = words_per_split["test"]
             facts.append(f"{words:,} reference words in test (TIMIT: {HF_REFERENCE_WORDS:,})")
             same = same and words == HF_REFERENCE_WORDS
-        verdict = "as published" if same else "synthetic" if self.is_synthetic else "NOT the published corpus"
+        verdict = "synthetic" if self.is_synthetic else "as published" if same else "NOT the published corpus"
         return f"TIMIT checksum: {', '.join(facts)}: {verdict}", not same and not self.is_synthetic
 
     @cached_property
