@@ -1,13 +1,15 @@
 """From an encoded file to samples: float32, full scale 1, mono, 16 kHz. libsndfile decodes, soxr resamples.
 
-Channels are averaged. Normalisation to zero mean and unit variance is not here but where a batch is
-made (data.collate), since it depends on the encoder.
+A file is what its content is, whatever its name: RIFF (wav), NIST SPHERE, FLAC, Ogg or MP3. Channels are
+averaged. Normalisation to zero mean and unit variance is not here but where a batch is made (data.collate), since
+it depends on the encoder.
 """
 
 from __future__ import annotations
 
 import functools
 import io
+import math
 import os
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +18,13 @@ import numpy as np
 import soundfile
 import soxr
 
+from data.containers import check_whole
+from data.files import open_regular, stat_regular
+from data.sphere_header import read_sphere_header
 from data.utterance import SAMPLE_RATE, AudioError, AudioHeader
+
+MIN_RATE, MAX_RATE = 4000, 768_000
+"""Samples per second that a header may say; another one is damaged, or no speech."""
 
 
 class EncodedAudio:
@@ -56,14 +64,14 @@ class FileAudio(EncodedAudio):
     @functools.cached_property
     def identity(self) -> str:  # type: ignore[override]
         try:
-            stat = os.stat(self.path)
+            stat = stat_regular(self.path)
         except OSError as error:
             raise AudioError(f"{self.name}: {error.strerror or error}.") from None
         return f"{os.path.abspath(self.path)}|{stat.st_size}|{stat.st_mtime_ns}"
 
     def open(self) -> BinaryIO:
         try:
-            return open(self.path, "rb")
+            return open_regular(self.path)
         except OSError as error:
             raise AudioError(f"{self.name}: {error.strerror or error}.") from None
 
@@ -79,27 +87,48 @@ class BytesAudio(EncodedAudio):
 
 
 def read_header(file: BinaryIO, name: str) -> AudioHeader:
-    """What libsndfile reads of `file`'s header; AudioError when it is no audio it knows."""
-    try:
-        with soundfile.SoundFile(file) as sound:
-            return AudioHeader(sound.samplerate, sound.channels, sound.frames, sound.subtype == "PCM_16")
-    except (soundfile.LibsndfileError, TypeError) as error:
-        raise AudioError(f"{name}: not readable as audio ({_reason(error)}).") from None
+    """What `file`'s header says; AudioError when it is no audio that is read here, or fewer bytes than it says."""
+    sphere = read_sphere_header(file, name)
+    if sphere is not None:
+        header = AudioHeader(sphere.rate, sphere.num_channels, sphere.num_frames, sphere.subtype == "PCM_16")
+    else:
+        try:
+            with soundfile.SoundFile(file) as sound:
+                header = AudioHeader(sound.samplerate, sound.channels, sound.frames, sound.subtype == "PCM_16")
+                format, subtype = sound.format, sound.subtype
+        except (soundfile.SoundFileError, TypeError) as error:
+            raise AudioError(f"{name}: not readable as audio ({_reason(error)}).") from None
+        check_whole(file, name, format, subtype, header.num_frames)
+    if not MIN_RATE <= header.rate <= MAX_RATE:
+        raise AudioError(f"{name}: a rate of {header.rate} Hz; {MIN_RATE} to {MAX_RATE} Hz are read.")
+    return header
 
 
 def decode(file: BinaryIO, name: str, header: AudioHeader) -> np.ndarray:
-    """float32 (num_samples,), mono at SAMPLE_RATE; AudioError when it is shorter than its header says."""
+    """float32 (num_samples,), mono at SAMPLE_RATE; AudioError when it is shorter than its header says, or no sound."""
+    sphere = read_sphere_header(file, name)
     try:
-        samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, TypeError) as error:
+        if sphere is not None:
+            # its samples alone, in the format that our reading of its header says
+            samples, rate = soundfile.read(
+                io.BytesIO(file.read()), dtype="float32", always_2d=True, **sphere.raw_format
+            )
+        else:
+            samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, TypeError) as error:
         raise AudioError(f"{name}: decoding failed ({_reason(error)}).") from None
     if len(samples) != header.num_frames:
         raise AudioError(f"{name}: its header says {header.num_frames} samples, it holds {len(samples)}: truncated?")
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        energy = float(mono @ mono)  # one pass finds NaN, infinity, and values whose variance would overflow
+    if not math.isfinite(energy):
+        raise AudioError(f"{name}: holds samples that are not numbers (NaN, infinity or beyond all measure).")
+    if not mono.any():
+        averaged = " once its channels are averaged" if samples.shape[1] > 1 else ""
+        raise AudioError(f"{name}: all its samples are zero{averaged}.")
     if rate != SAMPLE_RATE:
         mono = fit_length(soxr.resample(mono, rate, SAMPLE_RATE), resampled_length(len(samples), rate))
-    if not np.isfinite(mono).all():
-        raise AudioError(f"{name}: holds samples that are not numbers (NaN or infinity).")
     return np.ascontiguousarray(mono, dtype=np.float32)
 
 

@@ -86,11 +86,20 @@ class BatchPlan:
     def num_steps(self, epoch: int) -> int:
         return len(self.steps(epoch))
 
-    def total_steps(self) -> int:
-        """Optimizer steps of the whole run: with a budget in seconds, epochs may differ by a batch."""
+    def total_steps(self, at_most: int | None = None) -> int:
+        """Optimizer steps of the whole run, or `at_most` if there are more.
+
+        With a budget in seconds, epochs may differ by a batch: they are planned one by one, as far as needed.
+        """
         if self.batching.max_batch_seconds is None:
-            return self.epochs * self.num_steps(0)
-        return sum(self.num_steps(epoch) for epoch in range(self.epochs))
+            steps = self.epochs * self.num_steps(0)
+            return steps if at_most is None else min(steps, at_most)
+        steps = 0
+        for epoch in range(self.epochs):
+            steps += self.num_steps(epoch)
+            if at_most is not None and steps >= at_most:
+                return at_most
+        return steps
 
     def remaining(self, epoch: int, batches_done: int) -> Iterator[tuple[int, list[list[int]], bool]]:
         """(epoch, batches of a step, whether they end the epoch), after `batches_done` of `epoch` to the run's end."""

@@ -23,7 +23,10 @@ class TextAndAudioConfig:
     """A bad training utterance stops the run (error) or is left out, counted and named (drop)."""
 
     max_seconds: float = 30.0
-    """Training utterances longer than this count as bad; evaluation has no limit."""
+    """Training utterances longer than this count as bad."""
+
+    max_eval_seconds: float = 1800.0
+    """An evaluation utterance longer than this is an error, since none is left out; memory must hold it whole."""
 
     store: bool = True
     """Decode all audio once into a memory-mapped file under --cache-dir; --corpus.no-store decodes on the fly."""
@@ -118,6 +121,9 @@ class BatchingConfig:
 
     max_batch_seconds: float | None = None
     """Padded audio seconds per microbatch at most; lower it first when memory runs out."""
+
+    worker_timeout: float = 600.0
+    """Seconds without a batch after which a loader worker counts as hung."""
 
     num_workers: int | None = None
     """Processes that load and collate, 0: the training process itself; None: 2 with CUDA, else 0. Changes no result."""

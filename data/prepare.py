@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data.audio import speed_length
-from data.text import collapse_spaces
+from data.text import collapse_spaces, impossible_character
 from data.utterance import SAMPLE_RATE, AudioError, Corpus, CorpusError, Utterance
 from data.vocab import Vocab
 
@@ -32,6 +32,8 @@ class Example:
     """At 16 kHz; 0 when the audio cannot be decoded (in evaluation only)."""
     load: Callable[[], np.ndarray]
     """float32 (num_samples,), not normalised."""
+    digest: str = ""
+    """Of the encoded audio, where a store knows it."""
 
 
 @dataclass
@@ -59,7 +61,7 @@ class Drops:
 
 
 def read_split(corpus: Corpus, split: str) -> list[Utterance]:
-    """All utterances of a split; CorpusError when it is empty or an id stands twice."""
+    """All utterances of a split; CorpusError when it is empty, an id stands twice or a text cannot be one."""
     utterances = list(corpus.utterances(split))
     if not utterances:
         raise CorpusError(f"{corpus.title}: split {split!r} holds no utterance.")
@@ -70,6 +72,12 @@ def read_split(corpus: Corpus, split: str) -> list[Utterance]:
                 f"{utterance.origin}: id {utterance.id!r} stands already at {other.origin}. "
                 "Ids must be unique in a split."
             )
+        for what, text in (("id", utterance.id), ("transcript", utterance.text)):
+            if character := impossible_character(text):
+                raise CorpusError(
+                    f"{utterance.origin}: utterance {utterance.id}: its {what} holds {character}, a character that no "
+                    "text has: another encoding, or damage? Save the corpus as UTF-8, or take the character out."
+                )
     return utterances
 
 
@@ -118,6 +126,9 @@ def prepare_training(
         elif (frames := num_frames(speed_length(length, max_speed))) < max(1, frames_needed(targets)):
             reason = "too short for their transcript"
             detail = f"its {frames} frames are too few: CTC needs {frames_needed(targets)} for {len(targets)} units"
+            if frames == 0:
+                least = next(n for n in itertools.count(1) if num_frames(speed_length(n, max_speed)))
+                detail = f"its {length} samples are too short: the encoder's first frame takes {least}"
         else:
             examples.append(Example(utterance, text, targets, length, utterance.audio.load))
             continue
@@ -167,6 +178,17 @@ def prepare_evaluation(
         unseen += vocab.unseen(text)
         examples.append(Example(utterance, text, tuple(encode(text)), length, utterance.audio.load))
     return examples, drops, unseen
+
+
+def refuse_endless(examples: Sequence[Example], max_seconds: float) -> None:
+    """CorpusError over an evaluation utterance that is too long to be scored: none is left out."""
+    for example in examples:
+        if example.num_samples > max_seconds * SAMPLE_RATE:
+            u, seconds = example.utterance, example.num_samples / SAMPLE_RATE
+            raise CorpusError(
+                f"{u.origin}: utterance {u.id}: it lasts {seconds:.1f} s, over --corpus.max-eval-seconds "
+                f"{max_seconds:g}. Cut it, or raise the limit if memory allows: evaluation leaves nothing out."
+            )
 
 
 def measure(utterances: Sequence[Utterance]) -> list[int | AudioError]:

@@ -23,8 +23,8 @@ import numpy as np
 
 from data.utterance import SAMPLE_RATE, AudioError, AudioSource
 
-FORMAT = "audio-store-1 soxr-HQ mean-downmix"
-"""Part of every key: changes whenever the same source would give other samples."""
+FORMAT = "audio-store-3 soxr-HQ mean-downmix"
+"""Part of every key: changes whenever the same source would give other samples, or another failure."""
 
 
 class AudioStore:
@@ -36,6 +36,7 @@ class AudioStore:
         self.offsets: list[int] = index["offsets"]
         self.lengths: list[int] = index["lengths"]
         self.is_int16: list[bool] = index["is_int16"]
+        self.digests: list[str] = index["digests"]
         self.failures: dict[int, str] = {int(i): message for i, message in index["failures"].items()}
 
     @functools.cached_property
@@ -65,12 +66,13 @@ def open_store(
         folder = cache_dir / "audio" / listing.read_text()
         if _is_whole(folder, len(sources)):
             return AudioStore(folder)
-    folder = cache_dir / "audio" / content_key(sources)
+    digests = content_digests(sources)
+    folder = cache_dir / "audio" / _key(iter(digests))
     if not _is_whole(folder, len(sources)):
         num_bytes = sum(s.num_samples * (2 if _fits_int16(s) else 4) for s in sources)
         hours = sum(s.num_samples for s in sources) / SAMPLE_RATE / 3600
         log(f"decoding {len(sources)} files ({hours:.2f} h) once into {folder} ({num_bytes / 1e6:.0f} MB)")
-        _write(sources, folder, progress)
+        _write(sources, digests, folder, progress)
     listing.parent.mkdir(parents=True, exist_ok=True)
     temporary = listing.with_suffix(f".{os.getpid()}")
     temporary.write_text(folder.name)
@@ -78,14 +80,14 @@ def open_store(
     return AudioStore(folder)
 
 
-def content_key(sources: Sequence[AudioSource]) -> str:
-    """A key of every encoded byte of every source, in order."""
+def content_digests(sources: Sequence[AudioSource]) -> list[str]:
+    """A digest of each source's encoded bytes."""
 
     def digest(source: AudioSource) -> str:
         return hashlib.blake2b(source.raw(), digest_size=16).hexdigest()
 
     with ThreadPoolExecutor(4) as pool:
-        return _key(pool.map(digest, sources))
+        return list(pool.map(digest, sources))
 
 
 def _key(parts: Iterator[str]) -> str:
@@ -108,7 +110,7 @@ def _is_whole(folder: Path, num_sources: int) -> bool:
         return False
 
 
-def _write(sources: Sequence[AudioSource], folder: Path, progress: Callable) -> None:
+def _write(sources: Sequence[AudioSource], digests: list[str], folder: Path, progress: Callable) -> None:
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     temporary.mkdir(parents=True, exist_ok=True)
     offsets, lengths, failures, position = [], [], {}, 0
@@ -141,6 +143,7 @@ def _write(sources: Sequence[AudioSource], folder: Path, progress: Callable) -> 
             "lengths": lengths,
             "is_int16": is_int16,
             "failures": failures,
+            "digests": digests,
             "num_bytes": position,
         }
         (temporary / "index.json").write_text(json.dumps(index))

@@ -53,6 +53,21 @@ def plain_upper(text: str) -> str:
 NORMALIZERS: dict[str, Callable[[str], str]] = {"hf-timit": hf_timit, "plain": plain, "plain-upper": plain_upper}
 
 
+def impossible_character(text: str) -> str:
+    """The first character of `text` that no transcript has, as U+XXXX; empty when there is none.
+
+    Control characters other than white space, and lone surrogates: traces of another encoding (UTF-16, or
+    Windows-1252 taken for Latin-1) or of damage, which a normaliser would drop without a word.
+
+    >>> impossible_character("don\\x92t"), impossible_character("two\\twords")
+    ('U+0092', '')
+    """
+    if text.isprintable():
+        return ""
+    found = (c for c in text if unicodedata.category(c) in ("Cc", "Cs") and not c.isspace())
+    return next((f"U+{ord(c):04X}" for c in found), "")
+
+
 def collapse_spaces(text: str) -> str:
     """`text` with single spaces and none at its ends: what is scored."""
     return " ".join(text.split())

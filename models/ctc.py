@@ -79,7 +79,12 @@ def ctc_loss_per_utterance(
     """
     # CTC sums over many frames in logarithms: fp32 whatever autocast says. Float64 logits stay float64.
     log_probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1).transpose(0, 1)  # (T, B, V)
+    device = log_probs.device
+    if log_probs.is_cuda and torch.are_deterministic_algorithms_enabled():
+        # CUDA's own CTC refuses this mode and cuDNN's wants blank 0: the CPU's sums in a fixed order
+        log_probs, targets = log_probs.cpu(), targets.cpu()
+        frame_lengths, target_lengths = frame_lengths.cpu(), target_lengths.cpu()
     # cuDNN's CTC wants other argument types and blank 0; off, as in transformers
     with torch.backends.cudnn.flags(enabled=False):
         nats = F.ctc_loss(log_probs, targets, frame_lengths, target_lengths, blank=blank_id, reduction="none")
-    return nats / target_lengths.clamp(min=1)
+    return (nats / target_lengths.clamp(min=1)).to(device)

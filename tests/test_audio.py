@@ -97,10 +97,15 @@ def test_resampled_length_is_the_exact_ratio_rounded_half_up(rate: int):
         assert resampled_length(num_frames, rate) == exact.numerator // exact.denominator
 
 
-def test_opposite_channels_cancel(tmp_path: Path, tone: Callable):
+def test_channels_are_averaged_not_picked(tmp_path: Path, tone: Callable):
+    """Opposite channels cancel; silence alone would be refused, so one sample differs."""
     left = tone(0.1)
-    soundfile.write(tmp_path / "a.wav", np.stack([left, -left], axis=1), 16_000, subtype="FLOAT")
-    np.testing.assert_array_equal(FileAudio(tmp_path / "a.wav").load(), np.zeros(1600, np.float32))
+    right = -left
+    right[7] += 0.5
+    soundfile.write(tmp_path / "a.wav", np.stack([left, right], axis=1), 16_000, subtype="FLOAT")
+    expected = np.zeros(1600, np.float32)
+    expected[7] = 0.25
+    np.testing.assert_allclose(FileAudio(tmp_path / "a.wav").load(), expected, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])

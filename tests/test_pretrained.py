@@ -21,8 +21,12 @@ from data.utterance import CorpusError
 from helpers_models import EVERY_FAMILY, FAMILIES, VOCAB, edit_json, padded_batch, small_config, small_hf_model
 from models.config import ModelConfig
 from models.ctc import CTCModel
-from models.encoder import LoadReport, ModelError, configure, load_pretrained, read_pretrained, save_huggingface
-from trainer.assemble import Encoder, choose_vocabulary
+from models.encoder import configure
+from models.export import save_huggingface
+from models.pretrained import LoadReport, load_pretrained, read_pretrained
+from models.trust import ModelError
+from models.pretrained import Encoder
+from trainer.reading import choose_vocabulary
 
 Tensors = dict[str, Tensor]
 HEAD = {"lm_head.weight", "lm_head.bias"}
@@ -330,7 +334,7 @@ def test_remote_code_is_neither_run_nor_asked_for(tmp_path: Path, monkeypatch: p
     (tmp_path / "config.json").write_text('{"model_type": "mine", "auto_map": {"AutoConfig": "mine.MyConfig"}}')
     (tmp_path / "mine.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'was-run')!r})\nclass MyConfig: pass\n")
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked on the terminal"))
-    with pytest.raises(ModelError, match="no usable model configuration"):
+    with pytest.raises(ModelError, match="auto_map"):
         read_pretrained(str(tmp_path), None)
     assert not (tmp_path / "was-run").exists()
 

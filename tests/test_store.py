@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from data.audio import BytesAudio, FileAudio
-from data.store import AudioStore, content_key, open_store
+from data.store import AudioStore, content_digests, open_store
 
 
 class Opening:
@@ -100,7 +100,7 @@ def test_moved_copy_of_the_corpus_shares_the_store(opening: Opening, mixed: list
     first = opening(mixed)
     shutil.copytree(tmp_path / "m", tmp_path / "elsewhere")
     moved = [FileAudio(tmp_path / "elsewhere" / source.path.name) for source in mixed]
-    assert content_key(moved) == content_key(mixed)
+    assert content_digests(moved) == content_digests(mixed)
     assert opening(moved).folder == first.folder
     assert opening.num_decoded == 0
 
@@ -134,7 +134,7 @@ def test_other_list_of_sources_gives_another_key(change: str):
         "fewer": sources[:2],
         "cut elsewhere": [BytesAudio(data, "x", "x") for data in (b"a", b"bc", b"d")],
     }
-    assert content_key(others[change]) != content_key(sources)
+    assert content_digests(others[change]) != content_digests(sources)
 
 
 def test_order_of_sources_is_the_order_of_the_store(opening: Opening, mixed: list[FileAudio]):
@@ -215,7 +215,7 @@ def test_cache_that_cannot_be_written_is_an_os_error(opening: Opening, mixed: li
 def test_more_sources_than_one_slice_keep_their_order_types_and_failures(opening: Opening):
     """200 sources are decoded in several slices by two threads; every third is float, number 130 is cut off."""
     subtypes = ["PCM_16", "PCM_16", "FLOAT"]
-    encoded = [_wav(np.full(5 + i % 7, i / 256, np.float32), subtypes[i % 3]) for i in range(200)]
+    encoded = [_wav(np.full(5 + i % 7, (i + 1) / 256, np.float32), subtypes[i % 3]) for i in range(200)]
     sources = [BytesAudio(data, str(i), str(i)) for i, data in enumerate(encoded)]
     sources[130] = BytesAudio(_cut_flac(), "130", "130")
     store = opening(sources)
@@ -223,7 +223,7 @@ def test_more_sources_than_one_slice_keep_their_order_types_and_failures(opening
     assert store.is_int16 == [i % 3 != 2 or i == 130 for i in range(200)]
     for i in range(200):
         if i != 130:
-            np.testing.assert_array_equal(store.load(i), np.full(5 + i % 7, i / 256, np.float32))
+            np.testing.assert_array_equal(store.load(i), np.full(5 + i % 7, (i + 1) / 256, np.float32))
 
 
 def test_every_utterance_starts_at_a_multiple_of_four_bytes(opening: Opening, mixed: list[FileAudio]):

@@ -94,7 +94,8 @@ class HubCorpus:
             if Path(config.dataset).is_dir():
                 return self._from_disk(split)
             return datasets.load_dataset(config.dataset, config.subset, split=split, revision=config.revision)
-        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+            # a RuntimeError is what datasets says to a data set with a script of its own: it is not run
             if isinstance(error, CorpusError):
                 raise
             raise CorpusError(

@@ -9,13 +9,16 @@ from the audio's own headers. No audio is decoded here.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from data import strict_json
 from data.audio import FileAudio
 from data.config import ManifestConfig
+from data.files import open_regular
 from data.utterance import CorpusError, Splits, Utterance
 
 
@@ -51,10 +54,10 @@ class ManifestCorpus:
         if row.get("offset"):
             raise CorpusError(f'{where}: "offset" {row["offset"]}: parts of files are not read. Cut the audio first.')
         return Utterance(
-            id=str(row["id"]) if row.get("id") not in (None, "") else path,
+            id=_name(row, "id", where) or path,
             audio=FileAudio(manifest.parent / path),
             text=_string(row, self.config.text_field, where, "--corpus.text-field"),
-            speaker=str(row["speaker"]) if row.get("speaker") not in (None, "") else None,
+            speaker=_name(row, "speaker", where) or None,
             origin=where,
         )
 
@@ -65,7 +68,7 @@ def read_rows(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if suffix not in (".jsonl", ".json", ".csv", ".tsv"):
         raise CorpusError(f"{manifest}: a manifest ends in .jsonl, .json, .csv or .tsv.")
     try:
-        with open(manifest, encoding="utf-8-sig", newline="") as file:
+        with io.TextIOWrapper(open_regular(manifest), encoding="utf-8-sig", newline="") as file:
             yield from (_json_rows if suffix.startswith(".json") else _table_rows)(manifest, file)
     except OSError as error:
         reason = error.strerror or error
@@ -79,7 +82,9 @@ def _json_rows(manifest: Path, file: Iterable[str]) -> Iterator[tuple[int, dict[
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = strict_json.loads(line)
+        except strict_json.TwiceError as error:
+            raise CorpusError(f'{manifest}:{number}: "{error}" stands twice. Leave one.') from None
         except (ValueError, RecursionError) as error:
             what = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
             raise CorpusError(f"{manifest}:{number}: not a JSON object on one line ({what}).") from None
@@ -92,16 +97,25 @@ def _table_rows(manifest: Path, file: Iterable[str]) -> Iterator[tuple[int, dict
     delimiter = "\t" if manifest.suffix.lower() == ".tsv" else ","
     reader = csv.DictReader(file, delimiter=delimiter, strict=True)
     try:
+        header = reader.fieldnames or []
+        if twice := [column for column in header if header.count(column) > 1]:
+            raise CorpusError(f'{manifest}:{reader.line_num}: two columns are named "{twice[0]}". Rename one.')
         for row in reader:
             # DictReader files surplus cells under None and fills lacking ones with None
             if None in row or None in row.values():
-                raise CorpusError(
-                    f"{manifest}:{reader.line_num}: its cells do not match the header's {len(reader.fieldnames or [])}."
-                )
+                raise CorpusError(f"{manifest}:{reader.line_num}: its cells do not match the header's {len(header)}.")
             yield reader.line_num, row
     except csv.Error as error:
         # reader.line_num lags behind: DictReader sets it after each row that it could read
         raise CorpusError(f"{manifest}:{reader.reader.line_num}: not a well-formed table ({error}).") from None
+
+
+def _name(row: dict[str, Any], field: str, where: str) -> str:
+    """An optional name: a string or a number; empty when there is none."""
+    value = row.get(field)
+    if isinstance(value, bool) or not isinstance(value, str | int | float | None):
+        raise CorpusError(f'{where}: "{field}" must be a string or a number, found {value!r}.')
+    return "" if value is None else str(value)
 
 
 def _string(row: dict[str, Any], name: str, where: str, option: str) -> str:

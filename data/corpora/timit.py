@@ -8,6 +8,7 @@ SPEAKER_SENTENCE, since SA1 stands in every speaker's folder.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from data.audio import FileAudio
+from data.files import open_regular
 from data.utterance import CorpusError, Segment, Splits, Utterance
 
 SOURCE = "TIMIT comes from the Linguistic Data Consortium, catalogue number LDC93S1."
@@ -173,20 +175,23 @@ def _utterance(region: str, speaker: str, sentence: str, files: dict[str, Path])
 
 
 def read_transcript(path: Path) -> str:
-    """The sentence of a .TXT file: one line, behind its first and last sample."""
-    text = " ".join(_read_text(path).split())
-    match = re.fullmatch(r"\d+ \d+ (.*)", text)
+    """The sentence of a .TXT file: one line, behind its first and last sample; single spaces between words."""
+    lines = [line for line in _read_text(path).split("\n") if line.strip()]
+    text = " ".join(lines[0].split()) if lines else ""
+    match = re.fullmatch(r"[0-9]{1,10} [0-9]{1,10} (.*)", text)
     if not match:
         raise CorpusError(f"{path}: expected 'FIRST LAST sentence', found {text[:40]!r}.")
+    if len(lines) > 1:
+        raise CorpusError(f"{path}: expected one line, found {len(lines)}.")
     return match[1]
 
 
 def read_segments(path: Path) -> tuple[Segment, ...]:
     """The labelled stretches of a .WRD or .PHN file: `start end label` a line, in samples."""
     segments = []
-    for number, line in enumerate(_read_text(path).splitlines(), 1):
+    for number, line in enumerate(_read_text(path).split("\n"), 1):
         if line.strip():
-            match = re.fullmatch(r"(\d+)\s+(\d+)\s+(\S+)", line.strip())
+            match = re.fullmatch(r"([0-9]{1,10})\s+([0-9]{1,10})\s+(\S+)", line.strip())
             if not match:
                 raise CorpusError(f"{path}:{number}: expected 'START END LABEL', found {line.strip()[:40]!r}.")
             segments.append(Segment(int(match[1]), int(match[2]), match[3]))
@@ -195,7 +200,8 @@ def read_segments(path: Path) -> tuple[Segment, ...]:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
+            return file.read()
     except OSError as error:
         raise CorpusError(f"{path}: {error.strerror or error}.") from None
     except UnicodeDecodeError as error:

@@ -1,0 +1,40 @@
+"""Open what a user's list names: regular files only, since a FIFO would wait for ever and a device never ends.
+
+Symbolic links, absolute paths and `..` are the user's own business. Errors are OSErrors with a readable `strerror`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+_KINDS: list[tuple[Callable[[int], bool], str]] = [
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+    (stat.S_ISSOCK, "a socket"),
+]
+
+
+def stat_regular(path: str | Path) -> os.stat_result:
+    """os.stat of a regular file; OSError when it is anything else. Nothing is opened: that alone can hang."""
+    try:
+        found = os.stat(path)
+    except ValueError as error:  # a NUL, or a lone surrogate
+        raise OSError(errno.EINVAL, f"not a possible path ({str(error).splitlines()[0]})") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((kind for is_kind, kind in _KINDS if is_kind(found.st_mode)), "of an unknown kind")
+        raise OSError(errno.EINVAL, f"{kind}, not a file")
+    return found
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """A regular file, for reading. Its `name` is a number: no library can guess a format from it."""
+    stat_regular(path)
+    return open(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb")

@@ -1,0 +1,67 @@
+"""What is refused before a checkpoint is believed: code that comes with it, files that are none, weights without value.
+
+Weights themselves are read as safetensors, or as .bin through torch.load(weights_only=True): see models.encoder.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+from transformers.utils.hub import cached_file
+
+CONFIGURATIONS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
+
+
+class ModelError(ValueError):
+    """A checkpoint that cannot be used; the message names it, what is wrong and the remedy."""
+
+
+def refuse_what_is_no_checkpoint(source: str) -> None:
+    """ModelError when `source` is a path, and not that of a folder with a config.json and regular files."""
+    path = Path(source)
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise ModelError(f"{source}: no config.json here; this is not a Hugging Face model folder.")
+        for file in sorted(path.iterdir()):
+            if file.exists() and not stat.S_ISREG(file.stat().st_mode) and not file.is_dir():
+                raise ModelError(f"{file} is a device or a FIFO, not a file. Remove it from the model folder.")
+    elif path.exists():
+        raise ModelError(f"{source} is a file. Give the folder with its config.json and its weights.")
+    elif source.startswith((".", "/", "~")) or source.count("/") > 1:
+        raise ModelError(f"{source}: no such folder.")
+
+
+def refuse_remote_code(source: str, revision: str | None) -> None:
+    """ModelError when a configuration names code to be run ("auto_map"). Reads JSON, runs nothing."""
+    for name in CONFIGURATIONS:
+        try:
+            path = cached_file(
+                source,
+                name,
+                revision=revision,
+                _raise_exceptions_for_gated_repo=False,
+                _raise_exceptions_for_missing_entries=False,
+                _raise_exceptions_for_connection_errors=False,
+            )
+            content = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+        except (OSError, ValueError, RecursionError):
+            continue  # whoever needs this file says what is wrong with it
+        if isinstance(content, dict) and content.get("auto_map"):
+            raise ModelError(
+                f"{source}: its {name} wants code of its own to be run (auto_map), which is refused. Give a checkpoint "
+                "of a family that transformers has; if this is one, remove auto_map from a local copy."
+            )
+
+
+def refuse_non_finite(source: str, model: PreTrainedModel) -> None:
+    """ModelError when a weight is NaN or infinite: such an encoder could only give NaN."""
+    bad = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise ModelError(
+            f"{source}: {len(bad)} of its {len(model.state_dict())} tensors hold NaN or infinity, the first is "
+            f"{bad[0]}. Give a checkpoint that is whole."
+        )

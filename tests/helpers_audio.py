@@ -1,0 +1,52 @@
+"""Audio files in memory, whole and odd, for the tests of what is refused."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import soundfile
+
+from conftest import ManifestFolder
+from data.audio import BytesAudio
+
+
+def sound(num_samples: int, seed: int = 0) -> np.ndarray:
+    """float32 (num_samples,) of noise."""
+    return (0.1 * np.random.default_rng(seed).standard_normal(num_samples)).astype(np.float32)
+
+
+def load(content: bytes) -> np.ndarray:
+    """What reading a file of this content gives: its header first, as everywhere."""
+    audio = BytesAudio(content, "a.wav", "a")
+    samples = audio.load()
+    assert len(samples) == audio.num_samples
+    return samples
+
+
+def encoded(samples: np.ndarray, format: str = "WAV", subtype: str = "PCM_16", rate: int = 16_000) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=format, subtype=subtype)
+    return file.getvalue()
+
+
+def put_audio(corpus: ManifestFolder, split: str, row: int, content: bytes) -> None:
+    (corpus.folder / corpus.rows[split][row]["audio_filepath"]).write_bytes(content)
+
+
+def sphere_file(
+    samples: np.ndarray, *, dtype: str = "<i2", size: int = 1024, drop: str = "", **fields: object
+) -> bytes:
+    """A NIST_1A file; `fields` replace those of a plain 16-bit file, `drop` leaves one out."""
+    values: dict[str, object] = {
+        "channel_count": 1, "sample_count": len(samples), "sample_rate": 16_000,
+        "sample_n_bytes": np.dtype(dtype).itemsize, "sample_byte_format": "01", **fields,
+    }  # fmt: skip
+    values.pop(drop, None)
+    lines = [f"{k} -i {v}" if isinstance(v, int) else f"{k} -s{len(str(v))} {v}" for k, v in values.items()]
+    header = "\n".join(["NIST_1A", f"{size:7d}", *lines, "end_head", ""]).encode()
+    return header.ljust(size) + quantized(samples).astype(dtype).tobytes()
+
+
+def quantized(samples: np.ndarray) -> np.ndarray:
+    return np.round(samples * 32768).astype(np.int16)
