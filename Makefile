@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-fast lint venv clean
+.PHONY: demo test test-fast test-reliability lint venv clean
 
 demo: $(READY)
 	$(BIN)/python -m trainer.run demo --overwrite
@@ -13,7 +13,10 @@ test: $(READY)
 	$(BIN)/python -m pytest
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not reliability"
+
+test-reliability: $(READY)
+	$(BIN)/python -m pytest -m reliability -s
 
 lint: $(READY)
 	$(BIN)/ruff check .

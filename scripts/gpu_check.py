@@ -28,17 +28,22 @@ import torch
 
 from data.config import SyntheticConfig
 from models.flops import training_flops
-from trainer.assemble import Data, Encoder, autocast_for, build_eval_sets, build_model, build_parts
-from trainer.assemble import build_train_loader, plan_batches, read_data, read_encoder
+from models.pretrained import Encoder
+from trainer.assemble import autocast_for, build_eval_sets, build_model, build_parts
+from trainer.reading import Data
+from models.pretrained import read_encoder
+from trainer.assemble import build_train_loader, plan_batches
+from trainer.reading import read_corpus, read_data
 from trainer.card import versions
 from trainer.cli import parse
 from trainer.config import Config, resolve, validate
 from trainer.evaluate import evaluate
-from trainer.loop import StepResult, seed_step, settle, train_step
+from trainer.loop import StepResult, settle, train_step
 from trainer.runlog import Console
 from trainer.state import TrainState
 
 NUM_WARMUP = 10
+MAX_SKIPS = 25
 NUM_WORKERS = min(4, os.cpu_count() or 1)
 
 
@@ -69,7 +74,7 @@ def main() -> int:
     config = check_config(args.size, args.corpus, args.cache_dir)
     console = Console()
     encoder = read_encoder(config.model)
-    data = read_data(config, encoder, console)
+    data = read_data(config, read_corpus(config, console), encoder, console)
     report["preparation_seconds"] = time.perf_counter() - started
     report["training"] = {
         precision: time_training(config, encoder, data, device, precision, args.steps, console)
@@ -128,9 +133,8 @@ def time_training(
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
             begin = last = time.perf_counter()
-        seed_step(config.seed, state.step)
         previous = result
-        result = train_step(parts, batches, 1.0, lambda: settle(previous, parts, state, report_skip))  # noqa: B023
+        result = train_step(parts, batches, 1.0, lambda: settle(previous, parts, state, MAX_SKIPS, report_skip))  # noqa: B023
         state.advance(epoch, batches, ends_epoch)
         if state.step > NUM_WARMUP:
             synchronize(device)  # a step's own time; the loop of a real run does not wait here
@@ -142,7 +146,7 @@ def time_training(
             )
         losses.append(result.loss)
     elapsed = time.perf_counter() - begin
-    settle(result, parts, state, report_skip)
+    settle(result, parts, state, MAX_SKIPS, report_skip)
     ordered = sorted(seconds)
     return {
         "num_steps": num_steps,

@@ -25,8 +25,9 @@ from data.text import collapse_spaces
 from data.utterance import Splits
 from helpers_models import VOCAB, example, make_talkative, noise, small_model
 from models.config import ModelConfig
-from models.encoder import LoadReport, save_huggingface
-from trainer.assemble import Data
+from models.export import save_huggingface
+from models.pretrained import LoadReport
+from trainer.reading import Data
 from trainer.card import write_card
 from trainer.config import Config, OptimConfig, TrainConfig
 from trainer.run import main

@@ -1,4 +1,4 @@
-"""The exported folder (models.encoder.save_huggingface) as transformers reads it: nothing of ours is used to load it.
+"""The exported folder (models.export.save_huggingface) as transformers reads it: nothing of ours is used to load it.
 
 pytest tests/test_export.py
 """
@@ -21,7 +21,9 @@ from helpers_models import EVERY_VARIANT, VOCAB, eval_set, example, make_talkati
 from helpers_models import transformers_log
 from models.config import ModelConfig
 from models.ctc import CTCModel
-from models.encoder import build_random, configure, load_pretrained, random_config, read_pretrained, save_huggingface
+from models.encoder import build_random, configure, random_config
+from models.export import save_huggingface
+from models.pretrained import load_pretrained, read_pretrained
 from trainer.evaluate import evaluate
 
 REFERENCE_RUN = Vocab(("|", *"abcdefghijklmnopqrstuvwxyz", "[UNK]", "[PAD]", "<s>", "</s>"))

@@ -265,13 +265,15 @@ def test_reference_words_are_counted_as_split_counts_them(normalize: Callable[[s
 def read(tone_corpus, tmp_path: Path, **corpus):
     """(Data, the console's lines) of the tone corpus."""
     from models.config import ModelConfig
-    from trainer.assemble import read_data, read_encoder
+    from models.pretrained import read_encoder
+    from trainer.reading import read_corpus, read_data
 
     model = ModelConfig(size="tiny")
     manifests = ManifestConfig(train=str(tone_corpus.train), eval=str(tone_corpus.eval), **corpus)
     config = Config(corpus=manifests, model=model, cache_dir=str(tmp_path / "cache"))
     stream = io.StringIO()
-    data = read_data(config, read_encoder(model), Console(stream))
+    console = Console(stream)
+    data = read_data(config, read_corpus(config, console), read_encoder(model), console)
     return data, stream.getvalue().splitlines()
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-import trainer.session
+import trainer.loop
 from trainer.run import main
 
 WALL_CLOCK = {"train_seconds", "eval_seconds", "eval/seconds", "train/audio_seconds_per_second"}
@@ -41,15 +42,19 @@ def run(folder: Path, cache: Path, *more: str) -> Path:
 
 
 def run_stopped(folder: Path, cache: Path, stop_at: int, monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
-    """A run that is asked to stop after `stop_at` steps, as Ctrl-C does."""
-    calls = iter(range(1, 100))
+    """A run that Ctrl-C stops in step `stop_at`."""
+    taken = 0
 
-    @contextmanager
-    def stop_after(console: object) -> Iterator[object]:
-        yield lambda: next(calls) == stop_at
+    def train_step(*args: object) -> object:
+        nonlocal taken
+        taken += 1
+        if taken == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(*args)
 
+    original = trainer.loop.train_step
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.session, "interrupt_flag", stop_after)
+        patch.setattr(trainer.loop, "train_step", train_step)
         assert main([*OPTIONS, "--runs-dir", str(folder), "--cache-dir", str(cache), *more]) == 130
 
 

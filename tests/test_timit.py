@@ -199,8 +199,9 @@ def test_words_are_compared_only_for_the_whole_test_set_under_hf_timit(protocol:
 @pytest.mark.parametrize(("is_marked", "expected"), [(True, ""), (False, "warning: ")])
 def test_timit_hf_run_prints_the_checksum_line(tree: Path, tmp_path: Path, is_marked: bool, expected: str):
     from models.config import ModelConfig
-    from trainer.assemble import read_data, read_encoder
+    from models.pretrained import read_encoder
     from trainer.config import Config
+    from trainer.reading import read_corpus, read_data
     from trainer.runlog import Console
 
     if not is_marked:
@@ -208,7 +209,8 @@ def test_timit_hf_run_prints_the_checksum_line(tree: Path, tmp_path: Path, is_ma
     corpus = TimitConfig(root=str(tree), protocol="hf", normalizer="hf-timit", bos_eos=True, allow_incomplete=True)
     config = Config(corpus=corpus, model=ModelConfig(size="tiny"), cache_dir=str(tmp_path / "cache"))
     stream = io.StringIO()
-    read_data(config, read_encoder(config.model), Console(stream))
+    console = Console(stream)
+    read_data(config, read_corpus(config, console), read_encoder(config.model), console)
     lines = [line for line in stream.getvalue().splitlines() if "TIMIT checksum" in line]
     assert len(lines) == 1
     assert lines[0].startswith(f"{expected}TIMIT checksum: 40/40 utterances")

@@ -1,142 +1,76 @@
-"""From a Config to the parts that are trained: corpus, vocabulary, examples, model. Shared by training and scoring."""
+"""From a Config to the parts that are trained: model, optimizer, plan, loaders. Shared by training and scoring."""
 
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch.amp import GradScaler
-from tqdm import tqdm
-from transformers import PreTrainedConfig
 
 from data.batching import BatchPlan
 from data.collate import BatchDataset, Frontend, TrainLoader
-from data.corpora import open_corpus
-from data.prepare import Drops, Example, describe_conversions, num_reference_words, prepare_evaluation
-from data.prepare import prepare_training, read_split, refuse_or_report
 from data.randomness import derive_seed
 from data.specaugment import SpecAugment
-from data.store import open_store
-from data.text import NORMALIZERS
-from data.utterance import AudioSource, Corpus, CorpusError, Utterance
-from data.vocab import Vocab
-from models.config import ModelConfig
 from models.ctc import CTCModel
-from models.encoder import LoadReport, Pretrained, build_random, configure, load_pretrained, num_frames_function
-from models.encoder import random_config, read_pretrained
+from models.encoder import build_random, configure
+from models.pretrained import Encoder, LoadReport, load_pretrained, read_encoder
 from trainer.config import Config, ConfigError
 from trainer.evaluate import EvalSet
 from trainer.loop import Parts
 from trainer.optim import build_optimizer, build_schedule
+from trainer.reading import Data, read_corpus, read_data
 from trainer.runlog import Console
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """An encoder before its weights: enough to know frames and units."""
+@dataclass
+class Prepared:
+    """A run short of its first step."""
 
-    config: PreTrainedConfig
-    pretrained: Pretrained | None
+    config: Config
+    data: Data
+    parts: Parts
+    plan: BatchPlan
+    total_steps: int
+    loader: TrainLoader
+    eval_sets: dict[str, EvalSet]
+    load_report: LoadReport | None
+    precision: str
 
     @property
-    def do_normalize(self) -> bool:
-        return self.pretrained.do_normalize if self.pretrained else True
-
-    def num_frames(self) -> Callable[[int], int]:
-        return num_frames_function(self.config.conv_kernel, self.config.conv_stride)
+    def monitor(self) -> EvalSet:
+        """The split that is scored during training."""
+        return self.eval_sets[self.data.corpus.splits.monitor]
 
 
-@dataclass
-class Data:
-    """What is read of a corpus: everything that training and scoring need, and what the card tells of it."""
-
-    corpus: Corpus
-    vocab: Vocab
-    own_tokenizer: bool
-    """The vocabulary is the checkpoint's, head included."""
-    train: list[Example]
-    evaluation: dict[str, list[Example]]
-    drops: Drops
-    unseen: dict[str, Counter[str]]
-
-
-def read_encoder(model: ModelConfig) -> Encoder:
-    """The configuration of random weights or of the checkpoint."""
-    if model.pretrained is None:
-        return Encoder(random_config(model), None)
-    pretrained = read_pretrained(model.pretrained, model.revision)
-    return Encoder(pretrained.config, pretrained)
-
-
-def read_data(config: Config, encoder: Encoder, console: Console, *, training: bool = True) -> Data:
-    """Read, check and (unless --corpus.no-store) decode a corpus; one line on the console for each thing to know.
-
-    Without `training` only the evaluation splits are read and the vocabulary must be the checkpoint's.
-    """
-    c, cache_dir = config.corpus, Path(config.cache_dir)
-    with _synthesis_bar(console) as progress:
-        corpus = open_corpus(c, cache_dir, progress)
-    splits, normalize = corpus.splits, NORMALIZERS[c.normalizer]
-    utterances: list[Utterance] = read_split(corpus, splits.train) if training else []
-    eval_splits = dict.fromkeys([splits.monitor, *splits.closing, *splits.unselected])
-    eval_utterances = {split: read_split(corpus, split) for split in eval_splits}
-    vocab, own = choose_vocabulary(c.vocabulary, [normalize(u.text) for u in utterances], encoder, c.bos_eos, training)
-
-    train: list[Example] = []
-    drops = Drops(splits.train, len(utterances))
-    if training:
-        train, drops = prepare_training(
-            utterances, normalize, vocab, encoder.num_frames(),
-            max_seconds=c.max_seconds, max_speed=max((1.0, *config.augment.speeds)),
-            on_bad=c.on_bad, split=splits.train,
-        )  # fmt: skip
-    evaluation: dict[str, list[Example]] = {}
-    unseen: dict[str, Counter[str]] = {}
-    for split, of_split in eval_utterances.items():
-        evaluation[split], unreadable, unseen[split] = prepare_evaluation(of_split, normalize, vocab, split=split)
-        if unreadable.num_dropped:
-            console.warn(f"{unreadable.describe('scored as deletions')}")
-        if unseen[split]:
-            shown = ", ".join(f"{char!r} {count}" for char, count in unseen[split].most_common(5))
-            console.warn(f"{split}: {unseen[split].total()} characters were never seen in training ({shown})")
-    everything = {id(u): u for u in [*utterances, *(u for s in eval_utterances.values() for u in s)]}
-    if conversions := describe_conversions(list(everything.values())):
-        console.say(conversions)
-    if c.store:
-        train, evaluation = _use_store(train, evaluation, drops, c.on_bad, cache_dir, console)
-    if drops.num_dropped:
-        console.warn(drops.describe())
-    words = {split: num_reference_words(examples) for split, examples in evaluation.items()}
-    if (checksum := corpus.checksum(words)) is not None:
-        line, is_suspicious = checksum
-        (console.warn if is_suspicious else console.say)(line)
-    return Data(corpus, vocab, own, train, evaluation, drops, unseen)
-
-
-def choose_vocabulary(
-    rule: str, texts: Sequence[str], encoder: Encoder, bos_eos: bool, training: bool
-) -> tuple[Vocab, bool]:
-    """The vocabulary, and whether it is the checkpoint's own (then its head is kept too)."""
-    pretrained = encoder.pretrained
-    if pretrained is not None and pretrained.tokens is not None and (rule == "auto" or not training):
-        with contextlib.suppress(CorpusError):
-            num_units = pretrained.config.vocab_size
-            # transformers adds <s> and </s> (and misread entries of old files) behind the head's last unit
-            own = Vocab(pretrained.tokens[:num_units], **pretrained.special)
-            if len(own) == num_units and own.fits(texts):
-                return own, True
-    if not training:
-        raise CorpusError(
-            f"{pretrained.source if pretrained else 'the model'}: has no tokenizer that matches its CTC head, so its "
-            "output cannot be read. Give a folder that a training run exported, or a fine-tuned hub model."
-        )
-    return Vocab.build(texts, bos_eos=bos_eos), False
+def prepare(config: Config, console: Console) -> Prepared:
+    """Everything short of training: corpus, vocabulary, model, plan, optimizer."""
+    if config.deterministic:
+        # cuBLAS reads this when CUDA starts, which is later than here
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    device = choose_device(config.device)
+    precision = choose_precision(config, device)
+    corpus = read_corpus(config, console)
+    encoder = read_encoder(config.model)
+    if encoder.pretrained is not None and encoder.pretrained.commit:
+        config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
+    data = read_data(config, corpus, encoder, console)
+    model, load_report = build_model(config, encoder, data, device)
+    plan = plan_batches(config, data)
+    total_steps = plan.total_steps(at_most=config.train.max_steps)
+    config, parts = build_parts(config, model, device, precision, total_steps)
+    on_cuda, num_workers = device.type == "cuda", config.batching.num_workers
+    if num_workers is None:
+        num_workers = 2 if on_cuda else 0
+    loader = build_train_loader(config, data, model, plan, num_workers, on_cuda, encoder.do_normalize)
+    eval_sets = build_eval_sets(config, data, model, num_workers, encoder.do_normalize)
+    return Prepared(config, data, parts, plan, total_steps, loader, eval_sets, load_report, precision)
 
 
 def build_model(
@@ -200,7 +134,13 @@ def build_train_loader(config: Config, data: Data, model: CTCModel, plan: BatchP
         feature_min_masks=getattr(hf, "mask_feature_min_masks", 0),  # WavLM's configuration has no such field
     )
     frontend = Frontend(model.num_frames, do_normalize, spec if getattr(hf, "apply_spec_augment", True) else None)
-    return TrainLoader(BatchDataset(data.train, frontend, plan), plan, num_workers=num_workers, pin_memory=pin)
+    return TrainLoader(
+        BatchDataset(data.train, frontend, plan),
+        plan,
+        num_workers=num_workers,
+        pin_memory=pin,
+        timeout_seconds=config.batching.worker_timeout,
+    )
 
 
 def build_eval_sets(
@@ -209,7 +149,7 @@ def build_eval_sets(
     """Every evaluation split, ready to be scored."""
     frontend = Frontend(model.num_frames, do_normalize)
     return {
-        split: EvalSet(split, examples, frontend, data.vocab, config.eval, num_workers)
+        split: EvalSet(split, examples, frontend, data.vocab, config.eval, num_workers, config.batching.worker_timeout)
         for split, examples in data.evaluation.items()
     }
 
@@ -224,6 +164,8 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ConfigError(f"--device {name}: not usable here ({reason}).") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"--device {name}: give cpu, cuda, cuda:1, ... or auto.")
     return device
 
 
@@ -242,72 +184,3 @@ def autocast_for(precision: str, device: torch.device) -> Callable[[], AbstractC
         return contextlib.nullcontext
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
     return partial(torch.autocast, device.type, dtype=dtype)
-
-
-def _use_store(
-    train: list[Example],
-    evaluation: dict[str, list[Example]],
-    drops: Drops,
-    on_bad: str,
-    cache_dir: Path,
-    console: Console,
-) -> tuple[list[Example], dict[str, list[Example]]]:
-    """The same examples, read from a store of decoded audio; what fails to decode is dropped or left at 0 samples."""
-    sources: dict[str, AudioSource] = {}
-    for example in [*train, *(e for examples in evaluation.values() for e in examples)]:
-        if example.num_samples > 0:
-            sources.setdefault(example.utterance.audio.identity, example.utterance.audio)
-    position = {identity: i for i, identity in enumerate(sources)}
-    try:
-        store = open_store(
-            list(sources.values()),
-            cache_dir,
-            log=console.say,
-            progress=lambda items, total: console.progress(items, total, "decoding", "file"),
-        )
-    except OSError as error:
-        raise CorpusError(
-            f"{cache_dir}: the decoded audio cannot be written ({error.strerror or error}). "
-            "Give another --cache-dir, or --corpus.no-store to decode on the fly."
-        ) from None
-
-    def stored(example: Example) -> Example:
-        if example.num_samples == 0:
-            return example
-        i = position[example.utterance.audio.identity]
-        if i in store.failures:
-            return replace(example, num_samples=0)
-        return replace(example, load=partial(store.load, i))
-
-    kept, first_bad = [], ""
-    for example in map(stored, train):
-        if example.num_samples > 0:
-            kept.append(example)
-            continue
-        message = store.failures[position[example.utterance.audio.identity]]
-        drops.add("undecodable", example.utterance.id)
-        first_bad = first_bad or f"{example.utterance.origin}: utterance {example.utterance.id}: {message}"
-    if first_bad:
-        refuse_or_report(drops, first_bad, on_bad)
-    if train and not kept:
-        raise CorpusError(f"{drops.describe()}. Nothing is left to train on.")
-    scored = {split: list(map(stored, examples)) for split, examples in evaluation.items()}
-    for split, examples in scored.items():
-        failed = [e.utterance.id for e in examples if e.num_samples == 0 and e.utterance.audio.identity in position]
-        if failed:
-            names = ", ".join(failed[:3]) + (", ..." if len(failed) > 3 else "")
-            console.warn(f"{split}: {len(failed)} of {len(examples)} fail to decode, scored as deletions ({names})")
-    return kept, scored
-
-
-@contextlib.contextmanager
-def _synthesis_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
-    with tqdm(
-        desc="synthesising", unit="speaker", file=console.stream, leave=False, disable=not console.is_terminal
-    ) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield progress

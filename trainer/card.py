@@ -17,10 +17,10 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from data.prepare import Example
 from data.utterance import SAMPLE_RATE
-from models.encoder import LoadReport
-from trainer.assemble import Data
+from models.pretrained import LoadReport
+from trainer.reading import Data
 from trainer.config import Config
-from trainer.results import write_text
+from trainer.disk import write_text
 from trainer.runlog import read_records
 
 PRECISIONS = {"fp32": "none (fp32)", "bf16": "bf16 autocast", "fp16": "Native AMP (fp16, GradScaler)"}
@@ -147,6 +147,8 @@ def _data(data: Data) -> str:
     rows += [_data_row(split, "evaluation", examples) for split, examples in data.evaluation.items()]
     text = f"{data.corpus.title[0].upper()}{data.corpus.title[1:]}.\n\n" + "\n".join(rows)
     text += f"\n\n{data.drops.describe()}." if data.drops.num_dropped else "\n\nNo training utterance was left out."
+    for leak in data.leaks:
+        text += f" {leak}."
     for split, unseen in data.unseen.items():
         if unseen:
             text += f" In {split}, {unseen.total()} characters never occur in training: they count as errors."

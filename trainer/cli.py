@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import sys
 from collections.abc import Callable, Sequence
@@ -31,11 +32,24 @@ def parse(argv: Sequence[str], prog: str = "python -m trainer.run") -> Config:
 
 
 def report_errors(action: Callable[[], int]) -> int:
-    """`action`'s exit code; 2 and one line on stderr for what is the user's to mend (this project's ValueErrors)."""
+    """`action`'s exit code; 2 (or the error's own) and one line on stderr for what is the user's to mend.
+
+    That is this project's ValueErrors, and what the operating system refuses.
+    """
     try:
         return action()
     except ValueError as error:
         if type(error).__module__.partition(".")[0] not in ("data", "models", "trainer"):
             raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        message, code = str(error), getattr(error, "exit_code", 2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        message, code = f"{where}{error.strerror or error}. Mend that; what was saved is whole, --resume goes on.", 2
+    with contextlib.suppress(OSError):  # nobody reads it: the exit code says enough
+        print(f"error: {_one_line(message)}", file=sys.stderr, flush=True)
+    return code
+
+
+def _one_line(message: str) -> str:
+    """`message` with what does not print (line ends, terminal codes, surrogates of a file's name) escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)

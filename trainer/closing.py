@@ -5,25 +5,39 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from models.ctc import CTCModel
-from models.encoder import LoadReport, save_huggingface
-from trainer.assemble import Data, build_eval_sets, build_model, choose_device, read_data, read_encoder
+from models.export import save_huggingface
+from models.pretrained import LoadReport
+from models.pretrained import read_encoder
+from trainer.assemble import build_eval_sets, build_model, choose_device
+from trainer.reading import Data, read_corpus, read_data
 from trainer.card import versions, write_card
 from trainer.checkpoint import load_best
 from trainer.config import Config, resolve, validate
 from trainer.config_json import to_json
+from trainer.disk import sync, write_text
 from trainer.evaluate import EvalSet, Scores, evaluate
 from trainer.loop import Parts
-from trainer.results import describe, finite, split_record, write_hypotheses, write_json, write_text
+from trainer.results import describe, finite, split_record, write_hypotheses, write_json
 from trainer.runlog import Console, RunLog
 from trainer.state import TrainState
+
+
+def is_closed(run_dir: Path, step: int) -> bool:
+    """Whether results.json, which is written last, tells of `step`: another one is of a shorter plan."""
+    try:
+        return json.loads((run_dir / "results.json").read_text(encoding="utf-8"))["steps"] == step
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def close_run(
@@ -44,9 +58,11 @@ def close_run(
         scores = score_closing(model, eval_sets[split], parts.device, console)
         records[split] = split_record(scores, "last", note)
         console.say(f"{describe(scores)} ({note}; last weights)")
-    weights = "best" if splits.selects else "last"
+    weights, best_step, best_wer = "best" if splits.selects else "last", state.best_step, state.best_wer
     if splits.selects and state.best_step != state.step:
-        load_best(run_dir, model)
+        best_step, best_wer = load_best(run_dir, model)
+        if best_step != state.best_step:  # a save that failed, or steps that a resumed run took otherwise
+            console.warn(f"the best weights kept are those of step {best_step}, not of step {state.best_step}")
     closing = [score_closing(model, eval_sets[split], parts.device, console) for split in splits.closing]
     for scores in closing:
         records[scores.split] = split_record(scores, weights)
@@ -54,19 +70,22 @@ def close_run(
     results = _results(records, splits.headline, weights, model, parts.device) | finite({
         "steps": state.step,
         "num_skipped": state.num_skipped,
+        "num_halved": state.num_halved,
         "epochs": runlog.epoch(state),
         "train_seconds": state.train_seconds,
         "eval_seconds": state.eval_seconds,
         "audio_seconds_per_second": state.audio_seconds / state.train_seconds if state.train_seconds else 0.0,
         "padding_share": 1 - state.audio_seconds / state.padded_seconds if state.padded_seconds else 0.0,
-        "best": {"step": state.best_step, "wer": state.best_wer},
+        "best": {"step": best_step, "wer": best_wer},
         "precision": precision,
     })  # fmt: skip
     write_hypotheses(run_dir / "hypotheses.jsonl", closing)
     do_normalize = eval_sets[splits.headline].frontend.do_normalize
     save_huggingface(model.hf, data.vocab.tokens, data.vocab.special, do_normalize, run_dir / "model")
     write_card(run_dir, config, data, results, load_report, argv)
+    sync(run_dir / "model")
     runlog.hparams(config, results["wer"])
+    runlog.close()
     write_json(run_dir / "results.json", results)
     console.say(
         f"done: {state.step} steps in {state.train_seconds:.0f} s, evaluations {state.eval_seconds:.0f} s more; "
@@ -79,7 +98,8 @@ def score_model(config: Config) -> dict[str, Any]:
     config = resolve(validate(config, training=False))
     device, console, run_dir = choose_device(config.device), Console(), config.run_dir
     encoder = read_encoder(config.model)
-    data = read_data(config, encoder, console, training=False)
+    reading = read_corpus(config, console, training=False)
+    data = read_data(config, reading, encoder, console, training=False)
     model, load_report = build_model(config, encoder, data, device)
     if load_report is not None:
         console.say(f"{config.model.pretrained}: {load_report.describe()}")

@@ -17,6 +17,12 @@ from data.config import TimitConfig
 from models.config import ModelConfig
 
 
+MOST = 2**31 - 1
+"""No count is larger: a slip of the keyboard, not a wish."""
+MOST_EPOCHS = 100_000
+MOST_SEED = 2**63 - 1
+
+
 class ConfigError(ValueError):
     """An option that cannot be; the message names it and says what to do."""
 
@@ -62,6 +68,9 @@ class TrainConfig:
 
     save_total_limit: int = 3
     """Checkpoints kept, newest first; `best` is kept beside them."""
+
+    max_skips: int = 25
+    """Stop after this many steps in a row whose loss or gradient was not finite."""
 
     patience: int | None = None
     """Stop after this many evaluations without a lower WER; None: never."""
@@ -118,6 +127,18 @@ class Config:
     overwrite: bool = False
     """Replace the run that the folder holds."""
 
+    allow_changes: tuple[str, ...] = ()
+    """Differences from the checkpoint's run that --resume may accept, by the names it lists."""
+
+    deterministic: bool = False
+    """On CUDA too, the same bits every time: slower, and CTC is computed on the CPU. A CPU always is."""
+
+    strict: bool = False
+    """Refuse a corpus with the same speaker or the same audio in training and evaluation, instead of warning."""
+
+    check: bool = False
+    """Everything short of training: counts, drops, leaks, memory and time to expect; exit code 0 or 2."""
+
     @property
     def run_dir(self) -> Path:
         return Path(self.runs_dir) / (self.name or self.preset)
@@ -126,31 +147,38 @@ class Config:
 def validate(config: Config, *, training: bool = True) -> Config:
     """`config` itself; raises ConfigError on values that cannot be, naming option and remedy."""
     t, b, o = config.train, config.batching, config.optim
-    for name, value, least in [
-        ("train.epochs", t.epochs, 1),
-        ("train.max-steps", t.max_steps, 1),
-        ("train.grad-accum-steps", t.grad_accum_steps, 1),
-        ("train.log-every", t.log_every, 1),
-        ("train.eval-every", t.eval_every, 0),
-        ("train.save-every", t.save_every, 0),
-        ("train.save-total-limit", t.save_total_limit, 1),
-        ("train.patience", t.patience, 1),
-        ("batching.batch-size", b.batch_size, 1),
-        ("batching.num-workers", b.num_workers, 0),
-        ("eval.batch-size", config.eval.batch_size, 1),
-        ("optim.warmup-steps", o.warmup_steps, 0),
-        ("optim.weight-decay", o.weight_decay, 0.0),
-        ("model.mask-time-min-masks", config.model.mask_time_min_masks, 0),
-        ("model.mask-feature-min-masks", config.model.mask_feature_min_masks, 0),
+    for name, value, least, most in [
+        ("train.epochs", t.epochs, 1, MOST_EPOCHS),
+        ("train.max-steps", t.max_steps, 1, MOST),
+        ("train.grad-accum-steps", t.grad_accum_steps, 1, MOST),
+        ("train.log-every", t.log_every, 1, MOST),
+        ("train.eval-every", t.eval_every, 0, MOST),
+        ("train.save-every", t.save_every, 0, MOST),
+        ("train.save-total-limit", t.save_total_limit, 1, MOST),
+        ("train.max-skips", t.max_skips, 1, MOST),
+        ("train.patience", t.patience, 1, MOST),
+        ("batching.batch-size", b.batch_size, 1, MOST),
+        ("batching.num-workers", b.num_workers, 0, 256),
+        ("batching.worker-timeout", b.worker_timeout, 0, MOST),
+        ("eval.batch-size", config.eval.batch_size, 1, MOST),
+        ("optim.warmup-steps", o.warmup_steps, 0, MOST),
+        ("optim.weight-decay", o.weight_decay, 0.0, MOST),
+        ("model.mask-time-min-masks", config.model.mask_time_min_masks, 0, MOST),
+        ("model.mask-feature-min-masks", config.model.mask_feature_min_masks, 0, MOST),
+        ("model.mask-time-length", config.model.mask_time_length, 1, MOST),
+        ("model.mask-feature-length", config.model.mask_feature_length, 1, MOST),
+        ("seed", config.seed, 0, MOST_SEED),
+        ("corpus.seed", getattr(config.corpus, "seed", 0), 0, MOST_SEED),
     ]:
-        if value is not None and not least <= value < float("inf"):  # NaN is neither
-            raise ConfigError(f"--{name} {value} must be a number from {least} up.")
+        if value is not None and not least <= value <= most:  # NaN is neither
+            raise ConfigError(f"--{name} {value} must be a number from {least} to {most}.")
     for name, amount in [
         ("optim.lr", o.lr),
         ("optim.max-grad-norm", o.max_grad_norm),
         ("batching.max-batch-seconds", b.max_batch_seconds),
         ("eval.max-batch-seconds", config.eval.max_batch_seconds),
         ("corpus.max-seconds", config.corpus.max_seconds),
+        ("corpus.max-eval-seconds", config.corpus.max_eval_seconds),
     ]:
         if amount is not None and not 0 < amount < float("inf"):
             raise ConfigError(f"--{name} {amount} must be a positive number.")
@@ -164,10 +192,6 @@ def validate(config: Config, *, training: bool = True) -> Config:
         share = getattr(model, name)
         if share is not None and not 0 <= share < 1:
             raise ConfigError(f"--model.{name.replace('_', '-')} {share} must be in [0, 1).")
-    for name in ("mask_time_length", "mask_feature_length"):
-        length = getattr(model, name)
-        if length is not None and length < 1:
-            raise ConfigError(f"--model.{name.replace('_', '-')} {length} is below 1.")
     if model.size is None and model.pretrained is None:
         raise ConfigError(
             "Which encoder? Give --model.pretrained HUB_ID_OR_FOLDER, or random weights by --model.size "

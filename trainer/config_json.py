@@ -6,8 +6,10 @@ import dataclasses
 import json
 import types
 import typing
+from pathlib import Path
 from typing import Any, Literal
 
+from data import strict_json
 from data.config import CorpusConfig
 from trainer.config import Config, ConfigError
 
@@ -19,12 +21,22 @@ def to_json(config: Config) -> str:
     return json.dumps(plain, indent=2) + "\n"
 
 
+def read_config(path: Path) -> Config:
+    """The configuration that a run left at `path`; ConfigError when it cannot be read, or is none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise ConfigError(f"{path}: not readable ({reason}). Start another run with --name.") from None
+    return from_json(text, str(path))
+
+
 def from_json(text: str, origin: str) -> Config:
     """The configuration that `to_json` wrote; ConfigError on unknown, missing or mistyped fields."""
     try:
-        plain = json.loads(text)
+        plain = strict_json.loads(text)
         kind = plain["corpus"].pop("kind")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{origin}: not a run's configuration ({error}).") from None
     kinds = {cls.__name__: cls for cls in typing.get_args(CorpusConfig)}
     if not isinstance(kind, str) or kind not in kinds:

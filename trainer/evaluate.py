@@ -7,13 +7,11 @@ frame, group-norm encoders because only equal lengths share a batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-from torch.utils.data import DataLoader
-
 from data.batching import evaluation_batches
 from data.collate import Batch, BatchDataset, Frontend, load_batches
 from data.prepare import Example
@@ -80,6 +78,7 @@ class EvalSet:
     vocab: Vocab
     config: EvalConfig
     num_workers: int
+    worker_timeout: float = 600.0
 
 
 @torch.inference_mode()
@@ -138,12 +137,13 @@ def _plan(model: CTCModel, eval_set: EvalSet) -> list[list[int]]:
     return [[with_frames[k] for k in batch] for batch in batches]
 
 
-def _load(eval_set: EvalSet, plan: list[list[int]], device: torch.device) -> DataLoader:
+def _load(eval_set: EvalSet, plan: list[list[int]], device: torch.device) -> Iterator[Batch]:
     return load_batches(
         BatchDataset(eval_set.examples, eval_set.frontend),
         lambda: ((0, positions) for positions in plan),
         num_workers=eval_set.num_workers,
         pin_memory=device.type == "cuda",
+        timeout_seconds=eval_set.worker_timeout,
     )
 
 

@@ -6,6 +6,7 @@ here is a plain function that can be opened; there are no hooks.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import time
@@ -19,8 +20,9 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.optim.lr_scheduler import LambdaLR
 
-from data.collate import Batch, TrainLoader
+from data.collate import Batch, LoaderError, TrainLoader
 from data.randomness import derive_seed
+from data.utterance import AudioError
 from models.ctc import CTCModel, ctc_loss_per_utterance
 from trainer.config import TrainConfig
 from trainer.evaluate import Scores
@@ -42,6 +44,8 @@ class StepResult:
     """(B,) of each microbatch: nats per unit of each utterance."""
     ids: list[str]
     lr: float
+    is_halved: bool = False
+    """The device ran out of memory on larger microbatches."""
     step: int = 0
     settled: bool = False
 
@@ -72,30 +76,34 @@ class TrainLog(Protocol):
 
     def skipped(self, state: TrainState, result: StepResult) -> None: ...
 
+    def halved(self, state: TrainState, result: StepResult) -> None: ...
+
+
+class TrainingStopped(ValueError):  # noqa: N818  the end of a run, by name
+    """Training cannot go on; what it reached is saved. The message says why and what to do."""
+
+    exit_code = 3
+
+
+class InterruptedEvaluation(Exception):  # noqa: N818  a request, not an error
+    """A signal asked to stop in the middle of an evaluation."""
+
 
 def train_step(
-    parts: Parts, batches: Sequence[Batch], max_grad_norm: float, before_update: Callable[[], None]
+    parts: Parts,
+    batches: Sequence[Batch],
+    max_grad_norm: float,
+    before_update: Callable[[], None],
+    seed: int = 0,
 ) -> StepResult:
     """One optimizer step over all utterances of `batches`; nothing changes if loss or gradient is not finite.
 
     Each utterance weighs the same, whatever microbatch it is in. `before_update` runs when the gradient is
-    on its way and the weights have not moved yet: that is when the step before is settled.
+    on its way and the weights have not moved yet: that is when the step before is settled. `seed` decides
+    dropout and LayerDrop.
     """
-    model, optimizer, scaler = parts.model, parts.optimizer, parts.scaler
-    num_utterances = sum(len(batch.ids) for batch in batches)
-    loss = torch.zeros((), device=parts.device)
-    nats = []
-    for batch in batches:
-        b = batch.to(parts.device)
-        with parts.autocast():
-            logits = model(b.waveforms, b.frame_lengths, is_padded=b.is_padded,
-                           time_mask=b.time_mask, feature_mask=b.feature_mask)  # fmt: skip
-        nats.append(
-            ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=model.blank_id)
-        )
-        share = nats[-1].sum() / num_utterances
-        scaler.scale(share).backward()
-        loss += share.detach()
+    optimizer, scaler = parts.optimizer, parts.scaler
+    loss, nats, ids = accumulate_gradient(parts, batches, seed)
     scaler.unscale_(optimizer)  # fp16: the gradient as it is, so that its norm means something
     grad_norm = torch.nn.utils.clip_grad_norm_((p for g in optimizer.param_groups for p in g["params"]), max_grad_norm)
     finite = torch.isfinite(loss) & torch.isfinite(grad_norm)
@@ -109,8 +117,49 @@ def train_step(
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
     on_host, copied = _copy_to_host(finite)
-    ids = [i for batch in batches for i in batch.ids]
-    return StepResult(loss, grad_norm, on_host, copied, [n.detach() for n in nats], ids, lr)
+    return StepResult(loss, grad_norm, on_host, copied, nats, ids, lr, is_halved=len(nats) > len(batches))
+
+
+def accumulate_gradient(parts: Parts, batches: Sequence[Batch], seed: int) -> tuple[Tensor, list[Tensor], list[str]]:
+    """(Step loss, nats per unit of each microbatch's utterances, ids); the gradient is in the parameters.
+
+    Out of memory, the whole step is redone from its seed with every microbatch in halves: the same gradient up to
+    rounding where dropout is off.
+    """
+    while True:
+        torch.manual_seed(seed)
+        loss = torch.zeros((), device=parts.device)
+        nats: list[Tensor] = []
+        try:
+            for batch in batches:
+                nats.append(backward(parts, batch, sum(len(b.ids) for b in batches)))
+                loss += nats[-1].sum() / sum(len(b.ids) for b in batches)
+            return loss, nats, [i for batch in batches for i in batch.ids]
+        except torch.OutOfMemoryError:
+            pass  # freeing memory must wait until the exception, which holds the step's tensors, is gone
+        parts.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        if all(len(batch.ids) == 1 for batch in batches):
+            longest = max(batches, key=lambda batch: batch.num_samples)
+            raise TrainingStopped(
+                f"out of memory on single utterances, the longest {longest.ids[0]} of {longest.num_seconds:.1f} s. "
+                "Lower --corpus.max-seconds, freeze the feature encoder, or train a smaller model."
+            )
+        whole, batches = batches, []
+        for batch in whole:
+            batches += batch.halves(parts.model.num_frames) if len(batch.ids) > 1 else [batch]
+
+
+def backward(parts: Parts, batch: Batch, num_utterances: int) -> Tensor:
+    """Nats per unit (B,) of one microbatch, detached, once its share of the gradient is added."""
+    b = batch.to(parts.device)
+    with parts.autocast():
+        logits = parts.model(b.waveforms, b.frame_lengths, is_padded=b.is_padded,
+                             time_mask=b.time_mask, feature_mask=b.feature_mask)  # fmt: skip
+    blank_id = parts.model.blank_id
+    nats = ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=blank_id)
+    parts.scaler.scale(nats.sum() / num_utterances).backward()
+    return nats.detach()
 
 
 def fit(
@@ -130,52 +179,98 @@ def fit(
     """Train from `state` to the end of the plan; False when `must_stop` cut it short (then it was saved).
 
     `score` evaluates the monitored split, `save_best` keeps the weights, `save` everything that is needed to go on.
+    TrainingStopped, LoaderError and AudioError leave a checkpoint of the last step that was taken.
     """
-    if is_done(state, config, total_steps):
-        return True
     result: StepResult | None = None
     recent: list[Tensor] = []
     on_skip = functools.partial(runlog.skipped, state)
-    parts.model.train()
     clock = time.perf_counter()
-    for epoch, batches, ends_epoch in loader.steps(state.epoch, state.batches_done):
-        seed_step(loader.plan.seed, state.step)
-        settle_previous = functools.partial(settle, result, parts, state, on_skip)
-        result = train_step(parts, batches, max_grad_norm, settle_previous)
-        recent.append(result.loss)
-        state.advance(epoch, batches, ends_epoch)
-        result.step = state.step
 
-        stopping, last = must_stop(), state.step >= total_steps
-        log_due = last or state.step % config.log_every == 0
-        eval_due = last or is_due(state.step, config.eval_every)
-        save_due = last or stopping or is_due(state.step, config.save_every)
-        if not (log_due or eval_due or save_due):
-            continue
-        settle(result, parts, state, on_skip)
-        state.losses += torch.stack(recent).tolist()
+    def catch_up() -> None:
+        """Let the host know what the device knows, and the state what the loop knows."""
+        nonlocal clock
+        state.losses += torch.stack(recent).tolist() if recent else []
         recent.clear()
         state.train_seconds += time.perf_counter() - clock
-        if log_due:
-            runlog.train(state, loss=finite_mean(state.losses), grad_norm=result.grad_norm.item(), lr=result.lr,
-                         grad_scale=parts.scaler.get_scale())  # fmt: skip
-            state.losses.clear()
-        if eval_due:
-            scores = score()
-            if improved := state.record(scores.words.rate, scores.seconds):
-                save_best()
-            runlog.evaluation(state, scores, improved)
-        done = is_done(state, config, total_steps)
-        if save_due or done:
-            save()
-        if done or stopping:
-            return done
         clock = time.perf_counter()
+        settle(result, parts, state, config.max_skips, on_skip)
+
+    def evaluate_and_record() -> bool:
+        """Score the monitored split; False when a signal cut that short."""
+        state.eval_pending = True
+        try:
+            scores = score()
+        except InterruptedEvaluation:
+            return False
+        if improved := state.record(scores.words.rate, scores.seconds):
+            save_best()
+        runlog.evaluation(state, scores, improved)
+        return True
+
+    if state.eval_pending:
+        if not evaluate_and_record():
+            return False
+        save()
+    if is_done(state, config, total_steps):
+        return True
+    parts.model.train()
+    clock = time.perf_counter()
+    try:
+        for epoch, batches, ends_epoch in loader.steps(state.epoch, state.batches_done):
+            settle_previous = functools.partial(settle, result, parts, state, config.max_skips, on_skip)
+            seed = derive_seed(loader.plan.seed, "step", state.step)
+            result = train_step(parts, batches, max_grad_norm, settle_previous, seed)
+            recent.append(result.loss)
+            state.advance(epoch, batches, ends_epoch)
+            result.step = state.step
+            if result.is_halved:
+                state.num_halved += 1
+                runlog.halved(state, result)
+
+            stopping, last = must_stop(), state.step >= total_steps
+            log_due = last or state.step % config.log_every == 0
+            eval_due = last or is_due(state.step, config.eval_every)
+            save_due = last or stopping or is_due(state.step, config.save_every)
+            if not (log_due or eval_due or save_due):
+                continue
+            hopeless: TrainingStopped | None = None
+            try:
+                catch_up()
+            except TrainingStopped as error:  # what falls on this step still happens: a resumed run starts after it
+                hopeless = error
+            if log_due:
+                runlog.train(state, loss=finite_mean(state.losses), grad_norm=result.grad_norm.item(), lr=result.lr,
+                             grad_scale=parts.scaler.get_scale())  # fmt: skip
+                state.losses.clear()
+            if eval_due and not evaluate_and_record():
+                stopping = True
+            if hopeless is not None:
+                raise hopeless
+            done = not state.eval_pending and is_done(state, config, total_steps)
+            if save_due or stopping or done:
+                save()
+            if done or stopping:
+                return done
+            clock = time.perf_counter()
+    except (TrainingStopped, LoaderError, AudioError):
+        with contextlib.suppress(TrainingStopped):
+            catch_up()
+        save()
+        raise
     raise AssertionError("the plan ended before its last step")
 
 
-def settle(result: StepResult | None, parts: Parts, state: TrainState, on_skip: Callable[[StepResult], None]) -> None:
-    """Learn whether a step was applied, and only then move the schedule. The wait is over before this is called."""
+def settle(
+    result: StepResult | None,
+    parts: Parts,
+    state: TrainState,
+    max_skips: int,
+    on_skip: Callable[[StepResult], None],
+) -> None:
+    """Learn whether a step was applied, and only then move the schedule. The wait is over before this is called.
+
+    TrainingStopped after `max_skips` steps in a row that were not.
+    """
     if result is None or result.settled:
         return
     if result.copied is not None:
@@ -183,14 +278,18 @@ def settle(result: StepResult | None, parts: Parts, state: TrainState, on_skip: 
     result.settled = True
     if bool(result.finite):
         parts.scheduler.step()
-    else:
-        state.num_skipped += 1
-        on_skip(result)
-
-
-def seed_step(seed: int, step: int) -> None:
-    """Dropout and LayerDrop as a function of (seed, step), so that a resumed run draws what it would have drawn."""
-    torch.manual_seed(derive_seed(seed, "step", step))
+        state.skipped_in_a_row = 0
+        return
+    state.num_skipped += 1
+    state.skipped_in_a_row += 1
+    on_skip(result)
+    if state.skipped_in_a_row >= max_skips:
+        state.skipped_in_a_row = 0  # a resumed run, with other options, gets as many again
+        raise TrainingStopped(
+            f"step {result.step}: loss or gradient was not finite {max_skips} times in a row; the weights are those "
+            f"of step {result.step - max_skips} and are saved. Lower --optim.lr, raise the precision, or inspect the "
+            "audio of the utterances named above; then --resume."
+        )
 
 
 def is_due(step: int, every: int) -> bool:

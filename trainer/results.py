@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from trainer.disk import write_text
 from trainer.evaluate import Scores
 
 
@@ -71,10 +72,3 @@ def write_hypotheses(path: Path, all_scores: Iterable[Scores]) -> None:
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
     write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write beside `path` and rename, so that a reader sees the old file or the new one, never half."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

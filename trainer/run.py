@@ -10,20 +10,30 @@ from collections.abc import Sequence
 
 from trainer.cli import parse, report_errors
 from trainer.presets import PRESETS
+from trainer.process import Stopped, drop_unread_output, fill_closed_streams, stop_on_signals
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 2 something in options or data is wrong, 130 stopped by Ctrl-C (saved)."""
+    """Exit code: 0 done; 2 options, data or folder are wrong; 3 training cannot go on, 4 a save failed (both: see
+    the message); 75 stopped by SIGTERM or SIGUSR1, 130 by Ctrl-C (both: saved, --resume goes on)."""
     argv = sys.argv[1:] if argv is None else argv
 
     def run() -> int:
         config = parse(argv)
-        from trainer.session import train  # torch and transformers take seconds: only once the command line is right
+        try:
+            with stop_on_signals() as flag:
+                from trainer.session import train  # torch takes seconds: only once the command line is right
 
-        return train(config, PRESETS[config.preset](), argv)
+                return train(config, PRESETS[config.preset](), argv, flag)
+        except Stopped as stop:
+            print(stop, file=sys.stderr)
+            return stop.exit_code
 
     return report_errors(run)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    fill_closed_streams()
+    code = main()
+    drop_unread_output()
+    sys.exit(code)

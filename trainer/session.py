@@ -3,119 +3,140 @@
 from __future__ import annotations
 
 import shutil
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from types import FrameType
+
+from safetensors import SafetensorError
 
 from data.batching import padding_share
 from data.utterance import SAMPLE_RATE
-from trainer.assemble import build_eval_sets, build_model, build_parts, build_train_loader, choose_device
-from trainer.assemble import choose_precision, plan_batches, read_data, read_encoder
-from trainer.closing import close_run
-from trainer.checkpoint import checkpoints, load_checkpoint, save_best, save_checkpoint
+from trainer.assemble import Prepared, prepare
+from trainer.checkpoint import Saver, newest_sound, restore, sound_best
+from trainer.closing import close_run, is_closed
 from trainer.config import Config, ConfigError, resolve, validate
-from trainer.config_json import from_json, to_json
+from trainer.config_json import read_config, to_json
+from trainer.disk import write_text
 from trainer.evaluate import evaluate
-from trainer.loop import Parts, fit, is_done
-from trainer.results import write_text
+from trainer.identity import compare, identity
+from trainer.loop import InterruptedEvaluation, fit, is_done
+from trainer.preflight import check
+from trainer.process import StopFlag, interruptible, lock_run
 from trainer.runlog import Console, RunLog, read_records
 from trainer.state import TrainState
 
-STOPPED_BY_SIGNAL = 130
+SAVE_FAILED = 4
+"""Exit code when the last checkpoint, or what closes the run, could not be written."""
 
 
-def train(config: Config, preset: Config, argv: Sequence[str]) -> int:
-    """Run `config`; the exit code. ValueErrors of this project's own are for the user."""
+class ClosingError(ValueError):
+    """The results could not be written; the message says what to do."""
+
+    exit_code = SAVE_FAILED
+
+
+def train(config: Config, preset: Config, argv: Sequence[str], flag: StopFlag) -> int:
+    """Run `config`; the exit code. ValueErrors of this project's own, OSErrors and Stopped are for the user."""
     chosen, default = config.model.pretrained, preset.model.pretrained
     if config.model.size is not None and chosen is not None and chosen != default:
         raise ConfigError("--model.pretrained and --model.size exclude each other: a checkpoint has its size.")
-    config = resolve(validate(config))
-    device = choose_device(config.device)
-    precision = choose_precision(config, device)
-    console, run_dir = Console(), config.run_dir
-    open_run_dir(config)
+    config, console = resolve(validate(config)), Console()
+    if config.check:
+        return check(prepare(config, console), console)
+    refuse(config)
+    run = prepare(config, console)
+    with lock_run(config.run_dir):
+        refuse(config)  # again: another process may have begun a run here meanwhile
+        if config.overwrite:
+            clear(config.run_dir)
+        return _train(run, argv, console, flag)
 
-    encoder = read_encoder(config.model)
-    if encoder.pretrained is not None and encoder.pretrained.commit:
-        config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
-    data = read_data(config, encoder, console)
-    model, load_report = build_model(config, encoder, data, device)
-    plan = plan_batches(config, data)
-    total_steps = min(plan.total_steps(), config.train.max_steps or plan.total_steps())
-    config, parts = build_parts(config, model, device, precision, total_steps)
-    num_workers = (
-        config.batching.num_workers if config.batching.num_workers is not None else 2 * (device.type == "cuda")
-    )
-    loader = build_train_loader(config, data, model, plan, num_workers, device.type == "cuda", encoder.do_normalize)
-    eval_sets = build_eval_sets(config, data, model, num_workers, encoder.do_normalize)
 
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_text(run_dir / "config.json", to_json(config))
-    state = resume(run_dir, parts, data.vocab.tokens, console) if config.resume else TrainState()
-    if state.step > 0 and is_done(state, config.train, total_steps) and (run_dir / "results.json").exists():
+def _train(run: Prepared, argv: Sequence[str], console: Console, flag: StopFlag) -> int:
+    config, parts, run_dir = run.config, run.parts, run.config.run_dir
+    itself = identity(config, run.data, parts.model, parts.device, run.precision)
+    state = resume(run, itself, console) if config.resume else TrainState()
+    if state.step > 0 and is_done(state, config.train, run.total_steps) and is_closed(run_dir, state.step):
         console.say(f"{run_dir}: complete after {state.step} steps; nothing to do")
         return 0
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    seconds, padding = sum(plan.lengths) / SAMPLE_RATE, padding_share(plan.batches(0), plan.epoch_lengths(0))
-    console.say(
-        f"{config.preset}: {len(data.train)} utterances ({seconds / 3600:.2f} h), {len(data.vocab)} units; "
-        f"{model.hf.config.model_type}, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, "
-        f"{trainable / 1e6:.2f} M trained; {total_steps} steps, {100 * padding:.1f} % padding, "
-        f"{precision} on {device}; into {run_dir}"
-    )
-    if load_report is not None:
-        console.say(f"{config.model.pretrained}: {load_report.describe()}")
-
-    runlog = RunLog(run_dir, console, total_steps=total_steps, steps_per_epoch=plan.num_steps(0), start_step=state.step)
-    runlog.start(state)
+    write_text(run_dir / "config.json", to_json(config))
+    introduce(run, console)
+    runlog = RunLog(run_dir, console, state, total_steps=run.total_steps, steps_per_epoch=run.plan.num_steps(0))
     if state.step == 0:
-        runlog.audio(eval_sets[data.corpus.splits.monitor].examples)
-    monitor = eval_sets[data.corpus.splits.monitor]
-    evaluating = partial(console.progress, desc="evaluating", unit="batch")
-    with interrupt_flag(console) as must_stop:
-        complete = fit(
-            parts,
-            loader,
-            state,
-            config.train,
-            max_grad_norm=config.optim.max_grad_norm,
-            total_steps=total_steps,
-            score=partial(evaluate, model, monitor, device, parts.autocast, evaluating),
-            save_best=lambda: save_best(run_dir, model, state),
-            save=lambda: save_checkpoint(run_dir, parts, state, data.vocab.tokens, config.train.save_total_limit),
-            runlog=runlog,
-            must_stop=must_stop,
-        )
-    runlog.close_bar()
-    if not complete:
+        runlog.audio(run.monitor.examples)
+    saver = Saver(run_dir, config.train.save_total_limit, itself, console.warn)
+    with flag.waiting_for_the_step():
+        try:
+            complete = _fit(run, state, saver, runlog, console, flag)
+        finally:
+            saved = saver.finish()
+            runlog.close_bar()
+    if flag() or not complete:
         runlog.close()
-        console.say(
-            f"stopped and saved at step {state.step} of {total_steps}; go on with the same command and --resume"
-        )
-        return STOPPED_BY_SIGNAL
-    close_run(config, parts, data, eval_sets, state, runlog, load_report, argv, precision)
-    runlog.close()
-    return 0
+        console.say(f"stopped at step {state.step} of {run.total_steps}; go on with the same command and --resume")
+        return flag.exit_code if saved else SAVE_FAILED
+    try:
+        close_run(config, parts, run.data, run.eval_sets, state, runlog, run.load_report, argv, run.precision)
+    except (OSError, SafetensorError) as error:
+        raise ClosingError(
+            f"{run_dir}: training is over, but its results could not be written ({error}). Free some space or mend the "
+            "disk, then --resume."
+        ) from None
+    return 0 if saved else SAVE_FAILED
 
 
-def open_run_dir(config: Config) -> None:
-    """Refuse a folder that holds a run, or make room for this one."""
+def _fit(run: Prepared, state: TrainState, saver: Saver, runlog: RunLog, console: Console, flag: StopFlag) -> bool:
+    parts, config = run.parts, run.config
+    bar = interruptible(partial(console.progress, desc="evaluating", unit="batch"), flag, InterruptedEvaluation)
+
+    def save() -> None:
+        runlog.flush()  # what the log tells is on disk before the checkpoint that goes on from there
+        saver.save(parts, state)
+
+    return fit(
+        parts,
+        run.loader,
+        state,
+        config.train,
+        max_grad_norm=config.optim.max_grad_norm,
+        total_steps=run.total_steps,
+        score=partial(evaluate, parts.model, run.monitor, parts.device, parts.autocast, bar),
+        save_best=lambda: saver.save_best(parts.model, state),
+        save=save,
+        runlog=runlog,
+        must_stop=flag,
+    )
+
+
+def introduce(run: Prepared, console: Console) -> None:
+    """What is about to be trained, on what, where."""
+    model, plan = run.parts.model, run.plan
+    num_parameters = sum(p.numel() for p in model.parameters())
+    num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    padding = padding_share(plan.batches(0), plan.epoch_lengths(0))
+    console.say(
+        f"{run.config.preset}: {len(run.data.train)} utterances ({sum(plan.lengths) / SAMPLE_RATE / 3600:.2f} h), "
+        f"{len(run.data.vocab)} units; {model.hf.config.model_type}, {num_parameters / 1e6:.2f} M parameters, "
+        f"{num_trained / 1e6:.2f} M trained; {run.total_steps} steps, {100 * padding:.1f} % padding, "
+        f"{run.precision} on {run.parts.device}; into {run.config.run_dir}"
+    )
+    if run.load_report is not None:
+        console.say(f"{run.config.model.pretrained}: {run.load_report.describe()}")
+
+
+def refuse(config: Config) -> None:
+    """ConfigError for a folder in use, or one that holds something and neither --resume nor --overwrite is given."""
     run_dir = config.run_dir
-    if not run_dir.exists() or not any(run_dir.iterdir()):
-        if run_dir.is_file():
-            raise ConfigError(f"{run_dir} is a file. Choose another --name.")
+    if run_dir.is_file():
+        raise ConfigError(f"{run_dir} is a file. Choose another --name.")
+    # a run that died before it had begun leaves no more than these
+    if not run_dir.exists() or not {p.name for p in run_dir.iterdir()} - {"lock", ".config.json.part"}:
         return
     if not (run_dir / "config.json").exists():
         raise ConfigError(f"{run_dir} exists and holds no run. Choose another --name, or clear it by hand.")
-    if config.overwrite:
-        shutil.rmtree(run_dir)
-    elif config.resume:
-        from_json((run_dir / "config.json").read_text(encoding="utf-8"), str(run_dir / "config.json"))
-    else:
+    if config.resume:
+        read_config(run_dir / "config.json")
+    elif not config.overwrite:
         metrics = run_dir / "metrics.jsonl"
         steps = max((r["step"] for r in read_records(metrics)), default=0) if metrics.exists() else 0
         raise ConfigError(
@@ -124,30 +145,32 @@ def open_run_dir(config: Config) -> None:
         )
 
 
-def resume(run_dir: Path, parts: Parts, tokens: tuple[str, ...], console: Console) -> TrainState:
-    """The state of the newest checkpoint, put into `parts`; a new one when there is none."""
-    found = checkpoints(run_dir)
-    if not found:
+def clear(run_dir: Path) -> None:
+    """Empty the folder but for its lock; config.json goes last, so that what is left half-way is still a run."""
+    for path in sorted(run_dir.iterdir(), key=lambda p: p.name == "config.json"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != "lock":
+            path.unlink()
+
+
+def resume(run: Prepared, itself: dict, console: Console) -> TrainState:
+    """The state of the newest sound checkpoint, put into `run`; a new one when there is none."""
+    config, run_dir = run.config, run.config.run_dir
+    found = newest_sound(run_dir, console.warn)
+    if found is None:
         console.say(f"{run_dir}: no checkpoint yet; starting at step 0")
         return TrainState()
-    state = load_checkpoint(found[-1][1], parts, tokens)
-    console.say(f"resuming from {found[-1][1]}")
+    folder, record = found
+    changes = compare(str(folder), record, itself, config.allow_changes)
+    state = restore(folder, record, run.parts)
+    console.say(f"resuming from {folder}")
+    if changes:
+        for change in changes:
+            console.warn(f"going on with a change: {change}")
+        state.batches_done -= state.batches_done % config.train.grad_accum_steps  # back to a step's boundary
+        left = sum(1 for _ in run.plan.remaining(state.epoch, state.batches_done))
+        run.total_steps = min(run.total_steps, state.step + left)
+    if state.best_step is not None and not sound_best(run_dir, console.warn):
+        state.best_step = state.best_wer = None
     return state
-
-
-@contextmanager
-def interrupt_flag(console: Console) -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C was pressed: the first one asks the loop to save and stop, the second ends at once."""
-    pressed: list[bool] = []
-
-    def handler(signum: int, frame: FrameType | None) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(True)
-        console.say("stopping after this step; Ctrl-C again ends at once, without saving")
-
-    previous = signal.signal(signal.SIGINT, handler)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,185 @@
+"""What of a run's folder is intact: checkpoints against their manifests, logs record by record. Nothing is changed.
+
+    python -m scripts.verify_run runs/NAME
+
+Exit code 0 when a resume would find everything sound, 1 when something is damaged, 2 when the folder holds no run.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from trainer.checkpoint import checkpoints
+from trainer.cli import report_errors
+from trainer.config import Config, ConfigError
+from trainer.config_json import from_json
+from trainer.disk import verify
+from trainer.runlog import read_records
+
+
+class Damage(ValueError):  # noqa: N818  what is reported, not what goes wrong here
+    """What is wrong with one of the things that are looked at."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 sound, 1 damaged, 2 no run."""
+    argv = sys.argv[1:] if argv is None else argv
+    if len(argv) != 1 or argv[0] in ("-h", "--help"):
+        print(__doc__.strip())
+        return 0 if argv in (["-h"], ["--help"]) else 2
+    return report_errors(lambda: verify_run(Path(argv[0])))
+
+
+def verify_run(run_dir: Path) -> int:
+    """Print a line for each thing in `run_dir`; the exit code."""
+    if not (run_dir / "config.json").is_file() and not (run_dir / "checkpoints").is_dir():
+        raise ConfigError(f"{run_dir} holds no run: it has neither config.json nor checkpoints.")
+    num_damaged = 0
+    for name, look in things(run_dir):
+        try:
+            verdict = look()
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            num_damaged += 1
+            verdict = f"DAMAGED: {error if isinstance(error, OSError | ValueError) else 'not what was written there'}"
+        print(f"{name:28} {verdict}")
+    state = "in use by another process" if is_locked(run_dir) else "not in use"
+    verdict = f"{num_damaged} damaged" if num_damaged else "everything is sound"
+    print(f"{run_dir}: {verdict}; {state}")
+    return 1 if num_damaged else 0
+
+
+def things(run_dir: Path) -> Iterator[tuple[str, Callable[[], str]]]:
+    """(Name, function that says what is there or raises) of everything that a run leaves."""
+    yield "config.json", lambda: f"sound: preset {read_config(run_dir).preset}"
+    folders = [folder for _, folder in checkpoints(run_dir)]
+    for folder in folders:
+        yield f"checkpoints/{folder.name}", lambda folder=folder: look_at_checkpoint(folder)  # type: ignore[misc]
+    if folders or (run_dir / "checkpoints" / "best").exists():
+        yield "checkpoints/best", lambda: look_at_best(run_dir, folders)
+    for aside in sorted((run_dir / "checkpoints").glob("*.damaged")):
+        yield f"checkpoints/{aside.name}", lambda: "put aside by a resumed run; remove it when you like"
+    yield "metrics.jsonl", lambda: look_at_metrics(run_dir, folders)
+    if not (run_dir / "results.json").exists():
+        yield "results", lambda: "not there yet: they are written when training is over, results.json last"
+        return
+    yield "results.json", lambda: look_at_results(run_dir)
+    yield "hypotheses.jsonl", lambda: look_at_hypotheses(run_dir)
+    yield "model", lambda: look_at_model(run_dir)
+
+
+def read_config(run_dir: Path) -> Config:
+    return from_json((run_dir / "config.json").read_text(encoding="utf-8"), "config.json")
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "state.json").read_text(encoding="utf-8"))["state"]
+
+
+def look_at_checkpoint(folder: Path) -> str:
+    """`sound: 12.3 MB`; DamagedError when it is not as it was written."""
+    verify(folder)
+    return f"sound: {sum(path.stat().st_size for path in folder.iterdir()) / 1e6:.1f} MB"
+
+
+def look_at_best(run_dir: Path, folders: Sequence[Path]) -> str:
+    """The best weights, which must be there when the newest checkpoint tells of them."""
+    folder = run_dir / "checkpoints" / "best"
+    expected = read_state(folders[-1])["best_step"] if folders else None
+    if not folder.exists() and (old := folder.with_name(".best.old")).exists():
+        folder = old  # a save was cut off between two renames: a resume puts it back
+    if not folder.exists() and expected is None:
+        return "none yet: no evaluation before the newest checkpoint"
+    verdict = look_at_checkpoint(folder)
+    record = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    if expected is not None and record["step"] < expected:
+        raise Damage(f"of step {record['step']}; the newest checkpoint tells of better ones, of step {expected}")
+    return f"{verdict}, step {record['step']}, WER {100 * record['wer']:.2f} %"
+
+
+def look_at_metrics(run_dir: Path, folders: Sequence[Path]) -> str:
+    """Training records and evaluations up to the newest checkpoint: each step once, increasing, none missing.
+
+    What lies behind it, a last line cut off by a crash included, a resume takes back.
+    """
+    path, newest, undone = run_dir / "metrics.jsonl", 0, -1
+    if not folders and not path.exists():
+        return "none yet"
+    if folders:
+        state = read_state(folders[-1])
+        newest, undone = state["step"], state["step"] if state["eval_pending"] else -1
+    records, config, shown = read_records(path), read_config(run_dir).train, []
+    for key, what, every in (("train/loss", "steps", config.log_every), ("eval/wer", "evaluations", config.eval_every)):
+        steps = [record["step"] for record in records if key in record]
+        if twice := [b for a, b in itertools.pairwise(steps) if b <= a]:
+            raise Damage(f"{what}: step {twice[0]} is told twice, or out of order")
+        missing = set(range(every, newest + 1, every)) - set(steps) if every else set()
+        if missing := missing - ({undone} if key == "eval/wer" else set()):
+            raise Damage(f"{what}: step {min(missing)} is missing (or the interval was changed on the way)")
+        shown.append(f"{len(steps)} {what} to {steps[-1] if steps else 0}")
+    return f"sound: {', '.join(shown)}"
+
+
+def read_results(run_dir: Path) -> dict[str, Any]:
+    return json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
+
+
+def look_at_results(run_dir: Path) -> str:
+    results = read_results(run_dir)
+    wer = "none" if results["wer"] is None else f"{100 * results['wer']:.2f} %"
+    return f"sound: {results['steps']} steps, WER {wer} on {results['headline']}"
+
+
+def look_at_hypotheses(run_dir: Path) -> str:
+    """Each split that results.json scores with the exported weights: as many lines as utterances."""
+    lines = (run_dir / "hypotheses.jsonl").read_text(encoding="utf-8").splitlines()
+    found = Counter(json.loads(line)["split"] for line in lines)
+    results = read_results(run_dir)
+    for split, record in results["splits"].items():
+        if record["weights"] == results["weights"] and found[split] != record["num_utterances"]:
+            raise Damage(f"{found[split]} utterances of {split}; results.json has {record['num_utterances']}")
+    return f"sound: {', '.join(f'{number} of {split}' for split, number in found.items())}"
+
+
+def look_at_model(run_dir: Path) -> str:
+    """Every tensor of the export is, byte for byte, one of the checkpoint that results.json tells of."""
+    def contents(folder: Path) -> list[bytes]:
+        try:
+            return sorted(t.numpy().tobytes() for t in load_file(folder / "model.safetensors").values())
+        except SafetensorError as error:
+            raise Damage(f"{folder.name}/model.safetensors: {error}") from None
+
+    for name in ("config.json", "preprocessor_config.json", "tokenizer_config.json", "vocab.json"):
+        json.loads((run_dir / "model" / name).read_text(encoding="utf-8"))
+    results, exported = read_results(run_dir), contents(run_dir / "model")
+    step = results["best"]["step"] if results["weights"] == "best" else results["steps"]
+    candidates = [run_dir / "checkpoints" / name for name in (f"step-{step:08d}", "best")]
+    there = [folder for folder in candidates if (folder / "model.safetensors").exists()]
+    if not any(contents(folder) == exported for folder in there):
+        raise Damage(f"model.safetensors is not the weights of step {step}, which results.json tells of")
+    return f"sound: the weights of step {step}"
+
+
+def is_locked(run_dir: Path) -> bool:
+    """Whether a process trains here."""
+    try:
+        with open(run_dir / "lock", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

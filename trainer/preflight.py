@@ -1,0 +1,136 @@
+"""`--check`: everything short of training, on one screen. What stops a run stops this too, before it costs anything."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from data.batching import evaluation_batches, padding_share
+from data.collate import BatchDataset
+from data.prepare import Example, frames_needed
+from data.utterance import SAMPLE_RATE
+from trainer.assemble import Prepared
+from trainer.loop import train_step
+from trainer.runlog import Console
+
+GB = 1e9
+
+
+def check(run: Prepared, console: Console) -> int:
+    """Print what the run would do and need; 2 when the disk is too small for its checkpoints, else 0."""
+    plan, config, model = run.plan, run.config, run.parts.model
+    say = console.say
+    say(f"check of {config.run_dir}: nothing is trained or written there")
+    say(_lengths("train", run.data.train))
+    for split, examples in run.data.evaluation.items():
+        say(_lengths(split, examples))
+    num_frames = model.num_frames
+    tightest = min(run.data.train, key=lambda e: num_frames(e.num_samples) / max(1, frames_needed(e.targets)))
+    say(
+        f"frames:    tightest {tightest.utterance.id}: {num_frames(tightest.num_samples)} frames for "
+        f"{frames_needed(tightest.targets)} needed by its {len(tightest.targets)} units"
+    )
+    batches, lengths = plan.batches(0), plan.epoch_lengths(0)
+    padded = [len(b) * max(lengths[i] for i in b) / SAMPLE_RATE for b in batches]
+    say(
+        f"batches:   {len(batches)} an epoch of {min(map(len, batches))} to {max(map(len, batches))} utterances, "
+        f"at most {max(padded):.1f} s padded; {100 * padding_share(batches, lengths):.1f} % padding"
+    )
+    say(f"leaks:     {'; '.join(run.data.leaks) or 'no speaker and no recording on both sides'}")
+    seconds_per_second, forward, memory = _time_steps(run, batches, padded)
+    train_seconds = seconds_per_second * sum(padded) * run.total_steps / plan.num_steps(0)
+    num_evals = 1 + run.total_steps // config.train.eval_every if config.train.eval_every else 1
+    eval_seconds = forward * _padded_evaluation(run) * num_evals
+    say(
+        f"time:      about {_clock(train_seconds)} for {run.total_steps} steps, {_clock(eval_seconds)} for {num_evals} "
+        f"evaluations ({run.precision} on {run.parts.device}; from a few timed steps)"
+    )
+    say(f"memory:    about {memory / GB:.2f} GB at its peak, on the largest batch of the first epoch")
+    return _check_disk(run, say)
+
+
+def _lengths(split: str, examples: Sequence[Example]) -> str:
+    seconds = sorted(e.num_samples / SAMPLE_RATE for e in examples)
+    speakers = len({e.utterance.speaker for e in examples} - {None})
+    p95 = seconds[int(0.95 * (len(seconds) - 1))]
+    return (
+        f"{split + ':':10} {len(examples)} utterances, {sum(seconds) / 3600:.2f} h, {speakers or 'unknown'} speakers; "
+        f"{seconds[0]:.1f} to {seconds[-1]:.1f} s, median {statistics.median(seconds):.1f}, p95 {p95:.1f}"
+    )
+
+
+def _time_steps(run: Prepared, batches: Sequence[Sequence[int]], padded: Sequence[float]) -> tuple[float, float, float]:
+    """(Training seconds per padded second, forward seconds per padded second, peak memory in bytes)."""
+    parts, dataset = run.parts, BatchDataset(run.data.train, run.loader.dataset.frontend, run.plan)
+    by_size = sorted(range(len(batches)), key=padded.__getitem__)
+    worst, middle = by_size[-1], by_size[len(by_size) // 2]
+    if parts.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(parts.device)
+    parts.model.train()
+    trained: dict[int, float] = {}
+    for i in (worst, middle, middle, worst):  # the first time of each is a warm-up
+        batch = dataset[0, batches[i]]
+        trained[i] = _timed(lambda: train_step(parts, [batch], 1.0, lambda: None), parts.device) / padded[i]  # noqa: B023
+    parts.model.eval()
+    batch = dataset[0, batches[middle]].to(parts.device)
+    with torch.inference_mode(), parts.autocast():
+        forward = min(
+            _timed(lambda: parts.model(batch.waveforms, batch.frame_lengths, is_padded=batch.is_padded), parts.device)
+            for _ in range(2)
+        )
+    if parts.device.type == "cuda":
+        memory = float(torch.cuda.max_memory_allocated(parts.device))
+    else:
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+    return statistics.mean(trained.values()), forward / padded[middle], memory
+
+
+def _timed(action: Callable[[], object], device: torch.device) -> float:
+    begin = time.perf_counter()
+    action()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begin
+
+
+def _padded_evaluation(run: Prepared) -> float:
+    """Padded seconds of one evaluation of the monitored split."""
+    lengths = [e.num_samples for e in run.monitor.examples]
+    config = run.config.eval
+    batches = evaluation_batches(
+        lengths,
+        batch_size=config.batch_size,
+        max_batch_seconds=config.max_batch_seconds,
+        equal_lengths=not run.parts.model.is_batch_invariant,
+    )
+    return sum(len(b) * max(lengths[i] for i in b) for b in batches) / SAMPLE_RATE
+
+
+def _check_disk(run: Prepared, say: Callable[[str], None]) -> int:
+    """Room for the checkpoints that are kept, one being written, the best and the exported weights (fp32)."""
+    num_all = sum(t.numel() for t in run.parts.model.state_dict().values())
+    num_trained = sum(p.numel() for p in run.parts.model.parameters() if p.requires_grad)
+    checkpoint, weights = 4 * (num_all + 2 * num_trained), 4 * num_all
+    needed = checkpoint * (run.config.train.save_total_limit + 1) + 3 * weights
+    folder = Path(run.config.runs_dir).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    verdict = "enough" if free > needed else "NOT ENOUGH: lower --train.save-total-limit or choose another --runs-dir"
+    say(
+        f"disk:      {needed / GB:.2f} GB for checkpoints of {checkpoint / GB:.3f} GB, best and exported weights; "
+        f"{free / GB:.1f} GB free in {folder}: {verdict}"
+    )
+    return 0 if free > needed else 2
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
