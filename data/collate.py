@@ -291,7 +291,5 @@ class TrainLoader:
             if failures := {k: v for batch in loaded for k, v in batch.failures.items()}:
                 what = "; ".join(f"utterance {k}: {v}" for k, v in failures.items())
                 # Only decoding on the fly comes here: a store knows before the first step
-                raise AudioError(
-                    f"{what} Mend the corpus; without --corpus.no-store, --corpus.on-bad drop leaves them out."
-                )
+                raise AudioError(f"{what} Mend the corpus, or leave such utterances out with --corpus.on-bad drop.")
             yield e, loaded, ends_epoch

@@ -348,7 +348,8 @@ def add_train_row(corpus: Any, name: str, text: str = "one") -> None:
     corpus.write()
 
 
-def test_bad_training_utterances_are_dropped_counted_and_named(tone_corpus, capsys, tone: Callable):
+@pytest.mark.parametrize("store", ["--corpus.store", "--corpus.no-store"])
+def test_bad_training_utterances_are_dropped_counted_and_named(tone_corpus, capsys, tone: Callable, store: str):
     for i, (name, content) in enumerate(
         [("text", TEXT_AS_AUDIO), ("void", b""), ("silent", SILENCE), ("brief", tone(0.05))]
     ):
@@ -358,7 +359,8 @@ def test_bad_training_utterances_are_dropped_counted_and_named(tone_corpus, caps
     set_text(2, "see " * 40)(tone_corpus)
     add_cut_flac(tone_corpus, "train", 3, tone)
     set_text(4, "?")(tone_corpus)
-    lines, results, hypotheses = run(capsys, tone_corpus, "--corpus.on-bad", "drop", "--corpus.max-seconds", "0.85")
+    options = [store, "--corpus.on-bad", "drop", "--corpus.max-seconds", "0.85"]
+    lines, results, hypotheses = run(capsys, tone_corpus, *options)
     assert [line for line in lines if "dropped" in line] == [
         "warning: train: dropped 9 of 11: 2 too short for their transcript (train-2, brief), 1 without text (train-4), "
         "1 over 0.85 s (train-5), 3 unreadable (text, void, gone), 1 without audio (silent), 1 undecodable (train-3)"
@@ -418,11 +420,11 @@ def test_evaluation_transcripts_that_no_frames_can_hold_are_scored_and_counted(t
 
 
 def test_training_on_the_fly_stops_at_undecodable_audio_by_name(tone_corpus, capsys, tone: Callable, tmp_path: Path):
-    """Without a store nobody decodes beforehand."""
+    """Without a store, and without drop, nobody decodes beforehand."""
     add_cut_flac(tone_corpus, "train", 2, tone)
     options = ["--corpus.no-store", "--runs-dir", str(tmp_path / "runs")]  # its writer outlives this test
     assert main(["manifest", *tone_corpus.options, *MODEL, *ONE_STEP, *options]) == 2
     *_, last = capsys.readouterr().err.splitlines()
     assert last.startswith("error: utterance train-2: ")
     assert "train-2.flac: decoding failed" in last
-    assert "without --corpus.no-store, --corpus.on-bad drop" in last
+    assert "--corpus.on-bad drop" in last

@@ -225,7 +225,7 @@ def failing(examples: Sequence[Example], *bad: int) -> list[Example]:
 def test_audio_that_fails_in_training_is_an_error_that_names_the_utterance(num_workers: int):
     data = training_set(failing(EXAMPLES, 5))
     loader = TrainLoader(data, data.plan, num_workers=num_workers, pin_memory=False)
-    with pytest.raises(AudioError, match=r"^utterance u5: x\.flac: decoding failed \(cut\)\..*--corpus\.no-store"):
+    with pytest.raises(AudioError, match=r"^utterance u5: x\.flac: decoding failed \(cut\)\..*--corpus\.on-bad drop"):
         batches_of(loader)
 
 

@@ -18,7 +18,7 @@ from data.prepare import Drops, Example, describe_conversions, num_reference_wor
 from data.prepare import prepare_training, read_split, refuse_endless, refuse_or_report
 from data.store import open_store
 from data.text import NORMALIZERS
-from data.utterance import AudioSource, Corpus, CorpusError, Utterance
+from data.utterance import AudioError, AudioSource, Corpus, CorpusError, Utterance
 from data.vocab import Vocab
 from models.pretrained import Encoder
 from trainer.config import Config
@@ -94,6 +94,8 @@ def read_data(config: Config, reading: Reading, encoder: Encoder, console: Conso
         console.say(conversions)
     if c.store:
         train, evaluation = _use_store(train, evaluation, drops, c.on_bad, cache_dir, console)
+    elif c.on_bad == "drop":
+        train = _drop_undecodable(train, drops, console)
     if drops.num_dropped:
         console.warn(drops.describe())
     words = {split: num_reference_words(examples) for split, examples in evaluation.items()}
@@ -182,6 +184,20 @@ def _use_store(
             names = ", ".join(failed[:3]) + (", ..." if len(failed) > 3 else "")
             console.warn(f"{split}: {len(failed)} of {len(examples)} fail to decode, scored as deletions ({names})")
     return kept, scored
+
+
+def _drop_undecodable(train: list[Example], drops: Drops, console: Console) -> list[Example]:
+    """The examples whose audio decodes: without a store only decoding tells, and the plan must know beforehand."""
+    kept = []
+    for example in console.progress(train, len(train), "decoding", "file"):
+        try:
+            example.load()
+            kept.append(example)
+        except AudioError:
+            drops.add("undecodable", example.utterance.id)
+    if train and not kept:
+        raise CorpusError(f"{drops.describe()}. Nothing is left to train on.")
+    return kept
 
 
 @contextlib.contextmanager
