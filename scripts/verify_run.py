@@ -152,6 +152,7 @@ def look_at_hypotheses(run_dir: Path) -> str:
 
 def look_at_model(run_dir: Path) -> str:
     """Every tensor of the export is, byte for byte, one of the checkpoint that results.json tells of."""
+
     def contents(folder: Path) -> list[bytes]:
         try:
             return sorted(t.numpy().tobytes() for t in load_file(folder / "model.safetensors").values())
