@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-fast test-reliability lint venv clean
+.PHONY: demo test test-fast test-reliability reliability-faults reliability-input lint venv clean
 
 demo: $(READY)
 	$(BIN)/python -m trainer.run demo --overwrite
@@ -15,8 +15,20 @@ test: $(READY)
 test-fast: $(READY)
 	$(BIN)/python -m pytest -m "not slow and not reliability"
 
+# Every fault and every bad input of docs/reliability.md: about a quarter of an hour on two cores, a thread each
+REPORT := build/reliability.jsonl
+RELIABILITY := OMP_NUM_THREADS=1 RELIABILITY_REPORT=$(REPORT) $(BIN)/python -m pytest -q -m "" -p no:cacheprovider
+
 test-reliability: $(READY)
-	$(BIN)/python -m pytest -m reliability -s
+	@mkdir -p build && rm -f $(REPORT)
+	@status=0; $(MAKE) --keep-going --jobs 2 --output-sync=target reliability-faults reliability-input || status=1; \
+		$(BIN)/python -m scripts.reliability_summary $(REPORT) || status=1; exit $$status
+
+reliability-faults:
+	$(RELIABILITY) tests/test_faults*.py tests/test_saving.py
+
+reliability-input:
+	$(RELIABILITY) tests/test_refused*.py tests/test_fuzz.py tests/test_resume.py tests/test_verify_run.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

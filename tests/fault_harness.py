@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import soundfile
 
 ROOT = Path(__file__).resolve().parent.parent
 WALL_CLOCK = {"train_seconds", "eval_seconds", "audio_seconds_per_second", "eval/seconds",
               "train/audio_seconds_per_second"}  # fmt: skip
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+ENVIRONMENT.pop("PYTHONUNBUFFERED", None)  # it hides what a broken pipe does to the exit code
 Fault = tuple[str, dict[str, Any]]
 
 # 10 utterances in batches of 2, two batches a step: epochs of 3 steps, the last of them with one batch
@@ -78,7 +78,7 @@ class Server:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("faults.py"))],
+            [sys.executable, str(Path(__file__).with_name("fault_server.py"))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=ENVIRONMENT,
         )  # fmt: skip
         assert self.ask(ready=True) == {"ready": True}
@@ -158,12 +158,6 @@ class Reference:
     """(Function, path) of every write, fsync, rename and removal."""
 
 
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    """The uninterrupted run."""
-    return reference(tmp_path_factory.mktemp("faults"))
-
-
 def reference(folder: Path) -> Reference:
     """Its saves, evaluations and closing are what faults are aimed at."""
     corpus = make_corpus(folder / "corpus")
@@ -179,24 +173,14 @@ def reference(folder: Path) -> Reference:
     return Reference(corpus, runs / "run", seconds, fingerprint(runs / "run"), calls, operations)
 
 
-class Tally:
-    """tally(injected=1, resumes=1) at a test's begin, tally(survived=1, bit_exact=1) when that came true."""
+class Count:
+    """count(injected=1, resumes=1) at a test's begin, count(survived=1, bit_exact=1) when that came true."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
 
     def __call__(self, **counts: int) -> None:
         self.counts.update(counts)
-
-
-@pytest.fixture
-def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
-    """What `make test-reliability` adds up at its end."""
-    tally = Tally()
-    yield tally
-    if path := os.environ.get("RELIABILITY_REPORT"):
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": "fault", "test": request.node.originalname, **tally.counts}) + "\n")
 
 
 def fingerprint(run_dir: Path) -> dict[str, Any]:

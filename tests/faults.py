@@ -1,7 +1,4 @@
-"""The faults, injected by a run into itself; and the server that forks such runs (see fault_harness).
-
-Run as a program: one JSON request a line on stdin, one JSON answer a line on stdout.
-"""
+"""The faults, injected by a run into itself: fault_server calls them by name before the run begins."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ import contextlib
 import dataclasses
 import errno
 import functools
-import gc
 import json
 import os
 import random
@@ -158,8 +154,9 @@ def signal_at_call(function: str, signals: list[int]) -> None:
 def before_step(step: int, action: Callable[[Any], None], until: int | None = None) -> None:
     """Call `action` with the batches of step `step` (from 1), or of all from there to `until`, before it is taken."""
     import trainer.loop
+    import trainer.session
 
-    original, last = trainer.loop.fit, step if until is None else until
+    original, last = trainer.session.fit, step if until is None else until
 
     def fit(parts: Any, loader: Any, state: Any, *args: Any, **options: Any) -> bool:
         take = trainer.loop.train_step
@@ -171,8 +168,6 @@ def before_step(step: int, action: Callable[[Any], None], until: int | None = No
 
         trainer.loop.train_step = train_step
         return original(parts, loader, state, *args, **options)
-
-    import trainer.session
 
     trainer.session.fit = fit
 
@@ -362,60 +357,3 @@ def few_files(spare: int, step: int) -> None:
                 os.dup(0)
 
     before_step(step, limit)
-
-
-def child(request: dict[str, Any]) -> int:
-    """The victim: its streams, its faults, then the command line's own way."""
-    from trainer.run import main
-    from trainer.process import drop_unread_output, fill_closed_streams
-
-    os.setpgid(0, 0)
-    log = os.open(request["log"], os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
-    null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((null, 0), (log, 1), (log, 2)):
-        os.dup2(source, target)
-    os.close(log)
-    os.close(null)
-    for name, options in request["faults"]:
-        globals()[name](**options)
-    fill_closed_streams()
-    code = main(request["argv"])
-    drop_unread_output()
-    return code
-
-
-def leave(code: int) -> None:
-    """The interpreter's end, but for taking the modules apart, which takes a second in a process this large."""
-    threading._shutdown()  # type: ignore[attr-defined]  waits for threads
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def serve() -> None:
-    """Answer requests until stdin ends."""
-    import torch
-
-    torch.set_num_threads(1)
-    import trainer.session  # noqa: F401  what a run imports, and what transformers imports late
-    from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor  # noqa: F401
-
-    gc.collect()
-    gc.freeze()  # or every collection in a victim would copy the pages that it shares with this process
-    for line in iter(sys.stdin.readline, ""):
-        request = json.loads(line)
-        if "ready" in request:
-            answer = request
-        elif "wait" in request:
-            answer = {"status": os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])}
-        else:
-            pid = os.fork()
-            if pid == 0:
-                leave(child(request))
-            answer = {"pid": pid}
-        print(json.dumps(answer), flush=True)
-
-
-if __name__ == "__main__":
-    serve()

@@ -6,6 +6,7 @@ JSON line per test into the file that the environment variable RELIABILITY_REPOR
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -87,9 +88,13 @@ def deadline() -> Iterator[Callable[[int], object]]:
 
 
 @pytest.fixture
-def no_hang(deadline: Callable[[int], object]) -> None:
-    """The test ends within 60 seconds: one that waits for a FIFO would not."""
-    deadline(60)
+def no_hang(deadline: Callable[[int], object]) -> Iterator[None]:
+    """The test fails after 30 seconds. After 90 the whole session ends: a thread that waits for a FIFO hears no
+    alarm, and its pool waits for it."""
+    deadline(30)
+    faulthandler.dump_traceback_later(90, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture

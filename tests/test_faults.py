@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from fault_harness import ENVIRONMENT, ROOT, Reference, Tally, differences, fingerprint
+from fault_harness import ENVIRONMENT, ROOT, Reference, Count, differences, fingerprint
 
-pytest_plugins = ["fault_harness"]
+pytest_plugins = ["fault_fixtures"]
 pytestmark = [pytest.mark.slow, pytest.mark.reliability]
 NUM_KILLS, NUM_COMMANDS = 50, 5
 KILLED = -signal.SIGKILL
@@ -49,7 +49,7 @@ def kill_at_random(run: Reference, runs: Path, rng: random.Random, resumed: bool
     return status == KILLED
 
 
-def test_resume_after_kill_9_at_any_point_is_bit_identical(whole: Reference, tmp_path: Path, tally: Tally) -> None:
+def test_resume_after_kill_9_at_any_point_is_bit_identical(whole: Reference, tmp_path: Path, count: Count) -> None:
     """50 or more kills: half by the clock, half by the function that runs; a third of the resumed runs killed again."""
     rng, kills, phases = random.Random(20261122), 0, set()
     while kills < NUM_KILLS - NUM_COMMANDS:
@@ -61,12 +61,12 @@ def test_resume_after_kill_9_at_any_point_is_bit_identical(whole: Reference, tmp
         while rng.random() < 0.35 and kill_at_random(whole, runs, rng, resumed=True):
             num_kills += 1
         kills += num_kills
-        tally(injected=num_kills, resumes=1)
+        count(injected=num_kills, resumes=1)
         phases.add(reached(runs / "run"))
         whole.corpus.resume(runs, more=workers(rng))
-        tally(survived=num_kills)
+        count(survived=num_kills)
         assert differences(runs / "run", whole.expected) == [], f"after {kills} kills"
-        tally(bit_exact=1)
+        count(bit_exact=1)
     assert phases >= {"before the first save", "training", "closing"}, phases
 
 
@@ -78,7 +78,7 @@ def reached(run_dir: Path) -> str:
     return "closing" if max(steps) == "step-00000014" else "training"
 
 
-def test_the_command_itself_survives_kill_9(whole: Reference, tmp_path: Path, tally: Tally) -> None:
+def test_the_command_itself_survives_kill_9(whole: Reference, tmp_path: Path, count: Count) -> None:
     """Five kills of `python -m trainer.run`, spread over its life; against the command's own uninterrupted run."""
 
     def start(runs: Path, *more: str) -> subprocess.Popen:
@@ -92,7 +92,7 @@ def test_the_command_itself_survives_kill_9(whole: Reference, tmp_path: Path, ta
     seconds = time.perf_counter() - begin
     expected = fingerprint(tmp_path / "whole" / "run")
     for i, share in enumerate((0.6, 0.7, 0.8, 0.87, 0.94)):  # the first half goes into importing torch
-        tally(injected=1, resumes=1)
+        count(injected=1, resumes=1)
         runs = tmp_path / f"run{i}"
         process = start(runs)
         time.sleep(share * seconds)
@@ -100,7 +100,7 @@ def test_the_command_itself_survives_kill_9(whole: Reference, tmp_path: Path, ta
         assert process.wait() in (KILLED, 0)
         assert start(runs, "--resume").wait() == 0, (runs / "log").read_text()
         assert differences(runs / "run", expected) == []
-        tally(survived=1, bit_exact=1)
+        count(survived=1, bit_exact=1)
 
 
 def test_another_seed_is_told_apart(whole: Reference, tmp_path: Path) -> None:
@@ -123,28 +123,29 @@ def test_another_seed_is_told_apart(whole: Reference, tmp_path: Path) -> None:
     ],
 )
 def test_a_signal_finishes_the_step_saves_and_says_so_in_the_exit_code(
-    step: int, number: int, code: int, num_workers: str, whole: Reference, tmp_path: Path, tally: Tally
+    step: int, number: int, code: int, num_workers: str, whole: Reference, tmp_path: Path, count: Count
 ) -> None:
     """To the whole process group, as Slurm and the terminal do: the loader's workers ignore it."""
-    tally(injected=1, resumes=1)
+    count(injected=1, resumes=1)
     signals = ("send_signals", {"step": step, "numbers": [number], "group": True})
     victim = whole.corpus.run(tmp_path, signals, more=("--batching.num-workers", num_workers), code=code)
-    assert f"{signal.Signals(number).name}: saving after this step; a second signal ends at once" in victim.said
+    said = f"{signal.Signals(number).name}: saving after this step; a second signal ends at once"
+    assert victim.said.count(said) == 1  # not by the workers too
     assert f"stopped at step {step} of 14; go on with the same command and --resume" in victim.said
     assert "Traceback" not in victim.said
     assert (tmp_path / "run" / "checkpoints" / f"step-{step:08d}" / "manifest.json").exists()
     whole.corpus.resume(tmp_path, more=("--batching.num-workers", "0"))
     assert differences(tmp_path / "run", whole.expected) == []
-    tally(survived=1, bit_exact=1)
+    count(survived=1, bit_exact=1)
 
 
 @pytest.mark.parametrize("evaluation", [0, 2, 4])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_interrupts_an_evaluation_which_comes_first_after_the_resume(
-    evaluation: int, number: int, whole: Reference, tmp_path: Path, tally: Tally
+    evaluation: int, number: int, whole: Reference, tmp_path: Path, count: Count
 ) -> None:
     """Evaluations 0, 2 and 4 are those of steps 3, 9 and 14, two batches each."""
-    tally(injected=2, resumes=1)
+    count(injected=2, resumes=1)
     fault = ("signal_in_evaluation", {"evaluation": evaluation, "number": number})
     victim = whole.corpus.run(tmp_path, fault, code=REQUEUE if number == signal.SIGTERM else INTERRUPTED)
     step = (3, 6, 9, 12, 14)[evaluation]
@@ -155,42 +156,42 @@ def test_a_signal_interrupts_an_evaluation_which_comes_first_after_the_resume(
     whole.corpus.resume(tmp_path, fault, code=KILLED)
     whole.corpus.resume(tmp_path)
     assert differences(tmp_path / "run", whole.expected) == []
-    tally(survived=2, bit_exact=1)
+    count(survived=2, bit_exact=1)
 
 
 @pytest.mark.parametrize("where", ["trainer/assemble.py:build_model", "trainer/closing.py:close_run"])
 def test_a_signal_before_or_after_training_ends_at_once(
-    where: str, whole: Reference, tmp_path: Path, tally: Tally
+    where: str, whole: Reference, tmp_path: Path, count: Count
 ) -> None:
-    tally(injected=1, resumes=1)
+    count(injected=1, resumes=1)
     fault = ("signal_at_call", {"function": where, "signals": [signal.SIGTERM]})
     victim = whole.corpus.run(tmp_path, fault, code=REQUEUE)
     assert "SIGTERM: ended before or after training; the same command with --resume goes on" in victim.said
     assert "Traceback" not in victim.said
     whole.corpus.resume(tmp_path)
     assert differences(tmp_path / "run", whole.expected) == []
-    tally(survived=1, bit_exact=1)
+    count(survived=1, bit_exact=1)
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_second_signal_ends_at_once_and_harmlessly(
-    second: int, whole: Reference, tmp_path: Path, tally: Tally
+    second: int, whole: Reference, tmp_path: Path, count: Count
 ) -> None:
     """Whatever the first was; here in step 10, two steps after the newest checkpoint."""
-    tally(injected=1, resumes=1)
+    count(injected=1, resumes=1)
     whole.corpus.run(tmp_path, ("send_signals", {"step": 10, "numbers": [signal.SIGTERM, second]}), code=-second)
     assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").glob("step*"))[-1] == "step-00000008"
     whole.corpus.resume(tmp_path)
     assert differences(tmp_path / "run", whole.expected) == []
-    tally(survived=1, bit_exact=1)
+    count(survived=1, bit_exact=1)
 
 
 @pytest.mark.parametrize("num_workers", ["0", "2"])
 def test_two_processes_cannot_train_in_one_folder_and_a_killed_one_leaves_no_lock(
-    num_workers: str, whole: Reference, tmp_path: Path, tally: Tally
+    num_workers: str, whole: Reference, tmp_path: Path, count: Count
 ) -> None:
     """With loader workers too: they are forked with the lock's file open, and outlive a killed parent for seconds."""
-    tally(injected=2, resumes=1)
+    count(injected=2, resumes=1)
     more = ("--batching.num-workers", num_workers)
     first = whole.corpus.start(tmp_path, ("slow_disk", {"seconds": 0.3}), more=more)
     first.wait_for("step 4/14")
@@ -203,14 +204,14 @@ def test_two_processes_cannot_train_in_one_folder_and_a_killed_one_leaves_no_loc
     assert first.wait() == KILLED
     whole.corpus.resume(tmp_path)
     assert differences(tmp_path / "run", whole.expected) == []
-    tally(survived=2, bit_exact=1)
+    count(survived=2, bit_exact=1)
 
 
 @pytest.mark.parametrize("how", ["dies", "hangs"])
 def test_a_worker_that_dies_or_hangs_is_an_error_after_a_save(
-    how: str, whole: Reference, tmp_path: Path, tally: Tally
+    how: str, whole: Reference, tmp_path: Path, count: Count
 ) -> None:
-    tally(injected=1, resumes=1)
+    count(injected=1, resumes=1)
     fault = ("break_worker", {"mark": str(tmp_path / "broken"), "how": how})
     more = ("--batching.num-workers", "2", "--batching.worker-timeout", "2")
     victim = whole.corpus.run(tmp_path, fault, more=more, code=3)
@@ -220,18 +221,18 @@ def test_a_worker_that_dies_or_hangs_is_an_error_after_a_save(
     assert steps[-1] in ("step-00000003", "step-00000004", "step-00000005")  # it is in the second epoch, steps 4 to 6
     whole.corpus.resume(tmp_path, more=("--batching.num-workers", "1"))
     assert differences(tmp_path / "run", whole.expected) == []
-    tally(survived=1, bit_exact=1)
+    count(survived=1, bit_exact=1)
 
 
 def test_a_worker_killed_while_nobody_waits_is_an_error_between_steps(
-    whole: Reference, tmp_path: Path, tally: Tally
+    whole: Reference, tmp_path: Path, count: Count
 ) -> None:
     """torch's own SIGCHLD handler would raise in the middle of the update."""
-    tally(injected=1, resumes=1)
+    count(injected=1, resumes=1)
     fault = ("kill_worker_in_step", {"step": 5})
     victim = whole.corpus.run(tmp_path, fault, more=("--batching.num-workers", "2"), code=3)
     assert "error: a loader worker died or hung (DataLoader worker" in victim.said
     assert (tmp_path / "run" / "checkpoints" / "step-00000005" / "manifest.json").exists()
     whole.corpus.resume(tmp_path, more=("--batching.num-workers", "2"))
     assert differences(tmp_path / "run", whole.expected) == []
-    tally(survived=1, bit_exact=1)
+    count(survived=1, bit_exact=1)

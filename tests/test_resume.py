@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 import trainer.loop
+from trainer.config import ConfigError
+from trainer.presets import PRESETS
 from trainer.run import main
+from trainer.session import refuse_or_clear
 
 WALL_CLOCK = {"train_seconds", "eval_seconds", "eval/seconds", "train/audio_seconds_per_second"}
 # 32 utterances in batches of 5, two batches a step: epochs of 4 steps, the last of them with one batch
@@ -154,3 +158,15 @@ def test_save_total_limit_keeps_the_newest_by_step(synthetic_cache: Path, tmp_pa
     run_dir = run(tmp_path, synthetic_cache, "--train.save-every", "2", "--train.save-total-limit", "2")
     names = sorted(p.name for p in (run_dir / "checkpoints").iterdir())
     assert names == ["best", "step-00000008", "step-00000010"]
+
+
+def test_what_a_run_leaves_that_died_before_it_began_is_no_obstacle(tmp_path: Path) -> None:
+    """The lock and half a config.json; anything else is somebody's own."""
+    run_dir = tmp_path / "demo"
+    run_dir.mkdir()
+    (run_dir / "lock").touch()
+    (run_dir / ".config.json.part").write_text("{")
+    refuse_or_clear(replace(PRESETS["demo"](), runs_dir=str(tmp_path)))
+    (run_dir / "thesis.tex").touch()
+    with pytest.raises(ConfigError, match="exists and holds no run"):
+        refuse_or_clear(replace(PRESETS["demo"](), runs_dir=str(tmp_path)))

@@ -163,7 +163,7 @@ def sound_best(run_dir: Path, warn: Callable[[str], None]) -> bool:
     try:
         verify(run_dir / "checkpoints" / "best")
     except DamagedError as error:
-        warn(f"{error}. The best weights so far are lost; the best of the evaluations to come take their place.")
+        warn(f"{error}. The best weights so far are lost; those of the newest checkpoint take their place.")
         return False
     return True
 
@@ -174,7 +174,7 @@ def load_best(run_dir: Path, model: nn.Module) -> tuple[int, float]:
     try:
         verify(folder)
     except DamagedError as error:
-        raise CheckpointError(f"{error}. The best weights are lost: train again with --overwrite.") from None
+        raise CheckpointError(f"{error}: the best weights are lost") from None
     model.load_state_dict(_read_tensors(folder / "model.safetensors"))
     record = _read_json(folder / "state.json")
     return record["step"], record["wer"]

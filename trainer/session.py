@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from data.batching import padding_share
 from data.utterance import SAMPLE_RATE
 from trainer.assemble import Prepared, prepare
-from trainer.checkpoint import Saver, newest_sound, restore, sound_best
+from trainer.checkpoint import CheckpointError, Saver, newest_sound, restore, sound_best
 from trainer.closing import close_run, is_closed
 from trainer.config import Config, ConfigError, resolve, validate
 from trainer.config_json import read_config, to_json
@@ -77,7 +77,7 @@ def _train(run: Prepared, argv: Sequence[str], console: Console, flag: StopFlag)
         return flag.exit_code if saved else SAVE_FAILED
     try:
         close_run(config, parts, run.data, run.eval_sets, state, runlog, run.load_report, argv, run.precision)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, CheckpointError) as error:
         raise ClosingError(
             f"{run_dir}: training is over, but its results could not be written ({error}). Free some space or mend the "
             "disk, then --resume."
@@ -173,4 +173,5 @@ def resume(run: Prepared, itself: dict, console: Console) -> TrainState:
         run.total_steps = min(run.total_steps, state.step + left)
     if state.best_step is not None and not sound_best(run_dir, console.warn):
         state.best_step = state.best_wer = None
+        state.eval_pending = True  # these weights are scored first, and are the best until better ones come
     return state
