@@ -18,7 +18,7 @@ import trainer.loop
 from trainer.config import ConfigError
 from trainer.presets import PRESETS
 from trainer.run import main
-from trainer.session import refuse_or_clear
+from trainer.session import refuse
 
 WALL_CLOCK = {"train_seconds", "eval_seconds", "eval/seconds", "train/audio_seconds_per_second"}
 # 32 utterances in batches of 5, two batches a step: epochs of 4 steps, the last of them with one batch
@@ -166,7 +166,7 @@ def test_what_a_run_leaves_that_died_before_it_began_is_no_obstacle(tmp_path: Pa
     run_dir.mkdir()
     (run_dir / "lock").touch()
     (run_dir / ".config.json.part").write_text("{")
-    refuse_or_clear(replace(PRESETS["demo"](), runs_dir=str(tmp_path)))
+    refuse(replace(PRESETS["demo"](), runs_dir=str(tmp_path)))
     (run_dir / "thesis.tex").touch()
     with pytest.raises(ConfigError, match="exists and holds no run"):
-        refuse_or_clear(replace(PRESETS["demo"](), runs_dir=str(tmp_path)))
+        refuse(replace(PRESETS["demo"](), runs_dir=str(tmp_path)))
