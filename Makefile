@@ -16,7 +16,7 @@ test-fast: $(READY)
 	$(BIN)/python -m pytest -m "not slow and not reliability"
 
 # Every fault and every bad input of docs/reliability.md: about a quarter of an hour on two cores, a thread each
-REPORT := build/reliability.jsonl
+REPORT := $(CURDIR)/build/reliability.jsonl
 RELIABILITY := OMP_NUM_THREADS=1 RELIABILITY_REPORT=$(REPORT) $(BIN)/python -m pytest -q -m "" -p no:cacheprovider
 
 test-reliability: $(READY)

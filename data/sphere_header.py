@@ -85,7 +85,7 @@ def _fields(header: bytes, name: str) -> dict[str, bytes]:
         raise AudioError(f"{name}: its SPHERE header has no end_head: cut off or damaged.")
     fields: dict[str, bytes] = {}
     for line in lines[2 : lines.index(b"end_head")]:
-        if not line.strip() or line.startswith(b";"):  # a comment
+        if line.startswith(b";"):  # a comment
             continue
         match = re.fullmatch(rb"(\S+) -(?:i (-?[0-9]+)|r (\S+)|s([0-9]+) (.*))", line.rstrip(b" "))
         field = match[1].decode("latin-1") if match else ""

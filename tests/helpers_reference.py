@@ -46,7 +46,8 @@ def reference_sphere(content: bytes) -> list[float]:
     """Mono samples at 16 kHz of a SPHERE file, by NIST's description of its header."""
     try:
         magic, size, *lines = content.decode("latin-1").split("\n")
-        header = {name: value for name, _, value in (line.split(" ", 2) for line in lines[: lines.index("end_head")])}
+        fields = [line for line in lines[: lines.index("end_head")] if not line.startswith(";")]
+        header = {name: value for name, _, value in (line.split(" ", 2) for line in fields)}
         channels, count, rate, width = (
             int(header[f]) for f in ("channel_count", "sample_count", "sample_rate", "sample_n_bytes")
         )
