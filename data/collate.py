@@ -48,7 +48,7 @@ class Batch:
     num_samples: int
     """Real, unpadded samples."""
     is_padded: bool
-    """Whether any utterance is shorter than S."""
+    """Whether any utterance has fewer than T frames."""
     failures: dict[str, str] = field(default_factory=dict)
     """Ids of utterances whose audio could not be decoded (silence stands in for it), and what happened."""
 
@@ -70,13 +70,13 @@ class Batch:
         return [self._rows(slice(0, middle), num_frames), self._rows(slice(middle, len(self.ids)), num_frames)]
 
     def _rows(self, rows: slice, num_frames: Callable[[int], int]) -> Batch:
-        lengths, units = self.waveform_lengths[rows], self.target_lengths[rows]
+        lengths, frames, units = self.waveform_lengths[rows], self.frame_lengths[rows], self.target_lengths[rows]
         longest = int(lengths.max())
         return dataclasses.replace(
             self,
             waveforms=self.waveforms[rows, :longest],
             waveform_lengths=lengths,
-            frame_lengths=self.frame_lengths[rows],
+            frame_lengths=frames,
             targets=self.targets[rows, : int(units.max())],
             target_lengths=units,
             time_mask=None if self.time_mask is None else self.time_mask[rows, : num_frames(longest)],
@@ -84,7 +84,7 @@ class Batch:
             positions=self.positions[rows],
             ids=self.ids[rows],
             num_samples=int(lengths.sum()),
-            is_padded=bool((lengths < longest).any()),
+            is_padded=bool((frames < frames.max()).any()),
         )
 
     @property
@@ -141,7 +141,7 @@ class BatchDataset(Dataset):
             positions=tuple(positions),
             ids=tuple(e.utterance.id for e in examples),
             num_samples=sum(lengths),
-            is_padded=min(lengths) < max(lengths),
+            is_padded=min(frames) < max(frames),
             failures=failures,
         )
 

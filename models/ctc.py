@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from models.encoder import num_frames_function, uses_attention_mask
+from models.frontend import extract_features
+from models.transformer import encode
 
 
 class CTCModel(nn.Module):
@@ -54,17 +56,17 @@ class CTCModel(nn.Module):
         time_mask bool (B, T) and feature_mask bool (B, H) are SpecAugment's, True where masked.
         """
         base = self.base
-        features = base.feature_extractor(waveforms).transpose(1, 2)  # (B, T, C)
+        features = extract_features(base.feature_extractor, waveforms)  # (B, T, C)
         projected = base.feature_projection(features)
         hidden = projected[0] if isinstance(projected, tuple) else projected  # (B, T, H); HuBERT returns no tuple
         if time_mask is not None:
             hidden = torch.where(time_mask[..., None], base.masked_spec_embed.to(hidden.dtype), hidden)
         if feature_mask is not None:
             hidden = hidden.masked_fill(feature_mask[:, None, :], 0.0)
-        attention_mask = None
+        real = None
         if is_padded and self.uses_attention_mask:
-            attention_mask = torch.arange(hidden.shape[1], device=hidden.device) < frame_lengths[:, None]
-        hidden = base.encoder(hidden, attention_mask=attention_mask).last_hidden_state
+            real = torch.arange(hidden.shape[1], device=hidden.device) < frame_lengths[:, None]
+        hidden = encode(base.encoder, hidden, real)
         return self.hf.lm_head(self.hf.dropout(hidden))
 
 

@@ -103,8 +103,12 @@ def test_normalised_batch_equals_the_feature_extractors():
     assert batch.waveform_lengths.tolist() == expected.attention_mask.sum(1).tolist()
 
 
-@pytest.mark.parametrize(("lengths", "is_padded"), [((5000, 5000), False), ((5000, 5001), True), ((5000,), False)])
-def test_batch_knows_whether_it_is_padded(lengths: tuple[int, ...], is_padded: bool):
+@pytest.mark.parametrize(
+    ("lengths", "is_padded"),
+    # 5000 and 5001 samples have the same number of frames
+    [((5000, 5000), False), ((5000, 5001), False), ((5000, 5400), True), ((5000,), False)],
+)
+def test_batch_knows_whether_any_frame_is_padding(lengths: tuple[int, ...], is_padded: bool):
     examples = [example(i, n) for i, n in enumerate(lengths)]
     assert BatchDataset(examples, Frontend(NUM_FRAMES))[0, range(len(lengths))].is_padded is is_padded
 

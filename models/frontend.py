@@ -1,0 +1,90 @@
+"""The strided convolutions from waveforms to features, channels last: transformers' parameters, our own arithmetic.
+
+transformers keeps (B, C, T) and transposes around every layer norm, so that on a CPU half of a small model's step is
+copies and a strided GELU. Here every tensor is a matrix of frames by channels, the whole batch in one:
+
+    waveforms (B, S) -> pad S to a multiple of all strides -> (B * S, 1)
+    each layer: rows by channels (N, C) seen as (N / stride, stride * C), no copy
+        kernel 3, stride 2:  y[t] = [x[2t], x[2t+1]] @ W[:2] + x[2t+2] @ W[2]     two matrix products, no im2col
+    -> (B, T, C)
+
+Rows whose kernel reaches into the next utterance are garbage; they are behind the last frame of theirs and cut off
+in the end, and no frame before them has seen them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+def extract_features(extractor: Any, waveforms: Tensor) -> Tensor:
+    """Features (B, T, C) of waveforms (B, S) under a transformers feature encoder's weights."""
+    convs: list[nn.Conv1d] = [layer.conv for layer in extractor.conv_layers]
+    batch_size, num_frames = waveforms.shape
+    padding = -num_frames % math.prod(conv.stride[0] for conv in convs)
+    rows = F.pad(waveforms, (0, padding)).view(-1, 1)  # (B * S, 1)
+    for layer, conv in zip(extractor.conv_layers, convs, strict=True):
+        kernel, stride = conv.kernel_size[0], conv.stride[0]
+        num_frames = (num_frames - kernel) // stride + 1
+        rows = convolve(rows, conv.weight, conv.bias, stride)
+        norm = getattr(layer, "layer_norm", None)
+        if isinstance(norm, nn.LayerNorm):
+            rows = norm(rows)
+        elif norm is not None:
+            rows = _norm_over_time(rows.view(batch_size, -1, rows.shape[1]), num_frames, norm).flatten(0, 1)
+        rows = layer.activation(rows)
+    return rows.view(batch_size, -1, rows.shape[1])[:, :num_frames]
+
+
+def convolve(rows: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    """(N / stride, D) for rows (N, C), weight (D, C, kernel) as nn.Conv1d has it and bias (D,).
+
+    The last kernel / stride - 1 rows lack the terms that would lie behind the last input row.
+    """
+    taps = weight.permute(2, 1, 0).reshape(-1, weight.shape[0])  # (kernel * C, D)
+    if torch.is_autocast_enabled(rows.device.type):
+        dtype = torch.get_autocast_dtype(rows.device.type)
+        rows, taps, bias = rows.to(dtype), taps.to(dtype), None if bias is None else bias.to(dtype)
+    return _Convolve.apply(rows.view(-1, stride * rows.shape[1]), taps, bias)
+
+
+class _Convolve(torch.autograd.Function):
+    """x (N, W), W = stride * C; taps (K, D), cut into slabs of W rows; slab g meets x from row g on."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, taps: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, taps)
+        ctx.has_bias = bias is not None
+        first, *others = taps.split(x.shape[1])
+        y = x[:, : len(first)] @ first if bias is None else torch.addmm(bias, x[:, : len(first)], first)
+        for g, slab in enumerate(others, 1):
+            y[:-g].addmm_(x[g:, : len(slab)], slab)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, taps = ctx.saved_tensors
+        dx = dtaps = None
+        slabs = taps.split(x.shape[1])
+        if ctx.needs_input_grad[0]:
+            dx = dy @ slabs[0].T if len(slabs[0]) == x.shape[1] else F.pad(dy @ slabs[0].T, (0, x.shape[1] - len(taps)))
+            for g, slab in enumerate(slabs[1:], 1):
+                dx[g:, : len(slab)].addmm_(dy[:-g], slab.T)
+        if ctx.needs_input_grad[1]:
+            dtaps = torch.cat([x[g:, : len(slab)].T @ dy[: len(dy) - g] for g, slab in enumerate(slabs)])
+        return dx, dtaps, dy.sum(0) if ctx.has_bias and ctx.needs_input_grad[2] else None
+
+
+def _norm_over_time(rows: Tensor, num_frames: int, norm: nn.GroupNorm) -> Tensor:
+    """(B, N, C), each channel normalised by mean and variance of its first `num_frames` rows: a group is a channel."""
+    assert norm.num_groups == norm.num_channels
+    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))  # as autocast has it for group norm
+    variance, mean = torch.var_mean(rows[:, :num_frames], dim=1, correction=0, keepdim=True)
+    return (rows - mean) * (norm.weight * torch.rsqrt(variance + norm.eps)) + norm.bias

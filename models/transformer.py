@@ -1,0 +1,100 @@
+"""The transformer from projected features to hidden states: transformers' modules and weights, our own forward pass.
+
+One mask a batch, none where nothing is padded; scaled dot-product attention for every family, WavLM's gated relative
+position bias as an additive mask; no host sync. Dropouts and LayerDrop draw in transformers' order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+
+def encode(encoder: Any, hidden: Tensor, real: Tensor | None, *, checkpointed: bool = False) -> Tensor:
+    """Hidden states (B, T, H) after all layers of `encoder`, a family's *Encoder or *EncoderStableLayerNorm.
+
+    real bool (B, T) is False on padding, None where there is none. `checkpointed` keeps a layer's input only and
+    computes the layer again in the backward pass.
+    """
+    config, run_layer = encoder.config, _pre_norm_layer if encoder.config.do_stable_layer_norm else _post_norm_layer
+    bias: Tensor | None = None
+    mask: Tensor | None = None  # (B, 1, 1, T) bool or, with a bias, float
+    if real is not None:
+        hidden = hidden.masked_fill(~real[..., None], 0.0)
+        mask = real[:, None, None, :]
+    hidden = hidden + encoder.pos_conv_embed(hidden)
+    if not config.do_stable_layer_norm:
+        hidden = encoder.layer_norm(hidden)
+    hidden = encoder.dropout(hidden)
+    has_bias = config.model_type == "wavlm"
+    if has_bias:
+        bias = position_bias(encoder.layers[0].attention, hidden.shape[1])
+        if mask is not None:
+            mask = torch.zeros_like(mask, dtype=bias.dtype).masked_fill(~mask, -math.inf)
+    for i, layer in enumerate(encoder.layers):
+        may_drop = encoder.training and config.layerdrop > 0 and not (has_bias and i == 0)
+        if may_drop and torch.rand([]) < config.layerdrop:  # drawn on the host: no wait
+            continue
+        if checkpointed and torch.is_grad_enabled():
+            hidden = checkpoint(run_layer, layer, hidden, mask, bias, use_reentrant=False)
+        else:
+            hidden = run_layer(layer, hidden, mask, bias)
+    return encoder.layer_norm(hidden) if config.do_stable_layer_norm else hidden
+
+
+def _pre_norm_layer(layer: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
+    hidden = hidden + layer.dropout(attend(layer.attention, layer.layer_norm(hidden), mask, bias))
+    hidden = hidden + layer.feed_forward(layer.final_layer_norm(hidden))
+    adapter: Callable | None = getattr(layer, "adapter_layer", None)
+    return hidden if adapter is None else hidden + adapter(hidden)
+
+
+def _post_norm_layer(layer: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
+    hidden = layer.layer_norm(hidden + layer.dropout(attend(layer.attention, hidden, mask, bias)))
+    return layer.final_layer_norm(hidden + layer.feed_forward(hidden))
+
+
+def attend(attention: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Self-attention (B, T, H) over hidden (B, T, H); mask (B, 1, 1, T), bias (heads, T, T) of WavLM's positions."""
+    heads = (*hidden.shape[:2], attention.num_heads, attention.head_dim)
+    query, key, value = (
+        projection(hidden).view(heads).transpose(1, 2)
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    if bias is not None:
+        gated = _gate(attention, hidden.view(heads).transpose(1, 2)) * bias
+        mask = (gated if mask is None else gated + mask).to(query.dtype)
+    dropout = attention.dropout if attention.training else 0.0
+    context = F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=attention.scaling)
+    return attention.out_proj(context.transpose(1, 2).flatten(2))
+
+
+def _gate(attention: Any, hidden: Tensor) -> Tensor:
+    """How much of the position bias each query takes, (B, heads, T, 1), from hidden (B, heads, T, head_dim).
+
+    Chen et al. 2022 (WavLM), section 3.2.
+    """
+    sums = attention.gru_rel_pos_linear(hidden).unflatten(-1, (2, 4)).sum(-1, keepdim=True)
+    update, reset = sums.sigmoid().unbind(-2)
+    return update * (reset * attention.gru_rel_pos_const - 1.0) + 2.0
+
+
+def position_bias(attention: Any, num_frames: int) -> Tensor:
+    """WavLM's bias (heads, T, T) by the distance from query to key: exact if near, in logarithmic buckets if far."""
+    weight = attention.rel_attn_embed.weight
+    frames = torch.arange(num_frames, device=weight.device)
+    offsets = frames - frames[:, None]
+    half = attention.num_buckets // 2
+    exact = half // 2
+    distance = offsets.abs()
+    # transformers' order of operations: another one rounds to other buckets
+    far = torch.log(distance.float() / exact) / math.log(attention.max_distance / exact) * (half - exact)
+    far = (exact + far).clamp(max=half - 1).long()
+    buckets = torch.where(distance < exact, distance, far) + (offsets > 0) * half
+    return F.embedding(buckets, weight).permute(2, 0, 1)
