@@ -29,7 +29,7 @@ class Batch:
     """B utterances. S samples and T frames are those of the longest one, U its units."""
 
     waveforms: Tensor
-    """float32 (B, S), zero after each utterance's end."""
+    """float32 (B, S), zero after each utterance's end; (B, 0) where feature_rows stand in for them."""
     waveform_lengths: Tensor
     """int64 (B,) samples."""
     frame_lengths: Tensor
@@ -49,6 +49,8 @@ class Batch:
     """Real, unpadded samples."""
     is_padded: bool
     """Whether any utterance has fewer than T frames."""
+    feature_rows: Tensor | None = None
+    """int64 (B, T): rows of a table of features computed beforehand, 0 where an utterance has ended."""
     failures: dict[str, str] = field(default_factory=dict)
     """Ids of utterances whose audio could not be decoded (silence stands in for it), and what happened."""
 
@@ -85,6 +87,7 @@ class Batch:
             ids=self.ids[rows],
             num_samples=int(lengths.sum()),
             is_padded=bool((frames < frames.max()).any()),
+            feature_rows=None if self.feature_rows is None else self.feature_rows[rows, : num_frames(longest)],
         )
 
     @property
@@ -95,7 +98,7 @@ class Batch:
     @property
     def num_padded_seconds(self) -> float:
         """Audio in seconds, padding included."""
-        return self.waveforms.numel() / SAMPLE_RATE
+        return len(self.ids) * int(self.waveform_lengths.max()) / SAMPLE_RATE
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,8 @@ class Frontend:
     do_normalize: bool = True
     """Zero mean, unit variance per utterance."""
     specaugment: SpecAugment | None = None
+    first_rows: Sequence[int] | None = None
+    """Of each utterance in a table of features, in training; then no audio is loaded."""
 
 
 class BatchDataset(Dataset):
@@ -119,8 +124,18 @@ class BatchDataset(Dataset):
         epoch, positions = key
         examples = [self.examples[i] for i in positions]
         failures: dict[str, str] = {}
-        waveforms = [self._waveform(epoch, i, failures) for i in positions]
-        frames = [self.frontend.num_frames(len(w)) for w in waveforms]
+        first_rows, feature_rows = self.frontend.first_rows, None
+        if first_rows is None:
+            waveforms = [self._waveform(epoch, i, failures) for i in positions]
+            lengths = [len(w) for w in waveforms]
+        else:
+            waveforms = [np.zeros(0, np.float32)] * len(examples)
+            lengths = [e.num_samples for e in examples]
+        frames = [self.frontend.num_frames(n) for n in lengths]
+        if first_rows is not None:
+            feature_rows = _pad(
+                [first_rows[i] + np.arange(n) for i, n in zip(positions, frames, strict=True)], np.int64
+            )
         time_mask = feature_mask = None
         spec = self.frontend.specaugment
         if spec is not None and self.plan is not None:
@@ -129,7 +144,6 @@ class BatchDataset(Dataset):
                 time_mask = _pad([spec.time_mask(n, *k) for n, k in zip(frames, keys, strict=True)], np.bool_)
             if spec.feature_prob > 0:
                 feature_mask = _pad([spec.feature_mask(*k) for k in keys], np.bool_)
-        lengths = [len(w) for w in waveforms]
         return Batch(
             waveforms=_pad(waveforms, np.float32),
             waveform_lengths=torch.tensor(lengths),
@@ -142,6 +156,7 @@ class BatchDataset(Dataset):
             ids=tuple(e.utterance.id for e in examples),
             num_samples=sum(lengths),
             is_padded=min(frames) < max(frames),
+            feature_rows=feature_rows,
             failures=failures,
         )
 

@@ -31,6 +31,9 @@ class ModelConfig:
     freeze_feature_encoder: Annotated[bool | None, tyro.conf.DisallowNone] = None
     """Keep the strided convolutions as they are; None: frozen for a checkpoint, trained for random weights."""
 
+    cache_features: Annotated[bool | None, tyro.conf.DisallowNone] = None
+    """Compute the frozen feature encoder's output once, into --cache-dir; None: where that is exact and under 8 GB."""
+
     hidden_dropout: float | None = None
     """Dropout after the encoder's linear layers, and on its input."""
 

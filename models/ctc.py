@@ -44,19 +44,20 @@ class CTCModel(nn.Module):
 
     def forward(
         self,
-        waveforms: Tensor,
+        inputs: Tensor,
         frame_lengths: Tensor,
         *,
         is_padded: bool = True,
         time_mask: Tensor | None = None,
         feature_mask: Tensor | None = None,
     ) -> Tensor:
-        """Logits (B, T, V) for waveforms (B, S) of frame_lengths (B,); frames behind those mean nothing.
+        """Logits (B, T, V) for waveforms (B, S), or for features (B, T, C) that were computed from them before.
 
+        Frames behind frame_lengths (B,) mean nothing; without is_padded there are none.
         time_mask bool (B, T) and feature_mask bool (B, H) are SpecAugment's, True where masked.
         """
         base = self.base
-        features = extract_features(base.feature_extractor, waveforms)  # (B, T, C)
+        features = inputs if inputs.ndim == 3 else extract_features(base.feature_extractor, inputs)  # (B, T, C)
         projected = base.feature_projection(features)
         hidden = projected[0] if isinstance(projected, tuple) else projected  # (B, T, H); HuBERT returns no tuple
         if time_mask is not None:

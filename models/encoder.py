@@ -6,11 +6,13 @@ in models.ctc.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
 
 from models.config import ModelConfig
@@ -93,6 +95,15 @@ def build_random(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
 def uses_attention_mask(config: PreTrainedConfig) -> bool:
     """Layer-norm extractors were pre-trained with an attention mask, group-norm ones without (transformers' docs)."""
     return config.feat_extract_norm == "layer"
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Of every parameter's and buffer's name and bytes."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # our loader workers fork

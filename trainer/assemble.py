@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch.amp import GradScaler
@@ -21,6 +22,7 @@ from models.encoder import build_random, configure
 from models.pretrained import Encoder, LoadReport, load_pretrained, read_encoder
 from trainer.config import Config, ConfigError
 from trainer.evaluate import EvalSet
+from trainer.features import num_table_bytes, open_table, wants_cache
 from trainer.loop import Parts
 from trainer.optim import build_optimizer, build_schedule
 from trainer.reading import Data, read_corpus, read_data
@@ -64,6 +66,8 @@ def prepare(config: Config, console: Console) -> Prepared:
     model, load_report = build_model(config, encoder, data, device)
     plan = plan_batches(config, data)
     total_steps = plan.total_steps(at_most=config.train.max_steps)
+    cached = wants_cache(config, model, num_table_bytes(model, data.train), total_steps / plan.num_steps(0))
+    config = replace(config, model=replace(config.model, cache_features=cached))
     config, parts = build_parts(config, model, device, precision, total_steps)
     on_cuda, num_workers = device.type == "cuda", config.batching.num_workers
     if num_workers is None:
@@ -71,6 +75,23 @@ def prepare(config: Config, console: Console) -> Prepared:
     loader = build_train_loader(config, data, model, plan, num_workers, on_cuda, encoder.do_normalize)
     eval_sets = build_eval_sets(config, data, model, num_workers, encoder.do_normalize)
     return Prepared(config, data, parts, plan, total_steps, loader, eval_sets, load_report, precision)
+
+
+def use_features(run: Prepared, console: Console) -> None:
+    """Let the loop train from the frozen feature encoder's output, computed now if it is not on the disk."""
+    parts, frontend = run.parts, run.loader.dataset.frontend
+    try:
+        parts.features = open_table(
+            parts.model, run.data.train, Path(run.config.cache_dir), do_normalize=frontend.do_normalize,
+            precision=run.precision, device=parts.device, autocast=parts.autocast, log=console.say,
+            progress=partial(console.progress, desc="features", unit="utterance"),
+        )  # fmt: skip
+    except OSError as error:
+        raise ConfigError(
+            f"{run.config.cache_dir}: the feature encoder's output cannot be written ({error.strerror or error}). "
+            "Give another --cache-dir, or --model.no-cache-features to compute it in every step."
+        ) from None
+    run.loader.dataset.frontend = replace(frontend, first_rows=parts.features.first_rows)
 
 
 def build_model(

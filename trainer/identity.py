@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from data.prepare import Example
+from models.encoder import weights_digest
 from trainer.reading import Data
 from trainer.checkpoint import CheckpointError
 from trainer.config import Config
@@ -70,15 +71,6 @@ def corpus_digest(examples: Sequence[Example]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for e in examples:
         digest.update(json.dumps([e.utterance.id, e.text, e.num_samples, e.digest]).encode())
-    return digest.hexdigest()
-
-
-def weights_digest(model: nn.Module) -> str:
-    """Of every parameter's and buffer's name and bytes."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

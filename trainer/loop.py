@@ -26,6 +26,7 @@ from data.utterance import AudioError
 from models.ctc import CTCModel, ctc_loss_per_utterance
 from trainer.config import TrainConfig
 from trainer.evaluate import Scores
+from trainer.features import FeatureTable
 from trainer.state import TrainState
 
 
@@ -65,6 +66,8 @@ class Parts:
     scaler: GradScaler
     device: torch.device
     autocast: Callable[[], AbstractContextManager]
+    features: FeatureTable | None = None
+    """What the frozen feature encoder gives, if it was computed beforehand; then batches hold its row numbers."""
 
 
 class TrainLog(Protocol):
@@ -153,8 +156,12 @@ def accumulate_gradient(parts: Parts, batches: Sequence[Batch], seed: int) -> tu
 def backward(parts: Parts, batch: Batch, num_utterances: int) -> Tensor:
     """Nats per unit (B,) of one microbatch, detached, once its share of the gradient is added."""
     b = batch.to(parts.device)
+    inputs = b.waveforms
+    if parts.features is not None:
+        assert batch.feature_rows is not None
+        inputs = parts.features.gather(batch.feature_rows, parts.device)
     with parts.autocast():
-        logits = parts.model(b.waveforms, b.frame_lengths, is_padded=b.is_padded,
+        logits = parts.model(inputs, b.frame_lengths, is_padded=b.is_padded,
                              time_mask=b.time_mask, feature_mask=b.feature_mask)  # fmt: skip
     blank_id = parts.model.blank_id
     nats = ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=blank_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from safetensors import SafetensorError
 
 from data.batching import padding_share
 from data.utterance import SAMPLE_RATE
-from trainer.assemble import Prepared, prepare
+from trainer.assemble import Prepared, prepare, use_features
 from trainer.checkpoint import CheckpointError, Saver, newest_sound, restore, sound_best
 from trainer.closing import close_run, is_closed
 from trainer.config import Config, ConfigError, resolve, validate
@@ -62,6 +63,10 @@ def _train(run: Prepared, argv: Sequence[str], console: Console, flag: StopFlag)
     write_text(run_dir / "config.json", to_json(config))
     introduce(run, console)
     runlog = RunLog(run_dir, console, state, total_steps=run.total_steps, steps_per_epoch=run.plan.num_steps(0))
+    if config.model.cache_features:
+        begin = time.perf_counter()
+        use_features(run, console)
+        state.train_seconds += time.perf_counter() - begin
     if state.step == 0:
         runlog.audio(run.monitor.examples)
     saver = Saver(run_dir, config.train.save_total_limit, itself, console.warn)

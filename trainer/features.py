@@ -1,0 +1,157 @@
+"""The frozen feature encoder's output, computed once: a table of frames in one memory-mapped file.
+
+    cache/features/KEY/frames.bin     float32 (1 + all frames, C); row 0 is zeros, for padding
+
+Each utterance is computed alone, so its bits depend neither on the batch nor on the run. The key hashes everything that
+decides them: the feature encoder's weights and configuration, every encoded byte of audio, normalisation,
+precision, device type and torch's version. A damaged file is found by its SHA-256 and made again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.audio import normalize
+from data.prepare import Example
+from models.ctc import CTCModel
+from models.encoder import weights_digest
+from models.frontend import extract_features
+from trainer.config import Config, ConfigError
+from trainer.disk import DamagedError, verify, write_sealed
+
+FORMAT = "features-1"
+LARGEST_BY_DEFAULT = 8e9
+"""Bytes of a table that is made without being asked for."""
+DEVICE_SHARE = 0.25
+"""Of the device's free memory that a table may take."""
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Features of many utterances, row by row."""
+
+    rows: Tensor
+    """float32 (1 + all frames, C), on the device or memory-mapped on the host; row 0 is zeros."""
+    first_rows: tuple[int, ...]
+    """Of each utterance."""
+
+    def gather(self, index: Tensor, device: torch.device) -> Tensor:
+        """Features (B, T, C) on `device` for row numbers (B, T) on the host."""
+        return self.rows[index.to(self.rows.device, non_blocking=True)].to(device, non_blocking=True)
+
+
+def wants_cache(config: Config, model: CTCModel, num_bytes: int, passes: float) -> bool:
+    """Whether to train from a table; ConfigError when it was asked for and cannot be exact."""
+    asked, reason = config.model.cache_features, why_not(config, model)
+    if asked and reason:
+        raise ConfigError(f"--model.cache-features: {reason}. Leave the option out.")
+    if asked is None:
+        return reason is None and passes > 1 and num_bytes <= LARGEST_BY_DEFAULT
+    return asked
+
+
+def why_not(config: Config, model: CTCModel) -> str | None:
+    """What makes a table differ from what the feature encoder would compute, or impossible."""
+    if not model.freeze_feature_encoder:
+        return "the feature encoder is trained, so its output changes with every step"
+    if not model.is_batch_invariant:
+        return "group norm sees the batch's padding, so the output depends on the batch"
+    if config.augment.speeds:
+        return "--augment.speeds changes the waveform from epoch to epoch"
+    if not config.corpus.store:
+        return "the table is keyed by the audio store, which --corpus.no-store leaves out"
+    return None
+
+
+def num_table_bytes(model: CTCModel, examples: Sequence[Example]) -> int:
+    """Bytes of the table of `examples`."""
+    width = model.hf.config.conv_dim[-1]
+    return 4 * width * (1 + sum(model.num_frames(e.num_samples) for e in examples))
+
+
+def open_table(
+    model: CTCModel,
+    examples: Sequence[Example],
+    cache_dir: Path,
+    *,
+    do_normalize: bool,
+    precision: str,
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager],
+    log: Callable[[str], None],
+    progress: Callable[[Iterable[Example], int], Iterable[Example]],
+) -> FeatureTable:
+    """The table of `examples`, made if it is not there; on `device` where it fits. OSError when the disk is full."""
+    folder = cache_dir / "features" / _key(model, examples, do_normalize, precision, device)
+    num_bytes = num_table_bytes(model, examples)
+
+    def compute(path: Path) -> None:
+        with open(path, "wb") as file:
+            file.write(bytes(4 * model.hf.config.conv_dim[-1]))
+            for example in progress(examples, len(examples)):
+                file.write(_features(model, example, do_normalize, device, autocast).numpy().tobytes())
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another run that computes the same is waited for
+        if not _is_sound(folder, log):
+            log(
+                f"computing the frozen feature encoder's output of {len(examples)} utterances once, into {folder} "
+                f"({num_bytes / 1e6:.0f} MB)"
+            )
+            write_sealed(folder, {"frames.bin": compute})
+    # copy-on-write: nobody writes, but torch would warn of memory that cannot be written
+    mapped = np.memmap(folder / "frames.bin", dtype=np.float32, mode="c").reshape(-1, model.hf.config.conv_dim[-1])
+    rows = torch.from_numpy(mapped)
+    if device.type == "cuda" and num_bytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+        rows = rows.to(device)
+    frames = (model.num_frames(e.num_samples) for e in examples)
+    return FeatureTable(rows, tuple(accumulate(frames, initial=1))[:-1])
+
+
+@torch.inference_mode()
+def _features(
+    model: CTCModel,
+    example: Example,
+    do_normalize: bool,
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager],
+) -> Tensor:
+    """float32 (T, C) on the host."""
+    samples = example.load()
+    waveform = torch.from_numpy(normalize(samples) if do_normalize else samples)[None].to(device)
+    with autocast():
+        return extract_features(model.base.feature_extractor, waveform)[0].float().cpu()
+
+
+def _key(model: CTCModel, examples: Sequence[Example], do_normalize: bool, precision: str, device: torch.device) -> str:
+    c = model.hf.config
+    settings = [FORMAT, c.conv_kernel, c.conv_stride, c.conv_dim, c.feat_extract_activation, do_normalize, precision,
+                device.type, torch.__version__, weights_digest(model.base.feature_extractor)]  # fmt: skip
+    key = hashlib.blake2b(json.dumps(settings).encode(), digest_size=12)
+    for example in examples:
+        assert example.digest, "no store"
+        key.update(f"{example.digest} {example.num_samples}\n".encode())
+    return key.hexdigest()
+
+
+def _is_sound(folder: Path, log: Callable[[str], None]) -> bool:
+    if not folder.exists():
+        return False
+    try:
+        verify(folder)
+    except DamagedError as error:
+        log(f"{error}; computing it again")
+        return False
+    return True
