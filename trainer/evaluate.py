@@ -6,11 +6,14 @@ frame, group-norm encoders because only equal lengths share a batch.
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from data.batching import evaluation_batches
 from data.collate import Batch, BatchDataset, Frontend, load_batches
@@ -20,8 +23,9 @@ from data.utterance import SAMPLE_RATE
 from data.vocab import Vocab
 from models.ctc import CTCModel, ctc_loss_per_utterance
 from trainer.config import EvalConfig
-from trainer.decode import collapse
+from trainer.decode import NOTHING, collapse
 from trainer.metrics import EditCounts, count_character_errors, count_word_errors, pool
+from trainer.transfer import HostCopy
 
 
 @dataclass(frozen=True)
@@ -92,36 +96,45 @@ def evaluate(
     """Scores of `model` on every utterance of `eval_set`; the model's mode is restored."""
     start, was_training = time.perf_counter(), model.training
     examples = eval_set.examples
-    texts, losses = [""] * len(examples), [float("inf")] * len(examples)
+    scored: dict[int, Hypothesis] = {}
     failures = {e.utterance.id: "no audio could be decoded" for e in examples if e.num_samples == 0}
     plan = _plan(model, eval_set)
     model.eval()
     try:
-        for batch in progress(_load(eval_set, plan, device), total=len(plan)):
-            written = _transcribe(model, batch, eval_set.vocab, device, autocast)
-            for i, utterance_id, (text, loss) in zip(batch.positions, batch.ids, written, strict=True):
+        batches = progress(_load(eval_set, plan, device), total=len(plan))
+        for batch, units, nats in _ahead(_write(model, batch, device, autocast) for batch in batches):
+            for row, (i, utterance_id) in enumerate(zip(batch.positions, batch.ids, strict=True)):
                 if utterance_id not in batch.failures:
-                    texts[i], losses[i] = text, loss
+                    written = units[row][units[row] != NOTHING].tolist()
+                    text = collapse_spaces(eval_set.vocab.decode(written))
+                    scored[i] = _score(examples[i], text, float(nats[row]))
             failures |= batch.failures
     finally:
         model.train(was_training)
-    hypotheses = tuple(_score(example, text, loss) for example, text, loss in zip(examples, texts, losses, strict=True))
+    hypotheses = tuple(scored.get(i) or _score(example, "", math.inf) for i, example in enumerate(examples))
     num_audio_seconds = sum(example.num_samples for example in examples) / SAMPLE_RATE
     return Scores(eval_set.split, hypotheses, time.perf_counter() - start, num_audio_seconds, failures)
 
 
-def _transcribe(
-    model: CTCModel, batch: Batch, vocab: Vocab, device: torch.device, autocast: Callable[[], AbstractContextManager]
-) -> list[tuple[str, float]]:
-    """(Text, nats per unit) of each utterance of `batch`."""
+def _write(
+    model: CTCModel, batch: Batch, device: torch.device, autocast: Callable[[], AbstractContextManager]
+) -> tuple[Batch, HostCopy]:
+    """What each frame of `batch` writes (B, T) and nats per unit (B,), on their way to the host."""
     b = batch.to(device)
     with autocast():
         logits = model(b.waveforms, b.frame_lengths, is_padded=b.is_padded)
-    nats = ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=vocab.blank_id)
-    frame_ids = logits.argmax(-1).cpu().numpy()
-    units = (collapse(row[:n], vocab.blank_id) for row, n in zip(frame_ids, batch.frame_lengths.tolist(), strict=True))
-    texts = (collapse_spaces(vocab.decode(ids.tolist())) for ids in units)
-    return list(zip(texts, nats.tolist(), strict=True))
+    nats = ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=model.blank_id)
+    return batch, HostCopy(collapse(logits.argmax(-1), b.frame_lengths, model.blank_id), nats)
+
+
+def _ahead(launched: Iterator[tuple[Batch, HostCopy]]) -> Iterator[tuple[Batch, np.ndarray, np.ndarray]]:
+    """Each batch's results, when the next one has been launched: the host reads while the device computes."""
+    before: tuple[Batch, HostCopy] | None = None
+    for now in itertools.chain(launched, [None]):
+        if before is not None:
+            units, nats = before[1].wait()
+            yield before[0], units.numpy(), nats.numpy()
+        before = now
 
 
 def _plan(model: CTCModel, eval_set: EvalSet) -> list[list[int]]:

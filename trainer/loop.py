@@ -28,6 +28,7 @@ from trainer.config import TrainConfig
 from trainer.evaluate import Scores
 from trainer.features import FeatureTable
 from trainer.state import TrainState
+from trainer.transfer import HostCopy
 
 
 @dataclass
@@ -38,9 +39,8 @@ class StepResult:
     """Scalar: nats per unit, averaged over the step's utterances."""
     grad_norm: Tensor
     """Scalar: global L2 norm before clipping."""
-    finite: Tensor
-    """Scalar bool on the host: whether the update was applied; valid once `copied` has happened."""
-    copied: torch.cuda.Event | None
+    finite: HostCopy
+    """Scalar bool: whether the update was applied."""
     nats: list[Tensor]
     """(B,) of each microbatch: nats per unit of each utterance."""
     ids: list[str]
@@ -119,8 +119,7 @@ def train_step(
     optimizer.step()
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    on_host, copied = _copy_to_host(finite)
-    return StepResult(loss, grad_norm, on_host, copied, nats, ids, lr, is_halved=len(nats) > len(batches))
+    return StepResult(loss, grad_norm, HostCopy(finite), nats, ids, lr, is_halved=len(nats) > len(batches))
 
 
 def accumulate_gradient(parts: Parts, batches: Sequence[Batch], seed: int) -> tuple[Tensor, list[Tensor], list[str]]:
@@ -280,10 +279,9 @@ def settle(
     """
     if result is None or result.settled:
         return
-    if result.copied is not None:
-        result.copied.synchronize()
+    (finite,) = result.finite.wait()
     result.settled = True
-    if bool(result.finite):
+    if bool(finite):
         parts.scheduler.step()
         state.skipped_in_a_row = 0
         return
@@ -313,13 +311,3 @@ def finite_mean(losses: Sequence[float]) -> float:
     """The mean of those losses that are numbers; the others belong to skipped steps, which are counted."""
     finite = [loss for loss in losses if math.isfinite(loss)]
     return sum(finite) / len(finite) if finite else math.nan
-
-
-def _copy_to_host(flag: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
-    if flag.device.type != "cuda":
-        return flag, None
-    on_host = torch.empty((), dtype=flag.dtype, pin_memory=True)
-    on_host.copy_(flag, non_blocking=True)
-    copied = torch.cuda.Event()
-    copied.record()
-    return on_host, copied
