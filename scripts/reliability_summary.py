@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     by_test: dict[tuple[str, str], Counter[str]] = {}
     for line in Path(argv[0]).read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
-        kind, test = record["kind"], record.get("test", "")
+        kind, test = record["kind"], record.get("test", "").partition("[")[0]
         counts = {column: record.get(column, 0) for column in COLUMNS[kind]}
         totals[kind].update(counts)
         by_test.setdefault((kind, test), Counter()).update(counts)

@@ -177,10 +177,11 @@ def test_a_signal_before_or_after_training_ends_at_once(
 def test_a_second_signal_ends_at_once_and_harmlessly(
     second: int, whole: Reference, tmp_path: Path, count: Count
 ) -> None:
-    """Whatever the first was; here in step 10, two steps after the newest checkpoint."""
+    """Whatever the first was; here in step 10, when the checkpoint of step 8 may still be on its way to the disk."""
     count(injected=1, resumes=1)
     whole.corpus.run(tmp_path, ("send_signals", {"step": 10, "numbers": [signal.SIGTERM, second]}), code=-second)
-    assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").glob("step*"))[-1] == "step-00000008"
+    newest = max(p.name for p in (tmp_path / "run" / "checkpoints").glob("step*"))
+    assert newest in ("step-00000004", "step-00000008")
     whole.corpus.resume(tmp_path)
     assert differences(tmp_path / "run", whole.expected) == []
     count(survived=1, bit_exact=1)
@@ -213,12 +214,13 @@ def test_a_worker_that_dies_or_hangs_is_an_error_after_a_save(
 ) -> None:
     count(injected=1, resumes=1)
     fault = ("break_worker", {"mark": str(tmp_path / "broken"), "how": how})
-    more = ("--batching.num-workers", "2", "--batching.worker-timeout", "2")
+    timeout = {"dies": "600", "hangs": "5"}[how]  # longer than a healthy worker takes on a busy machine
+    more = ("--batching.num-workers", "2", "--batching.worker-timeout", timeout)
     victim = whole.corpus.run(tmp_path, fault, more=more, code=3)
     assert "error: a loader worker died or hung (DataLoader" in victim.said
     assert "Traceback" not in victim.said
-    steps = sorted(p.name for p in (tmp_path / "run" / "checkpoints").glob("step*"))
-    assert steps[-1] in ("step-00000003", "step-00000004", "step-00000005")  # it is in the second epoch, steps 4 to 6
+    # it makes a batch of the second epoch, steps 4 to 6, ahead of time
+    assert "" < max(p.name for p in (tmp_path / "run" / "checkpoints").glob("step*")) < "step-00000006"
     whole.corpus.resume(tmp_path, more=("--batching.num-workers", "1"))
     assert differences(tmp_path / "run", whole.expected) == []
     count(survived=1, bit_exact=1)
