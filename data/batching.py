@@ -11,6 +11,8 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from data.audio import speed_length
 from data.config import BatchingConfig
 from data.randomness import derive_seed
@@ -27,14 +29,17 @@ def cut_batches(
 
     An utterance longer than `max_samples` is a batch of its own.
     """
+    if max_samples is None:
+        size = batch_size or max(1, len(order))
+        return [list(order[i : i + size]) for i in range(0, len(order), size)]
     batches: list[list[int]] = []
     longest = 0
     for i in order:
-        longest_with = max(longest, lengths[i])
-        full = not batches or len(batches[-1]) == batch_size
-        if full or (max_samples is not None and longest_with * (len(batches[-1]) + 1) > max_samples):
+        length = lengths[i]
+        longest_with = max(longest, length)
+        if not batches or len(batches[-1]) == batch_size or longest_with * (len(batches[-1]) + 1) > max_samples:
             batches.append([])
-            longest_with = lengths[i]
+            longest_with = length
         batches[-1].append(i)
         longest = longest_with
     return batches
@@ -72,9 +77,11 @@ class BatchPlan:
         max_samples = None if seconds is None else seconds * SAMPLE_RATE
         mean = sum(lengths) / len(lengths)
         width = min(batch_size or math.inf, math.inf if max_samples is None else max_samples / mean)
-        by_length = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
-        place = {i: rank + MIXING * width * rng.random() for rank, i in enumerate(by_length)}
-        batches = cut_batches(sorted(by_length, key=place.__getitem__), lengths, batch_size, max_samples)
+        by_length = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable")
+        draws = np.frombuffer(rng.randbytes(8 * len(lengths)), dtype="<u8") / 2.0**64
+        place = np.arange(len(lengths)) + MIXING * width * draws
+        order = by_length[np.argsort(place, kind="stable")].tolist()
+        batches = cut_batches(order, lengths, batch_size, max_samples)
         rng.shuffle(batches)
         return batches
 
