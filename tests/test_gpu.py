@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.amp import GradScaler
+
+import trainer.loop
 
 from data.collate import BatchDataset, Frontend
 from models.ctc import ctc_loss_per_utterance
 from test_loop import EXAMPLES, NUM_FRAMES, loader_of, make_batch, make_parts, run_fit, small_model
 from trainer.assemble import autocast_for
 from trainer.config import OptimConfig, TrainConfig
+from trainer.features import FeatureTable
 from trainer.loop import Parts, settle, train_step
 from trainer.optim import build_optimizer, build_schedule
+from trainer.run import main
 from trainer.state import TrainState
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
-CUDA = torch.device("cuda")
+CUDA = torch.device(os.environ.get("GPU_TESTS_DEVICE", "cuda"))
+"""GPU_TESTS_DEVICE=cpu shows that these tests run at all, where there is no GPU."""
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(CUDA.type == "cuda" and not torch.cuda.is_available(), reason="needs CUDA"),
+]
 
 
 def cuda_parts(precision: str = "fp32", init_scale: float = 1024.0) -> Parts:
     model = small_model().to(CUDA)
     optimizer = build_optimizer(model, OptimConfig(lr=1e-2, weight_decay=0.01))
-    scaler = GradScaler("cuda", enabled=precision == "fp16", init_scale=init_scale)
+    scaler = GradScaler(CUDA.type, enabled=precision == "fp16", init_scale=init_scale)
     return Parts(model, optimizer, build_schedule(optimizer, 3, 20), scaler, CUDA, autocast_for(precision, CUDA))
 
 
@@ -61,7 +79,7 @@ def test_fp16_overflow_is_skipped_on_cuda_and_holds_the_schedule() -> None:
     parts.model.train()
     before = parts.model.hf.lm_head.weight.detach().clone()
     step = partial(train_step, parts, [make_batch([0, 1])], 1.0, lambda: None)
-    settle(step(), parts, state, lambda r: None)
+    settle(step(), parts, state, 25, lambda r: None)
     assert torch.equal(parts.model.hf.lm_head.weight, before)
     assert (parts.scaler.get_scale(), parts.scheduler.last_epoch, state.num_skipped) == (2.0**39, 0, 1)
 
@@ -74,12 +92,107 @@ def test_a_bad_step_on_cuda_leaves_moments_and_step_count_alone() -> None:
     bad = make_batch([2])
     bad.waveforms[0, 5] = float("nan")
     state = TrainState()
-    settle(train_step(parts, [bad], 1.0, lambda: None), parts, state, lambda r: None)
+    settle(train_step(parts, [bad], 1.0, lambda: None), parts, state, 25, lambda r: None)
     after = [v for s in parts.optimizer.state.values() for v in s.values()]
     assert state.num_skipped == 1
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
+@pytest.mark.parametrize("kind", ["waveforms", "features"])
+def test_a_step_waits_for_the_device_in_ctc_alone(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.cuda.set_sync_debug_mode("error") raises at every wait; torch's CTC kernel copies its lengths with one."""
+    parts = cuda_parts("bf16")
+    parts.model.train()
+    batch = make_batch([0, 1, 2])
+    if kind == "features":
+        rows = torch.randn(1000, parts.model.hf.config.conv_dim[-1], device=CUDA)
+        parts.features = FeatureTable(rows, (1, 200, 400))
+        batch = replace(batch, feature_rows=torch.randint(0, 1000, (3, int(batch.frame_lengths.max()))))
+    if CUDA.type == "cuda":
+        batch = batch.pin_memory()
+    monkeypatch.setattr("trainer.loop.ctc_loss_per_utterance", LossUnderDefaultMode.of)
+    step = partial(train_step, parts, [batch], 1.0, lambda: None)
+    step()  # allocates what is kept
+    with syncs_are("error"):
+        result = step()
+    state = TrainState()
+    settle(result, parts, state, 25, lambda r: None)
+    assert state.num_skipped == 0
+    assert result.loss.item() > 0
+
+
+@contextmanager
+def syncs_are(mode: str) -> Iterator[None]:
+    if CUDA.type != "cuda":
+        yield
+        return
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode(mode)
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+class LossUnderDefaultMode(torch.autograd.Function):
+    """The CTC loss and, at once, its gradient, where waiting is allowed."""
+
+    @staticmethod
+    def of(logits: torch.Tensor, *lengths_and_targets: torch.Tensor, blank_id: int) -> torch.Tensor:
+        return LossUnderDefaultMode.apply(logits, blank_id, *lengths_and_targets)
+
+    @staticmethod
+    def forward(ctx, logits, blank_id, *lengths_and_targets):
+        with syncs_are("default"), torch.enable_grad():
+            leaf = logits.detach().requires_grad_()
+            nats = ctc_loss_per_utterance(leaf, *lengths_and_targets, blank_id=blank_id)
+            (gradient,) = torch.autograd.grad(nats.sum(), leaf)
+        ctx.save_for_backward(gradient)
+        return nats.detach()
+
+    @staticmethod
+    def backward(ctx, of_nats):
+        (gradient,) = ctx.saved_tensors
+        return gradient * of_nats[:, None, None], None, None, None, None
+
+
+DETERMINISTIC = [
+    "demo", "--corpus.size", "tiny", "--model.size", "tiny", "--model.hidden-dropout", "0.2",
+    "--model.mask-time-prob", "0.1", "--batching.batch-size", "8", "--train.epochs", "2", "--train.log-every", "1",
+    "--train.eval-every", "0", "--train.save-every", "3", "--optim.warmup-steps", "2", "--deterministic",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_deterministic_runs_are_bit_identical_resumed_ones_too(precision: str, tmp_path: Path) -> None:
+    """Processes of their own: CUBLAS_WORKSPACE_CONFIG is read when CUDA starts."""
+    weights = []
+    for name, stops in (("whole", []), ("again", []), ("resumed", [4])):
+        for at in [*stops, None]:
+            options = [*DETERMINISTIC, "--device", CUDA.type, "--precision", precision, "--runs-dir", str(tmp_path),
+                       "--cache-dir", str(tmp_path / "cache"), "--name", name, "--resume"]  # fmt: skip
+            code = f"import sys; sys.path.insert(0, 'tests'); import test_gpu; test_gpu.run({at}, sys.argv[1:])"
+            done = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True)
+            assert done.returncode == (130 if at else 0), done.stderr
+        weights.append((tmp_path / name / "model" / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1] == weights[2]
+
+
+def run(stop_at: int | None, argv: list[str]) -> None:
+    """A run that Ctrl-C stops in step `stop_at`."""
+    original, taken = trainer.loop.train_step, itertools.count(1)
+
+    def train_step(*args: Any) -> Any:
+        if next(taken) == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(*args)
+
+    trainer.loop.train_step = train_step  # type: ignore[assignment]
+    sys.exit(main(argv))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_pinned_batches_copy_without_waiting() -> None:
     batch = BatchDataset(EXAMPLES, Frontend(NUM_FRAMES))[0, [0, 1]].pin_memory()
     assert batch.waveforms.is_pinned()
