@@ -22,7 +22,7 @@ ALLOWED = {
     "data": {"data"},
     "models": {"models"},
     "trainer": {"data", "models", "trainer"},
-    "scripts": {"data", "models", "trainer"},
+    "scripts": {"data", "models", "trainer", "scripts"},
 }
 # They parse the command line first; importing torch and transformers takes seconds
 MAY_IMPORT_LATE = {"trainer/run.py", "scripts/evaluate.py", "scripts/gpu_check.py", "scripts/golden_curve.py"}
@@ -49,7 +49,7 @@ def test_there_is_something_to_check() -> None:
 
 @EVERY_FILE
 def test_imports_run_one_way(path: Path) -> None:
-    """data and models import none of ours, trainer imports both, scripts import all, nobody imports scripts."""
+    """data and models import none of ours, trainer imports both, scripts import all, nobody else imports scripts."""
     ours = {module.split(".")[0] for module, _ in imported(parse(path))} & set(PACKAGES)
     assert ours <= ALLOWED[path.parts[0]]
 
@@ -74,7 +74,8 @@ def test_imports_stand_at_the_top(path: Path) -> None:
 @EVERY_FILE
 def test_datasets_is_imported_in_data_only(path: Path) -> None:
     modules = {module.split(".")[0] for module, _ in imported(parse(path))}
-    assert "datasets" not in modules or path.parts[0] == "data"
+    # but for the rival that benchmarks run: it is written as its own users write it, on `datasets`
+    assert "datasets" not in modules or path.parts[0] == "data" or path.name == "hf_side.py"
 
 
 LIGHT = ["data.config", "models.config", "trainer.config", "trainer.config_json", "trainer.presets", "trainer.cli",
