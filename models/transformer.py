@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from models.positions import embed_positions
+
 
 def encode(encoder: Any, hidden: Tensor, real: Tensor | None, *, checkpointed: bool = False) -> Tensor:
     """Hidden states (B, T, H) after all layers of `encoder`, a family's *Encoder or *EncoderStableLayerNorm.
@@ -28,7 +30,7 @@ def encode(encoder: Any, hidden: Tensor, real: Tensor | None, *, checkpointed: b
     if real is not None:
         hidden = hidden.masked_fill(~real[..., None], 0.0)
         mask = real[:, None, None, :]
-    hidden = hidden + encoder.pos_conv_embed(hidden)
+    hidden = hidden + embed_positions(encoder.pos_conv_embed, hidden)
     if not config.do_stable_layer_norm:
         hidden = encoder.layer_norm(hidden)
     hidden = encoder.dropout(hidden)

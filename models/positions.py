@@ -1,0 +1,75 @@
+"""The convolutional position embedding by Fourier transform: on a CPU a third of the time of the grouped convolution.
+
+A kernel of 32 to 128 frames in narrow groups is what convolution kernels are worst at. transformers' parameters;
+sums in another order, so equal up to rounding (relative 1e-6 in fp32, 1e-12 in fp64).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def embed_positions(module: Any, hidden: Tensor) -> Tensor:
+    """What a family's *PositionalConvEmbedding adds to hidden (B, T, H)."""
+    is_plain = getattr(module, "batch_norm", None) is None and not torch.is_autocast_enabled(hidden.device.type)
+    if hidden.is_cuda or not is_plain or torch.compiler.is_exporting():
+        return module(hidden)
+    conv = module.conv
+    grouped = hidden.unflatten(2, (conv.groups, -1))  # (B, T, G, I)
+    kernels = conv.weight.unflatten(0, (conv.groups, -1))  # (G, O, I, K)
+    return module.activation(_Correlate.apply(grouped, kernels, conv.padding[0]).flatten(2) + conv.bias)
+
+
+class _Correlate(torch.autograd.Function):
+    """y[t] = sum over k of x[t + k - padding] . w[k]: x (B, T, G, I), w (G, O, I, K), y (B, T, G, O).
+
+    Circular over n >= T + K - 1 frames, so nothing wraps into a frame that is kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, padding: int) -> Tensor:
+        num_frames = x.shape[1]
+        n = _fast_length(num_frames + w.shape[3] - 1)
+        x_hat = torch.fft.rfft(x, n=n, dim=1).permute(1, 2, 0, 3).contiguous()  # (F, G, B, I)
+        w_hat = torch.fft.rfft(w, n=n, dim=3).permute(3, 0, 2, 1).contiguous()  # (F, G, I, O)
+        ctx.save_for_backward(x_hat, w_hat)
+        ctx.sizes = num_frames, w.shape[3], n, padding
+        y = torch.fft.irfft((x_hat @ w_hat.conj()).permute(2, 0, 1, 3), n=n, dim=1)
+        return torch.cat([y[:, n - padding :], y[:, : num_frames - padding]], dim=1)[:, :num_frames]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x_hat, w_hat = ctx.saved_tensors
+        num_frames, kernel, n, padding = ctx.sizes
+        dx = dw = None
+        # the frames of y in their circular places: the first `padding` of them stand at the end
+        shifted = torch.roll(F.pad(dy, (0, 0, 0, 0, 0, n - num_frames)), -padding, dims=1)
+        dy_hat = torch.fft.rfft(shifted, dim=1).permute(1, 2, 0, 3).contiguous()  # (F, G, B, O)
+        if ctx.needs_input_grad[0]:
+            dx_hat = (dy_hat @ w_hat.transpose(2, 3)).permute(2, 0, 1, 3)
+            dx = torch.fft.irfft(dx_hat, n=n, dim=1)[:, :num_frames]
+        if ctx.needs_input_grad[1]:
+            dw_hat = (x_hat.transpose(2, 3) @ dy_hat.conj()).permute(1, 3, 2, 0)
+            dw = torch.fft.irfft(dw_hat, n=n, dim=3)[..., :kernel]
+        return dx, dw, None
+
+
+def _fast_length(at_least: int) -> int:
+    """The smallest even number with no prime factor over 5."""
+    n = at_least + at_least % 2
+    while not _is_smooth(n):
+        n += 2
+    return n
+
+
+def _is_smooth(n: int) -> bool:
+    for prime in (2, 3, 5):
+        while n % prime == 0:
+            n //= prime
+    return n == 1
