@@ -1,0 +1,68 @@
+"""A page on this machine where one records or drops a file and reads the words.
+
+    python -m scripts.serve runs/demo/model
+
+MODEL is a folder that a run exported, or the hub id of a fine-tuned model. Needs gradio: pip install ".[serve]".
+Nobody but this machine reaches the page, unless --host says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import signal
+import sys
+import threading
+from argparse import Namespace
+from collections.abc import Sequence
+
+from trainer.arguments import ArgumentParser
+from trainer.cli import report_errors
+from trainer.config import ConfigError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 stopped, 2 something in options or model is wrong."""
+    return report_errors(lambda: run(parse(argv)))
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """The command line's options; ConfigError when they cannot be."""
+    parser = ArgumentParser(prog="python -m scripts.serve", description=(__doc__ or "").strip())
+    parser.add_argument("model", metavar="MODEL", help="folder or hub id")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=7860, help="(default: 7860)")
+    parser.add_argument("--max-seconds", type=float, default=600.0, help="longest recording (default: 600)")
+    parser.add_argument("--max-megabytes", type=float, default=50.0, help="largest file (default: 50)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: auto)")
+    parser.add_argument("--revision", help="branch, tag or commit of a hub model")
+    args = parser.parse_args(argv)
+    if not 1 <= args.port <= 65_535:
+        raise ConfigError(f"--port {args.port}: give 1 to 65535.")
+    return args
+
+
+def run(args: Namespace) -> int:
+    """Load the model and show the page until Ctrl-C."""
+    if importlib.util.find_spec("gradio") is None:
+        raise ConfigError('the page needs gradio, which is not installed: pip install ".[serve]"')
+
+    from trainer.page import Limits, is_loopback, serving
+    from trainer.transcribe import Windows, load_recognizer
+
+    limits = Limits(args.max_seconds, args.max_megabytes)
+    recognizer = load_recognizer(args.model, args.revision, args.device)
+    if not is_loopback(args.host):
+        print(f"warning: whoever reaches port {args.port} of {args.host} can use this page", file=sys.stderr)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that uploads are removed then too
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        serving(recognizer, limits, Windows(), args.host, args.port) as url,
+    ):
+        print(f"{url} (Ctrl-C stops it)", flush=True)
+        threading.Event().wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""Write down what is said in recordings, with the time and confidence of every word.
+
+    python -m scripts.transcribe runs/demo/model speech.wav
+    python -m scripts.transcribe runs/demo/model recordings/ --format srt json --out transcripts/
+
+MODEL is a folder that a run exported, or the hub id of a fine-tuned model. Audio of any length: wav, flac, ogg,
+mp3, aiff and libsndfile's other formats; m4a, mp4, webm and the like when ffmpeg is installed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data.media import find_recordings, load_recording
+from data.utterance import SAMPLE_RATE, AudioError
+from trainer.arguments import ArgumentParser
+from trainer.cli import report_errors
+from trainer.config import ConfigError
+from trainer.subtitles import FORMATS, ONE_A_LINE
+from trainer.words import Transcript
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 all written down, 2 something in options, model or audio is wrong."""
+    return report_errors(lambda: run(parse(argv)))
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """The command line's options; ConfigError when they cannot be."""
+    parser = ArgumentParser(prog="python -m scripts.transcribe", description=(__doc__ or "").strip())
+    parser.add_argument("model", metavar="MODEL", help="folder or hub id")
+    parser.add_argument("inputs", metavar="FILE_OR_FOLDER", nargs="+", type=Path, help="a folder with all below it")
+    parser.add_argument("--format", nargs="+", choices=FORMATS, default=["text"], metavar="FORMAT",
+                        help=f"one or more of {', '.join(FORMATS)} (default: text)")  # fmt: skip
+    parser.add_argument("--out", type=Path, help="folder for one file a recording and format (default: print)")
+    parser.add_argument("--window", type=float, default=20.0, metavar="SECONDS",
+                        help="longer recordings are read in windows of this length (default: 20)")  # fmt: skip
+    parser.add_argument("--overlap", type=float, default=4.0, metavar="SECONDS",
+                        help="what neighbouring windows share (default: 4)")  # fmt: skip
+    parser.add_argument("--batch-size", type=int, default=4, help="windows that are read at once (default: 4)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: auto)")
+    parser.add_argument("--revision", help="branch, tag or commit of a hub model")
+    args = parser.parse_args(argv)
+    args.format = list(dict.fromkeys(args.format))
+    return args
+
+
+def run(args: Namespace) -> int:
+    """Transcribe every input; a recording that cannot be read is named, and the others go on."""
+    recordings = find_recordings(args.inputs)
+    if args.out is None and len(args.format) > 1:
+        raise ConfigError(f"--format {' '.join(args.format)}: several formats need a folder to go to, --out FOLDER.")
+    if args.out is None and len(recordings) > 1 and args.format[0] not in ONE_A_LINE:
+        raise ConfigError(f"{len(recordings)} recordings as {args.format[0]} need a folder to go to, --out FOLDER.")
+    if args.out is not None and args.out.exists() and not args.out.is_dir():
+        raise ConfigError(f"--out {args.out} is a file. Name a folder.")
+
+    from trainer.transcribe import Windows, load_recognizer, transcribe
+
+    windows = Windows(args.window, args.overlap, args.batch_size)
+    recognizer = load_recognizer(args.model, args.revision, args.device)
+    begin, num_samples, errors, is_cut = time.perf_counter(), 0, 0, False
+    names = output_names([name for _, name in recordings])
+    is_many = len(recordings) > 1
+    bar = partial(tqdm, file=sys.stderr, leave=False)
+    files = bar(recordings, unit="file", disable=None if is_many else True)
+    windows_bar = partial(bar, unit="batch", disable=True if is_many else None)
+    for (path, _), name in zip(files, names, strict=True):
+        try:
+            waveform = load_recording(path)
+        except AudioError as error:
+            errors += 1
+            tqdm.write(f"error: {error}", file=sys.stderr)
+            continue
+        transcript = transcribe(recognizer, str(path), waveform, windows, windows_bar)
+        num_samples += len(waveform)
+        is_cut |= len(waveform) > args.window * SAMPLE_RATE
+        deliver(transcript, args.format, args.out, name, is_many=is_many)
+    if is_cut and not recognizer.model.is_batch_invariant:
+        say("note: this encoder has a group norm over time, so reading long recordings in windows is an approximation")
+    seconds = time.perf_counter() - begin
+    audio = num_samples / SAMPLE_RATE
+    done = len(recordings) - errors
+    factor = f", real-time factor {seconds / audio:.3f}" if audio else ""
+    say(f"{done} of {len(recordings)} recordings, {audio:.1f} s of audio in {seconds:.1f} s{factor}")
+    return 2 if errors else 0
+
+
+def output_names(names: Sequence[Path]) -> list[Path]:
+    """Where each recording's files go below --out, without their suffix; names that would meet keep their own."""
+    counts = Counter(name.with_suffix("") for name in names)
+    chosen = [name.with_suffix("") if counts[name.with_suffix("")] == 1 else name for name in names]
+    if twice := [name for name, count in Counter(chosen).items() if count > 1]:
+        raise ConfigError(f"two recordings are named {twice[0]}: transcribe them one after the other.")
+    return chosen
+
+
+def deliver(transcript: Transcript, formats: Sequence[str], folder: Path | None, name: Path, *, is_many: bool) -> None:
+    """Write the files below `folder`, or print."""
+    if folder is None:
+        text = FORMATS[formats[0]][1](transcript)
+        if formats[0] == "text" and is_many:
+            text = f"{transcript.name}\t{text}"
+        with tqdm.external_write_mode(file=sys.stdout):
+            print(text, end="", flush=True)
+        return
+    for format in formats:
+        suffix, write = FORMATS[format]
+        path = folder / name.parent / (name.name + suffix)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(write(transcript), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be written ({error.strerror or error}). Give another --out.") from None
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
