@@ -34,6 +34,12 @@ class ModelConfig:
     cache_features: Annotated[bool | None, tyro.conf.DisallowNone] = None
     """Compute the frozen feature encoder's output once, into --cache-dir; None: where that is exact and under 8 GB."""
 
+    activation_checkpointing: bool = False
+    """Keep each layer's input only and compute the layer again for its gradient: less memory, more time, same bits."""
+
+    compile_layers: bool = False
+    """torch.compile the transformer layer for training: pays on long CUDA runs, if at all."""
+
     hidden_dropout: float | None = None
     """Dropout after the encoder's linear layers, and on its input."""
 

@@ -21,8 +21,16 @@ from models.transformer import encode
 class CTCModel(nn.Module):
     """transformers' modules under a forward pass of our own: the same logits, masks given instead of drawn."""
 
-    def __init__(self, hf_model: PreTrainedModel, *, freeze_feature_encoder: bool) -> None:
+    def __init__(
+        self,
+        hf_model: PreTrainedModel,
+        *,
+        freeze_feature_encoder: bool,
+        activation_checkpointing: bool = False,
+        compile_layers: bool = False,
+    ) -> None:
         super().__init__()
+        self.activation_checkpointing, self.compile_layers = activation_checkpointing, compile_layers
         self.hf = hf_model
         self.freeze_feature_encoder = freeze_feature_encoder
         config = hf_model.config
@@ -57,7 +65,10 @@ class CTCModel(nn.Module):
         time_mask bool (B, T) and feature_mask bool (B, H) are SpecAugment's, True where masked.
         """
         base = self.base
-        features = inputs if inputs.ndim == 3 else extract_features(base.feature_extractor, inputs)  # (B, T, C)
+        checkpointed = self.activation_checkpointing and self.training
+        features = inputs  # (B, T, C)
+        if inputs.ndim == 2:
+            features = extract_features(base.feature_extractor, inputs, checkpointed=checkpointed)
         projected = base.feature_projection(features)
         hidden = projected[0] if isinstance(projected, tuple) else projected  # (B, T, H); HuBERT returns no tuple
         if time_mask is not None:
@@ -67,7 +78,8 @@ class CTCModel(nn.Module):
         real = None
         if is_padded and self.uses_attention_mask:
             real = torch.arange(hidden.shape[1], device=hidden.device) < frame_lengths[:, None]
-        hidden = encode(base.encoder, hidden, real)
+        compiled = self.compile_layers and self.training
+        hidden = encode(base.encoder, hidden, real, checkpointed=checkpointed, compiled=compiled)
         return self.hf.lm_head(self.hf.dropout(hidden))
 
 

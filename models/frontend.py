@@ -21,25 +21,50 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 
-def extract_features(extractor: Any, waveforms: Tensor) -> Tensor:
-    """Features (B, T, C) of waveforms (B, S) under a transformers feature encoder's weights."""
+CACHED_SAMPLES = 150_000
+"""Waveform samples whose wide first layers a CPU's caches hold; more go in turns when no gradient is asked for."""
+
+
+def extract_features(extractor: Any, waveforms: Tensor, *, checkpointed: bool = False) -> Tensor:
+    """Features (B, T, C) of waveforms (B, S) under a transformers feature encoder's weights.
+
+    `checkpointed` keeps a layer's input only and computes the layer again in the backward pass.
+    """
+    if torch.compiler.is_exporting():
+        return extractor(waveforms).transpose(1, 2)  # plain convolutions are what an exported graph can say
+    needs_gradient = torch.is_grad_enabled() and any(p.requires_grad for p in extractor.parameters())
+    if not needs_gradient and not waveforms.is_cuda:
+        parts = waveforms.split(max(1, CACHED_SAMPLES // waveforms.shape[1]))
+        return torch.cat([_extract(extractor, part, checkpointed=False) for part in parts])
+    return _extract(extractor, waveforms, checkpointed=checkpointed and needs_gradient)
+
+
+def _extract(extractor: Any, waveforms: Tensor, *, checkpointed: bool) -> Tensor:
     convs: list[nn.Conv1d] = [layer.conv for layer in extractor.conv_layers]
     batch_size, num_frames = waveforms.shape
     padding = -num_frames % math.prod(conv.stride[0] for conv in convs)
     rows = F.pad(waveforms, (0, padding)).view(-1, 1)  # (B * S, 1)
     for layer, conv in zip(extractor.conv_layers, convs, strict=True):
-        kernel, stride = conv.kernel_size[0], conv.stride[0]
-        num_frames = (num_frames - kernel) // stride + 1
-        rows = convolve(rows, conv.weight, conv.bias, stride)
-        norm = getattr(layer, "layer_norm", None)
-        if isinstance(norm, nn.LayerNorm):
-            rows = norm(rows)
-        elif norm is not None:
-            rows = _norm_over_time(rows.view(batch_size, -1, rows.shape[1]), num_frames, norm).flatten(0, 1)
-        rows = layer.activation(rows)
+        num_frames = (num_frames - conv.kernel_size[0]) // conv.stride[0] + 1
+        if checkpointed:
+            rows = checkpoint(_layer, layer, rows, batch_size, num_frames, use_reentrant=False)
+        else:
+            rows = _layer(layer, rows, batch_size, num_frames)
     return rows.view(batch_size, -1, rows.shape[1])[:, :num_frames]
+
+
+def _layer(layer: Any, rows: Tensor, batch_size: int, num_frames: int) -> Tensor:
+    """Rows (N / stride, D) after one layer for rows (N, C); the first num_frames of each utterance's are its frames."""
+    rows = convolve(rows, layer.conv.weight, layer.conv.bias, layer.conv.stride[0])
+    norm = getattr(layer, "layer_norm", None)
+    if isinstance(norm, nn.LayerNorm):
+        rows = norm(rows)
+    elif norm is not None:
+        rows = _norm_over_time(rows.view(batch_size, -1, rows.shape[1]), num_frames, norm).flatten(0, 1)
+    return layer.activation(rows)
 
 
 def convolve(rows: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:

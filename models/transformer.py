@@ -6,6 +6,7 @@ position bias as an additive mask; no host sync. Dropouts and LayerDrop draw in 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,13 +19,18 @@ from torch.utils.checkpoint import checkpoint
 from models.positions import embed_positions
 
 
-def encode(encoder: Any, hidden: Tensor, real: Tensor | None, *, checkpointed: bool = False) -> Tensor:
+def encode(
+    encoder: Any, hidden: Tensor, real: Tensor | None, *, checkpointed: bool = False, compiled: bool = False
+) -> Tensor:
     """Hidden states (B, T, H) after all layers of `encoder`, a family's *Encoder or *EncoderStableLayerNorm.
 
     real bool (B, T) is False on padding, None where there is none. `checkpointed` keeps a layer's input only and
-    computes the layer again in the backward pass.
+    computes the layer again in the backward pass. `compiled` runs each layer through torch.compile, one graph for all
+    layers and lengths.
     """
     config, run_layer = encoder.config, _pre_norm_layer if encoder.config.do_stable_layer_norm else _post_norm_layer
+    if compiled:
+        run_layer = compile_layer(run_layer)
     bias: Tensor | None = None
     mask: Tensor | None = None  # (B, 1, 1, T) bool or, with a bias, float
     if real is not None:
@@ -48,6 +54,12 @@ def encode(encoder: Any, hidden: Tensor, real: Tensor | None, *, checkpointed: b
         else:
             hidden = run_layer(layer, hidden, mask, bias)
     return encoder.layer_norm(hidden) if config.do_stable_layer_norm else hidden
+
+
+@functools.cache
+def compile_layer(run_layer: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`run_layer` compiled once for a process; weights and lengths are inputs of its graph, so it serves all layers."""
+    return torch.compile(run_layer, dynamic=True)
 
 
 def _pre_norm_layer(layer: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:

@@ -5,6 +5,7 @@ pytest tests/test_encoder.py
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 
@@ -101,8 +102,8 @@ def test_dropout_and_layerdrop_fall_where_transformers_puts_them(
     family: str, norm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reference: the family's own forward from the same seed, all dropouts on: a dropout that is left out, added or
-    elsewhere would shift every later draw. In fp64, tolerance EXACT. Dropout draws in the order of memory, so
-    the positions are transformers' own here, and WavLM, whose attention puts time before the batch, has one utterance."""
+    elsewhere would shift every later draw. In fp64, tolerance EXACT. Dropout draws in the order of memory, so the
+    positions are transformers' own here, and WavLM, whose attention puts time before the batch, has one utterance."""
     monkeypatch.setattr("models.transformer.embed_positions", lambda module, hidden: module(hidden))
     model = small_model(family, norm, **dict.fromkeys(DROPOUTS, 0.2)).train().double()
     batch = padded_batch(model, (3000,)) if family == "wavlm" else padded_batch(model)
@@ -320,3 +321,55 @@ def test_forward_is_the_same_in_evaluation_mode_twice() -> None:
     model.train()
     torch.manual_seed(0)
     assert not np.allclose(model(batch.waveforms, batch.frame_lengths).detach().numpy(), first.numpy(), atol=1e-3)
+
+
+@EVERY_VARIANT
+def test_activation_checkpointing_changes_no_bit(family: str, norm: str) -> None:
+    """Reference: the same step without it, dropouts and LayerDrop on, from the same seed."""
+    model = small_model(family, norm, **dict.fromkeys(DROPOUTS, 0.2)).train()
+    batch, results = padded_batch(model), []
+    for model.activation_checkpointing in (False, True):
+        model.zero_grad()
+        torch.manual_seed(0)
+        logits = model(batch.waveforms, batch.frame_lengths)
+        logits.square().sum().backward()
+        results.append([logits.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert len(results[0]) > 20
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_activation_checkpointing_keeps_less() -> None:
+    """Counted in bytes of what autograd saves."""
+    model = small_model("unispeech", "layer").train()
+    batch, kept = padded_batch(model), []
+    for model.activation_checkpointing in (False, True):
+        sizes: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            sizes[tensor.data_ptr()] = tensor.untyped_storage().nbytes()  # noqa: B023
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            model(batch.waveforms, batch.frame_lengths)
+        kept.append(sum(sizes.values()))
+    assert kept[1] < kept[0] / 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.parametrize("norm", NORMS)
+def test_compiled_layers_equal_plain_ones_and_compile_once_for_all_lengths(norm: str) -> None:
+    """Reference: the same model without torch.compile, logits and gradients; one graph for all layers and lengths."""
+    model = small_model("unispeech", norm).train()
+    torch._dynamo.utils.counters.clear()
+    for num_samples in ((5200, 3333), (4100, 3000), (6100, 2000, 2500)):
+        batch, results = padded_batch(model, num_samples), []
+        for model.compile_layers in (False, True):
+            model.zero_grad()
+            logits = model(batch.waveforms, batch.frame_lengths)
+            logits.square().sum().backward()
+            results.append([logits.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
+        scale = max(float(plain.abs().max()) for plain in results[0])
+        for plain, compiled in zip(*results, strict=True):
+            torch.testing.assert_close(compiled, plain, rtol=1e-3, atol=1e-5 * scale)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1

@@ -105,7 +105,12 @@ def build_model(
         hf_model = build_random(hf_config, seed)
     else:
         hf_model, report = load_pretrained(encoder.pretrained, hf_config, seed, keep_head=data.own_tokenizer)
-    model = CTCModel(hf_model, freeze_feature_encoder=bool(config.model.freeze_feature_encoder))
+    model = CTCModel(
+        hf_model,
+        freeze_feature_encoder=bool(config.model.freeze_feature_encoder),
+        activation_checkpointing=config.model.activation_checkpointing,
+        compile_layers=config.model.compile_layers,
+    )
     return model.to(device), report
 
 

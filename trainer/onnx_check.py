@@ -15,7 +15,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from data.audio import normalize
 from data.text import collapse_spaces
 from models.onnx_graph import INPUTS
-from trainer.decode import collapse
+from trainer.decode import NOTHING, collapse
 from trainer.metrics import EditCounts, count_word_errors, pool
 from trainer.transcribe import Recognizer
 
@@ -82,7 +82,10 @@ def word_errors(
     """Pooled over utterances, read one at a time, greedily decoded; one too short for a frame gives no words."""
     vocab, found = recognizer.vocab, []
     for waveform, reference in zip(waveforms, references, strict=True):
-        has_frames = recognizer.model.num_frames(len(waveform)) > 0
-        ids = collapse(logits([waveform])[0].argmax(-1), vocab.blank_id).tolist() if has_frames else []
+        ids: list[int] = []
+        if (num_frames := recognizer.model.num_frames(len(waveform))) > 0:
+            best = torch.from_numpy(logits([waveform])[0].argmax(-1))[None]
+            units = collapse(best, torch.tensor([num_frames]), vocab.blank_id)
+            ids = units[units != NOTHING].tolist()
         found.append(count_word_errors(reference, collapse_spaces(vocab.decode(ids))))
     return pool(found)
