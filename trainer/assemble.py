@@ -24,7 +24,7 @@ from trainer.evaluate import EvalSet
 from trainer.loop import Parts
 from trainer.optim import build_optimizer, build_schedule
 from trainer.reading import Data, read_corpus, read_data
-from trainer.runlog import Console
+from trainer.console import Console
 
 
 @dataclass

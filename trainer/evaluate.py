@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from data.batching import evaluation_batches
 from data.collate import Batch, BatchDataset, Frontend, load_batches
@@ -35,6 +37,20 @@ class Hypothesis:
     characters: EditCounts
     loss: float
     """Nats per unit; infinite where CTC cannot write the reference, or nothing could be decoded."""
+    num_frames: int = 0
+    num_blank_frames: int = 0
+    """Frames whose most likely unit is the blank."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """An utterance that is looked at in every evaluation."""
+
+    id: str
+    targets: tuple[int, ...]
+    num_seconds: float
+    posteriors: np.ndarray
+    """float32 (T, V), probabilities."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,7 @@ class Scores:
     num_audio_seconds: float
     failures: dict[str, str]
     """Utterances whose audio could not be decoded, scored as deletions."""
+    followed: tuple[Followed, ...] = ()
 
     @property
     def words(self) -> EditCounts:
@@ -55,6 +72,12 @@ class Scores:
     @property
     def characters(self) -> EditCounts:
         return pool(h.characters for h in self.hypotheses)
+
+    @property
+    def blank_share(self) -> float:
+        """Share of frames whose most likely unit is the blank."""
+        num_frames = sum(h.num_frames for h in self.hypotheses)
+        return sum(h.num_blank_frames for h in self.hypotheses) / num_frames if num_frames else float("nan")
 
     @property
     def num_infinite(self) -> int:
@@ -81,6 +104,15 @@ class EvalSet:
     worker_timeout: float = 600.0
 
 
+class Transcript(NamedTuple):
+    """What the model writes for an utterance, before it is scored."""
+
+    text: str
+    loss: float
+    num_frames: int
+    num_blank_frames: int
+
+
 @torch.inference_mode()
 def evaluate(
     model: CTCModel,
@@ -92,36 +124,37 @@ def evaluate(
     """Scores of `model` on every utterance of `eval_set`; the model's mode is restored."""
     start, was_training = time.perf_counter(), model.training
     examples = eval_set.examples
-    texts, losses = [""] * len(examples), [float("inf")] * len(examples)
+    written = [Transcript("", float("inf"), 0, 0)] * len(examples)
     failures = {e.utterance.id: "no audio could be decoded" for e in examples if e.num_samples == 0}
     plan = _plan(model, eval_set)
     model.eval()
     try:
         for batch in progress(_load(eval_set, plan, device), total=len(plan)):
-            written = _transcribe(model, batch, eval_set.vocab, device, autocast)
-            for i, utterance_id, (text, loss) in zip(batch.positions, batch.ids, written, strict=True):
+            transcripts = _transcribe(model, batch, eval_set.vocab, device, autocast)
+            for i, utterance_id, transcript in zip(batch.positions, batch.ids, transcripts, strict=True):
                 if utterance_id not in batch.failures:
-                    texts[i], losses[i] = text, loss
+                    written[i] = transcript
             failures |= batch.failures
     finally:
         model.train(was_training)
-    hypotheses = tuple(_score(example, text, loss) for example, text, loss in zip(examples, texts, losses, strict=True))
+    hypotheses = tuple(_score(example, transcript) for example, transcript in zip(examples, written, strict=True))
     num_audio_seconds = sum(example.num_samples for example in examples) / SAMPLE_RATE
     return Scores(eval_set.split, hypotheses, time.perf_counter() - start, num_audio_seconds, failures)
 
 
 def _transcribe(
     model: CTCModel, batch: Batch, vocab: Vocab, device: torch.device, autocast: Callable[[], AbstractContextManager]
-) -> list[tuple[str, float]]:
-    """(Text, nats per unit) of each utterance of `batch`."""
+) -> list[Transcript]:
+    """What the model writes for each utterance of `batch`."""
     b = batch.to(device)
     with autocast():
         logits = model(b.waveforms, b.frame_lengths, is_padded=b.is_padded)
     nats = ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=vocab.blank_id)
     frame_ids = logits.argmax(-1).cpu().numpy()
-    units = (collapse(row[:n], vocab.blank_id) for row, n in zip(frame_ids, batch.frame_lengths.tolist(), strict=True))
-    texts = (collapse_spaces(vocab.decode(ids.tolist())) for ids in units)
-    return list(zip(texts, nats.tolist(), strict=True))
+    rows = [row[:n] for row, n in zip(frame_ids, batch.frame_lengths.tolist(), strict=True)]
+    texts = (collapse_spaces(vocab.decode(collapse(row, vocab.blank_id).tolist())) for row in rows)
+    blanks = (int((row == vocab.blank_id).sum()) for row in rows)
+    return [Transcript(*each) for each in zip(texts, nats.tolist(), map(len, rows), blanks, strict=True)]
 
 
 def _plan(model: CTCModel, eval_set: EvalSet) -> list[list[int]]:
@@ -147,13 +180,15 @@ def _load(eval_set: EvalSet, plan: list[list[int]], device: torch.device) -> Ite
     )
 
 
-def _score(example: Example, text: str, loss: float) -> Hypothesis:
+def _score(example: Example, written: Transcript) -> Hypothesis:
     reference = collapse_spaces(example.text)
     return Hypothesis(
         id=example.utterance.id,
         reference=reference,
-        hypothesis=text,
-        words=count_word_errors(reference, text),
-        characters=count_character_errors(reference, text),
-        loss=loss,
+        hypothesis=written.text,
+        words=count_word_errors(reference, written.text),
+        characters=count_character_errors(reference, written.text),
+        loss=written.loss,
+        num_frames=written.num_frames,
+        num_blank_frames=written.num_blank_frames,
     )
