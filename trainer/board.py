@@ -72,11 +72,11 @@ class Board:
         """What is the same throughout: layout, lengths, padding, and what the followed utterances sound like."""
         self.show(lambda writer: writer.add_custom_scalars(LAYOUT))
         lengths, batches = plan.epoch_lengths(0), plan.batches(0)
-        longest = [max(lengths[i] for i in batch) for batch in batches]
-        self._histogram("data/train_seconds", [n / SAMPLE_RATE for n in lengths])
-        self._histogram(f"data/{monitor.split}_seconds", [e.num_samples / SAMPLE_RATE for e in monitor.examples])
-        self._histogram("data/batch_seconds", [n * len(b) / SAMPLE_RATE for b, n in zip(batches, longest, strict=True)])
-        self._histogram("data/batch_padding_share", [padding_share([batch], lengths) for batch in batches])
+        padded = [len(batch) * max(lengths[i] for i in batch) / SAMPLE_RATE for batch in batches]
+        self._histogram("utterances/train_seconds", [n / SAMPLE_RATE for n in lengths])
+        self._histogram(f"utterances/{monitor.split}_seconds", [e.num_samples / SAMPLE_RATE for e in monitor.examples])
+        self._histogram("utterances/batch_seconds", padded)
+        self._histogram("utterances/batch_padding_share", [padding_share([batch], lengths) for batch in batches])
         for example in (monitor.examples[i] for i in followed_positions(monitor)):
             try:
                 waveform = example.load()[None]
@@ -117,11 +117,30 @@ class Board:
 
 
 def flat_options(config: Config) -> dict[str, bool | int | float | str]:
-    """The options that decide a result, by dotted name; what is None is left out."""
-    flat: dict[str, Any] = {"preset": config.preset, "seed": config.seed, "precision": config.precision}
-    for part in ("optim", "train", "batching", "model", "augment"):
-        flat |= {f"{part}.{k}": v for k, v in vars(getattr(config, part)).items() if v is not None}
-    return {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in flat.items()}
+    """The options that decide a result; what is None is left out.
+
+    The tab sorts them by name and shows the first five, so the usual suspects have short names without their group.
+    """
+    optim, train, batching, model = config.optim, config.train, config.batching, config.model
+    flat: dict[str, Any] = {
+        "batch_size": batching.batch_size,
+        "epochs": train.epochs,
+        "grad_accum_steps": train.grad_accum_steps,
+        "lr": optim.lr,
+        "model": model.pretrained or f"{model.family} {model.size}",
+        "max_batch_seconds": batching.max_batch_seconds,
+        "max_steps": train.max_steps,
+        "preset": config.preset,
+        "precision": config.precision,
+        "seed": config.seed,
+        "speeds": config.augment.speeds or None,
+        **{f"optim.{k}": v for k, v in vars(optim).items() if k != "lr"},
+        **{f"model.{k}": v for k, v in vars(model).items() if k not in ("pretrained", "family", "size")},
+    }
+    return {
+        k: v if isinstance(v, bool | int | float | str) else " ".join(map(str, v)) for k, v in flat.items()
+        if v is not None
+    }  # fmt: skip
 
 
 def _cell(text: str) -> str:

@@ -41,7 +41,7 @@ def draw_posteriors(followed: Followed, vocab: Vocab, hypothesis: str, reference
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(11)
     for line, (label, text) in enumerate((("said", reference), ("heard", hypothesis))):
         draw.text((4, 2 + 15 * line), label, fill=(110, 110, 110), font=font)
-        draw.text((LEFT, 2 + 15 * line), text or "(nothing)", fill=(0, 0, 0), font=font)
+        draw.text((LEFT, 2 + 15 * line), text.replace(" ", "  ") or "(nothing)", fill=(0, 0, 0), font=font)
     for i, unit in enumerate(rows):
         name = {vocab.blank: "blank", vocab.word_delimiter: "space"}.get(vocab.tokens[unit], vocab.tokens[unit])
         draw.text((4, TOP + ROW * i), name[:6], fill=(0, 0, 0), font=font)
