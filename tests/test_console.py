@@ -67,6 +67,16 @@ def test_an_empty_no_color_means_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "\x1b[33m" in written(Terminal())
 
 
+def test_a_terminal_folds_between_words_what_is_not_there_to_be_copied() -> None:
+    stream, line = Terminal(), "word " * 30 + "end"
+    Console(stream).say(line)
+    assert max(map(len, stream.getvalue().splitlines())) <= 80
+    assert stream.getvalue().split() == line.split()
+    stream = Terminal()
+    Console(stream).say(line, wrap=False)
+    assert line in stream.getvalue()
+
+
 def test_a_dumb_terminal_gets_lines_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     assert written(Terminal()) == "one\nwarning: two\n"

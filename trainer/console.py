@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, TextIO, TypeVar, cast
 
@@ -50,9 +52,12 @@ class Console:
         self.is_terminal = self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self.has_colour = self.is_terminal and not os.environ.get("NO_COLOR")
 
-    def say(self, line: str, style: Style | None = None) -> None:
-        """One line, above any bar."""
-        tqdm.write(self.paint(line, style) if style else line, file=self.stream)
+    def say(self, line: str, *, wrap: bool = True) -> None:
+        """One line, above any bar; on a terminal folded between words, unless it is there to be copied."""
+        columns = shutil.get_terminal_size().columns
+        if wrap and self.is_terminal and len(line) > columns:
+            line = textwrap.fill(line, columns, subsequent_indent="    ", break_on_hyphens=False)
+        tqdm.write(line, file=self.stream)
 
     def warn(self, line: str) -> None:
         self.say(f"{self.paint('warning:', 'bad')} {line}")

@@ -72,7 +72,7 @@ def conclude(config: Config, argv: Sequence[str], blank_share: float, console: C
         )
     console.say("next:")
     for command in next_commands(config, argv):
-        console.say(f"  {command}")
+        console.say(f"  {command}", wrap=False)
 
 
 def next_commands(config: Config, argv: Sequence[str]) -> list[str]:
