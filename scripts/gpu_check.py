@@ -39,7 +39,7 @@ from trainer.cli import parse
 from trainer.config import Config, resolve, validate
 from trainer.evaluate import evaluate
 from trainer.loop import StepResult, settle, train_step
-from trainer.runlog import Console
+from trainer.console import Console
 from trainer.state import TrainState
 
 NUM_WARMUP = 10

@@ -205,7 +205,8 @@ def tensorboard(run_dir: Path) -> dict[str, list[tuple[int, float | str]]]:
     """What TensorBoard's own reader sees: (step, value) of every scalar and text, in its order."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0, "tensors": 0, "audio": 0}).Reload()
+    everything = dict.fromkeys(("scalars", "tensors", "audio", "images", "histograms"), 0)
+    events = EventAccumulator(str(run_dir), size_guidance=everything).Reload()
     tags = events.Tags()
     found: dict[str, list] = {}
     for tag in sorted({*tags["scalars"]} - WALL_CLOCK):
@@ -215,6 +216,10 @@ def tensorboard(run_dir: Path) -> dict[str, list[tuple[int, float | str]]]:
         found[f"tensorboard {tag}"] = sorted((e.step, str(e.tensor_proto.string_val)) for e in events.Tensors(tag))
     for tag in tags["audio"]:
         found[f"tensorboard {tag}"] = sorted((e.step, str(e.length_frames)) for e in events.Audio(tag))
+    for tag in tags["images"]:
+        found[f"tensorboard {tag}"] = sorted((e.step, e.encoded_image_string.hex()) for e in events.Images(tag))
+    for tag in tags["histograms"]:
+        found[f"tensorboard {tag}"] = sorted((e.step, str(e.histogram_value)) for e in events.Histograms(tag))
     return found
 
 

@@ -195,7 +195,7 @@ def test_two_processes_cannot_train_in_one_folder_and_a_killed_one_leaves_no_loc
     count(injected=2, resumes=1)
     more = ("--batching.num-workers", num_workers)
     first = whole.corpus.start(tmp_path, ("slow_disk", {"seconds": 0.3}), more=more)
-    first.wait_for("step 4/14")
+    first.wait_for("step 3/14")
     second = whole.corpus.start(tmp_path, more=("--resume",), log="second")
     assert second.wait() == 2
     assert second.said == (

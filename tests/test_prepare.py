@@ -23,7 +23,7 @@ from data.text import hf_timit, plain
 from data.utterance import AudioError, AudioHeader, CorpusError, Utterance
 from data.vocab import Vocab
 from trainer.config import Config
-from trainer.runlog import Console
+from trainer.console import Console
 
 VOCAB = Vocab.build(["abcdefghijklmnopqrstuvwxyz a"])
 

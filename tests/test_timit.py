@@ -202,7 +202,7 @@ def test_timit_hf_run_prints_the_checksum_line(tree: Path, tmp_path: Path, is_ma
     from models.pretrained import read_encoder
     from trainer.config import Config
     from trainer.reading import read_corpus, read_data
-    from trainer.runlog import Console
+    from trainer.console import Console
 
     if not is_marked:
         (tree / "SYNTHETIC.json").unlink()

@@ -26,7 +26,7 @@ from trainer.features import num_table_bytes, open_table, wants_cache
 from trainer.loop import Parts
 from trainer.optim import build_optimizer, build_schedule
 from trainer.reading import Data, read_corpus, read_data
-from trainer.runlog import Console
+from trainer.console import Console
 
 
 @dataclass

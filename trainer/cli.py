@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import io
 import sys
 from collections.abc import Callable, Sequence
 
@@ -11,6 +12,7 @@ import tyro
 
 from trainer.config import Config, ConfigError
 from trainer.presets import PRESETS
+from trainer.usage import help_text, one_line, refuse_unknown
 
 
 def parse(argv: Sequence[str], prog: str = "python -m trainer.run") -> Config:
@@ -20,15 +22,18 @@ def parse(argv: Sequence[str], prog: str = "python -m trainer.run") -> Config:
         close = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise ConfigError(f"no preset {name!r}; there are {', '.join(PRESETS)}.{hint}")
-    listing = "\n".join(f"  {preset:10}{make.__doc__}" for preset, make in PRESETS.items())
-    return tyro.cli(
-        Config,
-        prog=f"{prog} {name}",
-        description=f"Fine-tune a speech encoder for recognition with CTC.\n\nPresets:\n{listing}",
-        default=PRESETS[name](),
-        args=list(rest),
-        config=(tyro.conf.AvoidSubcommands,),
-    )
+    default = PRESETS[name]()
+    if {"-h", "--help", "--help-all"} & set(rest):
+        listing = {preset: str(make.__doc__) for preset, make in PRESETS.items()}
+        print(help_text(prog, listing, default, everything="--help-all" in rest))
+        raise SystemExit(0)
+    refuse_unknown(rest, default, {preset: make() for preset, make in PRESETS.items()})
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(Config, default=default, args=list(rest), config=(tyro.conf.AvoidSubcommands,))
+    except SystemExit:
+        raise ConfigError(f"{one_line(said.getvalue())} --help lists the options.") from None
 
 
 def report_errors(action: Callable[[], int]) -> int:

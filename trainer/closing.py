@@ -28,8 +28,10 @@ from trainer.disk import sync, write_text
 from trainer.evaluate import EvalSet, Scores, evaluate
 from trainer.loop import Parts
 from trainer.results import describe, finite, split_record, write_hypotheses, write_json
-from trainer.runlog import Console, RunLog
+from trainer.console import Console
+from trainer.runlog import RunLog
 from trainer.state import TrainState
+from trainer.summary import conclude
 
 
 def is_closed(run_dir: Path, step: int) -> bool:
@@ -84,13 +86,14 @@ def close_run(
     save_huggingface(model.hf, data.vocab.tokens, data.vocab.special, do_normalize, run_dir / "model")
     write_card(run_dir, config, data, results, load_report, argv)
     sync(run_dir / "model")
-    runlog.hparams(config, results["wer"])
+    runlog.board.end(config, results, state.step)
     runlog.close()
     write_json(run_dir / "results.json", results)
     console.say(
         f"done: {state.step} steps in {state.train_seconds:.0f} s, evaluations {state.eval_seconds:.0f} s more; "
         f"{run_dir / 'model'} holds the {weights} weights and the model card"
     )
+    conclude(config, argv, next(s.blank_share for s in closing if s.split == splits.headline), console)
 
 
 def score_model(config: Config) -> dict[str, Any]:

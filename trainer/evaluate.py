@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +40,20 @@ class Hypothesis:
     characters: EditCounts
     loss: float
     """Nats per unit; infinite where CTC cannot write the reference, or nothing could be decoded."""
+    num_frames: int = 0
+    num_blank_frames: int = 0
+    """Frames whose most likely unit is the blank."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """An utterance that is looked at in every evaluation."""
+
+    id: str
+    targets: tuple[int, ...]
+    num_seconds: float
+    posteriors: np.ndarray
+    """float32 (T, V), probabilities."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,7 @@ class Scores:
     num_audio_seconds: float
     failures: dict[str, str]
     """Utterances whose audio could not be decoded, scored as deletions."""
+    followed: tuple[Followed, ...] = ()
 
     @property
     def words(self) -> EditCounts:
@@ -59,6 +75,12 @@ class Scores:
     @property
     def characters(self) -> EditCounts:
         return pool(h.characters for h in self.hypotheses)
+
+    @property
+    def blank_share(self) -> float:
+        """Share of frames whose most likely unit is the blank."""
+        num_frames = sum(h.num_frames for h in self.hypotheses)
+        return sum(h.num_blank_frames for h in self.hypotheses) / num_frames if num_frames else float("nan")
 
     @property
     def num_infinite(self) -> int:
@@ -85,6 +107,15 @@ class EvalSet:
     worker_timeout: float = 600.0
 
 
+class Transcript(NamedTuple):
+    """What the model writes for an utterance, before it is scored."""
+
+    units: tuple[int, ...]
+    loss: float
+    num_frames: int
+    num_blank_frames: int
+
+
 @torch.inference_mode()
 def evaluate(
     model: CTCModel,
@@ -102,16 +133,15 @@ def evaluate(
     model.eval()
     try:
         batches = progress(_load(eval_set, plan, device), total=len(plan))
-        for batch, units, nats in _ahead(_write(model, batch, device, autocast) for batch in batches):
-            for row, (i, utterance_id) in enumerate(zip(batch.positions, batch.ids, strict=True)):
+        for batch, transcripts in _ahead(_write(model, batch, device, autocast) for batch in batches):
+            for i, utterance_id, transcript in zip(batch.positions, batch.ids, transcripts, strict=True):
                 if utterance_id not in batch.failures:
-                    written = units[row][units[row] != NOTHING].tolist()
-                    text = collapse_spaces(eval_set.vocab.decode(written))
-                    scored[i] = _score(examples[i], text, float(nats[row]))
+                    scored[i] = _score(examples[i], eval_set.vocab, transcript)
             failures |= batch.failures
     finally:
         model.train(was_training)
-    hypotheses = tuple(scored.get(i) or _score(example, "", math.inf) for i, example in enumerate(examples))
+    nothing = Transcript((), math.inf, 0, 0)
+    hypotheses = tuple(scored.get(i) or _score(e, eval_set.vocab, nothing) for i, e in enumerate(examples))
     num_audio_seconds = sum(example.num_samples for example in examples) / SAMPLE_RATE
     return Scores(eval_set.split, hypotheses, time.perf_counter() - start, num_audio_seconds, failures)
 
@@ -119,21 +149,26 @@ def evaluate(
 def _write(
     model: CTCModel, batch: Batch, device: torch.device, autocast: Callable[[], AbstractContextManager]
 ) -> tuple[Batch, HostCopy]:
-    """What each frame of `batch` writes (B, T) and nats per unit (B,), on their way to the host."""
+    """On their way to the host: the unit each frame writes (B, T), nats per unit (B,), and frames of blank (B,)."""
     b = batch.to(device)
     with autocast():
         logits = model(b.waveforms, b.frame_lengths, is_padded=b.is_padded)
     nats = ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=model.blank_id)
-    return batch, HostCopy(collapse(logits.argmax(-1), b.frame_lengths, model.blank_id), nats)
+    best = logits.argmax(-1)
+    is_real = torch.arange(best.shape[1], device=device) < b.frame_lengths[:, None]
+    num_blank = ((best == model.blank_id) & is_real).sum(1)
+    return batch, HostCopy(collapse(best, b.frame_lengths, model.blank_id), nats, num_blank)
 
 
-def _ahead(launched: Iterator[tuple[Batch, HostCopy]]) -> Iterator[tuple[Batch, np.ndarray, np.ndarray]]:
-    """Each batch's results, when the next one has been launched: the host reads while the device computes."""
+def _ahead(launched: Iterator[tuple[Batch, HostCopy]]) -> Iterator[tuple[Batch, list[Transcript]]]:
+    """Each batch's transcripts, when the next one has been launched: the host reads while the device computes."""
     before: tuple[Batch, HostCopy] | None = None
     for now in itertools.chain(launched, [None]):
         if before is not None:
-            units, nats = before[1].wait()
-            yield before[0], units.numpy(), nats.numpy()
+            batch, (units, nats, num_blank) = before[0], before[1].wait()
+            written = (tuple(row[row != NOTHING].tolist()) for row in units.numpy())
+            rows = zip(written, nats.tolist(), batch.frame_lengths.tolist(), num_blank.tolist(), strict=True)
+            yield batch, [Transcript(*row) for row in rows]
         before = now
 
 
@@ -160,13 +195,15 @@ def _load(eval_set: EvalSet, plan: list[list[int]], device: torch.device) -> Ite
     )
 
 
-def _score(example: Example, text: str, loss: float) -> Hypothesis:
-    reference = collapse_spaces(example.text)
+def _score(example: Example, vocab: Vocab, written: Transcript) -> Hypothesis:
+    reference, text = collapse_spaces(example.text), collapse_spaces(vocab.decode(written.units))
     return Hypothesis(
         id=example.utterance.id,
         reference=reference,
         hypothesis=text,
         words=count_word_errors(reference, text),
         characters=count_character_errors(reference, text),
-        loss=loss,
+        loss=written.loss,
+        num_frames=written.num_frames,
+        num_blank_frames=written.num_blank_frames,
     )

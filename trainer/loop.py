@@ -10,9 +10,9 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -27,6 +27,7 @@ from models.ctc import CTCModel, ctc_loss_per_utterance
 from trainer.config import TrainConfig
 from trainer.evaluate import Scores
 from trainer.features import FeatureTable
+from trainer.gradients import norms_by_part
 from trainer.state import TrainState
 from trainer.transfer import HostCopy
 
@@ -45,6 +46,8 @@ class StepResult:
     """(B,) of each microbatch: nats per unit of each utterance."""
     ids: list[str]
     lr: float
+    part_norms: dict[str, Tensor] = field(default_factory=dict)
+    """Scalars: the same norm of each part of the model, in steps that are logged."""
     is_halved: bool = False
     """The device ran out of memory on larger microbatches."""
     step: int = 0
@@ -73,7 +76,10 @@ class Parts:
 class TrainLog(Protocol):
     """Who is told; see trainer.runlog."""
 
-    def train(self, state: TrainState, *, loss: float, grad_norm: float, lr: float, grad_scale: float) -> None: ...
+    def train(
+        self, state: TrainState, *, loss: float, grad_norm: float, lr: float, grad_scale: float,
+        part_norms: Mapping[str, float],
+    ) -> None: ...  # fmt: skip
 
     def evaluation(self, state: TrainState, scores: Scores, improved: bool) -> None: ...
 
@@ -98,16 +104,18 @@ def train_step(
     max_grad_norm: float,
     before_update: Callable[[], None],
     seed: int = 0,
+    by_part: bool = False,
 ) -> StepResult:
     """One optimizer step over all utterances of `batches`; nothing changes if loss or gradient is not finite.
 
     Each utterance weighs the same, whatever microbatch it is in. `before_update` runs when the gradient is
     on its way and the weights have not moved yet: that is when the step before is settled. `seed` decides
-    dropout and LayerDrop.
+    dropout and LayerDrop; `by_part` measures each part's gradient too.
     """
     optimizer, scaler = parts.optimizer, parts.scaler
     loss, nats, ids = accumulate_gradient(parts, batches, seed)
     scaler.unscale_(optimizer)  # fp16: the gradient as it is, so that its norm means something
+    part_norms = norms_by_part(parts.model.named_parameters()) if by_part else {}
     grad_norm = torch.nn.utils.clip_grad_norm_((p for g in optimizer.param_groups for p in g["params"]), max_grad_norm)
     finite = torch.isfinite(loss) & torch.isfinite(grad_norm)
     before_update()
@@ -119,7 +127,9 @@ def train_step(
     optimizer.step()
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    return StepResult(loss, grad_norm, HostCopy(finite), nats, ids, lr, is_halved=len(nats) > len(batches))
+    return StepResult(
+        loss, grad_norm, HostCopy(finite), nats, ids, lr, part_norms, is_halved=len(nats) > len(batches)
+    )
 
 
 def accumulate_gradient(parts: Parts, batches: Sequence[Batch], seed: int) -> tuple[Tensor, list[Tensor], list[str]]:
@@ -225,7 +235,8 @@ def fit(
         for epoch, batches, ends_epoch in loader.steps(state.epoch, state.batches_done):
             settle_previous = functools.partial(settle, result, parts, state, config.max_skips, on_skip)
             seed = derive_seed(loader.plan.seed, "step", state.step)
-            result = train_step(parts, batches, max_grad_norm, settle_previous, seed)
+            log_due = state.step + 1 >= total_steps or is_due(state.step + 1, config.log_every)
+            result = train_step(parts, batches, max_grad_norm, settle_previous, seed, log_due)
             recent.append(result.loss)
             state.advance(epoch, batches, ends_epoch)
             result.step = state.step
@@ -234,7 +245,6 @@ def fit(
                 runlog.halved(state, result)
 
             stopping, last = must_stop(), state.step >= total_steps
-            log_due = last or state.step % config.log_every == 0
             eval_due = last or is_due(state.step, config.eval_every)
             save_due = last or stopping or is_due(state.step, config.save_every)
             if not (log_due or eval_due or save_due):
@@ -245,8 +255,10 @@ def fit(
             except TrainingStopped as error:  # what falls on this step still happens: a resumed run starts after it
                 hopeless = error
             if log_due:
-                runlog.train(state, loss=finite_mean(state.losses), grad_norm=result.grad_norm.item(), lr=result.lr,
-                             grad_scale=parts.scaler.get_scale())  # fmt: skip
+                grad_norm, *norms = torch.stack([result.grad_norm, *result.part_norms.values()]).tolist()  # one wait
+                runlog.train(state, loss=finite_mean(state.losses), grad_norm=grad_norm, lr=result.lr,
+                             grad_scale=parts.scaler.get_scale(),
+                             part_norms=dict(zip(result.part_norms, norms, strict=True)))  # fmt: skip
                 state.losses.clear()
             if eval_due and not evaluate_and_record():
                 stopping = True

@@ -17,7 +17,8 @@ from data.prepare import Example, frames_needed
 from data.utterance import SAMPLE_RATE
 from trainer.assemble import Prepared
 from trainer.loop import train_step
-from trainer.runlog import Console
+from trainer.console import Console
+from trainer.runlog import clock
 
 GB = 1e9
 
@@ -48,7 +49,7 @@ def check(run: Prepared, console: Console) -> int:
     num_evals = 1 + run.total_steps // config.train.eval_every if config.train.eval_every else 1
     eval_seconds = forward * _padded_evaluation(run) * num_evals
     say(
-        f"time:      about {_clock(train_seconds)} for {run.total_steps} steps, {_clock(eval_seconds)} for {num_evals} "
+        f"time:      about {clock(train_seconds)} for {run.total_steps} steps, {clock(eval_seconds)} for {num_evals} "
         f"evaluations ({run.precision} on {run.parts.device}; from a few timed steps)"
     )
     say(f"memory:    about {memory / GB:.2f} GB at its peak, on the largest batch of the first epoch")
@@ -128,9 +129,3 @@ def _check_disk(run: Prepared, say: Callable[[str], None]) -> int:
         f"{free / GB:.1f} GB free in {folder}: {verdict}"
     )
     return 0 if free > needed else 2
-
-
-def _clock(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -22,7 +22,7 @@ from data.utterance import AudioError, AudioSource, Corpus, CorpusError, Utteran
 from data.vocab import Vocab
 from models.pretrained import Encoder
 from trainer.config import Config
-from trainer.runlog import Console
+from trainer.console import Console
 
 
 @dataclass

@@ -5,26 +5,29 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from safetensors import SafetensorError
 
-from data.batching import padding_share
-from data.utterance import SAMPLE_RATE
+from trainer.alarms import unigram_entropy
 from trainer.assemble import Prepared, prepare, use_features
 from trainer.checkpoint import CheckpointError, Saver, newest_sound, restore, sound_best
 from trainer.closing import close_run, is_closed
 from trainer.config import Config, ConfigError, resolve, validate
 from trainer.config_json import read_config, to_json
 from trainer.disk import write_text
-from trainer.evaluate import evaluate
+from trainer.console import Console
+from trainer.evaluate import Scores, evaluate
+from trainer.followed import follow
 from trainer.identity import compare, identity
 from trainer.loop import InterruptedEvaluation, fit, is_done
 from trainer.preflight import check
 from trainer.process import StopFlag, interruptible, lock_run
-from trainer.runlog import Console, RunLog, read_records
+from trainer.runlog import RunLog, read_records
 from trainer.state import TrainState
+from trainer.summary import introduce
 
 SAVE_FAILED = 4
 """Exit code when the last checkpoint, or what closes the run, could not be written."""
@@ -62,13 +65,16 @@ def _train(run: Prepared, argv: Sequence[str], console: Console, flag: StopFlag)
         return 0
     write_text(run_dir / "config.json", to_json(config))
     introduce(run, console)
-    runlog = RunLog(run_dir, console, state, total_steps=run.total_steps, steps_per_epoch=run.plan.num_steps(0))
+    runlog = RunLog(
+        run_dir, console, state, run.data.vocab, total_steps=run.total_steps, steps_per_epoch=run.plan.num_steps(0),
+        unigram_entropy=unigram_entropy(example.targets for example in run.data.train),
+    )  # fmt: skip
     if config.model.cache_features:
         begin = time.perf_counter()
         use_features(run, console)
         state.train_seconds += time.perf_counter() - begin
     if state.step == 0:
-        runlog.audio(run.monitor.examples)
+        runlog.board.begin(run.plan, run.monitor)
     saver = Saver(run_dir, config.train.save_total_limit, itself, console.warn)
     with flag.waiting_for_the_step():
         try:
@@ -98,6 +104,10 @@ def _fit(run: Prepared, state: TrainState, saver: Saver, runlog: RunLog, console
         runlog.flush()  # what the log tells is on disk before the checkpoint that goes on from there
         saver.save(parts, state)
 
+    def score() -> Scores:
+        scores = evaluate(parts.model, run.monitor, parts.device, parts.autocast, bar)
+        return replace(scores, followed=follow(parts.model, run.monitor, parts.device, parts.autocast))
+
     return fit(
         parts,
         run.loader,
@@ -105,28 +115,12 @@ def _fit(run: Prepared, state: TrainState, saver: Saver, runlog: RunLog, console
         config.train,
         max_grad_norm=config.optim.max_grad_norm,
         total_steps=run.total_steps,
-        score=partial(evaluate, parts.model, run.monitor, parts.device, parts.autocast, bar),
+        score=score,
         save_best=lambda: saver.save_best(parts.model, state),
         save=save,
         runlog=runlog,
         must_stop=flag,
     )
-
-
-def introduce(run: Prepared, console: Console) -> None:
-    """What is about to be trained, on what, where."""
-    model, plan = run.parts.model, run.plan
-    num_parameters = sum(p.numel() for p in model.parameters())
-    num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    padding = padding_share(plan.batches(0), plan.epoch_lengths(0))
-    console.say(
-        f"{run.config.preset}: {len(run.data.train)} utterances ({sum(plan.lengths) / SAMPLE_RATE / 3600:.2f} h), "
-        f"{len(run.data.vocab)} units; {model.hf.config.model_type}, {num_parameters / 1e6:.2f} M parameters, "
-        f"{num_trained / 1e6:.2f} M trained; {run.total_steps} steps, {100 * padding:.1f} % padding, "
-        f"{run.precision} on {run.parts.device}; into {run.config.run_dir}"
-    )
-    if run.load_report is not None:
-        console.say(f"{run.config.model.pretrained}: {run.load_report.describe()}")
 
 
 def refuse(config: Config) -> None:

@@ -1,0 +1,79 @@
+"""The terminal: lines and bars, in 80 columns, in a pipe, in a notebook, with or without colour. Nobody need read it.
+
+A bar and colours are for a terminal that can show them; anywhere else plain lines come, now and then. NO_COLOR
+(https://no-color.org) switches colours off, TERM=dumb the bar as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, TextIO, TypeVar, cast
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+Style = Literal["good", "bad", "faint"]
+CODES: dict[Style, str] = {"good": "32", "bad": "33", "faint": "2"}
+BAR = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} {elapsed}<{remaining}{postfix}"
+
+
+class Unbreakable:
+    """A text stream whose reader may go away: what cannot be written is dropped."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):  # a broken pipe, a vanished terminal; a closed file
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return not self._stream.closed and self._stream.isatty()
+
+
+class Console:
+    """Lines and bars on the terminal; in a pipe, lines alone."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = cast(TextIO, Unbreakable(stream or sys.stderr))
+        self.is_terminal = self.stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.has_colour = self.is_terminal and not os.environ.get("NO_COLOR")
+
+    def say(self, line: str, *, wrap: bool = True) -> None:
+        """One line, above any bar; on a terminal folded between words, unless it is there to be copied."""
+        columns = shutil.get_terminal_size().columns
+        if wrap and self.is_terminal and len(line) > columns:
+            line = textwrap.fill(line, columns, subsequent_indent="    ", break_on_hyphens=False)
+        tqdm.write(line, file=self.stream)
+
+    def warn(self, line: str) -> None:
+        self.say(f"{self.paint('warning:', 'bad')} {line}")
+
+    def paint(self, text: str, style: Style) -> str:
+        """`text` in colour, where there are colours."""
+        return f"\x1b[{CODES[style]}m{text}\x1b[0m" if self.has_colour else text
+
+    def bar(self, total: int, initial: int = 0, desc: str = "", unit: str = "it", leave: bool = True) -> tqdm:
+        """A bar that moves once a second at most; none but on a terminal."""
+        return tqdm(total=total, initial=initial, desc=desc, unit=unit, leave=leave, file=self.stream, mininterval=1.0,
+                    dynamic_ncols=True, bar_format=BAR, disable=not self.is_terminal)  # fmt: skip
+
+    def progress(self, items: Iterable[T], total: int, desc: str = "", unit: str = "it") -> Iterator[T]:
+        """`items`, with a bar on a terminal that goes away when they end."""
+        with self.bar(total, desc=desc, unit=unit, leave=False) as bar:
+            for item in items:
+                yield item
+                bar.update()

@@ -1,0 +1,38 @@
+"""The gradient's norm by part of the model: which part moves, which explodes, which has been frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+PARTS = {
+    "feature_encoder": ".feature_extractor.",
+    "projection": ".feature_projection.",
+    "transformer": ".encoder.",
+}
+"""What a parameter's name holds; the embedding of masked frames counts to the projection, the rest is the head."""
+
+
+def part_of(name: str) -> str:
+    """The part that a parameter belongs to.
+
+    >>> part_of("hf.unispeech.encoder.layers.0.attention.k_proj.weight")
+    'transformer'
+    """
+    if name.endswith("masked_spec_embed"):
+        return "projection"
+    return next((part for part, mark in PARTS.items() if mark in name), "head")
+
+
+def norms_by_part(parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, Tensor]:
+    """L2 norm of each part's gradient, scalars on the device; parts without a gradient are left out.
+
+    Their squares sum to that of the whole norm.
+    """
+    gradients: dict[str, list[Tensor]] = {part: [] for part in (*PARTS, "head")}
+    for name, parameter in parameters:
+        if parameter.grad is not None:
+            gradients[part_of(name)].append(parameter.grad)
+    return {part: torch.nn.utils.get_total_norm(those) for part, those in gradients.items() if those}
