@@ -35,6 +35,13 @@ class Hypothesis:
     characters: EditCounts
     loss: float
     """Nats per unit; infinite where CTC cannot write the reference, or nothing could be decoded."""
+    seconds: float | None = None
+    speaker: str | None = None
+    sex: str | None = None
+    dialect: str | None = None
+    """These four None where the corpus does not know."""
+    failure: str = ""
+    """Why there was no audio to decode."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,10 @@ def evaluate(
             failures |= batch.failures
     finally:
         model.train(was_training)
-    hypotheses = tuple(_score(example, text, loss) for example, text, loss in zip(examples, texts, losses, strict=True))
+    hypotheses = tuple(
+        _score(example, text, loss, failures.get(example.utterance.id, ""))
+        for example, text, loss in zip(examples, texts, losses, strict=True)
+    )
     num_audio_seconds = sum(example.num_samples for example in examples) / SAMPLE_RATE
     return Scores(eval_set.split, hypotheses, time.perf_counter() - start, num_audio_seconds, failures)
 
@@ -147,13 +157,18 @@ def _load(eval_set: EvalSet, plan: list[list[int]], device: torch.device) -> Ite
     )
 
 
-def _score(example: Example, text: str, loss: float) -> Hypothesis:
-    reference = collapse_spaces(example.text)
+def _score(example: Example, text: str, loss: float, failure: str) -> Hypothesis:
+    reference, utterance = collapse_spaces(example.text), example.utterance
     return Hypothesis(
-        id=example.utterance.id,
+        id=utterance.id,
         reference=reference,
         hypothesis=text,
         words=count_word_errors(reference, text),
         characters=count_character_errors(reference, text),
         loss=loss,
+        seconds=example.num_samples / SAMPLE_RATE,
+        speaker=utterance.speaker,
+        sex=utterance.sex,
+        dialect=utterance.dialect,
+        failure=failure,
     )
