@@ -29,6 +29,7 @@ from trainer.disk import sync, write_text
 from trainer.evaluate import EvalSet, Scores, evaluate
 from trainer.hub import push_or_warn
 from trainer.loop import Parts
+from trainer.report import MediaSource, report_or_warn
 from trainer.results import describe, finite, peak_memory_bytes, split_record, write_hypotheses, write_json
 from trainer.runlog import Console, RunLog
 from trainer.state import TrainState
@@ -94,6 +95,8 @@ def close_run(
         f"done: {state.step} steps in {state.train_seconds:.0f} s, evaluations {state.eval_seconds:.0f} s more; "
         f"{run_dir / 'model'} holds the {weights} weights and the model card"
     )
+    if config.report:
+        report_or_warn(run_dir, config.name, MediaSource(model, eval_sets, parts.device), console)
     if config.push_to_hub:
         push_or_warn(run_dir / "model", config.push_to_hub, console)
 

@@ -137,6 +137,9 @@ class Config:
     strict: bool = False
     """Refuse a corpus with the same speaker or the same audio in training and evaluation, instead of warning."""
 
+    report: bool = True
+    """Write report.html when the run is over: every utterance to read, most to hear; about 50 ms for each."""
+
     push_to_hub: str | None = None
     """Upload the finished model to this hub repository (OWNER/NAME), private if it is new; None: nowhere."""
 

@@ -21,7 +21,7 @@ FREE = {
     "strict", "allow_changes", "batching.num_workers", "batching.worker_timeout", "train.log_every", "train.save_every",
     "train.save_total_limit", "train.max_skips", "corpus.root", "corpus.train", "corpus.eval", "corpus.dataset",
     "corpus.revision", "corpus.store", "corpus.on_bad", "corpus.max_eval_seconds", "corpus.allow_incomplete",
-    "model.pretrained", "model.revision", "push_to_hub",
+    "model.pretrained", "model.revision", "report", "push_to_hub",
 }  # fmt: skip
 """Options that cannot shape the weights, or whose effect is compared by content: corpus, initial weights, precision."""
 
