@@ -20,7 +20,7 @@ from models.config import ModelConfig
 from trainer.cli import report_errors
 from trainer.config import Config
 from trainer.config_json import read_config
-from trainer.page import MOST_BYTES
+from trainer.report_file import MOST_BYTES
 from trainer.media_choice import MediaSource
 from trainer.assemble import build_eval_sets, build_model, choose_device
 from trainer.config import resolve, validate

@@ -18,7 +18,7 @@ from models.pretrained import LoadReport
 from trainer import card_results, card_sections
 from trainer.config import Config
 from trainer.disk import write_bytes, write_text
-from trainer.pictures import draw_curves, to_png
+from trainer.curves import draw_curves, to_png
 from trainer.reading import Data
 from trainer.results import read_hypotheses
 from trainer.runlog import read_records

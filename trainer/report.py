@@ -1,7 +1,7 @@
 """The report of a run: one HTML file to listen to, look at and search every evaluated utterance. Opens from disk.
 
 Made of a finished run's files; audio, pictures and posteriors come from its corpus and its model, where they are
-at hand. `trainer.page` puts the file together, `trainer.report_compare` makes one of two runs.
+at hand. `trainer.report_file` puts the file together, `trainer.report_compare` makes one of two runs.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from trainer.breakdown import breakdowns, by_speaker, wer_interval
 from trainer.evaluate import Hypothesis
 from trainer.media_choice import MediaSource
 from trainer.metrics import pool
-from trainer.page import MOST_BYTES, Page, utterance_row, write_page
-from trainer.pictures import draw_curves, to_svg
+from trainer.report_file import MOST_BYTES, Page, utterance_row, write_page
+from trainer.curves import draw_curves, to_svg
 from trainer.report_page import confusion_lists, confusion_matrix, error_kinds, figure, group_table, percent
 from trainer.report_page import speaker_table
 from trainer.results import read_hypotheses, read_results

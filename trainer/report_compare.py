@@ -11,7 +11,7 @@ from trainer.breakdown import drawn_units
 from trainer.evaluate import Hypothesis
 from trainer.media_choice import MediaSource
 from trainer.metrics import pool
-from trainer.page import MOST_BYTES, Page, utterance_row, write_page
+from trainer.report_file import MOST_BYTES, Page, utterance_row, write_page
 from trainer.report import complete
 from trainer.report_page import figure, percent
 from trainer.results import ResultsError, read_hypotheses

@@ -1,6 +1,6 @@
 """What the report plays and draws of one utterance (trainer.media), decoded again and compared.
 
-pytest tests/test_media.py
+pytest tests/test_report_media.py
 """
 
 from __future__ import annotations
