@@ -30,7 +30,7 @@ from models.encoder import build_random, configure, random_config
 from models.export import save_huggingface
 from scripts.benchmark_report import Figures, markdown, percentile, step_seconds, summarize
 from scripts.tones import write_tone_corpus
-from trainer.card import versions
+from trainer.card_sections import versions
 from trainer.eventfiles import read_events
 
 SIDES = ("ours", "hf", "hf-tuned")

@@ -34,7 +34,7 @@ from trainer.reading import Data
 from models.pretrained import read_encoder
 from trainer.assemble import build_train_loader, plan_batches
 from trainer.reading import read_corpus, read_data
-from trainer.card import versions
+from trainer.card_sections import versions
 from trainer.cli import parse
 from trainer.config import Config, resolve, validate
 from trainer.evaluate import evaluate

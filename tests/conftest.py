@@ -19,6 +19,7 @@ import pytest
 import soundfile
 
 from data.corpora.synthetic import ensure_tree
+from helpers_runs import train_on_noise
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
@@ -65,6 +66,12 @@ def synthetic_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_timit(synthetic_cache: Path) -> Path:
     """The folder that holds TRAIN and TEST of the tiny synthetic tree, 40/40 utterances. Do not change it: copy it."""
     return ensure_tree("tiny", 0, synthetic_cache)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run in miniature, its corpus two folders up. Do not change it: copy it."""
+    return train_on_noise(tmp_path_factory.mktemp("run"))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ import numpy as np
 import soundfile
 
 ROOT = Path(__file__).resolve().parent.parent
-WALL_CLOCK = {"train_seconds", "eval_seconds", "audio_seconds_per_second", "eval/seconds",
+WALL_CLOCK = {"train_seconds", "eval_seconds", "audio_seconds_per_second", "eval/seconds", "peak_memory_bytes",
               "train/audio_seconds_per_second"}  # fmt: skip
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 ENVIRONMENT.pop("PYTHONUNBUFFERED", None)  # it hides what a broken pipe does to the exit code

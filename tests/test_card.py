@@ -14,23 +14,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import soundfile
 from huggingface_hub import EvalResult, ModelCard
 from transformers import pipeline
 
 from data.audio import decode, read_header
-from data.config import ManifestConfig
+from data.config import ManifestConfig, TimitConfig
 from data.prepare import Drops
 from data.text import collapse_spaces
 from data.utterance import Splits
-from helpers_models import VOCAB, example, make_talkative, noise, small_model
+from helpers_models import VOCAB, example
 from models.config import ModelConfig
-from models.export import save_huggingface
 from models.pretrained import LoadReport
 from trainer.reading import Data
 from trainer.card import write_card
 from trainer.config import Config, OptimConfig, TrainConfig
-from trainer.run import main
+from trainer.evaluate import Hypothesis, Scores
+from trainer.hub import find_card_problems
+from trainer.metrics import count_character_errors, count_word_errors
+from trainer.results import write_hypotheses
 
 # As Hugging Face's Trainer wrote them for the reference run
 REFERENCE_SECTIONS = [
@@ -51,30 +52,6 @@ def table_after(heading: str, text: str) -> list[list[str]]:
 
 
 # --- a real run
-
-
-@pytest.fixture(scope="module")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four steps on eight bursts of noise, from a checkpoint that already writes long, varied text."""
-    folder = tmp_path_factory.mktemp("run")
-    checkpoint = folder / "checkpoint"
-    special = dict(blank="[PAD]", unknown="[UNK]", word_delimiter="|")
-    save_huggingface(make_talkative(small_model("unispeech")).hf, VOCAB.tokens, special, True, checkpoint)
-    for split, number in (("train", 8), ("eval", 6)):
-        rows = []
-        for i in range(number):
-            name = f"{split}-{i}.wav"
-            soundfile.write(folder / name, noise(9000 + 700 * i, seed=100 * number + i), 16_000, subtype="PCM_16")
-            rows.append(json.dumps({"audio_filepath": name, "text": "abba cab fed a bee"[: 8 + i], "speaker": "s1"}))
-        (folder / f"{split}.jsonl").write_text("\n".join(rows))
-    code = main([
-        "manifest", "--corpus.train", str(folder / "train.jsonl"), "--corpus.eval", str(folder / "eval.jsonl"),
-        "--model.pretrained", str(checkpoint), "--batching.batch-size", "4", "--train.epochs", "2",
-        "--train.log-every", "1", "--train.eval-every", "2", "--optim.lr", "1e-6", "--device", "cpu",
-        "--name", "tiny noise", "--runs-dir", str(folder / "runs"), "--cache-dir", str(folder / "cache"),
-    ])  # fmt: skip
-    assert code == 0
-    return folder / "runs" / "tiny noise"
 
 
 @pytest.fixture(scope="module")
@@ -226,13 +203,23 @@ def data_of(title: str = "TIMIT", **changes: Any) -> Data:
     return replace(data, **changes)
 
 
+def written(reference: str, hypothesis: str, number: int = 0, **known: Any) -> Hypothesis:
+    words, characters = count_word_errors(reference, hypothesis), count_character_errors(reference, hypothesis)
+    return Hypothesis(f"u{number}", reference, hypothesis, words, characters, 0.5, **known)
+
+
 def written_card(
     folder: Path, config: Config = CONFIG, data: Data | None = None, results: dict[str, Any] = RESULTS,
     report: LoadReport | None = None, records: list[dict[str, Any]] = RECORDS,
+    hypotheses: tuple[Hypothesis, ...] = (),
 ) -> ModelCard:  # fmt: skip
     (folder / "model").mkdir()
+    scores = Scores("core", hypotheses or (written("abba cab", "abba cap"),), 1.0, 1.0, {})
+    write_hypotheses(folder / "hypotheses.jsonl", [scores])
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    write_card(folder, config, data or data_of(), results, report, ["timit", "--corpus.root", "/my corpora/TIMIT"])
+    with pytest.MonkeyPatch.context() as patch:  # the curves have a test of their own, and take a second
+        patch.setattr("trainer.card.draw_curves", lambda records: {})
+        write_card(folder, config, data or data_of(), results, report, ["timit", "--corpus.root", "/my corpora/TIMIT"])
     return ModelCard.load(folder / "model" / "README.md")
 
 
@@ -307,3 +294,67 @@ def test_new_head_and_unused_tensors_are_told(tmp_path: Path) -> None:
 def test_precision_that_was_used_is_told(precision: str, words: str, tmp_path: Path) -> None:
     text = written_card(tmp_path, results={**RESULTS, "precision": precision}).text
     assert f"- mixed_precision_training: {words}" in text
+
+
+def test_pictures_of_the_curves_stand_beside_the_card(finished_run: Path, card_text: str) -> None:
+    """PNG by its signature, small enough to be no burden, and no picture that the card does not show."""
+    shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", card_text)
+    assert shown == ["curve_loss.png", "curve_wer.png", "curve_lr.png"]
+    for name in shown:
+        content = (finished_run / "model" / name).read_bytes()
+        assert content.startswith(b"\x89PNG\r\n")
+        assert len(content) < 40_000
+
+
+def test_card_of_a_real_run_is_one_that_the_hub_would_take(card_text: str) -> None:
+    assert find_card_problems(card_text) == []
+
+
+def test_interval_is_told_with_what_was_drawn(finished_run: Path, card_text: str) -> None:
+    """One speaker cannot be drawn from: utterances stand in, and the card says so."""
+    record = results_of(finished_run)["splits"]["eval"]
+    low, high = record["wer_interval"]
+    assert low < record["wer"] < high
+    assert f"95 % interval {low:.4f} to {high:.4f} over 6 utterances" in card_text
+    assert "Utterances are drawn where speakers are not all known" in card_text
+
+
+def test_groups_speakers_and_confusions_are_told(tmp_path: Path) -> None:
+    """Reference: counts by hand. Women 1 error of 4 words, men 2 of 5; "cab" became "cap" twice."""
+    hypotheses = (
+        written("abba cab", "abba cap", 0, seconds=1.0, speaker="s1", sex="F", dialect="DR1"),
+        written("abba cab", "abba cab", 1, seconds=1.5, speaker="s1", sex="F", dialect="DR1"),
+        written("fed a cab", "fed a cap", 2, seconds=2.0, speaker="s2", sex="M", dialect="DR2"),
+        written("bee fed", "bee", 3, seconds=2.5, speaker="s2", sex="M", dialect="DR2"),
+    )
+    text = written_card(tmp_path, hypotheses=hypotheses).text
+    rows = {row[0]: row for row in table_after("#### core by sex", text)}
+    assert (rows["women"][3:5], rows["men"][3:5]) == (["4", "0.2500"], ["5", "0.4000"])
+    assert [row[0] for row in table_after("#### core by speaker, worst first", text)] == ["Group", "s2", "s1"]
+    assert [row[0] for row in table_after("#### core by dialect region", text)] == ["Group", "DR1", "DR2"]
+    assert ["cab → cap", "2"] in [row[:2] for row in table_after("### Most frequent confusions", text)]
+
+
+def test_words_cannot_change_the_cards_markup(tmp_path: Path) -> None:
+    hypotheses = (written("a <script>alert(1)</script>|x", "a **b**|[y](z) # h", speaker="<i>s|1</i>"),
+                  written("a", "a", 1, speaker="s2"))  # fmt: skip
+    text = written_card(tmp_path, hypotheses=hypotheses).text
+    assert "<script>" not in text
+    assert "<i>" not in text
+    assert "**b**" not in text
+    assert all(len(row) == 4 for row in table_after("### Most frequent confusions", text))
+
+
+def test_every_dropout_and_mask_of_the_model_is_told(finished_run: Path, card_text: str) -> None:
+    """Reference: the exported config.json."""
+    config = json.loads((finished_run / "model" / "config.json").read_text())
+    for name in ("hidden_dropout", "layerdrop", "mask_time_prob", "mask_time_length", "mask_feature_prob"):
+        assert f"- {name}: {config[name]}\n" in card_text
+
+
+def test_language_is_stated_only_where_the_corpus_is_known(tmp_path: Path) -> None:
+    assert written_card(tmp_path).data.language is None
+    (tmp_path / "timit").mkdir()
+    card = written_card(tmp_path / "timit", replace(CONFIG, corpus=TimitConfig(root="x")))
+    assert card.data.language == "en"
+    assert "read sentences, American English" in card.text

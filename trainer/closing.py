@@ -20,15 +20,18 @@ from models.pretrained import LoadReport
 from models.pretrained import read_encoder
 from trainer.assemble import build_eval_sets, build_model, choose_device
 from trainer.reading import Data, read_corpus, read_data
-from trainer.card import versions, write_card
+from trainer.card import write_card
+from trainer.card_sections import versions
 from trainer.checkpoint import load_best
 from trainer.config import Config, resolve, validate
 from trainer.config_json import to_json
 from trainer.disk import sync, write_text
 from trainer.evaluate import EvalSet, Scores, evaluate
+from trainer.hub import push_or_warn
 from trainer.loop import Parts
-from trainer.results import describe, finite, split_record, write_hypotheses, write_json
 from trainer.console import Console
+from trainer.report import MediaSource, report_or_warn
+from trainer.results import describe, finite, peak_memory_bytes, split_record, write_hypotheses, write_json
 from trainer.runlog import RunLog
 from trainer.state import TrainState
 from trainer.summary import conclude
@@ -80,6 +83,7 @@ def close_run(
         "padding_share": 1 - state.audio_seconds / state.padded_seconds if state.padded_seconds else 0.0,
         "best": {"step": best_step, "wer": best_wer},
         "precision": precision,
+        "peak_memory_bytes": peak_memory_bytes(parts.device),
     })  # fmt: skip
     write_hypotheses(run_dir / "hypotheses.jsonl", closing)
     do_normalize = eval_sets[splits.headline].frontend.do_normalize
@@ -93,6 +97,10 @@ def close_run(
         f"done: {state.step} steps in {state.train_seconds:.0f} s, evaluations {state.eval_seconds:.0f} s more; "
         f"{run_dir / 'model'} holds the {weights} weights and the model card"
     )
+    if config.report:
+        report_or_warn(run_dir, config.name, MediaSource(model, eval_sets, parts.device), console)
+    if config.push_to_hub:
+        push_or_warn(run_dir / "model", config.push_to_hub, console)
     conclude(config, argv, next(s.blank_share for s in closing if s.split == splits.headline), console)
 
 

@@ -6,6 +6,7 @@ The parts live beside the code they configure: data.config, models.config. `None
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -136,6 +137,12 @@ class Config:
     strict: bool = False
     """Refuse a corpus with the same speaker or the same audio in training and evaluation, instead of warning."""
 
+    report: bool = True
+    """Write report.html when the run is over: every utterance to read, most to hear; about 50 ms for each."""
+
+    push_to_hub: str | None = None
+    """Upload the finished model to this hub repository (OWNER/NAME), private if it is new; None: nowhere."""
+
     check: bool = False
     """Everything short of training: counts, drops, leaks, memory and time to expect; exit code 0 or 2."""
 
@@ -200,6 +207,8 @@ def validate(config: Config, *, training: bool = True) -> Config:
     for option, given in _required_inputs(config.corpus, training):
         if not given:
             raise ConfigError(f"Preset {config.preset} needs {option}.")
+    if config.push_to_hub is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", config.push_to_hub):
+        raise ConfigError(f"--push-to-hub {config.push_to_hub!r} must be OWNER/NAME, as in speech-lab/my-model.")
     if config.precision == "fp16" and config.device == "cpu":
         raise ConfigError("--precision fp16 needs CUDA: on a CPU use fp32 (or bf16, which is slower there).")
     if config.resume and config.overwrite:

@@ -21,18 +21,22 @@ def to_json(config: Config) -> str:
     return json.dumps(plain, indent=2) + "\n"
 
 
-def read_config(path: Path) -> Config:
-    """The configuration that a run left at `path`; ConfigError when it cannot be read, or is none."""
+def read_config(path: Path, *, fill: bool = False) -> Config:
+    """The configuration that a run left at `path`; ConfigError when it cannot be read, or is none.
+
+    With `fill` an option that this run's version did not know yet has its default: enough to read a run by, not to
+    go on with it.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise ConfigError(f"{path}: not readable ({reason}). Start another run with --name.") from None
-    return from_json(text, str(path))
+    return from_json(text, str(path), fill=fill)
 
 
-def from_json(text: str, origin: str) -> Config:
-    """The configuration that `to_json` wrote; ConfigError on unknown, missing or mistyped fields."""
+def from_json(text: str, origin: str, *, fill: bool = False) -> Config:
+    """The configuration that `to_json` wrote; ConfigError on unknown, missing (but with `fill`) or mistyped fields."""
     try:
         plain = strict_json.loads(text)
         kind = plain["corpus"].pop("kind")
@@ -41,26 +45,29 @@ def from_json(text: str, origin: str) -> Config:
     kinds = {cls.__name__: cls for cls in typing.get_args(CorpusConfig)}
     if not isinstance(kind, str) or kind not in kinds:
         raise ConfigError(f'{origin}: corpus.kind is "{kind}", not one of {", ".join(kinds)}.')
-    return _build(Config, plain, origin, {"corpus": kinds[kind]})
+    return _build(Config, plain, origin, {"corpus": kinds[kind]}, fill)
 
 
-def _build(cls: type, plain: Any, where: str, unions: dict[str, type] | None = None) -> Any:
+def _build(cls: type, plain: Any, where: str, unions: dict[str, type] | None = None, fill: bool = False) -> Any:
     if not isinstance(plain, dict):
         raise ConfigError(f"{where}: expected an object, found {plain!r}.")
     hints = typing.get_type_hints(cls)
     names = {f.name for f in dataclasses.fields(cls)}
     if unknown := sorted(plain.keys() - names):
         raise ConfigError(f"{where}: unknown field {unknown[0]!r}; known: {', '.join(sorted(names))}.")
-    if missing := sorted(names - plain.keys()):
+    if not fill and (missing := sorted(names - plain.keys())):
         raise ConfigError(f"{where}: field {missing[0]!r} is missing.")
     values = {}
     for name, value in plain.items():
         hint = (unions or {}).get(name, hints[name])
         if dataclasses.is_dataclass(hint):
-            values[name] = _build(typing.cast(type, hint), value, f"{where}: {name}")
+            values[name] = _build(typing.cast(type, hint), value, f"{where}: {name}", fill=fill)
         else:
             values[name] = _check_type(value, hint, f"{where}: {name}")
-    return cls(**values)
+    try:
+        return cls(**values)
+    except TypeError as error:  # a field without default, which `fill` cannot supply
+        raise ConfigError(f"{where}: {error}.") from None
 
 
 def _check_type(value: Any, hint: Any, where: str) -> Any:

@@ -40,6 +40,13 @@ class Hypothesis:
     characters: EditCounts
     loss: float
     """Nats per unit; infinite where CTC cannot write the reference, or nothing could be decoded."""
+    seconds: float | None = None
+    speaker: str | None = None
+    sex: str | None = None
+    dialect: str | None = None
+    """These four None where the corpus does not know."""
+    failure: str = ""
+    """Why there was no audio to decode."""
     num_frames: int = 0
     num_blank_frames: int = 0
     """Frames whose most likely unit is the blank."""
@@ -141,7 +148,10 @@ def evaluate(
     finally:
         model.train(was_training)
     nothing = Transcript((), math.inf, 0, 0)
-    hypotheses = tuple(scored.get(i) or _score(e, eval_set.vocab, nothing) for i, e in enumerate(examples))
+    hypotheses = tuple(
+        scored.get(i) or _score(example, eval_set.vocab, nothing, failures.get(example.utterance.id, ""))
+        for i, example in enumerate(examples)
+    )
     num_audio_seconds = sum(example.num_samples for example in examples) / SAMPLE_RATE
     return Scores(eval_set.split, hypotheses, time.perf_counter() - start, num_audio_seconds, failures)
 
@@ -195,10 +205,11 @@ def _load(eval_set: EvalSet, plan: list[list[int]], device: torch.device) -> Ite
     )
 
 
-def _score(example: Example, vocab: Vocab, written: Transcript) -> Hypothesis:
+def _score(example: Example, vocab: Vocab, written: Transcript, failure: str = "") -> Hypothesis:
     reference, text = collapse_spaces(example.text), collapse_spaces(vocab.decode(written.units))
+    utterance = example.utterance
     return Hypothesis(
-        id=example.utterance.id,
+        id=utterance.id,
         reference=reference,
         hypothesis=text,
         words=count_word_errors(reference, text),
@@ -206,4 +217,9 @@ def _score(example: Example, vocab: Vocab, written: Transcript) -> Hypothesis:
         loss=written.loss,
         num_frames=written.num_frames,
         num_blank_frames=written.num_blank_frames,
+        seconds=example.num_samples / SAMPLE_RATE,
+        speaker=utterance.speaker,
+        sex=utterance.sex,
+        dialect=utterance.dialect,
+        failure=failure,
     )

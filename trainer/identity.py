@@ -22,7 +22,7 @@ FREE = {
     "strict", "allow_changes", "batching.num_workers", "batching.worker_timeout", "train.log_every", "train.save_every",
     "train.save_total_limit", "train.max_skips", "corpus.root", "corpus.train", "corpus.eval", "corpus.dataset",
     "corpus.revision", "corpus.store", "corpus.on_bad", "corpus.max_eval_seconds", "corpus.allow_incomplete",
-    "model.pretrained", "model.revision", "model.activation_checkpointing",
+    "model.pretrained", "model.revision", "model.activation_checkpointing", "report", "push_to_hub",
 }  # fmt: skip
 """Options that cannot shape the weights, or whose effect is compared by content: corpus, initial weights, precision."""
 

@@ -39,6 +39,8 @@ class Data:
     unseen: dict[str, Counter[str]]
     leaks: list[str] = field(default_factory=list)
     """Speakers and recordings that are in training and in an evaluation split."""
+    conversions: str = ""
+    """Which files are resampled or downmixed; empty when none is."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def read_data(config: Config, reading: Reading, encoder: Encoder, console: Conso
         raise CorpusError(f"{'; '.join(leaks)}. Mend the splits, or train without --strict.")
     for leak in leaks:
         console.warn(leak)
-    return Data(corpus, vocab, own, train, evaluation, drops, unseen, leaks)
+    return Data(corpus, vocab, own, train, evaluation, drops, unseen, leaks, conversions)
 
 
 def choose_vocabulary(

@@ -1,0 +1,97 @@
+"""Write the report of a finished run, or compare two runs utterance by utterance.
+
+    python -m scripts.report runs/NAME [--media all|none] [--cache-dir DIR] [--out FILE]
+    python -m scripts.report runs/A runs/B
+
+One HTML file that opens from disk: runs/NAME/report.html, or runs/B/compare-A.html. Audio and posteriors need the
+run's corpus and model/, found through its config.json; without them the file holds text only and says so.
+--media all lifts the limit of 15 MB, --media none leaves all audio and pictures out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from models.config import ModelConfig
+from trainer.cli import report_errors
+from trainer.config import Config
+from trainer.config_json import read_config
+from trainer.report_file import MOST_BYTES
+from trainer.media_choice import MediaSource
+from trainer.assemble import build_eval_sets, build_model, choose_device
+from trainer.config import resolve, validate
+from trainer.reading import read_corpus, read_data
+from models.pretrained import read_encoder
+from trainer.report import write_report
+from trainer.report_compare import write_comparison
+from trainer.runlog import Console
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 written, 2 something in options, runs or disk is wrong."""
+    summary, _, usage = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.report", description=summary, epilog=usage,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("runs", nargs="+", type=Path, metavar="runs/NAME", help="one finished run, or two to compare")
+    parser.add_argument("--media", choices=("fit", "all", "none"), default="fit", help="audio and pictures")
+    parser.add_argument("--cache-dir", help="where the corpus' cache is, if not where the run had it")
+    parser.add_argument("--out", type=Path, help="the file to write")
+    args = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    if len(args.runs) > 2:
+        parser.error("give one run, or two to compare")
+    return report_errors(lambda: report(args.runs, args.media, args.cache_dir, args.out))
+
+
+def report(runs: Sequence[Path], media: str, cache_dir: str | None, out: Path | None) -> int:
+    """Write what is asked for and print where."""
+    last, most_bytes = runs[-1], None if media == "all" else MOST_BYTES
+    source, why_none = None, "Audio and pictures were not asked for."
+    if media != "none":
+        source, why_none = open_source(last, cache_dir)
+        if source is None:
+            print(f"warning: text only: {why_none}", file=sys.stderr)
+            why_none = f"Text only, without audio and pictures: {why_none}"
+    if len(runs) == 2:
+        path = out or last / f"compare-{runs[0].resolve().name}.html"
+        lines = write_comparison(runs[0], last, path, source, why_none=why_none, most_bytes=most_bytes)
+        print("\n".join(lines))
+    else:
+        print(write_report(last, last.resolve().name, source, why_none=why_none, most_bytes=most_bytes, path=out))
+    return 0
+
+
+def open_source(run_dir: Path, cache_dir: str | None) -> tuple[MediaSource | None, str]:
+    """The run's corpus and model, or None and why they are not at hand."""
+    try:
+        return read_source(run_dir, cache_dir), ""
+    except (ValueError, OSError) as error:
+        return None, str(error)
+
+
+def read_source(run_dir: Path, cache_dir: str | None) -> MediaSource:
+    """The evaluation splits of a run's corpus and the model that it exported (or that it scored)."""
+    config: Config = read_config(run_dir / "config.json", fill=True)
+    model = str(run_dir / "model") if (run_dir / "model").is_dir() else config.model.pretrained
+    config = replace(
+        config,
+        model=ModelConfig(pretrained=model, freeze_feature_encoder=True),
+        cache_dir=cache_dir or config.cache_dir,
+        resume=False,
+        overwrite=False,
+    )
+    config, console = resolve(validate(config, training=False)), Console()
+    device = choose_device(config.device)
+    encoder = read_encoder(config.model)
+    data = read_data(config, read_corpus(config, console, training=False), encoder, console, training=False)
+    ctc_model, _ = build_model(config, encoder, data, device)
+    return MediaSource(ctc_model, build_eval_sets(config, data, ctc_model, 0, encoder.do_normalize), device)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
