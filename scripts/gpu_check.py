@@ -4,7 +4,8 @@
 
 1. Every test marked `gpu`.
 2. 60 steps of `timit-hf` at full model size (315 M, random weights) on the `full` synthetic corpus, in fp16 and in
-   bf16: step time p50 and p95, real audio seconds per second, peak memory, model FLOP utilisation.
+   bf16, and in bf16 without cached features, with compiled layers, with activation checkpointing: step time p50 and
+   p95, real audio seconds per second, peak memory, model FLOP utilisation.
 3. One evaluation of the corpus' 1680 test utterances.
 """
 
@@ -38,6 +39,7 @@ from trainer.card_sections import versions
 from trainer.cli import parse
 from trainer.config import Config, resolve, validate
 from trainer.evaluate import evaluate
+from trainer.features import open_table
 from trainer.loop import StepResult, settle, train_step
 from trainer.console import Console
 from trainer.state import TrainState
@@ -77,14 +79,26 @@ def main() -> int:
     data = read_data(config, read_corpus(config, console), encoder, console)
     report["preparation_seconds"] = time.perf_counter() - started
     report["training"] = {
-        precision: time_training(config, encoder, data, device, precision, args.steps, console)
-        for precision in (("fp16", "bf16") if device.type == "cuda" else ("fp32",))
+        name: time_training(config, encoder, data, device, name.split(",")[0], args.steps, console, **changes)
+        for name, changes in training_variants(device).items()
     }
     report["evaluation"] = time_evaluation(config, encoder, data, device)
     report["seconds"] = time.perf_counter() - started
     args.out.write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
     return 0 if args.no_tests or report["tests"]["failed"] == 0 else 1
+
+
+def training_variants(device: torch.device) -> dict[str, dict[str, bool]]:
+    """What is timed, by its precision and what differs from a plain run."""
+    precision = "bf16" if device.type == "cuda" else "fp32"
+    return {
+        **({"fp16": {}} if device.type == "cuda" else {}),
+        precision: {},
+        f"{precision}, features computed": {"cache_features": False},
+        f"{precision}, activation checkpointing": {"activation_checkpointing": True},
+        f"{precision}, compiled layers": {"compile_layers": True},
+    }
 
 
 def check_config(size: str, corpus: str, cache_dir: str) -> Config:
@@ -111,13 +125,24 @@ def run_gpu_tests() -> dict[str, Any]:
 
 
 def time_training(
-    config: Config, encoder: Encoder, data: Data, device: torch.device, precision: str, num_steps: int, console: Console
-) -> dict[str, Any]:
+    config: Config, encoder: Encoder, data: Data, device: torch.device, precision: str, num_steps: int,
+    console: Console, *, cache_features: bool = True, **changes: bool,
+) -> dict[str, Any]:  # fmt: skip
     """Step times, throughput, memory and utilisation over `num_steps` steps after a warm-up."""
+    config = replace(config, model=replace(config.model, **changes))  # type: ignore[arg-type]
     model, _ = build_model(config, encoder, data, device)
     plan = plan_batches(config, data)
     _, parts = build_parts(config, model, device, precision, plan.total_steps())
     loader = build_train_loader(config, data, model, plan, NUM_WORKERS, device.type == "cuda", encoder.do_normalize)
+    seconds_to_cache = 0.0
+    if cache_features:
+        begin = time.perf_counter()
+        parts.features = open_table(
+            model, data.train, Path(config.cache_dir), do_normalize=encoder.do_normalize, precision=precision,
+            device=device, autocast=parts.autocast, log=console.say, progress=lambda items, total: items,
+        )  # fmt: skip
+        loader.dataset.frontend = replace(loader.dataset.frontend, first_rows=parts.features.first_rows)
+        seconds_to_cache = time.perf_counter() - begin
     state, seconds, audio, flops, losses = TrainState(), [], 0.0, 0.0, []
     model.train()
     result: StepResult | None = None
@@ -150,6 +175,7 @@ def time_training(
     ordered = sorted(seconds)
     return {
         "num_steps": num_steps,
+        "seconds_to_cache": seconds_to_cache,
         "step_seconds_p50": statistics.median(ordered),
         "step_seconds_p95": ordered[math.ceil(0.95 * (len(ordered) - 1))],
         "audio_seconds_per_second": audio / elapsed,

@@ -1,0 +1,206 @@
+"""What each lever of speed and memory is worth on this machine: a training step with and without it, interleaved.
+
+    python -m scripts.levers [--size tiny] [--rounds 7] [--out levers.json]
+
+Batches of noise of one size (default 16 x 2.25 s). "Before" is what transformers' modules, or torch's default, would do
+in that place; everything else is ours on both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+import models.ctc
+import models.frontend
+import models.transformer
+from data.collate import Batch
+from scripts.gpu_check import synchronize
+from scripts.save_cost import build, noise
+from trainer.features import FeatureTable
+from trainer.loop import Parts, train_step
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print a Markdown table; write the figures as JSON too if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="tiny")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=2.25, help="audio per utterance")
+    parser.add_argument("--out", type=Path, default=None, help="where the JSON goes")
+    options = parser.parse_args(argv)
+    parts = build(options.size)
+    batch = noise(parts.model, options.batch_size, options.seconds)
+    found = {}
+    print(f"{options.size}, {options.batch_size} x {options.seconds:g} s, {torch.get_num_threads()} threads, "
+          f"{parts.device}; medians of {options.rounds} interleaved rounds, ranges in brackets")  # fmt: skip
+    print("\n| lever | before [ms] | after [ms] | ratio |\n|---|---|---|---|")
+    for name, before, after in levers(parts, batch):
+        a, b = interleaved(before, after, options.rounds, parts.device)
+        found[name] = {"before": a, "after": b}
+        print(f"| {name} | {show(a)} | {show(b)} | {statistics.median(a) / statistics.median(b):.2f} |", flush=True)
+    if options.out is not None:
+        options.out.write_text(json.dumps(found, indent=2) + "\n")
+    return 0
+
+
+def levers(parts: Parts, batch: Batch) -> Iterator[tuple[str, Callable[[], object], Callable[[], object]]]:
+    """(Name, the work without the lever, the work with it)."""
+
+    def step() -> None:
+        train_step(parts, [batch], 1.0, lambda: None)
+
+    def infer() -> None:
+        with torch.inference_mode():
+            parts.model(batch.waveforms.to(parts.device), batch.frame_lengths.to(parts.device), is_padded=False)
+
+    def under(context: Callable[[], Any], work: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            with context():
+                work()
+
+        return run
+
+    everything = [hf_front_end, hf_encoder]
+    yield "step: channels-last front end", under(hf_front_end, step), step
+    yield "step: our transformer (one mask, SDPA, no host sync)", under(hf_encoder, step), step
+    yield "step: positions by Fourier transform", under(hf_positions, step), step
+    yield "step: all of these", under(lambda: both(*everything), step), step
+    yield "forward pass without gradient, all of these", under(lambda: both(*everything), infer), infer
+    yield "the same: front end in turns that fit the caches", under(no_turns, infer), infer
+    yield "step: no mask where nothing is padded", under(lambda: padded(batch), step), step
+    yield "step: fused AdamW instead of foreach", under(lambda: foreach(parts), step), step
+    parts.model.freeze_feature_encoder = True
+    parts.model.hf.freeze_feature_encoder()
+    yield "frozen step: features from the table", step, under(lambda: cached(parts, batch), step)
+    yield "frozen step: layers compiled", step, under(lambda: compiled(parts), step)
+    yield "frozen step: activation checkpointing", step, under(lambda: checkpointed(parts), step)
+
+
+@contextmanager
+def both(first: Callable[[], Any], second: Callable[[], Any]) -> Iterator[None]:
+    with first(), second():
+        yield
+
+
+@contextmanager
+def hf_front_end() -> Iterator[None]:
+    """transformers' own modules instead of models.frontend."""
+
+    def extract(extractor: Any, waveforms: Tensor, *, checkpointed: bool = False) -> Tensor:
+        return extractor(waveforms).transpose(1, 2)
+
+    with mock.patch.object(models.ctc, "extract_features", extract):
+        yield
+
+
+@contextmanager
+def hf_encoder() -> Iterator[None]:
+    """transformers' own modules instead of models.transformer."""
+
+    def encode(encoder: Any, hidden: Tensor, real: Tensor | None, **_: bool) -> Tensor:
+        return encoder(hidden, attention_mask=real).last_hidden_state
+
+    with mock.patch.object(models.ctc, "encode", encode):
+        yield
+
+
+@contextmanager
+def hf_positions() -> Iterator[None]:
+    """The grouped convolution instead of models.positions."""
+    with mock.patch.object(models.transformer, "embed_positions", lambda module, hidden: module(hidden)):
+        yield
+
+
+@contextmanager
+def no_turns() -> Iterator[None]:
+    with mock.patch.object(models.frontend, "CACHED_SAMPLES", 2**40):
+        yield
+
+
+@contextmanager
+def padded(batch: Batch) -> Iterator[None]:
+    """A mask, though nothing is padded."""
+    batch.is_padded = True
+    try:
+        yield
+    finally:
+        batch.is_padded = False
+
+
+@contextmanager
+def foreach(parts: Parts) -> Iterator[None]:
+    """torch's default AdamW on a CPU, which knows no found_inf."""
+    for group in parts.optimizer.param_groups:
+        group["fused"], group["foreach"] = False, True
+    try:
+        yield
+    finally:
+        for group in parts.optimizer.param_groups:
+            group["fused"], group["foreach"] = True, False
+
+
+@contextmanager
+def cached(parts: Parts, batch: Batch) -> Iterator[None]:
+    """A table of features, as long as this batch."""
+    width, (size, frames) = parts.model.hf.config.conv_dim[-1], (len(batch.ids), int(batch.frame_lengths.max()))
+    parts.features = FeatureTable(torch.zeros(1 + size * frames, width, device=parts.device), ())
+    batch.feature_rows = 1 + torch.arange(size * frames).view(size, frames)
+    try:
+        yield
+    finally:
+        parts.features = batch.feature_rows = None
+
+
+@contextmanager
+def compiled(parts: Parts) -> Iterator[None]:
+    parts.model.compile_layers = True
+    try:
+        yield
+    finally:
+        parts.model.compile_layers = False
+
+
+@contextmanager
+def checkpointed(parts: Parts) -> Iterator[None]:
+    parts.model.activation_checkpointing = True
+    try:
+        yield
+    finally:
+        parts.model.activation_checkpointing = False
+
+
+def interleaved(
+    before: Callable[[], object], after: Callable[[], object], rounds: int, device: torch.device
+) -> tuple[list[float], list[float]]:
+    """Milliseconds of each, turn by turn, after two warm-ups."""
+    found: tuple[list[float], list[float]] = ([], [])
+    for i in range(rounds + 2):
+        for work, times in zip((before, after), found, strict=True):
+            synchronize(device)
+            begin = time.perf_counter()
+            work()
+            synchronize(device)
+            if i > 1:
+                times.append(1000 * (time.perf_counter() - begin))
+    return found
+
+
+def show(times: Sequence[float]) -> str:
+    return f"{statistics.median(times):.1f} [{min(times):.1f}-{max(times):.1f}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
