@@ -99,9 +99,9 @@ def compare_steps(family: str, folder: Path, examples: Sequence[Example], steps:
     ]
     if not thorough:
         return results
-    ordered = replace(recipe, same_norm_order=True)
-    results.append(report("  and the norm added up in our order", deviation(ours, train_hf(folder, batches, ordered)),
-                          steps, own))  # fmt: skip
+    plain = train_ours(folder, batches, replace(recipe, hf_modules=True))
+    same = deviation(plain, train_hf(folder, batches, replace(recipe, same_norm_order=True)))
+    results.append(report("  its modules in our step, norm in our order", same, steps, own, bitwise=True))
     for label, change in (
         ("  SpecAugment, same masks", dict(specaugment=True)),
         ("  no clipping, no decay, no warm-up", dict(max_grad_norm=1e9, weight_decay=0.0, warmup_steps=0)),
@@ -115,9 +115,11 @@ def compare_steps(family: str, folder: Path, examples: Sequence[Example], steps:
     return results
 
 
-def report(name: str, d: Deviation, steps: int, own: Deviation | None) -> bool:
+def report(name: str, d: Deviation, steps: int, own: Deviation | None, *, bitwise: bool = False) -> bool:
     """Print a line; whether it is as close as it must be. `own` is fp32's own error; None: both sides are fp64."""
-    if own is None:
+    if bitwise:
+        ok = d.num_same_bits == steps and d.same_lrs
+    elif own is None:
         ok = max(d.loss, d.norm) <= DOUBLE_TOLERANCE and d.same_lrs
     else:
         first_norm = max(FIRST_TOLERANCE, 2 * own.first_norm)  # two sides, each that far from the truth

@@ -34,6 +34,7 @@ from models.ctc import CTCModel
 from models.encoder import SIZES, build_random, configure
 from models.export import save_huggingface
 from models.pretrained import quiet
+from scripts.hf_modules import hf_modules
 from scripts.tones import LETTERS, tone_texts, tone_utterance
 from trainer.config import OptimConfig
 from trainer.loop import Parts, settle, train_step
@@ -63,6 +64,8 @@ class Recipe:
     """Cut the utterances of each batch to the shortest: nothing is padded."""
     score_padding: bool = False
     """Let our loss count the padding as speech, as the Trainer does where the encoder takes no attention mask."""
+    hf_modules: bool = False
+    """Let our step run transformers' own modules instead of models.frontend and models.transformer."""
     same_norm_order: bool = False
     """Let the Trainer add up the gradient norm in our order of parameters (decayed first) instead of the model's."""
 
@@ -173,7 +176,8 @@ def train_ours(folder: Path, batches: Sequence[Sequence[Example]], recipe: Recip
     state, curve, n = TrainState(), Curve(), recipe.grad_accum_steps
     collated = our_batches(parts.model, batches, recipe)
     for step in range(recipe.steps):
-        result = train_step(parts, collated[step * n : (step + 1) * n], recipe.max_grad_norm, lambda: None, step)
+        with hf_modules() if recipe.hf_modules else contextlib.nullcontext():
+            result = train_step(parts, collated[step * n : (step + 1) * n], recipe.max_grad_norm, lambda: None, step)
         settle(result, parts, state, 1, lambda skipped: None)
         # in fp64 the step's own loss, an fp32 figure for the log, is not precise enough
         loss = torch.cat(result.nats).mean() if recipe.double else result.loss

@@ -20,13 +20,11 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch import Tensor
 
-import models.ctc
 import models.frontend
-import models.transformer
 from data.collate import Batch
 from scripts.gpu_check import synchronize
+from scripts.hf_modules import hf_encoder, hf_front_end, hf_modules, hf_positions
 from scripts.save_cost import build, noise
 from trainer.features import FeatureTable
 from trainer.loop import Parts, train_step
@@ -73,12 +71,11 @@ def levers(parts: Parts, batch: Batch) -> Iterator[tuple[str, Callable[[], objec
 
         return run
 
-    everything = [hf_front_end, hf_encoder]
     yield "step: channels-last front end", under(hf_front_end, step), step
     yield "step: our transformer (one mask, SDPA, no host sync)", under(hf_encoder, step), step
     yield "step: positions by Fourier transform", under(hf_positions, step), step
-    yield "step: all of these", under(lambda: both(*everything), step), step
-    yield "forward pass without gradient, all of these", under(lambda: both(*everything), infer), infer
+    yield "step: all of these", under(hf_modules, step), step
+    yield "forward pass without gradient, all of these", under(hf_modules, infer), infer
     yield "the same: front end in turns that fit the caches", under(no_turns, infer), infer
     yield "step: no mask where nothing is padded", under(lambda: padded(batch), step), step
     yield "step: fused AdamW instead of foreach", under(lambda: foreach(parts), step), step
@@ -87,41 +84,6 @@ def levers(parts: Parts, batch: Batch) -> Iterator[tuple[str, Callable[[], objec
     yield "frozen step: features from the table", step, under(lambda: cached(parts, batch), step)
     yield "frozen step: layers compiled", step, under(lambda: compiled(parts), step)
     yield "frozen step: activation checkpointing", step, under(lambda: checkpointed(parts), step)
-
-
-@contextmanager
-def both(first: Callable[[], Any], second: Callable[[], Any]) -> Iterator[None]:
-    with first(), second():
-        yield
-
-
-@contextmanager
-def hf_front_end() -> Iterator[None]:
-    """transformers' own modules instead of models.frontend."""
-
-    def extract(extractor: Any, waveforms: Tensor, *, checkpointed: bool = False) -> Tensor:
-        return extractor(waveforms).transpose(1, 2)
-
-    with mock.patch.object(models.ctc, "extract_features", extract):
-        yield
-
-
-@contextmanager
-def hf_encoder() -> Iterator[None]:
-    """transformers' own modules instead of models.transformer."""
-
-    def encode(encoder: Any, hidden: Tensor, real: Tensor | None, **_: bool) -> Tensor:
-        return encoder(hidden, attention_mask=real).last_hidden_state
-
-    with mock.patch.object(models.ctc, "encode", encode):
-        yield
-
-
-@contextmanager
-def hf_positions() -> Iterator[None]:
-    """The grouped convolution instead of models.positions."""
-    with mock.patch.object(models.transformer, "embed_positions", lambda module, hidden: module(hidden)):
-        yield
 
 
 @contextmanager

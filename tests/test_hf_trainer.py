@@ -49,6 +49,15 @@ def test_twenty_steps_equal_the_trainers(checkpoint: Path, recipe: Recipe) -> No
     assert found.norm < 2e-5
 
 
+def test_with_transformers_modules_and_one_order_of_the_norm_every_step_is_the_same_bits(checkpoint: Path) -> None:
+    """All that is ours then is the step: loss, accumulation, clipping, AdamW, schedule. Bit for bit, twenty steps."""
+    recipe = Recipe(hf_modules=True, same_norm_order=True)
+    batches = plan(EXAMPLES, recipe)
+    ours, theirs = train_ours(checkpoint, batches, recipe), train_hf(checkpoint, batches, recipe)
+    assert (ours.losses, ours.grad_norms, ours.lrs) == (theirs.losses, theirs.grad_norms, theirs.lrs)
+    assert all(torch.equal(weight, theirs.weights[name]) for name, weight in ours.weights.items())
+
+
 def test_twenty_steps_in_double_precision_equal_the_trainers(checkpoint: Path) -> None:
     """What rounding allows: 1e-15 a step, amplified by training; weights too."""
     recipe = Recipe(double=True, planned_steps=20)

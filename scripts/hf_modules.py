@@ -1,0 +1,49 @@
+"""transformers' own modules in place of ours, inside our model: what our arithmetic is compared with, and timed beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from torch import Tensor
+
+import models.ctc
+import models.transformer
+
+
+@contextmanager
+def hf_modules() -> Iterator[None]:
+    """Instead of models.frontend and models.transformer."""
+    with hf_front_end(), hf_encoder():
+        yield
+
+
+@contextmanager
+def hf_front_end() -> Iterator[None]:
+    """Instead of models.frontend."""
+
+    def extract(extractor: Any, waveforms: Tensor, *, checkpointed: bool = False) -> Tensor:
+        return extractor(waveforms).transpose(1, 2)
+
+    with mock.patch.object(models.ctc, "extract_features", extract):
+        yield
+
+
+@contextmanager
+def hf_encoder() -> Iterator[None]:
+    """Instead of models.transformer."""
+
+    def encode(encoder: Any, hidden: Tensor, real: Tensor | None, **_: bool) -> Tensor:
+        return encoder(hidden, attention_mask=real).last_hidden_state
+
+    with mock.patch.object(models.ctc, "encode", encode):
+        yield
+
+
+@contextmanager
+def hf_positions() -> Iterator[None]:
+    """The grouped convolution instead of models.positions."""
+    with mock.patch.object(models.transformer, "embed_positions", lambda module, hidden: module(hidden)):
+        yield
