@@ -1,4 +1,4 @@
-"""transformers' own modules in place of ours, inside our model: what our arithmetic is compared with, and timed beside."""
+"""transformers' own modules in place of ours, inside our model: what our arithmetic is compared with and timed by."""
 
 from __future__ import annotations
 
