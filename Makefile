@@ -9,11 +9,14 @@ READY := .venv/.ready
 demo: $(READY)
 	$(BIN)/python -m trainer.run demo --overwrite
 
+# A process a core, a thread each
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8
+
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not reliability"
+	$(PYTEST) -m "not slow and not reliability"
 
 # Pages in a headless Chromium; elsewhere these tests are skipped when there is none
 test-browser: $(READY)

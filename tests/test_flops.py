@@ -10,6 +10,7 @@ from models.config import ModelConfig
 from models.ctc import CTCModel
 from models.encoder import build_random, configure, random_config
 from models.flops import forward_flops, training_flops
+from scripts.hf_modules import hf_modules
 
 
 def test_unispeech_large_needs_100_gflop_per_second_of_audio() -> None:
@@ -23,7 +24,7 @@ def test_unispeech_large_needs_100_gflop_per_second_of_audio() -> None:
 
 @pytest.mark.parametrize("size", ["tiny", "demo"])
 def test_forward_count_equals_torchs_counter(size: str) -> None:
-    """FlopCounterMode counts the same products in the forward pass; exactly, but for its one extra position.
+    """FlopCounterMode counts the same products in transformers' forward pass; exactly, but for its one extra position.
 
     The positional convolution of even width computes one frame more than it keeps.
     """
@@ -32,7 +33,7 @@ def test_forward_count_equals_torchs_counter(size: str) -> None:
     model.hf.set_attn_implementation("eager")  # the counter does not know the CPU's fused attention
     num_samples = 24_000
     frames = model.num_frames(num_samples)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), hf_modules():
         model(torch.zeros(1, num_samples), torch.tensor([frames]), is_padded=False)
     extra_frame = 2 * config.hidden_size**2 * config.num_conv_pos_embeddings / config.num_conv_pos_embedding_groups
     assert sum(forward_flops(config, num_samples)) + extra_frame == pytest.approx(counter.get_total_flops(), rel=1e-6)

@@ -369,7 +369,7 @@ def test_absolute_paths_parent_folders_and_links_are_the_users_own_business(
     tone_corpus.write()
     with tally.accepts():
         err, _ = trained("manifest", *tone_corpus.options, *MODEL)
-        assert "manifest: 6 utterances" in err
+        assert ": 6 utterances" in err
 
 
 # R12: options that cannot be, and an utterance of ten hours
@@ -412,9 +412,7 @@ def test_unknown_option_and_option_without_a_value_are_refused(
     tone_corpus: ManifestFolder, tally: Tally, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
     tally.tried += 1
-    with pytest.raises(SystemExit) as caught:
-        main(["manifest", *tone_corpus.options, *MODEL, option])
-    assert caught.value.code == 2
+    assert main(["manifest", *tone_corpus.options, *MODEL, option]) == 2
     assert option in capsys.readouterr().err
     tally.refused += 1
 
