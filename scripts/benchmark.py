@@ -166,7 +166,7 @@ def run_ours(job: Job) -> Figures:
     w, runs = job.workload, job.scratch / "runs"
     shared = [
         "--corpus.eval", str(job.scored), "--eval.batch-size", "32", "--device", w.device, "--precision", w.precision,
-        "--batching.num-workers", str(w.num_workers), "--runs-dir", str(runs), "--name", "run",
+        "--batching.num-workers", str(w.num_workers), "--no-report", "--runs-dir", str(runs), "--name", "run",
         "--cache-dir", str(job.scratch / "cache"),
     ]  # fmt: skip
     if w.only_evaluate:
