@@ -78,7 +78,6 @@ def levers(parts: Parts, batch: Batch) -> Iterator[tuple[str, Callable[[], objec
     yield "forward pass without gradient, all of these", under(hf_modules, infer), infer
     yield "the same: front end in turns that fit the caches", under(no_turns, infer), infer
     yield "step: no mask where nothing is padded", under(lambda: padded(batch), step), step
-    yield "step: fused AdamW instead of foreach", under(lambda: foreach(parts), step), step
     parts.model.freeze_feature_encoder = True
     parts.model.hf.freeze_feature_encoder()
     yield "frozen step: features from the table", step, under(lambda: cached(parts, batch), step)
@@ -100,18 +99,6 @@ def padded(batch: Batch) -> Iterator[None]:
         yield
     finally:
         batch.is_padded = False
-
-
-@contextmanager
-def foreach(parts: Parts) -> Iterator[None]:
-    """torch's default AdamW on a CPU, which knows no found_inf."""
-    for group in parts.optimizer.param_groups:
-        group["fused"], group["foreach"] = False, True
-    try:
-        yield
-    finally:
-        for group in parts.optimizer.param_groups:
-            group["fused"], group["foreach"] = True, False
 
 
 @contextmanager

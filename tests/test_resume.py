@@ -113,6 +113,17 @@ def test_resume_is_bit_identical_after_any_step(
     assert differences(resumed, uninterrupted) == []
 
 
+def test_resume_from_cached_features_is_bit_identical_even_when_they_are_computed_again(
+    synthetic_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = ("--model.freeze-feature-encoder", "--augment.speeds")
+    whole = everything(run(tmp_path / "whole", synthetic_cache, *frozen))
+    run_stopped(tmp_path / "stopped", synthetic_cache, 5, monkeypatch, *frozen)
+    shutil.rmtree(synthetic_cache / "features")
+    assert differences(everything(run(tmp_path / "stopped", synthetic_cache, *frozen, "--resume")), whole) == []
+    assert (synthetic_cache / "features").exists()
+
+
 def test_another_seed_is_not_identical(uninterrupted: dict, synthetic_cache: Path, tmp_path: Path) -> None:
     """The control: the comparison sees a run that differs."""
     other = everything(run(tmp_path, synthetic_cache, "--seed", "43"))
