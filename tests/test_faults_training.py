@@ -235,6 +235,12 @@ def test_a_prolonged_run_is_not_complete_because_a_shorter_one_was(
     count(survived=1)
 
 
+def warnings(said: str) -> list[str]:
+    """All but the one that these short runs have earned: they write blanks."""
+    lines = [line for line in said.splitlines() if line.startswith("warning: ")]
+    return [line for line in lines if "the model writes only blanks" not in line]
+
+
 @whole_run
 def test_what_cannot_shape_the_weights_may_change_silently(whole: Reference, tmp_path: Path, count: Count) -> None:
     """Workers, intervals of log and save, the run's folder and name, the corpus in another place: same weights."""
@@ -252,7 +258,7 @@ def test_what_cannot_shape_the_weights_may_change_silently(whole: Reference, tmp
     )  # fmt: skip
     victim = server().start(argv, SETTING, log=tmp_path / "log2")
     assert victim.wait() == 0, victim.said
-    assert "warning" not in victim.said
+    assert warnings(victim.said) == []
     changed = differences(tmp_path / "elsewhere" / "renamed", whole.expected)
     assert [key for key in changed if not key.startswith("tensorboard train/")] == ["metrics"]
     count(survived=1, bit_exact=1)
@@ -270,7 +276,7 @@ def test_training_does_not_care_who_listens(fault: Fault, whole: Reference, tmp_
     unheard = "tensorboard " if fault[0] == "broken_tensorboard" else "nothing is missing"
     assert [key for key in differences(tmp_path / "run", whole.expected) if not key.startswith(unheard)] == []
     if fault[0] == "broken_tensorboard":
-        assert victim.said.count("warning: ") == 1
+        assert len(warnings(victim.said)) == 1
     if fault[0] == "full_metrics":
         assert victim.said.count("metrics.jsonl: not written (No space left on device); the next record") == 1
     count(survived=1)
