@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from data.batching import BatchPlan
-from data.collate import Batch, BatchDataset, Frontend, TrainLoader, load_batches
+from data.collate import Batch, BatchDataset, Frontend
+from data.loading import TrainLoader, load_batches
 from data.config import BatchingConfig
 from data.prepare import Example
 from data.specaugment import SpecAugment

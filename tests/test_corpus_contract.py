@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from data.collate import BatchDataset, Frontend, load_batches
+from data.collate import BatchDataset, Frontend
+from data.loading import load_batches
 from data.config import CorpusConfig, HubConfig, ManifestConfig, SyntheticConfig, TimitConfig
 from data.corpora import open_corpus
 from data.prepare import Example

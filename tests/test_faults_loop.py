@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import trainer.loop
-from data.collate import Batch, LoaderError, TrainLoader
+from data.collate import Batch
+from data.loading import LoaderError, TrainLoader
 from test_loop import EXAMPLES, Recorder, gradient_of_step, loader_of, make_batch, make_parts, run_fit, small_model
 from trainer.config import TrainConfig
 from trainer.evaluate import Scores

@@ -15,7 +15,8 @@ from torch.amp import GradScaler
 from transformers import AutoConfig
 
 from data.batching import BatchPlan
-from data.collate import Batch, BatchDataset, Frontend, TrainLoader
+from data.collate import Batch, BatchDataset, Frontend
+from data.loading import TrainLoader
 from data.config import BatchingConfig
 from data.prepare import Example
 from data.utterance import Utterance

@@ -14,7 +14,8 @@ import torch
 from torch.amp import GradScaler
 
 from data.batching import BatchPlan
-from data.collate import BatchDataset, Frontend, TrainLoader
+from data.collate import BatchDataset, Frontend
+from data.loading import TrainLoader
 from data.randomness import derive_seed
 from data.specaugment import SpecAugment
 from models.ctc import CTCModel

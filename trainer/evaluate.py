@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from data.batching import evaluation_batches
-from data.collate import Batch, BatchDataset, Frontend, load_batches
+from data.collate import Batch, BatchDataset, Frontend
+from data.loading import load_batches
 from data.prepare import Example
 from data.text import collapse_spaces
 from data.utterance import SAMPLE_RATE

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.optim.lr_scheduler import LambdaLR
 
-from data.collate import Batch, LoaderError, TrainLoader
+from data.collate import Batch
+from data.loading import LoaderError, TrainLoader
 from data.randomness import derive_seed
 from data.utterance import AudioError
 from models.ctc import CTCModel, ctc_loss_per_utterance
