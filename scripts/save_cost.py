@@ -92,15 +92,15 @@ def build(size: str) -> Parts:
     return Parts(model, optimizer, build_schedule(optimizer, 10, 10**6), scaler, device, nullcontext)
 
 
-def noise(model: CTCModel, batch_size: int, seconds: float) -> Batch:
-    """Utterances of one length with forty units each."""
+def noise(model: CTCModel, batch_size: int, seconds: float, num_units: int = 40) -> Batch:
+    """Utterances of one length."""
     generator, num_samples = torch.Generator().manual_seed(0), int(seconds * SAMPLE_RATE)
     return Batch(
         waveforms=torch.randn(batch_size, num_samples, generator=generator),
         waveform_lengths=torch.full((batch_size,), num_samples),
         frame_lengths=torch.full((batch_size,), model.num_frames(num_samples)),
-        targets=torch.randint(0, 31, (batch_size, 40), generator=generator),
-        target_lengths=torch.full((batch_size,), 40),
+        targets=torch.randint(0, 31, (batch_size, num_units), generator=generator),
+        target_lengths=torch.full((batch_size,), num_units),
         time_mask=None,
         feature_mask=None,
         positions=tuple(range(batch_size)),

@@ -24,11 +24,10 @@ import torch
 from torch.amp import GradScaler
 from transformers import AutoConfig
 
-from data.collate import Batch
-from data.utterance import SAMPLE_RATE
 from models.config import ModelConfig
 from models.ctc import CTCModel
 from models.encoder import SIZES, build_random, configure
+from scripts.save_cost import noise
 from trainer.config import OptimConfig
 from trainer.loop import Parts, train_step
 from trainer.optim import build_optimizer, build_schedule
@@ -109,31 +108,13 @@ def step_time(seconds: float, batch_size: int, depth: int, num_steps: int) -> fl
     optimizer = build_optimizer(model, OptimConfig(lr=1e-4))
     schedule = build_schedule(optimizer, 0, 10**6)
     parts = Parts(model, optimizer, schedule, GradScaler(device.type, enabled=False), device, nullcontext)
-    batch, times = noise(model, batch_size, seconds), []
+    batch, times = noise(model, batch_size, seconds, int(10 * seconds)), []
     for number in range(num_steps + 2):
         begin = time.perf_counter()
         result = train_step(parts, [batch], 1.0, lambda: None, number)
         result.grad_norm.item()  # waits for the device
         times.append(time.perf_counter() - begin)
     return statistics.median(times[2:])
-
-
-def noise(model: CTCModel, batch_size: int, seconds: float) -> Batch:
-    """Utterances of one length with ten units a second."""
-    generator, num_samples, num_units = torch.Generator().manual_seed(0), int(seconds * SAMPLE_RATE), int(10 * seconds)
-    return Batch(
-        waveforms=torch.randn(batch_size, num_samples, generator=generator),
-        waveform_lengths=torch.full((batch_size,), num_samples),
-        frame_lengths=torch.full((batch_size,), model.num_frames(num_samples)),
-        targets=torch.randint(0, 31, (batch_size, num_units), generator=generator),
-        target_lengths=torch.full((batch_size,), num_units),
-        time_mask=None,
-        feature_mask=None,
-        positions=tuple(range(batch_size)),
-        ids=tuple(map(str, range(batch_size))),
-        num_samples=batch_size * num_samples,
-        is_padded=False,
-    )
 
 
 if __name__ == "__main__":
