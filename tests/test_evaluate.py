@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 import torch
 
+from data.audio import normalize
 from data.prepare import Example
 from data.text import collapse_spaces
 from data.utterance import AudioError
 from helpers_models import EVERY_FAMILY, EVERY_VARIANT, VOCAB, eval_set, example, make_talkative, small_model
 from models.ctc import CTCModel
 from trainer.evaluate import Hypothesis, Scores, evaluate
+from trainer.features import FeatureTable
 
 TEXTS = ["abba cab", "head of a hag", "a", "bed bad", "each", "deaf cafe", "gab", "fed a bee", "hhh", "beg"]
 # Mixed lengths, some shared by several utterances, some with hardly a frame
@@ -76,6 +78,32 @@ def test_padding_would_change_group_norm_transcripts() -> None:
     model.__class__ = Careless
     careless = scores_of(model)
     assert [h.hypothesis for h in careless.hypotheses] != [h.hypothesis for h in right.hypotheses]
+
+
+@torch.inference_mode()
+def features_alone(model: CTCModel, examples: list[Example]) -> FeatureTable:
+    rows, first_rows = [torch.zeros(1, model.hf.config.conv_dim[-1])], []
+    for one in examples:
+        first_rows.append(sum(map(len, rows)))
+        if model.num_frames(one.num_samples) > 0:
+            waveform = torch.from_numpy(normalize(one.load()))[None]
+            rows.append(model.base.feature_extractor(waveform)[0].T)
+    return FeatureTable(torch.cat(rows), tuple(first_rows))
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, [*LENGTHS[:-1], 300]], ids=["all with frames", "one without a frame"])
+def test_scores_from_a_table_of_features_are_those_from_audio_and_load_none(lengths: list[int]) -> None:
+    """Reference: the same evaluation from waveforms."""
+    examples = [example(n, text, seed=i) for i, (n, text) in enumerate(zip(lengths, TEXTS, strict=True))]
+    model = make_talkative(small_model())
+    silent = [dataclasses.replace(one, load=None) for one in examples]  # type: ignore[arg-type]
+    cached = dataclasses.replace(eval_set(model, silent), features=features_alone(model, examples))
+    from_table = evaluate(model, cached, torch.device("cpu"), nullcontext)
+    from_audio = scores_of(model, examples)
+    assert [h.hypothesis for h in from_table.hypotheses] == [h.hypothesis for h in from_audio.hypotheses]
+    assert any(h.hypothesis for h in from_table.hypotheses)
+    losses = [h.loss for h in from_table.hypotheses]
+    assert losses == pytest.approx([h.loss for h in from_audio.hypotheses], rel=1e-5)
 
 
 def test_hypotheses_stand_in_corpus_order() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -130,10 +131,10 @@ def score_model(config: Config) -> dict[str, Any]:
 
 
 def score_closing(model: CTCModel, eval_set: EvalSet, device: torch.device, console: Console) -> Scores:
-    """Scores in fp32 without TF32, whatever precision the training had."""
+    """Scores from the audio itself, in fp32 without TF32, whatever table and precision the training had."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     bar = partial(console.progress, desc=f"scoring {eval_set.split}", unit="batch")
-    return evaluate(model, eval_set, device, nullcontext, bar)
+    return evaluate(model, replace(eval_set, features=None), device, nullcontext, bar)
 
 
 def _results(

@@ -6,12 +6,13 @@ frame, group-norm encoders because only equal lengths share a batch.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from data.vocab import Vocab
 from models.ctc import CTCModel, ctc_loss_per_utterance
 from trainer.config import EvalConfig
 from trainer.decode import NOTHING, collapse
+from trainer.features import FeatureTable
 from trainer.metrics import EditCounts, count_character_errors, count_word_errors, pool
 from trainer.transfer import HostCopy
 
@@ -113,6 +115,8 @@ class EvalSet:
     config: EvalConfig
     num_workers: int
     worker_timeout: float = 600.0
+    features: FeatureTable | None = None
+    """What a frozen feature encoder gives for `examples`, if it was computed beforehand; then no audio is loaded."""
 
 
 class Transcript(NamedTuple):
@@ -141,7 +145,8 @@ def evaluate(
     model.eval()
     try:
         batches = progress(_load(eval_set, plan, device), total=len(plan))
-        for batch, transcripts in _ahead(_write(model, batch, device, autocast) for batch in batches):
+        write = functools.partial(_write, model, eval_set.features, device=device, autocast=autocast)
+        for batch, transcripts in _ahead(map(write, batches)):
             for i, utterance_id, transcript in zip(batch.positions, batch.ids, transcripts, strict=True):
                 if utterance_id not in batch.failures:
                     scored[i] = _score(examples[i], eval_set.vocab, transcript)
@@ -158,12 +163,17 @@ def evaluate(
 
 
 def _write(
-    model: CTCModel, batch: Batch, device: torch.device, autocast: Callable[[], AbstractContextManager]
-) -> tuple[Batch, HostCopy]:
+    model: CTCModel, features: FeatureTable | None, batch: Batch, device: torch.device,
+    autocast: Callable[[], AbstractContextManager],
+) -> tuple[Batch, HostCopy]:  # fmt: skip
     """On their way to the host: the unit each frame writes (B, T), nats per unit (B,), and frames of blank (B,)."""
     b = batch.to(device)
+    inputs = b.waveforms
+    if features is not None:
+        assert batch.feature_rows is not None
+        inputs = features.gather(batch.feature_rows, device)
     with autocast():
-        logits = model(b.waveforms, b.frame_lengths, is_padded=b.is_padded)
+        logits = model(inputs, b.frame_lengths, is_padded=b.is_padded)
     nats = ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=model.blank_id)
     best = logits.argmax(-1)
     is_real = torch.arange(best.shape[1], device=device) < b.frame_lengths[:, None]
@@ -197,10 +207,13 @@ def _plan(model: CTCModel, eval_set: EvalSet) -> list[list[int]]:
 
 
 def _load(eval_set: EvalSet, plan: list[list[int]], device: torch.device) -> Iterator[Batch]:
+    frontend, num_workers = eval_set.frontend, eval_set.num_workers
+    if eval_set.features is not None:  # row numbers need no help
+        frontend, num_workers = replace(frontend, first_rows=eval_set.features.first_rows), 0
     return load_batches(
-        BatchDataset(eval_set.examples, eval_set.frontend),
+        BatchDataset(eval_set.examples, frontend),
         lambda: ((0, positions) for positions in plan),
-        num_workers=eval_set.num_workers,
+        num_workers=num_workers,
         pin_memory=device.type == "cuda",
         timeout_seconds=eval_set.worker_timeout,
     )

@@ -100,7 +100,8 @@ def open_table(
         with open(path, "wb") as file:
             file.write(bytes(4 * model.hf.config.conv_dim[-1]))
             for example in progress(examples, len(examples)):
-                file.write(_features(model, example, do_normalize, device, autocast).numpy().tobytes())
+                if model.num_frames(example.num_samples) > 0:
+                    file.write(_features(model, example, do_normalize, device, autocast).numpy().tobytes())
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_suffix(".lock"), "w") as lock:
