@@ -78,11 +78,20 @@ def levers(parts: Parts, batch: Batch) -> Iterator[tuple[str, Callable[[], objec
     yield "forward pass without gradient, all of these", under(hf_modules, infer), infer
     yield "the same: front end in turns that fit the caches", under(no_turns, infer), infer
     yield "step: no mask where nothing is padded", under(lambda: padded(batch), step), step
+    yield "AdamW's update alone: fused, not foreach", updates(parts, fused=False), updates(parts, fused=True)
     parts.model.freeze_feature_encoder = True
     parts.model.hf.freeze_feature_encoder()
     yield "frozen step: features from the table", step, under(lambda: cached(parts, batch), step)
     yield "frozen step: layers compiled", step, under(lambda: compiled(parts), step)
     yield "frozen step: activation checkpointing", step, under(lambda: checkpointed(parts), step)
+
+
+def updates(parts: Parts, *, fused: bool) -> Callable[[], object]:
+    """An AdamW of its own over copies of the weights, with a gradient of noise."""
+    copies = [p.detach().clone() for p in parts.model.parameters()]
+    for copy in copies:
+        copy.grad = torch.randn_like(copy)
+    return torch.optim.AdamW(copies, lr=1e-6, fused=fused, foreach=not fused).step
 
 
 @contextmanager
