@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data.config import CorpusConfig, HubConfig, ManifestConfig, SyntheticConfig, TimitConfig
-from data.corpora.hub import HubCorpus
 from data.corpora.manifest import ManifestCorpus
 from data.corpora.synthetic import ensure_tree
 from data.corpora.timit import TimitCorpus
@@ -26,4 +25,6 @@ def open_corpus(config: CorpusConfig, cache_dir: Path, synthesis_progress: Calla
         case ManifestConfig():
             return ManifestCorpus(config)
         case HubConfig():
+            from data.corpora.hub import HubCorpus  # datasets, pandas and pyarrow: a third of a second
+
             return HubCorpus(config)
