@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from trainer.alarms import unigram_entropy
 from trainer.assemble import Prepared, prepare, use_features
 from trainer.checkpoint import CheckpointError, Saver, newest_sound, restore, sound_best
-from trainer.closing import close_run, is_closed
+from trainer.closing import close_run, is_closed, is_published, publish_late
 from trainer.config import Config, ConfigError, resolve, validate
 from trainer.config_json import read_config, to_json
 from trainer.disk import write_text
@@ -61,7 +61,10 @@ def _train(run: Prepared, argv: Sequence[str], console: Console, flag: StopFlag)
     itself = identity(config, run.data, parts.model, parts.device, run.precision)
     state = resume(run, itself, console) if config.resume else TrainState()
     if state.step > 0 and is_done(state, config.train, run.total_steps) and is_closed(run_dir, state.step):
-        console.say(f"{run_dir}: complete after {state.step} steps; nothing to do")
+        if is_published(config):
+            console.say(f"{run_dir}: complete after {state.step} steps; nothing to do")
+        else:
+            publish_late(config, parts, run.data, run.eval_sets, state, console)
         return 0
     write_text(run_dir / "config.json", to_json(config))
     introduce(run, console)
