@@ -144,7 +144,7 @@ def test_a_finished_run_is_uploaded_when_that_is_asked_for_later_and_again_once_
 
 
 def test_a_longer_plan_is_uploaded_again(tmp_path: Path, hub: StandIn) -> None:
-    push_to_hub = ("--no-report", "--push-to-hub", "lab/tiny", "--model.no-cache-features")
+    push_to_hub = ("--no-report", "--push-to-hub", "lab/tiny")
     train_on_noise(tmp_path, *push_to_hub, "--train.max-steps", "2", "--optim.warmup-steps", "0")
     train_on_noise(tmp_path, *push_to_hub, "--resume", "--optim.warmup-steps", "0",
                    "--allow-changes", "train.max_steps")  # fmt: skip

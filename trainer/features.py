@@ -9,9 +9,11 @@ precision, device type and torch's version. A damaged file is found by its SHA-2
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -28,11 +30,14 @@ from models.ctc import CTCModel
 from models.encoder import weights_digest
 from models.frontend import extract_features
 from trainer.config import Config, ConfigError
+from trainer.config_json import read_config
 from trainer.disk import DamagedError, verify, write_sealed
 
 FORMAT = "features-1"
 LARGEST_BY_DEFAULT = 8e9
 """Bytes of a table that is made without being asked for."""
+ROOM = 1.1
+"""Times the bytes of a table that must be free to begin with it."""
 DEVICE_SHARE = 0.25
 """Of the device's free memory that a table may take."""
 
@@ -52,13 +57,18 @@ class FeatureTable:
 
 
 def wants_cache(config: Config, model: CTCModel, num_bytes: int, passes: float) -> bool:
-    """Whether to train from a table; ConfigError when it was asked for and cannot be exact."""
+    """Whether to train from a table; ConfigError when it was asked for and cannot be exact.
+
+    Unasked, a resumed run stays with the choice it began with: the other one rounds differently.
+    """
     asked, reason = config.model.cache_features, why_not(config, model)
     if asked and reason:
         raise ConfigError(f"--model.cache-features: {reason}. Leave the option out.")
-    if asked is None:
-        return reason is None and passes > 1 and num_bytes <= LARGEST_BY_DEFAULT
-    return asked
+    if asked is not None:
+        return asked
+    if reason is None and config.resume and (config.run_dir / "config.json").exists():
+        return bool(read_config(config.run_dir / "config.json").model.cache_features)
+    return reason is None and passes > 1 and num_bytes <= LARGEST_BY_DEFAULT
 
 
 def why_not(config: Config, model: CTCModel) -> str | None:
@@ -92,7 +102,10 @@ def open_table(
     log: Callable[[str], None],
     progress: Callable[[Iterable[Example], int], Iterable[Example]],
 ) -> FeatureTable:
-    """The table of `examples`, made if it is not there; on `device` where it fits. OSError when the disk is full."""
+    """The table of `examples`, made if it is not there; on `device` where it fits.
+
+    OSError when the disk is full; without room for the whole table nothing is computed.
+    """
     folder = cache_dir / "features" / _key(model, examples, do_normalize, precision, device)
     num_bytes = num_table_bytes(model, examples)
 
@@ -106,6 +119,8 @@ def open_table(
     with open(folder.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another run that computes the same is waited for
         if not _is_sound(folder, log):
+            if (free := shutil.disk_usage(folder.parent).free) < ROOM * num_bytes:
+                raise OSError(errno.ENOSPC, f"it takes {num_bytes / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free")
             log(
                 f"computing the frozen feature encoder's output of {len(examples)} utterances once, into {folder} "
                 f"({num_bytes / 1e6:.0f} MB)"

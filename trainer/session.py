@@ -60,22 +60,24 @@ def _train(run: Prepared, argv: Sequence[str], console: Console, flag: StopFlag)
     config, parts, run_dir = run.config, run.parts, run.config.run_dir
     itself = identity(config, run.data, parts.model, parts.device, run.precision)
     state = resume(run, itself, console) if config.resume else TrainState()
-    if state.step > 0 and is_done(state, config.train, run.total_steps) and is_closed(run_dir, state.step):
+    is_over = state.step > 0 and is_done(state, config.train, run.total_steps)
+    if is_over and is_closed(run_dir, state.step):
         if is_published(config):
             console.say(f"{run_dir}: complete after {state.step} steps; nothing to do")
         else:
             publish_late(config, parts, run.data, run.eval_sets, state, console)
         return 0
-    write_text(run_dir / "config.json", to_json(config))
     introduce(run, console)
+    if config.model.cache_features and (state.eval_pending or not is_over):
+        begin = time.perf_counter()
+        use_features(run, console)
+        state.train_seconds += time.perf_counter() - begin
+        config = run.config
+    write_text(run_dir / "config.json", to_json(config))  # from here on the folder holds a run
     runlog = RunLog(
         run_dir, console, state, run.data.vocab, total_steps=run.total_steps, steps_per_epoch=run.plan.num_steps(0),
         unigram_entropy=unigram_entropy(example.targets for example in run.data.train),
     )  # fmt: skip
-    if config.model.cache_features:
-        begin = time.perf_counter()
-        use_features(run, console)
-        state.train_seconds += time.perf_counter() - begin
     if state.step == 0:
         runlog.board.begin(run.plan, run.monitor)
     saver = Saver(run_dir, config.train.save_total_limit, itself, console.warn)
