@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -90,6 +91,32 @@ def num_table_bytes(model: CTCModel, examples: Sequence[Example]) -> int:
     return 4 * width * (1 + sum(model.num_frames(e.num_samples) for e in examples))
 
 
+def zero_table(model: CTCModel, num_frames: int, device: torch.device) -> FeatureTable:
+    """A table of nothing, in which a step takes as long as in a real one."""
+    return FeatureTable(torch.zeros(1 + num_frames, model.hf.config.conv_dim[-1], device=device), ())
+
+
+def table_folder(
+    cache_dir: Path, model: CTCModel, examples: Sequence[Example], do_normalize: bool, precision: str,
+    device: torch.device,
+) -> Path:  # fmt: skip
+    """Where the table of `examples` is, or will be."""
+    return cache_dir / "features" / _key(model, examples, do_normalize, precision, device)
+
+
+def seconds_to_fill(
+    model: CTCModel, examples: Sequence[Example], do_normalize: bool, device: torch.device,
+    autocast: Callable[[], AbstractContextManager],
+) -> float:  # fmt: skip
+    """What computing the table of `examples` takes, about: from the utterance of middling length."""
+    middle = sorted(examples, key=lambda e: e.num_samples)[len(examples) // 2]
+    for _ in range(2):  # the first is a warm-up
+        begin = time.perf_counter()
+        _features(model, middle, do_normalize, device, autocast)
+        seconds = time.perf_counter() - begin
+    return seconds / middle.num_samples * sum(e.num_samples for e in examples)
+
+
 def open_table(
     model: CTCModel,
     examples: Sequence[Example],
@@ -106,7 +133,7 @@ def open_table(
 
     OSError when the disk is full; without room for the whole table nothing is computed.
     """
-    folder = cache_dir / "features" / _key(model, examples, do_normalize, precision, device)
+    folder = table_folder(cache_dir, model, examples, do_normalize, precision, device)
     num_bytes = num_table_bytes(model, examples)
 
     def compute(path: Path) -> None:
@@ -129,10 +156,15 @@ def open_table(
     # copy-on-write: nobody writes, but torch would warn of memory that cannot be written
     mapped = np.memmap(folder / "frames.bin", dtype=np.float32, mode="c").reshape(-1, model.hf.config.conv_dim[-1])
     rows = torch.from_numpy(mapped)
-    if device.type == "cuda" and num_bytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+    if fits_device(num_bytes, device):
         rows = rows.to(device)
     frames = (model.num_frames(e.num_samples) for e in examples)
     return FeatureTable(rows, tuple(accumulate(frames, initial=1))[:-1])
+
+
+def fits_device(num_bytes: int, device: torch.device) -> bool:
+    """Whether a table lies on the device, and not in the host's files."""
+    return device.type == "cuda" and num_bytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 @torch.inference_mode()

@@ -67,7 +67,7 @@ def _train(run: Prepared, argv: Sequence[str], console: Console, flag: StopFlag)
         else:
             publish_late(config, parts, run.data, run.eval_sets, state, console)
         return 0
-    introduce(run, console)
+    introduce(run, 0 if is_over else run.total_steps - state.step, console)
     if config.model.cache_features and (state.eval_pending or not is_over):
         begin = time.perf_counter()
         use_features(run, console)
