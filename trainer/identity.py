@@ -23,10 +23,10 @@ FREE = {
     "train.save_total_limit", "train.max_skips", "corpus.root", "corpus.train", "corpus.eval", "corpus.dataset",
     "corpus.revision", "corpus.store", "corpus.on_bad", "corpus.max_eval_seconds", "corpus.allow_incomplete",
     "model.pretrained", "model.revision", "model.activation_checkpointing", "model.cache_features", "report",
-    "push_to_hub",
+    "push_to_hub", "eval.batch_size", "eval.max_batch_seconds",
 }  # fmt: skip
-"""Options that cannot shape the weights (model.cache_features: beyond rounding), or whose effect is compared by
-content: corpus, initial weights, precision."""
+"""Options that cannot shape the weights (cached features, batches of evaluation: beyond rounding), or whose effect is
+compared by content: corpus, initial weights, precision."""
 
 
 def identity(config: Config, data: Data, model: nn.Module, device: torch.device, precision: str) -> dict[str, Any]:

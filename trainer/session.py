@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 
 from trainer.alarms import unigram_entropy
@@ -22,7 +23,7 @@ from trainer.console import Console
 from trainer.evaluate import Scores, evaluate
 from trainer.followed import follow
 from trainer.identity import compare, identity
-from trainer.loop import InterruptedEvaluation, fit, is_done
+from trainer.loop import InterruptedEvaluation, fit, is_done, out_of_memory_in_evaluation
 from trainer.preflight import check
 from trainer.process import StopFlag, interruptible, lock_run
 from trainer.runlog import RunLog, read_records
@@ -93,6 +94,8 @@ def _train(run: Prepared, argv: Sequence[str], console: Console, flag: StopFlag)
         return flag.exit_code if saved else SAVE_FAILED
     try:
         close_run(config, parts, run.data, run.eval_sets, state, runlog, run.load_report, argv, run.precision)
+    except torch.OutOfMemoryError:
+        raise out_of_memory_in_evaluation() from None
     except (OSError, SafetensorError, CheckpointError) as error:
         raise ClosingError(
             f"{run_dir}: training is over, but its results could not be written ({error}). Free some space or mend the "
