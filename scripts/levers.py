@@ -26,7 +26,7 @@ from data.collate import Batch
 from scripts.gpu_check import synchronize
 from scripts.hf_modules import hf_encoder, hf_front_end, hf_modules, hf_positions
 from scripts.save_cost import build, noise
-from trainer.features import FeatureTable
+from trainer.features import zero_table
 from trainer.loop import Parts, train_step
 
 
@@ -113,8 +113,8 @@ def padded(batch: Batch) -> Iterator[None]:
 @contextmanager
 def cached(parts: Parts, batch: Batch) -> Iterator[None]:
     """A table of features, as long as this batch."""
-    width, (size, frames) = parts.model.hf.config.conv_dim[-1], (len(batch.ids), int(batch.frame_lengths.max()))
-    parts.features = FeatureTable(torch.zeros(1 + size * frames, width, device=parts.device), ())
+    size, frames = len(batch.ids), int(batch.frame_lengths.max())
+    parts.features = zero_table(parts.model, size * frames, parts.device)
     batch.feature_rows = 1 + torch.arange(size * frames).view(size, frames)
     try:
         yield

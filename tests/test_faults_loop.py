@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -130,6 +131,30 @@ def test_an_evaluation_cut_short_is_pending_and_comes_first_in_the_next_fit() ->
 
     run_fit(parts, loader_of(EXAMPLES), config, 4, state=state, score=interrupted, save=save)
     assert (state.step, saved) == (2, [(2, True)])
+    run_fit(parts, loader_of(EXAMPLES), config, 4, state=state, score=score, save=save)
+    assert (evaluated, saved) == ([2, 4], [(2, True), (2, False), (4, False)])
+
+
+def test_an_evaluation_without_memory_stops_with_everything_saved_and_comes_first_afterwards() -> None:
+    evaluated, saved, state = [], [], TrainState()
+    parts, config = make_parts(small_model()), TrainConfig(eval_every=2, save_every=0, log_every=2)
+
+    def too_large() -> Scores:
+        time.sleep(0.5)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def score() -> Scores:
+        evaluated.append(state.step)
+        return Scores("dev", (), 0.0, 0.0, {})
+
+    def save() -> None:
+        saved.append((state.step, state.eval_pending))
+
+    for _ in range(2):  # also when it is tried again first thing
+        with pytest.raises(TrainingStopped, match=r"^out of memory in an evaluation: lower --eval\.batch-size"):
+            run_fit(parts, loader_of(EXAMPLES), config, 4, state=state, score=too_large, save=save)
+        assert saved == [(2, True)]
+    assert state.train_seconds < 0.5
     run_fit(parts, loader_of(EXAMPLES), config, 4, state=state, score=score, save=save)
     assert (evaluated, saved) == ([2, 4], [(2, True), (2, False), (4, False)])
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import trainer.features
+import trainer.session
 from data.collate import BatchDataset, Frontend
 from data.prepare import Example
 from helpers_models import example, padded_batch, small_model
@@ -148,6 +154,75 @@ def test_a_frozen_run_caches_by_itself_and_says_so(tone_corpus, tmp_path: Path, 
     assert main(["manifest", *options]) == 0
     assert json.loads((tmp_path / "manifest" / "config.json").read_text())["model"]["cache_features"] is True
     assert "computing the frozen feature encoder's output of 6 utterances once" in capsys.readouterr().err
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """"said": as the system tells beforehand; "found": another process has taken the room meanwhile."""
+
+    def refuse(*args: object) -> torch.Tensor:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if request.param == "said":
+        monkeypatch.setattr(trainer.features.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    else:
+        monkeypatch.setattr(trainer.features, "_features", refuse)
+
+
+FULL_DISK = pytest.mark.parametrize("full_disk", ["said", "found"], indirect=True)
+
+
+@FULL_DISK
+def test_a_full_disk_makes_a_run_that_did_not_ask_for_a_table_go_without(
+    full_disk: None, tone_corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reference: --model.no-cache-features. It stays without when it is resumed, room or not."""
+    options = ["manifest", *tone_corpus.options, *OPTIONS, "--runs-dir", str(tmp_path),
+               "--cache-dir", str(tmp_path / "cache")]  # fmt: skip
+    assert main([*options, "--name", "reference", "--model.no-cache-features"]) == 0
+    stopping = ("--name", "full", "--train.save-every", "3")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.session, "close_run", lambda *args: os.kill(os.getpid(), signal.SIGTERM))
+        assert main([*options, *stopping]) == 75
+    assert "the feature encoder's output cannot be written" in capsys.readouterr().err
+    monkeypatch.undo()
+    shutil.rmtree(tmp_path / "full" / "checkpoints" / "step-00000009")
+    assert main([*options, *stopping, "--resume"]) == 0
+    assert losses(tmp_path / "full") == losses(tmp_path / "reference")
+    assert not list(tmp_path.glob("cache/features/*/"))
+    assert json.loads((tmp_path / "full" / "config.json").read_text())["model"]["cache_features"] is False
+
+
+@FULL_DISK
+def test_a_full_disk_refuses_a_table_that_was_asked_for_and_the_advice_can_be_taken(
+    full_disk: None, tone_corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["manifest", *tone_corpus.options, *OPTIONS, "--runs-dir", str(tmp_path),
+               "--cache-dir", str(tmp_path / "cache")]  # fmt: skip
+    assert main([*options, "--model.cache-features"]) == 2
+    assert "or --model.no-cache-features to compute it in every step" in capsys.readouterr().err
+    assert main([*options, "--model.no-cache-features"]) == 0
+
+
+def test_a_run_of_which_only_the_closing_is_left_opens_no_table(
+    tone_corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["manifest", *tone_corpus.options, *OPTIONS, "--runs-dir", str(tmp_path),
+               "--cache-dir", str(tmp_path / "cache")]  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.session, "close_run", lambda *args: os.kill(os.getpid(), signal.SIGTERM))
+        assert main(options) == 75
+    monkeypatch.setattr(trainer.session, "use_features", pytest.fail)
+    assert main([*options, "--resume"]) == 0
+
+
+def test_a_longer_plan_goes_on_without_a_table_if_it_began_so(tone_corpus, tmp_path: Path) -> None:
+    """One epoch has no use for a table, three have; the plan's length may be changed."""
+    options = ["manifest", *tone_corpus.options, *OPTIONS, "--runs-dir", str(tmp_path),
+               "--cache-dir", str(tmp_path / "cache")]  # fmt: skip
+    assert main([*options, "--train.max-steps", "3"]) == 0
+    assert main([*options, "--resume", "--allow-changes", "train.max_steps"]) == 0
+    assert not list(tmp_path.glob("cache/features/*/"))
 
 
 @pytest.mark.parametrize(

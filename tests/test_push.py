@@ -6,13 +6,18 @@ pytest tests/test_push.py
 from __future__ import annotations
 
 import io
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import HfApi
 
+import trainer.closing
+import trainer.hub
+from helpers_runs import train_on_noise
 from trainer.cli import parse
 from trainer.config import ConfigError, validate
 from trainer.hub import PushError, find_card_problems, push, push_or_warn
@@ -94,7 +99,56 @@ def test_metadata_that_the_hub_would_misread_is_named(metadata: str, problem: st
 def test_a_run_that_is_over_survives_a_hub_that_refuses(model: Path) -> None:
     stream = io.StringIO()
     push_or_warn(model, "lab/tiny", Console(stream), StandIn(ConnectionError("no route")))
-    assert stream.getvalue() == f"warning: not uploaded (no route). Later: hf upload lab/tiny {model}\n"
+    assert stream.getvalue() == (
+        "warning: not uploaded (no route). Later: the same command with --resume, or "
+        f"hf upload lab/tiny {model}\n"
+    )
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """What a run takes for the hub."""
+    client = StandIn()
+    monkeypatch.setattr(trainer.hub, "HfApi", lambda: client)
+    return client
+
+
+@pytest.mark.parametrize("during", ["report_or_warn", "push_or_warn"])
+def test_a_run_ended_in_its_report_or_upload_makes_up_for_both_when_resumed(
+    during: str, tmp_path: Path, hub: StandIn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    push_to_hub = ("--push-to-hub", "lab/tiny")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.closing, during, lambda *args: os.kill(os.getpid(), signal.SIGTERM))
+        run_dir = train_on_noise(tmp_path, *push_to_hub, code=75)
+    assert (run_dir / "results.json").exists()
+    assert hub.calls == []
+    for _ in range(2):  # what is done is not done again
+        train_on_noise(tmp_path, "--resume", *push_to_hub)
+        assert (run_dir / "report.html").exists()
+        assert [name for name, _ in hub.calls] == ["create_repo", "upload_folder"]
+    assert "complete after 4 steps; nothing to do" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_uploaded_when_that_is_asked_for_later_and_again_once_it_failed(
+    tmp_path: Path, hub: StandIn
+) -> None:
+    train_on_noise(tmp_path, "--no-report")
+    hub.refuses = ConnectionError("no route")
+    run_dir = train_on_noise(tmp_path, "--resume", "--no-report", "--push-to-hub", "lab/tiny")
+    assert not (run_dir / "pushed.json").exists()
+    hub.refuses = None
+    train_on_noise(tmp_path, "--resume", "--no-report", "--push-to-hub", "lab/tiny")
+    assert [name for name, _ in hub.calls] == ["create_repo", "create_repo", "upload_folder"]
+    assert not (run_dir / "report.html").exists()
+
+
+def test_a_longer_plan_is_uploaded_again(tmp_path: Path, hub: StandIn) -> None:
+    push_to_hub = ("--no-report", "--push-to-hub", "lab/tiny")
+    train_on_noise(tmp_path, *push_to_hub, "--train.max-steps", "2", "--optim.warmup-steps", "0")
+    train_on_noise(tmp_path, *push_to_hub, "--resume", "--optim.warmup-steps", "0",
+                   "--allow-changes", "train.max_steps")  # fmt: skip
+    assert [name for name, _ in hub.calls] == ["create_repo", "upload_folder"] * 2
 
 
 def test_nothing_is_uploaded_unless_it_is_asked_for() -> None:

@@ -124,6 +124,26 @@ def test_resume_from_cached_features_is_bit_identical_even_when_they_are_compute
     assert (synthetic_cache / "features").exists()
 
 
+@pytest.mark.parametrize("module", ["session", "closing"])
+def test_an_evaluation_without_memory_is_made_up_for_in_smaller_batches(
+    module: str, synthetic_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """In training and in closing; 16 utterances a batch, then 3: the transcripts are those of one run."""
+
+    def evaluate(*args: object) -> object:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"trainer.{module}.evaluate", evaluate)
+        assert main([*OPTIONS, "--runs-dir", str(tmp_path), "--cache-dir", str(synthetic_cache)]) == 3
+    assert "error: out of memory in an evaluation: lower --eval.batch-size" in capsys.readouterr().err
+    run_dir = run(tmp_path, synthetic_cache, "--resume", "--eval.batch-size", "3")
+    hypotheses = (run_dir / "hypotheses.jsonl").read_text()
+    other = run(tmp_path / "other", synthetic_cache, "--eval.batch-size", "3")
+    assert hypotheses == (other / "hypotheses.jsonl").read_text()
+
+
 def test_another_seed_is_not_identical(uninterrupted: dict, synthetic_cache: Path, tmp_path: Path) -> None:
     """The control: the comparison sees a run that differs."""
     other = everything(run(tmp_path, synthetic_cache, "--seed", "43"))

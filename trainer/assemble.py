@@ -43,6 +43,8 @@ class Prepared:
     eval_sets: dict[str, EvalSet]
     load_report: LoadReport | None
     precision: str
+    table_was_asked_for: bool
+    """--model.cache-features was given, and not chosen here."""
 
     @property
     def monitor(self) -> EvalSet:
@@ -68,18 +70,21 @@ def prepare(config: Config, console: Console) -> Prepared:
     plan = plan_batches(config, data)
     total_steps = plan.total_steps(at_most=config.train.max_steps)
     cached = wants_cache(config, model, num_table_bytes(model, data.train), total_steps / plan.num_steps(0))
-    config = replace(config, model=replace(config.model, cache_features=cached))
+    asked, config = bool(config.model.cache_features), with_cache(config, cached)
     config, parts = build_parts(config, model, device, precision, total_steps)
     on_cuda, num_workers = device.type == "cuda", config.batching.num_workers
     if num_workers is None:
         num_workers = 2 if on_cuda else 0
     loader = build_train_loader(config, data, model, plan, num_workers, on_cuda, encoder.do_normalize)
     eval_sets = build_eval_sets(config, data, model, num_workers, encoder.do_normalize)
-    return Prepared(config, data, parts, plan, total_steps, loader, eval_sets, load_report, precision)
+    return Prepared(config, data, parts, plan, total_steps, loader, eval_sets, load_report, precision, asked)
 
 
 def use_features(run: Prepared, console: Console) -> None:
-    """Let the loop train from the frozen feature encoder's output, computed now if it is not on the disk."""
+    """Let the loop train from the frozen feature encoder's output, computed now if it is not on the disk.
+
+    Without room for it, ConfigError where it was asked for, else a warning, and the run goes on without.
+    """
     parts, frontend = run.parts, run.loader.dataset.frontend
     try:
         parts.features = open_table(
@@ -88,11 +93,20 @@ def use_features(run: Prepared, console: Console) -> None:
             progress=partial(console.progress, desc="features", unit="utterance"),
         )  # fmt: skip
     except OSError as error:
-        raise ConfigError(
-            f"{run.config.cache_dir}: the feature encoder's output cannot be written ({error.strerror or error}). "
-            "Give another --cache-dir, or --model.no-cache-features to compute it in every step."
-        ) from None
+        what = f"{run.config.cache_dir}: the feature encoder's output cannot be written ({error.strerror or error})"
+        if run.table_was_asked_for:
+            raise ConfigError(
+                f"{what}. Give another --cache-dir, or --model.no-cache-features to compute it in every step."
+            ) from None
+        console.warn(f"{what}; it is computed in every step, which takes longer. Another --cache-dir would spare that.")
+        run.config = with_cache(run.config, False)
+        return
     run.loader.dataset.frontend = replace(frontend, first_rows=parts.features.first_rows)
+
+
+def with_cache(config: Config, cached: bool) -> Config:
+    """`config` that says whether training goes from a table of features."""
+    return replace(config, model=replace(config.model, cache_features=cached))
 
 
 def build_model(

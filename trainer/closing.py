@@ -23,7 +23,7 @@ from trainer.assemble import build_eval_sets, build_model, choose_device
 from trainer.reading import Data, read_corpus, read_data
 from trainer.card import write_card
 from trainer.card_sections import versions
-from trainer.checkpoint import load_best
+from trainer.checkpoint import CheckpointError, load_best
 from trainer.config import Config, resolve, validate
 from trainer.config_json import to_json
 from trainer.disk import sync, write_text
@@ -39,7 +39,7 @@ from trainer.summary import conclude
 
 
 def is_closed(run_dir: Path, step: int) -> bool:
-    """Whether results.json, which is written last, tells of `step`: another one is of a shorter plan."""
+    """Whether results.json, which only report and upload follow, tells of `step`: another one is of a shorter plan."""
     try:
         return json.loads((run_dir / "results.json").read_text(encoding="utf-8"))["steps"] == step
     except (OSError, ValueError, KeyError, TypeError):
@@ -93,16 +93,50 @@ def close_run(
     sync(run_dir / "model")
     runlog.board.end(config, results, state.step)
     runlog.close()
+    for of_a_shorter_plan in (run_dir / "report.html", run_dir / "pushed.json"):
+        of_a_shorter_plan.unlink(missing_ok=True)
     write_json(run_dir / "results.json", results)
     console.say(
         f"done: {state.step} steps in {state.train_seconds:.0f} s, evaluations {state.eval_seconds:.0f} s more; "
         f"{run_dir / 'model'} holds the {weights} weights and the model card"
     )
-    if config.report:
-        report_or_warn(run_dir, config.name, MediaSource(model, eval_sets, parts.device), console)
-    if config.push_to_hub:
-        push_or_warn(run_dir / "model", config.push_to_hub, console)
+    publish(config, MediaSource(model, eval_sets, parts.device), console)
     conclude(config, argv, next(s.blank_share for s in closing if s.split == splits.headline), console)
+
+
+def publish(config: Config, source: MediaSource, console: Console) -> None:
+    """Write the report and upload the model, each where it is asked for and not done yet."""
+    run_dir, repo = config.run_dir, config.push_to_hub
+    if config.report and not (run_dir / "report.html").exists():
+        report_or_warn(run_dir, config.name, source, console)
+    if repo and not is_pushed(run_dir, repo) and push_or_warn(run_dir / "model", repo, console):
+        write_json(run_dir / "pushed.json", {"repo": repo})
+
+
+def publish_late(config: Config, parts: Parts, data: Data, eval_sets: dict[str, EvalSet], state: TrainState,
+                 console: Console) -> None:  # fmt: skip
+    """`publish` for a run that was closed by an earlier process: the weights in `parts` are the last step's."""
+    if data.corpus.splits.selects and state.best_step != state.step:
+        try:
+            load_best(config.run_dir, parts.model)
+        except CheckpointError as error:
+            console.warn(f"no report ({error}). Later: python -m scripts.report {config.run_dir}")
+            config = replace(config, report=False)
+    publish(config, MediaSource(parts.model, eval_sets, parts.device), console)
+
+
+def is_published(config: Config) -> bool:
+    """Whether there is nothing left for `publish` to do."""
+    run_dir, repo = config.run_dir, config.push_to_hub
+    return (not config.report or (run_dir / "report.html").exists()) and (not repo or is_pushed(run_dir, repo))
+
+
+def is_pushed(run_dir: Path, repo: str) -> bool:
+    """Whether the model was uploaded to `repo`."""
+    try:
+        return json.loads((run_dir / "pushed.json").read_text(encoding="utf-8"))["repo"] == repo
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def score_model(config: Config) -> dict[str, Any]:

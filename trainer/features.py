@@ -9,9 +9,12 @@ precision, device type and torch's version. A damaged file is found by its SHA-2
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
+import shutil
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -28,11 +31,14 @@ from models.ctc import CTCModel
 from models.encoder import weights_digest
 from models.frontend import extract_features
 from trainer.config import Config, ConfigError
+from trainer.config_json import read_config
 from trainer.disk import DamagedError, verify, write_sealed
 
 FORMAT = "features-1"
 LARGEST_BY_DEFAULT = 8e9
 """Bytes of a table that is made without being asked for."""
+ROOM = 1.1
+"""Times the bytes of a table that must be free to begin with it."""
 DEVICE_SHARE = 0.25
 """Of the device's free memory that a table may take."""
 
@@ -52,13 +58,18 @@ class FeatureTable:
 
 
 def wants_cache(config: Config, model: CTCModel, num_bytes: int, passes: float) -> bool:
-    """Whether to train from a table; ConfigError when it was asked for and cannot be exact."""
+    """Whether to train from a table; ConfigError when it was asked for and cannot be exact.
+
+    Unasked, a resumed run stays with the choice it began with: the other one rounds differently.
+    """
     asked, reason = config.model.cache_features, why_not(config, model)
     if asked and reason:
         raise ConfigError(f"--model.cache-features: {reason}. Leave the option out.")
-    if asked is None:
-        return reason is None and passes > 1 and num_bytes <= LARGEST_BY_DEFAULT
-    return asked
+    if asked is not None:
+        return asked
+    if reason is None and config.resume and (config.run_dir / "config.json").exists():
+        return bool(read_config(config.run_dir / "config.json").model.cache_features)
+    return reason is None and passes > 1 and num_bytes <= LARGEST_BY_DEFAULT
 
 
 def why_not(config: Config, model: CTCModel) -> str | None:
@@ -80,6 +91,32 @@ def num_table_bytes(model: CTCModel, examples: Sequence[Example]) -> int:
     return 4 * width * (1 + sum(model.num_frames(e.num_samples) for e in examples))
 
 
+def zero_table(model: CTCModel, num_frames: int, device: torch.device) -> FeatureTable:
+    """A table of nothing, in which a step takes as long as in a real one."""
+    return FeatureTable(torch.zeros(1 + num_frames, model.hf.config.conv_dim[-1], device=device), ())
+
+
+def table_folder(
+    cache_dir: Path, model: CTCModel, examples: Sequence[Example], do_normalize: bool, precision: str,
+    device: torch.device,
+) -> Path:  # fmt: skip
+    """Where the table of `examples` is, or will be."""
+    return cache_dir / "features" / _key(model, examples, do_normalize, precision, device)
+
+
+def seconds_to_fill(
+    model: CTCModel, examples: Sequence[Example], do_normalize: bool, device: torch.device,
+    autocast: Callable[[], AbstractContextManager],
+) -> float:  # fmt: skip
+    """What computing the table of `examples` takes, about: from the utterance of middling length."""
+    middle = sorted(examples, key=lambda e: e.num_samples)[len(examples) // 2]
+    for _ in range(2):  # the first is a warm-up
+        begin = time.perf_counter()
+        _features(model, middle, do_normalize, device, autocast)
+        seconds = time.perf_counter() - begin
+    return seconds / middle.num_samples * sum(e.num_samples for e in examples)
+
+
 def open_table(
     model: CTCModel,
     examples: Sequence[Example],
@@ -92,8 +129,11 @@ def open_table(
     log: Callable[[str], None],
     progress: Callable[[Iterable[Example], int], Iterable[Example]],
 ) -> FeatureTable:
-    """The table of `examples`, made if it is not there; on `device` where it fits. OSError when the disk is full."""
-    folder = cache_dir / "features" / _key(model, examples, do_normalize, precision, device)
+    """The table of `examples`, made if it is not there; on `device` where it fits.
+
+    OSError when the disk is full; without room for the whole table nothing is computed.
+    """
+    folder = table_folder(cache_dir, model, examples, do_normalize, precision, device)
     num_bytes = num_table_bytes(model, examples)
 
     def compute(path: Path) -> None:
@@ -107,6 +147,8 @@ def open_table(
     with open(folder.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another run that computes the same is waited for
         if not _is_sound(folder, log):
+            if (free := shutil.disk_usage(folder.parent).free) < ROOM * num_bytes:
+                raise OSError(errno.ENOSPC, f"it takes {num_bytes / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free")
             log(
                 f"computing the frozen feature encoder's output of {len(examples)} utterances once, into {folder} "
                 f"({num_bytes / 1e6:.0f} MB)"
@@ -115,10 +157,15 @@ def open_table(
     # copy-on-write: nobody writes, but torch would warn of memory that cannot be written
     mapped = np.memmap(folder / "frames.bin", dtype=np.float32, mode="c").reshape(-1, model.hf.config.conv_dim[-1])
     rows = torch.from_numpy(mapped)
-    if device.type == "cuda" and num_bytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]:
+    if fits_device(num_bytes, device):
         rows = rows.to(device)
     frames = (model.num_frames(e.num_samples) for e in examples)
     return FeatureTable(rows, tuple(accumulate(frames, initial=1))[:-1])
+
+
+def fits_device(num_bytes: int, device: torch.device) -> bool:
+    """Whether a table lies on the device, and not in the host's files."""
+    return device.type == "cuda" and num_bytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 @torch.inference_mode()

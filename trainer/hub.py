@@ -46,13 +46,16 @@ def push(folder: Path, repo: str, client: HubClient | None = None) -> str:
     return f"https://huggingface.co/{repo}"
 
 
-def push_or_warn(folder: Path, repo: str, console: Console, client: HubClient | None = None) -> None:
-    """As `push`; a run that is over does not fail because of the network."""
+def push_or_warn(folder: Path, repo: str, console: Console, client: HubClient | None = None) -> bool:
+    """As `push`, and whether it was uploaded; a run that is over does not fail because of the network."""
     try:
         console.say(f"uploaded to {push(folder, repo, client)}")
+        return True
     except Exception as error:  # whatever the client meets: no login, no network, no room
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        console.warn(f"not uploaded ({reason.rstrip('.')}). Later: hf upload {repo} {folder}")
+        remedy = f"Later: the same command with --resume, or hf upload {repo} {folder}"
+        console.warn(f"not uploaded ({reason.rstrip('.')}). {remedy}")
+        return False
 
 
 def find_card_problems(text: str) -> list[str]:

@@ -22,9 +22,11 @@ FREE = {
     "strict", "allow_changes", "batching.num_workers", "batching.worker_timeout", "train.log_every", "train.save_every",
     "train.save_total_limit", "train.max_skips", "corpus.root", "corpus.train", "corpus.eval", "corpus.dataset",
     "corpus.revision", "corpus.store", "corpus.on_bad", "corpus.max_eval_seconds", "corpus.allow_incomplete",
-    "model.pretrained", "model.revision", "model.activation_checkpointing", "report", "push_to_hub",
+    "model.pretrained", "model.revision", "model.activation_checkpointing", "model.cache_features", "report",
+    "push_to_hub", "eval.batch_size", "eval.max_batch_seconds",
 }  # fmt: skip
-"""Options that cannot shape the weights, or whose effect is compared by content: corpus, initial weights, precision."""
+"""Options that cannot shape the weights (cached features, batches of evaluation: beyond rounding), or whose effect is
+compared by content: corpus, initial weights, precision."""
 
 
 def identity(config: Config, data: Data, model: nn.Module, device: torch.device, precision: str) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def compare(where: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], allo
     for part in ("options", "content"):
         for key in sorted({**theirs[part], **ours[part]}):
             before, now = theirs[part].get(key), _as_json(ours[part].get(key))
-            if before != now:
+            if before != now and not (part == "options" and key in FREE):  # an older version may have held it
                 hidden = part == "content" and key not in ("torch", "device", "precision")
                 changes[key.replace(" ", "-")] = "content differs" if hidden else f"{before} before, {now} now"
     refused = {key: what for key, what in changes.items() if key not in allowed}

@@ -214,11 +214,15 @@ def fit(
 
     def evaluate_and_record() -> bool:
         """Score the monitored split; False when a signal cut that short."""
+        nonlocal clock
         state.eval_pending = True
         try:
             scores = score()
         except InterruptedEvaluation:
             return False
+        except torch.OutOfMemoryError:
+            clock = time.perf_counter()  # no time of training
+            raise out_of_memory_in_evaluation() from None
         if improved := state.record(scores.words.rate, scores.seconds):
             save_best()
         runlog.evaluation(state, scores, improved)
@@ -277,6 +281,14 @@ def fit(
         save()
         raise
     raise AssertionError("the plan ended before its last step")
+
+
+def out_of_memory_in_evaluation() -> TrainingStopped:
+    """What to raise when the device cannot hold a batch that is to be scored."""
+    return TrainingStopped(
+        "out of memory in an evaluation: lower --eval.batch-size or --eval.max-batch-seconds, which changes no "
+        "transcript; then --resume."
+    )
 
 
 def settle(

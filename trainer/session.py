@@ -9,12 +9,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 
 from trainer.alarms import unigram_entropy
 from trainer.assemble import Prepared, prepare, use_features
 from trainer.checkpoint import CheckpointError, Saver, newest_sound, restore, sound_best
-from trainer.closing import close_run, is_closed
+from trainer.closing import close_run, is_closed, is_published, publish_late
 from trainer.config import Config, ConfigError, resolve, validate
 from trainer.config_json import read_config, to_json
 from trainer.disk import write_text
@@ -22,7 +23,7 @@ from trainer.console import Console
 from trainer.evaluate import Scores, evaluate
 from trainer.followed import follow
 from trainer.identity import compare, identity
-from trainer.loop import InterruptedEvaluation, fit, is_done
+from trainer.loop import InterruptedEvaluation, fit, is_done, out_of_memory_in_evaluation
 from trainer.preflight import check
 from trainer.process import StopFlag, interruptible, lock_run
 from trainer.runlog import RunLog, read_records
@@ -60,19 +61,24 @@ def _train(run: Prepared, argv: Sequence[str], console: Console, flag: StopFlag)
     config, parts, run_dir = run.config, run.parts, run.config.run_dir
     itself = identity(config, run.data, parts.model, parts.device, run.precision)
     state = resume(run, itself, console) if config.resume else TrainState()
-    if state.step > 0 and is_done(state, config.train, run.total_steps) and is_closed(run_dir, state.step):
-        console.say(f"{run_dir}: complete after {state.step} steps; nothing to do")
+    is_over = state.step > 0 and is_done(state, config.train, run.total_steps)
+    if is_over and is_closed(run_dir, state.step):
+        if is_published(config):
+            console.say(f"{run_dir}: complete after {state.step} steps; nothing to do")
+        else:
+            publish_late(config, parts, run.data, run.eval_sets, state, console)
         return 0
-    write_text(run_dir / "config.json", to_json(config))
-    introduce(run, console)
+    introduce(run, 0 if is_over else run.total_steps - state.step, console)
+    if config.model.cache_features and (state.eval_pending or not is_over):
+        begin = time.perf_counter()
+        use_features(run, console)
+        state.train_seconds += time.perf_counter() - begin
+        config = run.config
+    write_text(run_dir / "config.json", to_json(config))  # from here on the folder holds a run
     runlog = RunLog(
         run_dir, console, state, run.data.vocab, total_steps=run.total_steps, steps_per_epoch=run.plan.num_steps(0),
         unigram_entropy=unigram_entropy(example.targets for example in run.data.train),
     )  # fmt: skip
-    if config.model.cache_features:
-        begin = time.perf_counter()
-        use_features(run, console)
-        state.train_seconds += time.perf_counter() - begin
     if state.step == 0:
         runlog.board.begin(run.plan, run.monitor)
     saver = Saver(run_dir, config.train.save_total_limit, itself, console.warn)
@@ -88,6 +94,8 @@ def _train(run: Prepared, argv: Sequence[str], console: Console, flag: StopFlag)
         return flag.exit_code if saved else SAVE_FAILED
     try:
         close_run(config, parts, run.data, run.eval_sets, state, runlog, run.load_report, argv, run.precision)
+    except torch.OutOfMemoryError:
+        raise out_of_memory_in_evaluation() from None
     except (OSError, SafetensorError, CheckpointError) as error:
         raise ClosingError(
             f"{run_dir}: training is over, but its results could not be written ({error}). Free some space or mend the "

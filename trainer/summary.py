@@ -14,15 +14,17 @@ from trainer.assemble import Prepared
 from trainer.config import Config
 from trainer.console import Console
 from trainer.gradients import PARTS, part_of
+from trainer.runlog import clock
+from trainer.timing import estimate_training
 
 WIDTH = 80
 """Columns of a small terminal."""
 
 
-def introduce(run: Prepared, console: Console) -> None:
-    """What is about to be trained, on what, where."""
+def introduce(run: Prepared, steps_left: int, console: Console) -> None:
+    """What is about to be trained, on what, where, and how long that takes."""
     console.say(f"{run.config.preset} -> {run.config.run_dir}")
-    for name, what in describe(run):
+    for name, what in describe(run, steps_left):
         first, *others = textwrap.wrap(what, WIDTH - 13, break_long_words=False, break_on_hyphens=False)
         console.say(f"  {console.paint(f'{name:10}', 'faint')} {first}")
         for line in others:
@@ -31,7 +33,7 @@ def introduce(run: Prepared, console: Console) -> None:
         console.say(f"{run.config.model.pretrained}: {run.load_report.describe()}")
 
 
-def describe(run: Prepared) -> Iterator[tuple[str, str]]:
+def describe(run: Prepared, steps_left: int) -> Iterator[tuple[str, str]]:
     """(Name, what) of each line."""
     config, model, plan = run.config, run.parts.model, run.plan
     yield "corpus", f"{run.data.corpus.title}: {_amount(run.data.train)}, {_speakers(run.data.train)}"
@@ -60,7 +62,7 @@ def describe(run: Prepared) -> Iterator[tuple[str, str]]:
     every = f"every {config.train.eval_every} steps" if config.train.eval_every else "at the end"
     saves = f"every {config.train.save_every}" if config.train.save_every else "at the end"
     yield "arithmetic", f"{run.precision} on {run.parts.device}; evaluation {every}, checkpoint {saves}"
-    yield "time", f"an estimate comes after {2 * config.train.log_every} steps; --check has one before"
+    yield "time", _time(run, steps_left)
 
 
 def conclude(config: Config, argv: Sequence[str], blank_share: float, console: Console) -> None:
@@ -99,6 +101,14 @@ def corpus_options(argv: Sequence[str]) -> list[str]:
         keep = word.startswith(("--corpus.", "--cache-dir", "--cache_dir")) if word.startswith("--") else keep
         kept += [word] if keep else []
     return kept
+
+
+def _time(run: Prepared, steps_left: int) -> str:
+    if steps_left <= 0:
+        return "no step is left, only the closing evaluation"
+    seconds = estimate_training(run, steps_left)
+    about = "unknown (out of memory)" if seconds is None else f"about {clock(seconds)}"
+    return f"{about} for {steps_left} steps, evaluations not counted; more exactly after a few logs"
 
 
 def _amount(examples: Sequence[Example]) -> str:
