@@ -56,9 +56,13 @@ def find_recordings(paths: Iterable[Path]) -> list[tuple[Path, Path]]:
 def load_recording(path: Path, max_seconds: float = math.inf) -> np.ndarray:
     """float32 (num_samples,), mono at SAMPLE_RATE; AudioError when it cannot be read, or lasts above `max_seconds`."""
     try:
-        stat_regular(path)
+        return _load(path, max_seconds)
     except OSError as error:
         raise AudioError(f"{path}: {error.strerror or error}.") from None
+
+
+def _load(path: Path, max_seconds: float) -> np.ndarray:
+    stat_regular(path)
     try:
         header = FileAudio(path).header
     except AudioError as error:

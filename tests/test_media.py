@@ -5,6 +5,8 @@ pytest tests/test_media.py
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import stat
 import subprocess
@@ -126,6 +128,19 @@ def test_what_is_no_file_is_named(kind: str, tmp_path: Path) -> None:
         subprocess.run(["mkfifo", path], check=True)
     with pytest.raises(AudioError, match=r"x\.wav"):
         load_recording(path)
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.aiff", "a.m4a"])
+def test_what_the_system_does_not_open_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permission denied, which chmod would not bring about for root."""
+
+    def refuse(*args: object) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / name).write_bytes(b"anything")
+    monkeypatch.setattr("data.files.os.open", refuse)
+    with pytest.raises(AudioError, match=rf"{name}: Permission denied\.$"):
+        load_recording(tmp_path / name)
 
 
 def test_folder_is_searched_below_and_in_order(tmp_path: Path) -> None:

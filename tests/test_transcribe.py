@@ -5,9 +5,11 @@ pytest tests/test_transcribe.py
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -257,6 +259,24 @@ def test_what_cannot_be_read_is_named_and_the_others_are_written(
     assert f"error: {recordings / 'bad.wav'}: not readable as audio" in err
     assert "3 of 4 recordings" in err
     assert "real-time factor" in err
+
+
+def test_recording_that_may_not_be_read_is_named_and_the_others_are_written(
+    folder: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first of the three is another user's."""
+    opened = os.open
+
+    def refuse(path: Path, *args: int) -> int:
+        if path == recordings / "a.wav":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, *args)
+
+    monkeypatch.setattr("data.files.os.open", refuse)
+    assert main([str(folder), str(recordings)]) == 2
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2
+    assert f"error: {recordings / 'a.wav'}: Permission denied." in err
 
 
 def test_model_with_a_group_norm_says_that_windows_approximate(
