@@ -150,3 +150,4 @@ def test_folder_is_searched_below_and_in_order(tmp_path: Path) -> None:
     found = find_recordings([tmp_path, tmp_path / "notes.txt"])
     assert [name.as_posix() for _, name in found] == ["a.mp3", "b.WAV", "deep/er/c.m4a", "notes.txt"]
     assert all(path.exists() for path, _ in found)
+    assert find_recordings([tmp_path, tmp_path / "a.mp3", tmp_path / "deep"]) == find_recordings([tmp_path])

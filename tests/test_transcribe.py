@@ -5,6 +5,7 @@ pytest tests/test_transcribe.py
 
 from __future__ import annotations
 
+import doctest
 import errno
 import itertools
 import json
@@ -19,6 +20,8 @@ import soundfile
 import torch
 from transformers import pipeline
 
+import scripts.transcribe
+import trainer.transcribe
 from data.text import collapse_spaces
 from data.vocab import Vocab
 from helpers_models import HIDDEN, VOCAB, make_talkative, noise, small_hf_model, small_model
@@ -27,7 +30,7 @@ from helpers_tones import VOCAB as TONES
 from models.export import save_huggingface
 from models.geometry import FrameGeometry
 from models.trust import ModelError
-from scripts.transcribe import main
+from scripts.transcribe import main, output_names
 from trainer.config import ConfigError
 from trainer.decode import NOTHING, collapse
 from trainer.transcribe import Recognizer, Windows, best_frames, load_recognizer, seam, stitch, transcribe
@@ -246,6 +249,38 @@ def test_folder_is_written_down_below_out(folder: Path, recordings: Path, tmp_pa
     record = json.loads((out / "b c.json").read_text())
     assert record["text"] == " ".join(w["word"] for w in record["words"])
     assert record["seconds"] == 25_000 / 16_000
+
+
+def test_recordings_of_one_name_are_kept_apart_by_their_folders(
+    folder: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TIMIT's speakers each say an SA1.WAV. In one stream of CTM they must not become one recording either."""
+    inputs = [str(recordings / "a.wav"), str(recordings / "deep")]
+    assert main([str(folder), *inputs, "--format", "srt", "--out", str(tmp_path / "out")]) == 0
+    written = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.srt"))
+    assert written == ["deep/a.srt", "in/a.srt"]
+    capsys.readouterr()
+    assert main([str(folder), *inputs, "--format", "ctm"]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == {"in/a", "deep/a"}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["in/x.wav"], ["x"]),
+        (["in/x.wav", "in/x.flac", "in/y.wav"], ["x.wav", "x.flac", "y"]),
+        (["in/x.wav", "in/x.flac", "in/x.wav.flac"], ["x.wav", "x.flac", "x.wav.flac"]),
+        (["p/a/x.wav", "q/a/x.wav", "q/a/y.wav"], ["p/a/x", "q/a/x", "q/a/y"]),
+        (["x.wav", "a/x.wav"], [f"{Path.cwd().name}/x", "a/x"]),
+    ],
+)
+def test_no_two_recordings_are_written_to_one_file(files: list[str], expected: list[str]) -> None:
+    names = output_names([(Path(file), Path(Path(file).name)) for file in files])
+    assert [name.as_posix() for name in names] == expected
+
+
+def test_examples_in_docstrings_hold() -> None:
+    assert doctest.testmod(scripts.transcribe).failed == doctest.testmod(trainer.transcribe).failed == 0
 
 
 def test_what_cannot_be_read_is_named_and_the_others_are_written(
