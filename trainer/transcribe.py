@@ -132,8 +132,8 @@ def stitch(starts: Sequence[int], read: Sequence[tuple[np.ndarray, np.ndarray]])
     for k, (ids, log_probs) in enumerate(read):
         end = starts[k] + len(ids)
         if k + 1 < len(read):
-            shared = starts[k + 1]
-            end = shared + seam(ids[shared - starts[k] :], read[k + 1][0][: end - shared])
+            shared = max(begin, starts[k + 1])  # the last window may begin before the seam behind us
+            end = shared + seam(ids[shared - starts[k] :], read[k + 1][0][shared - starts[k + 1] : end - starts[k + 1]])
         kept.append((ids[begin - starts[k] : end - starts[k]], log_probs[begin - starts[k] : end - starts[k]]))
         begin = end
     return np.concatenate([ids for ids, _ in kept]), np.concatenate([log_probs for _, log_probs in kept])
