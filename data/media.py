@@ -37,7 +37,7 @@ _MAX_VALUES_PER_SECOND = 2 * 192_000
 def find_recordings(paths: Iterable[Path]) -> list[tuple[Path, Path]]:
     """(File, its path relative to the folder that was given) of each file, and of all audio files below each folder.
 
-    AudioError when a path does not exist, or a folder holds none.
+    One that is named twice counts once. AudioError when a path does not exist, or a folder holds none.
     """
     found = []
     for path in paths:
@@ -50,15 +50,22 @@ def find_recordings(paths: Iterable[Path]) -> list[tuple[Path, Path]]:
             found.append((path, Path(path.name)))
         else:
             raise AudioError(f"{path}: no such file or folder.")
-    return found
+    once: dict[str, tuple[Path, Path]] = {}
+    for path, name in found:
+        once.setdefault(os.path.abspath(path), (path, name))
+    return list(once.values())
 
 
 def load_recording(path: Path, max_seconds: float = math.inf) -> np.ndarray:
     """float32 (num_samples,), mono at SAMPLE_RATE; AudioError when it cannot be read, or lasts above `max_seconds`."""
     try:
-        stat_regular(path)
+        return _load(path, max_seconds)
     except OSError as error:
         raise AudioError(f"{path}: {error.strerror or error}.") from None
+
+
+def _load(path: Path, max_seconds: float) -> np.ndarray:
+    stat_regular(path)
     try:
         header = FileAudio(path).header
     except AudioError as error:

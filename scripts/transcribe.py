@@ -9,11 +9,14 @@ mp3, aiff and libsndfile's other formats; m4a, mp4, webm and the like when ffmpe
 
 from __future__ import annotations
 
+import itertools
+import os
 import sys
 import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +28,7 @@ from trainer.arguments import ArgumentParser
 from trainer.cli import report_errors
 from trainer.config import ConfigError
 from trainer.subtitles import FORMATS, ONE_A_LINE
-from trainer.words import Transcript
+from trainer.words import TimedTranscript
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,7 +71,7 @@ def run(args: Namespace) -> int:
     windows = Windows(args.window, args.overlap, args.batch_size)
     recognizer = load_recognizer(args.model, args.revision, args.device)
     begin, num_samples, errors, is_cut = time.perf_counter(), 0, 0, False
-    names = output_names([name for _, name in recordings])
+    names = output_names(recordings)
     is_many = len(recordings) > 1
     bar = partial(tqdm, file=sys.stderr, leave=False)
     files = bar(recordings, unit="file", disable=None if is_many else True)
@@ -81,6 +84,7 @@ def run(args: Namespace) -> int:
             tqdm.write(f"error: {error}", file=sys.stderr)
             continue
         transcript = transcribe(recognizer, str(path), waveform, windows, windows_bar)
+        transcript = replace(transcript, label=name.as_posix())
         num_samples += len(waveform)
         is_cut |= len(waveform) > args.window * SAMPLE_RATE
         deliver(transcript, args.format, args.out, name, is_many=is_many)
@@ -94,16 +98,30 @@ def run(args: Namespace) -> int:
     return 2 if errors else 0
 
 
-def output_names(names: Sequence[Path]) -> list[Path]:
-    """Where each recording's files go below --out, without their suffix; names that would meet keep their own."""
+def output_names(recordings: Sequence[tuple[Path, Path]]) -> list[Path]:
+    """A name without suffix for each (file, path below the folder that was given): where it goes below --out.
+
+    When two would meet, all get the name of the folder above them too, and of the next; x.wav beside x.flac keep
+    their suffixes.
+
+    >>> [str(p) for p in output_names([(Path("in/x.wav"), Path("x.wav")), (Path("in/y.wav"), Path("y.wav"))])]
+    ['x', 'y']
+    >>> [str(p) for p in output_names([(Path("a/x.wav"), Path("x.wav")), (Path("b/x.wav"), Path("x.wav"))])]
+    ['a/x', 'b/x']
+    """
+    parts = [(Path(os.path.abspath(path)).parts[1:], len(name.parts)) for path, name in recordings]
+    for more in itertools.count():
+        names = [Path(*path[-(depth + more) :]) for path, depth in parts]
+        if len(set(names)) == len(names):
+            break
     counts = Counter(name.with_suffix("") for name in names)
     chosen = [name.with_suffix("") if counts[name.with_suffix("")] == 1 else name for name in names]
-    if twice := [name for name, count in Counter(chosen).items() if count > 1]:
-        raise ConfigError(f"two recordings are named {twice[0]}: transcribe them one after the other.")
-    return chosen
+    return chosen if len(set(chosen)) == len(chosen) else names
 
 
-def deliver(transcript: Transcript, formats: Sequence[str], folder: Path | None, name: Path, *, is_many: bool) -> None:
+def deliver(
+    transcript: TimedTranscript, formats: Sequence[str], folder: Path | None, name: Path, *, is_many: bool
+) -> None:
     """Write the files below `folder`, or print."""
     if folder is None:
         text = FORMATS[formats[0]][1](transcript)

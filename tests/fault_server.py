@@ -19,7 +19,7 @@ import faults
 def child(request: dict[str, Any]) -> int:
     """The victim: its streams, its faults, then the command line's own way."""
     from trainer.run import main
-    from trainer.process import drop_unread_output, fill_closed_streams
+    from trainer.process import fill_closed_streams
 
     os.setpgid(0, 0)
     log = os.open(request["log"], os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
@@ -31,9 +31,7 @@ def child(request: dict[str, Any]) -> int:
     for name, options in request["faults"]:
         getattr(faults, name)(**options)
     fill_closed_streams()
-    code = main(request["argv"])
-    drop_unread_output()
-    return code
+    return main(request["argv"])
 
 
 def leave(code: int) -> None:

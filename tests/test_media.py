@@ -5,6 +5,8 @@ pytest tests/test_media.py
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import stat
 import subprocess
@@ -128,6 +130,19 @@ def test_what_is_no_file_is_named(kind: str, tmp_path: Path) -> None:
         load_recording(path)
 
 
+@pytest.mark.parametrize("name", ["a.flac", "a.aiff", "a.m4a"])
+def test_what_the_system_does_not_open_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permission denied, which chmod would not bring about for root."""
+
+    def refuse(*args: object) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / name).write_bytes(b"anything")
+    monkeypatch.setattr("data.files.os.open", refuse)
+    with pytest.raises(AudioError, match=rf"{name}: Permission denied\.$"):
+        load_recording(tmp_path / name)
+
+
 def test_folder_is_searched_below_and_in_order(tmp_path: Path) -> None:
     for name in ("b.WAV", "a.mp3", "deep/er/c.m4a", "notes.txt", ".DS_Store"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -135,3 +150,4 @@ def test_folder_is_searched_below_and_in_order(tmp_path: Path) -> None:
     found = find_recordings([tmp_path, tmp_path / "notes.txt"])
     assert [name.as_posix() for _, name in found] == ["a.mp3", "b.WAV", "deep/er/c.m4a", "notes.txt"]
     assert all(path.exists() for path, _ in found)
+    assert find_recordings([tmp_path, tmp_path / "a.mp3", tmp_path / "deep"]) == find_recordings([tmp_path])

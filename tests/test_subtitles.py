@@ -8,12 +8,13 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from trainer.subtitles import FORMATS, MAX_CUE_CHARACTERS, MAX_CUE_SECONDS, as_ctm, as_json, as_srt, as_textgrid, as_vtt
-from trainer.words import Transcript, Word
+from trainer.words import TimedTranscript, Word
 
 WORDS = (
     Word("so", 400, 3960, 0.9),
@@ -21,11 +22,11 @@ WORDS = (
     Word("<s>", 9000, 12_000, 0.25),
     Word("R&D", 60_000, 70_001, 1.0),
 )
-SHORT = Transcript("my folder/an old tape.wav", 80_000, WORDS)
-EMPTY = Transcript("none.wav", 16_000, ())
+SHORT = TimedTranscript("my folder/an old tape.wav", 80_000, WORDS)
+EMPTY = TimedTranscript("none.wav", 16_000, ())
 
 
-def long_transcript(seed: int = 0) -> Transcript:
+def long_transcript(seed: int = 0) -> TimedTranscript:
     """An hour and a half of words and pauses."""
     rng, words, at = np.random.default_rng(seed), [], 0
     for _ in range(9000):
@@ -33,7 +34,7 @@ def long_transcript(seed: int = 0) -> Transcript:
         end = at + 320 * int(rng.integers(1, 40))
         words.append(Word("x" * int(rng.integers(1, 15)), at, end, float(rng.random())))
         at = end
-    return Transcript("long.wav", at + 100, tuple(words))
+    return TimedTranscript("long.wav", at + 100, tuple(words))
 
 
 def read_textgrid(text: str) -> tuple[float, list[tuple[float, float, str]]]:
@@ -61,7 +62,7 @@ def read_cues(text: str, mark: str) -> list[tuple[float, float, str]]:
 
 
 @pytest.mark.parametrize("transcript", [SHORT, EMPTY, long_transcript()], ids=["short", "empty", "long"])
-def test_textgrid_covers_the_recording_without_gaps_and_holds_the_words(transcript: Transcript) -> None:
+def test_textgrid_covers_the_recording_without_gaps_and_holds_the_words(transcript: TimedTranscript) -> None:
     xmax, intervals = read_textgrid(as_textgrid(transcript))
     assert xmax == transcript.seconds
     assert (intervals[0][0], intervals[-1][1]) == (0.0, xmax)
@@ -73,7 +74,7 @@ def test_textgrid_covers_the_recording_without_gaps_and_holds_the_words(transcri
 
 @pytest.mark.parametrize(("write", "mark"), [(as_srt, ","), (as_vtt, ".")], ids=["srt", "vtt"])
 @pytest.mark.parametrize("transcript", [SHORT, long_transcript(), long_transcript(1)], ids=["short", "long", "other"])
-def test_cues_hold_every_word_once_and_never_overlap(transcript: Transcript, write: object, mark: str) -> None:
+def test_cues_hold_every_word_once_and_never_overlap(transcript: TimedTranscript, write: object, mark: str) -> None:
     text = write(transcript)  # type: ignore[operator]
     if mark == ".":
         assert text.startswith("WEBVTT\n\n")
@@ -110,6 +111,7 @@ def test_ctm_has_six_fields_a_line_whatever_the_files_name() -> None:
     assert rows[0] == ["an_old_tape", "1", "0.025", "0.223", "so", "0.900"]
     assert [row[4] for row in rows] == [w.text for w in WORDS]
     assert {len(row) for row in rows} == {6}
+    assert as_ctm(replace(SHORT, label="a b/old tape")).split()[0] == "a_b/old_tape"
 
 
 @pytest.mark.parametrize("name", FORMATS)

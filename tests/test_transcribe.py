@@ -5,9 +5,12 @@ pytest tests/test_transcribe.py
 
 from __future__ import annotations
 
+import doctest
+import errno
 import itertools
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +20,8 @@ import soundfile
 import torch
 from transformers import pipeline
 
+import scripts.transcribe
+import trainer.transcribe
 from data.text import collapse_spaces
 from data.vocab import Vocab
 from helpers_models import HIDDEN, VOCAB, make_talkative, noise, small_hf_model, small_model
@@ -25,7 +30,7 @@ from helpers_tones import VOCAB as TONES
 from models.export import save_huggingface
 from models.geometry import FrameGeometry
 from models.trust import ModelError
-from scripts.transcribe import main
+from scripts.transcribe import main, output_names
 from trainer.config import ConfigError
 from trainer.decode import NOTHING, collapse
 from trainer.transcribe import Recognizer, Windows, best_frames, load_recognizer, seam, stitch, transcribe
@@ -158,6 +163,23 @@ def test_starts_cover_every_frame_with_the_overlap_asked_for() -> None:
         assert stitch(starts, frames)[0].tolist() == list(range(num_frames))
 
 
+def test_every_frame_is_kept_once_whatever_the_windows_read() -> None:
+    """Every length and overlap, and a last window moved back behind the seam before it, which is where one agrees late.
+
+    Readings agree by chance, on either of two units; log_probs carry the frame's number.
+    """
+    rng = np.random.default_rng(5)
+    for i in range(4000):
+        window = int(rng.integers(4, 60))
+        overlap, num_frames = int(rng.integers(2, window // 2 + 1)), int(rng.integers(window, 6 * window))
+        if i % 2:
+            overlap = window // 2
+            num_frames = window + 2 * (window - overlap) + int(rng.integers(1, overlap // 3 + 2))
+        starts = window_starts(num_frames, window, overlap)
+        read = [(rng.integers(0, 2, window), np.arange(s, s + window)) for s in starts]
+        assert stitch(starts, read)[1].tolist() == list(range(num_frames)), (num_frames, window, overlap)
+
+
 def test_word_times_are_those_of_the_tones() -> None:
     """Reference: where the tones were put; a frame sees 400 samples, so a time is at most 360 samples off."""
     rng, parts, expected, at = np.random.default_rng(3), [], [], 0
@@ -246,6 +268,38 @@ def test_folder_is_written_down_below_out(folder: Path, recordings: Path, tmp_pa
     assert record["seconds"] == 25_000 / 16_000
 
 
+def test_recordings_of_one_name_are_kept_apart_by_their_folders(
+    folder: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TIMIT's speakers each say an SA1.WAV. In one stream of CTM they must not become one recording either."""
+    inputs = [str(recordings / "a.wav"), str(recordings / "deep")]
+    assert main([str(folder), *inputs, "--format", "srt", "--out", str(tmp_path / "out")]) == 0
+    written = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.srt"))
+    assert written == ["deep/a.srt", "in/a.srt"]
+    capsys.readouterr()
+    assert main([str(folder), *inputs, "--format", "ctm"]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == {"in/a", "deep/a"}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["in/x.wav"], ["x"]),
+        (["in/x.wav", "in/x.flac", "in/y.wav"], ["x.wav", "x.flac", "y"]),
+        (["in/x.wav", "in/x.flac", "in/x.wav.flac"], ["x.wav", "x.flac", "x.wav.flac"]),
+        (["p/a/x.wav", "q/a/x.wav", "q/a/y.wav"], ["p/a/x", "q/a/x", "q/a/y"]),
+        (["x.wav", "a/x.wav"], [f"{Path.cwd().name}/x", "a/x"]),
+    ],
+)
+def test_no_two_recordings_are_written_to_one_file(files: list[str], expected: list[str]) -> None:
+    names = output_names([(Path(file), Path(Path(file).name)) for file in files])
+    assert [name.as_posix() for name in names] == expected
+
+
+def test_examples_in_docstrings_hold() -> None:
+    assert doctest.testmod(scripts.transcribe).failed == doctest.testmod(trainer.transcribe).failed == 0
+
+
 def test_what_cannot_be_read_is_named_and_the_others_are_written(
     folder: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -257,6 +311,24 @@ def test_what_cannot_be_read_is_named_and_the_others_are_written(
     assert f"error: {recordings / 'bad.wav'}: not readable as audio" in err
     assert "3 of 4 recordings" in err
     assert "real-time factor" in err
+
+
+def test_recording_that_may_not_be_read_is_named_and_the_others_are_written(
+    folder: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first of the three is another user's."""
+    opened = os.open
+
+    def refuse(path: Path, *args: int) -> int:
+        if path == recordings / "a.wav":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, *args)
+
+    monkeypatch.setattr("data.files.os.open", refuse)
+    assert main([str(folder), str(recordings)]) == 2
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2
+    assert f"error: {recordings / 'a.wav'}: Permission denied." in err
 
 
 def test_model_with_a_group_norm_says_that_windows_approximate(

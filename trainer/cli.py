@@ -12,7 +12,11 @@ import tyro
 
 from trainer.config import Config, ConfigError
 from trainer.presets import PRESETS
+from trainer.process import INTERRUPTED, drop_unread_output
 from trainer.usage import help_text, one_line, refuse_unknown
+
+UNREAD = 141
+"""Exit code when nobody reads what is printed: a shell's for SIGPIPE."""
 
 
 def parse(argv: Sequence[str], prog: str = "python -m trainer.run") -> Config:
@@ -36,22 +40,30 @@ def parse(argv: Sequence[str], prog: str = "python -m trainer.run") -> Config:
         raise ConfigError(f"{one_line(said.getvalue())} --help lists the options.") from None
 
 
-def report_errors(action: Callable[[], int]) -> int:
+def report_errors(action: Callable[[], int], advice: str = "Mend that and try again.") -> int:
     """`action`'s exit code; 2 (or the error's own) and one line on stderr for what is the user's to mend.
 
-    That is this project's ValueErrors, and what the operating system refuses.
+    That is this project's ValueErrors, and what the operating system refuses, with `advice` behind it. A reader that
+    went away (`| head`) ends it without a word, and so does Ctrl-C, with the exit codes that a shell gives to both.
     """
+    message = ""
     try:
-        return action()
+        code = action()
     except ValueError as error:
         if type(error).__module__.partition(".")[0] not in ("data", "models", "trainer"):
             raise
         message, code = str(error), getattr(error, "exit_code", 2)
+    except BrokenPipeError:
+        code = UNREAD
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        message, code = f"{where}{error.strerror or error}. Mend that; what was saved is whole, --resume goes on.", 2
-    with contextlib.suppress(OSError):  # nobody reads it: the exit code says enough
-        print(f"error: {_one_line(message)}", file=sys.stderr, flush=True)
+        message, code = f"{where}{error.strerror or error}. {advice}", 2
+    if message:
+        with contextlib.suppress(OSError):  # nobody reads it: the exit code says enough
+            print(f"error: {_one_line(message)}", file=sys.stderr, flush=True)
+    drop_unread_output()
     return code
 
 

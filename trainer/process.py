@@ -158,7 +158,7 @@ def fill_closed_streams() -> None:
 
 def drop_unread_output() -> None:
     """What a broken pipe did not take goes to /dev/null, or Python's last flush would make the exit code 120."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed from the start
         try:
             stream.flush()
         except (OSError, ValueError):

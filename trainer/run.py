@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from trainer.cli import parse, report_errors
 from trainer.presets import PRESETS
-from trainer.process import Stopped, drop_unread_output, fill_closed_streams, stop_on_signals
+from trainer.process import Stopped, fill_closed_streams, stop_on_signals
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,11 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(stop, file=sys.stderr)
             return stop.exit_code
 
-    return report_errors(run)
+    return report_errors(run, "Mend that; what was saved is whole, --resume goes on.")
 
 
 if __name__ == "__main__":
     fill_closed_streams()
-    code = main()
-    drop_unread_output()
-    sys.exit(code)
+    sys.exit(main())

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from data.utterance import SAMPLE_RATE
-from trainer.words import Transcript, Word
+from trainer.words import TimedTranscript, Word
 
 MAX_CUE_SECONDS, MAX_CUE_CHARACTERS, PAUSE_SECONDS = 6.0, 84, 0.8
 """A subtitle is at most this long, and ends where nobody speaks for so long."""
@@ -16,11 +16,11 @@ MIN_CUE_SECONDS = 1.0
 """A subtitle stands at least so long, if the next one leaves it the time."""
 
 
-def as_text(transcript: Transcript) -> str:
+def as_text(transcript: TimedTranscript) -> str:
     return transcript.text + "\n"
 
 
-def as_json(transcript: Transcript) -> str:
+def as_json(transcript: TimedTranscript) -> str:
     """One object on one line, so that many are JSON lines; seconds from the recording's start."""
     words = [
         {
@@ -35,14 +35,14 @@ def as_json(transcript: Transcript) -> str:
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def as_srt(transcript: Transcript) -> str:
+def as_srt(transcript: TimedTranscript) -> str:
     return "".join(
         f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text}\n\n"
         for number, (start, end, text) in enumerate(cues(transcript), 1)
     )
 
 
-def as_vtt(transcript: Transcript) -> str:
+def as_vtt(transcript: TimedTranscript) -> str:
     escapes = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
     return "WEBVTT\n\n" + "".join(
         f"{_clock(start, '.')} --> {_clock(end, '.')}\n{text.translate(escapes)}\n\n"
@@ -50,7 +50,7 @@ def as_vtt(transcript: Transcript) -> str:
     )
 
 
-def as_textgrid(transcript: Transcript) -> str:
+def as_textgrid(transcript: TimedTranscript) -> str:
     """Praat's long text format: one tier `words` of intervals without gaps, silence labelled with nothing."""
     intervals, at = list[tuple[int, int, str]](), 0
     for word in transcript.words:
@@ -72,16 +72,16 @@ def as_textgrid(transcript: Transcript) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_ctm(transcript: Transcript) -> str:
-    """`file channel start duration word confidence` a line; the file without folder and suffix, spaces as `_`."""
-    name = "_".join(Path(transcript.name).stem.split())
+def as_ctm(transcript: TimedTranscript) -> str:
+    """`file channel start duration word confidence` a line; the file is the label, spaces as `_`."""
+    name = "_".join((transcript.label or Path(transcript.name).stem).split())
     return "".join(
         f"{name} 1 {w.start_seconds:.3f} {(w.end - w.start) / SAMPLE_RATE:.3f} {w.text} {w.confidence:.3f}\n"
         for w in transcript.words
     )
 
 
-FORMATS: dict[str, tuple[str, Callable[[Transcript], str]]] = {
+FORMATS: dict[str, tuple[str, Callable[[TimedTranscript], str]]] = {
     "text": (".txt", as_text),
     "json": (".json", as_json),
     "srt": (".srt", as_srt),
@@ -94,7 +94,7 @@ ONE_A_LINE = ("text", "json", "ctm")
 """Formats in which many recordings can follow one another."""
 
 
-def cues(transcript: Transcript) -> list[tuple[int, int, str]]:
+def cues(transcript: TimedTranscript) -> list[tuple[int, int, str]]:
     """Subtitles as (start, end, text) in milliseconds, none overlapping the next."""
     groups = _groups(transcript.words)
     spans = [[_milliseconds(group[0].start), _milliseconds(group[-1].end)] for group in groups]

@@ -29,7 +29,7 @@ from models.trust import ModelError
 from trainer.assemble import choose_device
 from trainer.config import ConfigError
 from trainer.reading import choose_vocabulary
-from trainer.words import Transcript, find_words
+from trainer.words import TimedTranscript, find_words
 
 Progress = Callable[..., Iterable[Any]]
 
@@ -87,10 +87,10 @@ def load_recognizer(source: str, revision: str | None = None, device: str = "aut
 
 
 def transcribe(recognizer: Recognizer, name: str, waveform: np.ndarray, windows: Windows,
-               progress: Progress = lambda batches, total: batches) -> Transcript:  # fmt: skip
+               progress: Progress = lambda batches, total: batches) -> TimedTranscript:  # fmt: skip
     """The words of `waveform` (num_samples,), mono at SAMPLE_RATE and not normalised."""
     ids, log_probs = best_frames(recognizer, waveform, windows, progress)
-    return Transcript(name, len(waveform), find_words(ids, log_probs, recognizer.vocab, recognizer.geometry))
+    return TimedTranscript(name, len(waveform), find_words(ids, log_probs, recognizer.vocab, recognizer.geometry))
 
 
 def best_frames(recognizer: Recognizer, waveform: np.ndarray, windows: Windows,
@@ -132,8 +132,8 @@ def stitch(starts: Sequence[int], read: Sequence[tuple[np.ndarray, np.ndarray]])
     for k, (ids, log_probs) in enumerate(read):
         end = starts[k] + len(ids)
         if k + 1 < len(read):
-            shared = starts[k + 1]
-            end = shared + seam(ids[shared - starts[k] :], read[k + 1][0][: end - shared])
+            shared = max(begin, starts[k + 1])  # the last window may begin before the seam behind us
+            end = shared + seam(ids[shared - starts[k] :], read[k + 1][0][shared - starts[k + 1] : end - starts[k + 1]])
         kept.append((ids[begin - starts[k] : end - starts[k]], log_probs[begin - starts[k] : end - starts[k]]))
         begin = end
     return np.concatenate([ids for ids, _ in kept]), np.concatenate([log_probs for _, log_probs in kept])

@@ -38,13 +38,16 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Transcript:
+class TimedTranscript:
     """What the model wrote for one recording."""
 
     name: str
+    """The file, as it was given."""
     num_samples: int
     """At SAMPLE_RATE."""
     words: tuple[Word, ...]
+    label: str = ""
+    """What tells it from other recordings, without a suffix; empty: the file's stem."""
 
     @property
     def text(self) -> str:
