@@ -237,6 +237,23 @@ def test_an_address_leads_to_its_utterance(browser: Any, run: Path) -> None:
     opened.close()
 
 
+def test_an_utterance_too_long_for_pictures_is_heard(
+    browser: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.media_choice.MOST_SECONDS", 0.01)
+    assert report([str(run), "--media", "all", "--out", str(tmp_path / "all.html")]) == 0
+    opened = browser.new_page()
+    said: list[str] = []
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.goto((tmp_path / "all.html").as_uri())
+    opened.keyboard.press("j")
+    assert opened.locator("tr.detail audio").count() == 1
+    assert opened.locator("tr.detail svg").count() == 0
+    assert "Too long for pictures." in opened.locator("tr.detail").inner_text()
+    opened.close()
+    assert said == []
+
+
 def test_two_runs_stand_side_by_side(browser: Any, run: Path, tmp_path: Path) -> None:
     other = shutil.copytree(run, tmp_path / "other", ignore=shutil.ignore_patterns("checkpoints"))
     lines = rows_of(other)

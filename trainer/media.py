@@ -27,14 +27,18 @@ DECIBELS = 60.0
 """Shown below the loudest point."""
 
 
-def utterance_media(model: CTCModel, example: Example, do_normalize: bool, device: torch.device) -> dict[str, Any]:
-    """What the report's page draws and plays of `example`, ready for JSON. AudioError when it does not decode."""
+def utterance_media(
+    model: CTCModel, example: Example, do_normalize: bool, device: torch.device, *, pictures: bool = True
+) -> dict[str, Any]:
+    """What the report's page plays and draws of `example`, ready for JSON. AudioError when it does not decode."""
     waveform = example.load()
+    audio = {"audio": to_base64(encode_audio(waveform)), "seconds": round(len(waveform) / SAMPLE_RATE, 4)}
+    if not pictures:
+        return audio
     return {
-        "audio": to_base64(encode_audio(waveform)),
+        **audio,
         "wave": to_base64(wave_outline(waveform).tobytes()),
         "spectrogram": to_base64(spectrogram(waveform)),
-        "seconds": round(len(waveform) / SAMPLE_RATE, 4),
         **frame_posteriors(model, waveform, do_normalize, device),
         "words": _seconds(example.utterance.words),
         "phones": _seconds(example.utterance.phones),

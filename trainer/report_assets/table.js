@@ -142,10 +142,15 @@ function toggle(line) {
   if (row.failure) cell.append(make("p", { textContent: `No audio: ${row.failure}` }));
   if (row.media !== null) {
     const media = JSON.parse(document.getElementById("media-" + row.media).textContent);
-    const picture = make("div", { className: "picture" });
     open.audio = makePlayer(media);
-    cell.append(open.audio, picture);
-    cell.append(drawFigure(picture, media, data.units, open.audio));
+    cell.append(open.audio);
+    if (media.wave) {
+      const picture = make("div", { className: "picture" });
+      cell.append(picture);
+      cell.append(drawFigure(picture, media, data.units, open.audio));
+    } else {
+      cell.append(make("p", { className: "note", textContent: "Too long for pictures." }));
+    }
   } else if (!row.failure) {
     cell.append(make("p", { className: "note", textContent: "Audio and pictures of this utterance are not in this file." }));
   }
