@@ -15,8 +15,8 @@ from huggingface_hub import HfApi
 
 from trainer.cli import parse
 from trainer.config import ConfigError, validate
+from trainer.console import Console
 from trainer.hub import PushError, find_card_problems, push, push_or_warn
-from trainer.runlog import Console
 
 
 class StandIn:
