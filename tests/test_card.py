@@ -330,6 +330,8 @@ def test_groups_speakers_and_confusions_are_told(tmp_path: Path) -> None:
     text = written_card(tmp_path, hypotheses=hypotheses).text
     rows = {row[0]: row for row in table_after("#### core by sex", text)}
     assert (rows["women"][3:5], rows["men"][3:5]) == (["4", "0.2500"], ["5", "0.4000"])
+    assert (rows["women"][5], rows["men"][5]) == ("none", "none"), "each is one speaker alone"
+    assert "over each group's speakers: none for a speaker alone" in text
     assert [row[0] for row in table_after("#### core by speaker, worst first", text)] == ["Group", "s2", "s1"]
     assert [row[0] for row in table_after("#### core by dialect region", text)] == ["Group", "DR1", "DR2"]
     assert ["cab → cap", "2"] in [row[:2] for row in table_after("### Most frequent confusions", text)]

@@ -286,6 +286,15 @@ def test_two_runs_are_compared_utterance_by_utterance(
     assert lines[1].startswith(f"{run / 'compare-tiny noise.html'}: 6 utterances")
 
 
+def test_comparison_says_what_was_drawn(run: Path, finished_run: Path) -> None:
+    """The corpus has one speaker: then utterances are drawn."""
+    rewrite(run, hypothesis="a")
+    assert main([str(finished_run), str(run), "--media", "none"]) == 0
+    text = (run / "compare-tiny noise.html").read_text()
+    assert "6 utterances drawn, both systems together" in text
+    assert "speakers drawn" not in text
+
+
 def test_utterances_that_only_one_run_has_or_spells_otherwise_are_counted_out(
     run: Path, finished_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

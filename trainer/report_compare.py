@@ -107,7 +107,7 @@ def _figures(pairs: Sequence[tuple[Hypothesis, Hypothesis]], c: Comparison, over
         figure("A: word error rate", percent(a.rate), f"{a.num_errors:,} of {a.num_reference:,} words"),
         figure("B: word error rate", percent(b.rate), f"{b.num_errors:,} of {b.num_reference:,} words"),
         figure("B − A, points", _points(c.difference), interval, verdict),
-        figure("p, paired bootstrap", _p(c.bootstrap_p), "speakers drawn, both systems together"),
+        figure("p, paired bootstrap", _p(c.bootstrap_p), f"{over} drawn, both systems together"),
         figure("p, matched pairs", _p(c.matched_pairs_p), "normal test on the utterances' differences"),
         figure("Better with B", str(c.num_better), f"{c.num_worse} worse, {c.num_equal} as good"),
     ]
