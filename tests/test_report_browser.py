@@ -254,6 +254,28 @@ def test_an_utterance_too_long_for_pictures_is_heard(
     assert said == []
 
 
+def test_an_address_leads_beyond_the_rows_that_are_shown_first(browser: Any, run: Path, tmp_path: Path) -> None:
+    """Of 280 utterances 200 are shown; an address that no page wrote opens nothing and breaks nothing."""
+    many = shutil.copytree(run, tmp_path / "many", ignore=shutil.ignore_patterns("checkpoints"))
+    lines = [{**row, "id": f"{row['id']}-{i}"} for i in range(7) for row in rows_of(run)]
+    (many / "hypotheses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert report([str(many), "--media", "none"]) == 0
+    last = [line for line in lines if num_errors(line) == 0][-1]
+    opened = browser.new_page()
+    said: list[str] = []
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.goto((many / "report.html").as_uri() + "#u=%E0%A4%A")
+    assert len(ids(opened)) == 200
+    assert opened.locator("tr.row.open").count() == 0
+    assert said == []
+    assert last["id"] not in ids(opened)
+    opened.goto((many / "report.html").as_uri() + f"#u={last['split']}%2F{last['id']}")
+    assert opened.locator("tr.row.open .id button").inner_text() == last["id"]
+    opened.reload()
+    assert opened.locator("tr.row.open .id button").inner_text() == last["id"]
+    opened.close()
+
+
 def test_two_runs_stand_side_by_side(browser: Any, run: Path, tmp_path: Path) -> None:
     other = shutil.copytree(run, tmp_path / "other", ignore=shutil.ignore_patterns("checkpoints"))
     lines = rows_of(other)
