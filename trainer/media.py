@@ -19,6 +19,7 @@ from data.audio import normalize
 from data.prepare import Example
 from data.utterance import SAMPLE_RATE, Segment
 from models.ctc import CTCModel
+from models.geometry import FrameGeometry
 
 NUM_WAVE_BINS = 400
 FFT, WINDOW, MOST_COLUMNS, ROWS = 512, 256, 1600, 128
@@ -88,11 +89,8 @@ def frame_posteriors(
     The best path takes the greater of the two. `first` and `step` are seconds: the centre of frame 0, and the
     distance from frame to frame, by the convolutions' geometry.
     """
-    kernels, strides = model.hf.config.conv_kernel, model.hf.config.conv_stride
-    field, step = 1, 1
-    for kernel, stride in zip(kernels, strides, strict=True):
-        field, step = field + (kernel - 1) * step, step * stride
-    geometry = {"first": field / 2 / SAMPLE_RATE, "step": step / SAMPLE_RATE}
+    frames = FrameGeometry.of(model.hf.config.conv_kernel, model.hf.config.conv_stride)
+    geometry = {"first": frames.receptive_field / 2 / SAMPLE_RATE, "step": frames.stride / SAMPLE_RATE}
     num_frames = model.num_frames(len(waveform))
     if num_frames == 0:
         return {"units": "", "best": "", "blank": "", **geometry}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from data.batching import evaluation_batches, padding_share
+from data.batching import evaluation_batches, padded_seconds, padding_share
 from data.collate import BatchDataset
 from data.prepare import Example, frames_needed
 from data.utterance import SAMPLE_RATE
@@ -38,7 +38,7 @@ def check(run: Prepared, console: Console) -> int:
         f"{frames_needed(tightest.targets)} needed by its {len(tightest.targets)} units"
     )
     batches, lengths = plan.batches(0), plan.epoch_lengths(0)
-    padded = [len(b) * max(lengths[i] for i in b) / SAMPLE_RATE for b in batches]
+    padded = padded_seconds(batches, lengths)
     say(
         f"batches:   {len(batches)} an epoch of {min(map(len, batches))} to {max(map(len, batches))} utterances, "
         f"at most {max(padded):.1f} s padded; {100 * padding_share(batches, lengths):.1f} % padding"
@@ -110,7 +110,7 @@ def _padded_evaluation(run: Prepared) -> float:
         max_batch_seconds=config.max_batch_seconds,
         equal_lengths=not run.parts.model.is_batch_invariant,
     )
-    return sum(len(b) * max(lengths[i] for i in b) for b in batches) / SAMPLE_RATE
+    return sum(padded_seconds(batches, lengths))
 
 
 def _check_disk(run: Prepared, say: Callable[[str], None]) -> int:
