@@ -118,6 +118,11 @@ class BatchPlan:
                 yield e, steps[i], i == len(steps) - 1
 
 
+def padded_seconds(batches: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[float]:
+    """Seconds of each batch, its padding included; `lengths` in samples."""
+    return [len(batch) * max(lengths[i] for i in batch) / SAMPLE_RATE for batch in batches]
+
+
 def padding_share(batches: Sequence[Sequence[int]], lengths: Sequence[int]) -> float:
     """Share of samples in `batches` that are padding."""
     padded = sum(max(lengths[i] for i in batch) * len(batch) for batch in batches)

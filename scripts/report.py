@@ -20,6 +20,7 @@ from models.config import ModelConfig
 from trainer.cli import report_errors
 from trainer.config import Config
 from trainer.config_json import read_config
+from trainer.console import Console
 from trainer.report_file import MOST_BYTES
 from trainer.media_choice import MediaSource
 from trainer.assemble import build_eval_sets, build_model, choose_device
@@ -28,7 +29,6 @@ from trainer.reading import read_corpus, read_data
 from models.pretrained import read_encoder
 from trainer.report import write_report
 from trainer.report_compare import write_comparison
-from trainer.runlog import Console
 
 
 def main(argv: Sequence[str] | None = None) -> int:

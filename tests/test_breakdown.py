@@ -6,6 +6,7 @@ pytest tests/test_breakdown.py
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,15 @@ def test_speakers_are_drawn_where_all_are_known_and_there_are_two(speakers: list
     interval, said = wer_interval(hypotheses)
     assert said == over
     assert interval is not None
+
+
+def test_a_group_of_one_speaker_has_no_interval_where_speakers_are_drawn() -> None:
+    """s1 alone is the women; of s2 and s3, two units, by hand: rates of (2, 3), (2, 1) or both pooled."""
+    men, women = by_sex(HYPOTHESES)
+    assert women.interval is None
+    assert men.interval == pytest.approx((2 / 3, 2.0))
+    one_voice = [replace(h, speaker="s1") for h in HYPOTHESES]
+    assert [g.interval is None for g in by_sex(one_voice)] == [False, False], "then the split draws utterances"
 
 
 def test_hypotheses_read_back_as_they_were_scored(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,7 @@ from huggingface_hub import EvalResult, ModelCard
 from transformers import pipeline
 
 from data.audio import decode, read_header
-from data.config import ManifestConfig, TimitConfig
+from data.config import HubConfig, ManifestConfig, SyntheticConfig, TimitConfig
 from data.prepare import Drops
 from data.text import collapse_spaces
 from data.utterance import Splits
@@ -30,6 +30,7 @@ from trainer.card import write_card
 from trainer.config import Config, OptimConfig, TrainConfig
 from trainer.evaluate import Hypothesis, Scores
 from trainer.hub import find_card_problems
+from trainer.hyperparameters import NOT_HYPERPARAMETERS, flatten, hyperparameters
 from trainer.metrics import count_character_errors, count_word_errors
 from trainer.results import write_hypotheses
 
@@ -330,6 +331,8 @@ def test_groups_speakers_and_confusions_are_told(tmp_path: Path) -> None:
     text = written_card(tmp_path, hypotheses=hypotheses).text
     rows = {row[0]: row for row in table_after("#### core by sex", text)}
     assert (rows["women"][3:5], rows["men"][3:5]) == (["4", "0.2500"], ["5", "0.4000"])
+    assert (rows["women"][5], rows["men"][5]) == ("none", "none"), "each is one speaker alone"
+    assert "over each group's speakers: none for a speaker alone" in text
     assert [row[0] for row in table_after("#### core by speaker, worst first", text)] == ["Group", "s2", "s1"]
     assert [row[0] for row in table_after("#### core by dialect region", text)] == ["Group", "DR1", "DR2"]
     assert ["cab → cap", "2"] in [row[:2] for row in table_after("### Most frequent confusions", text)]
@@ -350,6 +353,33 @@ def test_every_dropout_and_mask_of_the_model_is_told(finished_run: Path, card_te
     config = json.loads((finished_run / "model" / "config.json").read_text())
     for name in ("hidden_dropout", "layerdrop", "mask_time_prob", "mask_time_length", "mask_feature_prob"):
         assert f"- {name}: {config[name]}\n" in card_text
+
+
+def test_every_option_that_can_change_a_number_is_told() -> None:
+    """Whichever is changed, for each kind of corpus, the list is another; but for those that are named as none."""
+    for corpus in (TimitConfig(), SyntheticConfig(), ManifestConfig(), HubConfig()):
+        config = replace(CONFIG, corpus=corpus)
+        before = hyperparameters(config, RESULTS, {})
+        for name, value in flatten(config):
+            told = hyperparameters(_changed(config, name, value), RESULTS, {}) != before
+            assert told or name in NOT_HYPERPARAMETERS | {"precision", "auto_precision"}, name
+
+
+def _changed(config: Any, name: str, value: Any) -> Any:
+    """`config` with another value for the option `name`, as in `train.epochs`."""
+    head, _, rest = name.partition(".")
+    if rest:
+        return replace(config, **{head: _changed(getattr(config, head), rest, value)})
+    another = {bool: lambda: not value, str: lambda: value + "x", tuple: lambda: (0.5,), type(None): lambda: 7}
+    return replace(config, **{head: another.get(type(value), lambda: value + 1)()})
+
+
+def test_an_option_of_tomorrow_is_told_as_well() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Tomorrow(TrainConfig):
+        temperature: float = 0.5
+
+    assert "- train.temperature: 0.5" in hyperparameters(replace(CONFIG, train=Tomorrow()), RESULTS, {})
 
 
 def test_language_is_stated_only_where_the_corpus_is_known(tmp_path: Path) -> None:

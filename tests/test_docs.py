@@ -36,6 +36,14 @@ def test_options_that_a_page_names_exist(page: Path) -> None:
     assert named <= known
 
 
+def test_options_beside_the_hugging_face_examples_flags_exist() -> None:
+    """In the table's second column, those without a group too."""
+    known = {name for make in PRESETS.values() for option in options(make()) for name in option.names}
+    rows = re.findall(r"^\| `--[^|]*\|([^|]*)\|", (ROOT / "docs" / "from-hf-example.md").read_text(), re.M)
+    assert len(rows) > 25
+    assert {name for row in rows for name in re.findall(r"--[a-z][a-z.-]*", row)} <= known
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_to_files_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

@@ -20,8 +20,8 @@ import trainer.hub
 from helpers_runs import train_on_noise
 from trainer.cli import parse
 from trainer.config import ConfigError, validate
+from trainer.console import Console
 from trainer.hub import PushError, find_card_problems, push, push_or_warn
-from trainer.runlog import Console
 
 
 class StandIn:

@@ -22,11 +22,11 @@ from helpers_models import edit_json
 from helpers_runs import train_on_noise
 from scripts.report import main
 from trainer.alignment import Edit
+from trainer.console import Console
 from trainer.media_choice import collect_media
 from trainer.report import report_or_warn, write_report
 from trainer.report_page import confusion_matrix, to_script_json
 from trainer.results import read_hypotheses
-from trainer.runlog import Console
 from scripts.report import read_source
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -205,6 +205,32 @@ def test_file_stays_under_its_limit(run: Path) -> None:
     assert 0 < sum(row["media"] is not None for row in rows) < 6
 
 
+def test_without_a_limit_a_long_utterance_is_heard(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With MOST_SECONDS between the third and the fourth length: 0.5625 to 0.78125 s in steps of 0.04375."""
+    monkeypatch.setattr("trainer.media_choice.MOST_SECONDS", 0.67)
+    source = read_source(run, None)
+    scored = [("eval", h) for h in read_hypotheses(run / "hypotheses.jsonl")["eval"]]
+    everything = collect_media(source, scored, None)
+    assert len(everything.numbers) == 6
+    parts = [json.loads(text) for text in everything.elements]
+    assert all("audio" in part for part in parts)
+    assert sorted(part["seconds"] > 0.67 for part in parts) == sorted("wave" not in part for part in parts)
+    assert "3 of more than 1 s have audio without pictures" in everything.note
+    assert "--media all" not in everything.note
+    limited = collect_media(source, scored, 15_000_000)
+    assert len(limited.numbers) == 3
+    assert limited.note.endswith("3 of more than 1 s are left out. Text and alignment are there for all; "
+                                 "--media all lifts the limit.")  # fmt: skip
+
+
+def test_text_over_the_limit_is_said_in_the_page_and_by_the_command(run: Path) -> None:
+    line = write_report(run, "tiny", read_source(run, None), most_bytes=50_000)
+    assert line.endswith("over the limit of 0.05 MB by its text alone")
+    assert re.search(r"Text and alignment alone take 0\.\d MB, more than the 0\.05 MB allowed\.",
+                     (run / "report.html").read_text())  # fmt: skip
+    assert "MB by its text" not in write_report(run, "tiny", None)
+
+
 def test_a_report_that_fails_does_not_fail_the_run(run: Path) -> None:
     (run / "hypotheses.jsonl").unlink()
     stream = io.StringIO()
@@ -258,6 +284,15 @@ def test_two_runs_are_compared_utterance_by_utterance(
     assert page.json["data"]["systems"] == ["tiny noise", "tiny"]
     assert page.json["data"]["rows"][0]["errors"] == [errors, 0]
     assert lines[1].startswith(f"{run / 'compare-tiny noise.html'}: 6 utterances")
+
+
+def test_comparison_says_what_was_drawn(run: Path, finished_run: Path) -> None:
+    """The corpus has one speaker: then utterances are drawn."""
+    rewrite(run, hypothesis="a")
+    assert main([str(finished_run), str(run), "--media", "none"]) == 0
+    text = (run / "compare-tiny noise.html").read_text()
+    assert "6 utterances drawn, both systems together" in text
+    assert "speakers drawn" not in text
 
 
 def test_utterances_that_only_one_run_has_or_spells_otherwise_are_counted_out(

@@ -237,6 +237,45 @@ def test_an_address_leads_to_its_utterance(browser: Any, run: Path) -> None:
     opened.close()
 
 
+def test_an_utterance_too_long_for_pictures_is_heard(
+    browser: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.media_choice.MOST_SECONDS", 0.01)
+    assert report([str(run), "--media", "all", "--out", str(tmp_path / "all.html")]) == 0
+    opened = browser.new_page()
+    said: list[str] = []
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.goto((tmp_path / "all.html").as_uri())
+    opened.keyboard.press("j")
+    assert opened.locator("tr.detail audio").count() == 1
+    assert opened.locator("tr.detail svg").count() == 0
+    assert "Too long for pictures." in opened.locator("tr.detail").inner_text()
+    opened.close()
+    assert said == []
+
+
+def test_an_address_leads_beyond_the_rows_that_are_shown_first(browser: Any, run: Path, tmp_path: Path) -> None:
+    """Of 280 utterances 200 are shown; an address that no page wrote opens nothing and breaks nothing."""
+    many = shutil.copytree(run, tmp_path / "many", ignore=shutil.ignore_patterns("checkpoints"))
+    lines = [{**row, "id": f"{row['id']}-{i}"} for i in range(7) for row in rows_of(run)]
+    (many / "hypotheses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert report([str(many), "--media", "none"]) == 0
+    last = [line for line in lines if num_errors(line) == 0][-1]
+    opened = browser.new_page()
+    said: list[str] = []
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.goto((many / "report.html").as_uri() + "#u=%E0%A4%A")
+    assert len(ids(opened)) == 200
+    assert opened.locator("tr.row.open").count() == 0
+    assert said == []
+    assert last["id"] not in ids(opened)
+    opened.goto((many / "report.html").as_uri() + f"#u={last['split']}%2F{last['id']}")
+    assert opened.locator("tr.row.open .id button").inner_text() == last["id"]
+    opened.reload()
+    assert opened.locator("tr.row.open .id button").inner_text() == last["id"]
+    opened.close()
+
+
 def test_two_runs_stand_side_by_side(browser: Any, run: Path, tmp_path: Path) -> None:
     other = shutil.copytree(run, tmp_path / "other", ignore=shutil.ignore_patterns("checkpoints"))
     lines = rows_of(other)

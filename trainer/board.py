@@ -16,7 +16,7 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from data.batching import BatchPlan, padding_share
+from data.batching import BatchPlan, padded_seconds, padding_share
 from data.utterance import SAMPLE_RATE, AudioError
 from data.vocab import Vocab
 from trainer.config import Config
@@ -72,10 +72,9 @@ class Board:
         """What is the same throughout: layout, lengths, padding, and what the followed utterances sound like."""
         self.show(lambda writer: writer.add_custom_scalars(LAYOUT))
         lengths, batches = plan.epoch_lengths(0), plan.batches(0)
-        padded = [len(batch) * max(lengths[i] for i in batch) / SAMPLE_RATE for batch in batches]
         self._histogram("utterances/train_seconds", [n / SAMPLE_RATE for n in lengths])
         self._histogram(f"utterances/{monitor.split}_seconds", [e.num_samples / SAMPLE_RATE for e in monitor.examples])
-        self._histogram("utterances/batch_seconds", padded)
+        self._histogram("utterances/batch_seconds", padded_seconds(batches, lengths))
         self._histogram("utterances/batch_padding_share", [padding_share([batch], lengths) for batch in batches])
         for example in (monitor.examples[i] for i in followed_positions(monitor)):
             try:

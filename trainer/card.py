@@ -1,7 +1,8 @@
 """The model card: the sections and the table of the reference card, filled from what the run knows.
 
 Metadata goes through huggingface_hub's own classes, so that `model-index` reads back as it was written. The text of
-the sections is in `trainer.card_sections`, how well whom in `trainer.card_results`.
+the sections is in `trainer.card_sections`, how well whom in `trainer.card_results`, how it was trained in
+`trainer.hyperparameters`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from models.pretrained import LoadReport
 from trainer import card_results, card_sections
 from trainer.config import Config
 from trainer.disk import write_bytes, write_text
+from trainer.hyperparameters import hyperparameters
 from trainer.curves import draw_curves, to_png
 from trainer.reading import Data
 from trainer.results import read_hypotheses
@@ -57,7 +59,7 @@ def write_card(
         "## Training procedure",
         f"Command:\n\n```\npython -m trainer.run {shlex.join(argv)}".rstrip() + "\n```",
         "### Training hyperparameters",
-        card_sections.hyperparameters(config, results, _read_model_config(run_dir)),
+        hyperparameters(config, results, _read_model_config(run_dir)),
         "### Training results",
         card_results.training_table(records),
         "\n".join(f"![{name} over training](curve_{name}.png)" for name in pictures),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trainer.alignment import Edit, align_characters, align_words, count_confusions
-from trainer.breakdown import Group, breakdowns, by_speaker, drawn_units
+from trainer.breakdown import Group, breakdowns, by_speaker, knows_speakers
 from trainer.card_sections import format_interval, format_rate
 from trainer.evaluate import Hypothesis
 
@@ -55,8 +55,8 @@ def splits_table(results: dict[str, Any]) -> str:
 
 def group_sections(hypotheses: Sequence[Hypothesis], split: str) -> list[str]:
     """Tables by sex, dialect region, length and speaker, as far as the corpus knows them."""
-    sections = []
-    for title, groups in breakdowns(hypotheses).items():
+    sections, found = [], breakdowns(hypotheses)
+    for title, groups in found.items():
         sections.append(f"#### {split} by {title}\n\n" + _group_table(groups))
     speakers = by_speaker(hypotheses)
     if len(speakers) > 1:
@@ -67,14 +67,13 @@ def group_sections(hypotheses: Sequence[Hypothesis], split: str) -> list[str]:
         sections.append(f"#### {split} by speaker, worst first\n\n" + _group_table(shown, interval=False))
     if not sections:
         return []
-    _, over = drawn_units(hypotheses)
-    drawn = "utterances" if "utterances" in over else "speakers"
-    return [
-        "### Results by group",
-        f"Of {split}; intervals as above, over each group's {drawn}. Many groups are looked at: expect one in twenty "
-        "to stand out by chance.",
-        *sections,
-    ]
+    note = f"Of {split}; intervals as above, over each group's utterances."
+    if knows_speakers(hypotheses):
+        note = f"Of {split}; intervals as above, over each group's speakers: none for a speaker alone"
+        few = any(g.interval and g.num_speakers < FEW_UNITS for groups in found.values() for g in groups)
+        note += f", too narrow of fewer than {FEW_UNITS}." if few else "."
+    note += " Many groups are looked at: expect one in twenty to stand out by chance."
+    return ["### Results by group", note, *sections]
 
 
 def _group_table(groups: Sequence[Group | None], *, interval: bool = True) -> str:

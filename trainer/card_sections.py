@@ -17,13 +17,7 @@ from models.pretrained import LoadReport
 from trainer.config import Config
 from trainer.reading import Data
 
-PRECISIONS = {"fp32": "none (fp32)", "bf16": "bf16 autocast", "fp16": "Native AMP (fp16, GradScaler)"}
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "jiwer", "soundfile", "soxr")
-MODEL_OPTIONS = (
-    "hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout", "layerdrop",
-    "mask_time_prob", "mask_time_length", "mask_time_min_masks", "mask_feature_prob", "mask_feature_length",
-    "mask_feature_min_masks",
-)  # fmt: skip
 
 
 def language_of(corpus: CorpusConfig) -> str | None:
@@ -131,35 +125,6 @@ def _data_row(split: str, use: str, examples: Sequence[Example]) -> str:
     hours = sum(e.num_samples for e in examples) / SAMPLE_RATE / 3600
     words = sum(len(e.text.split()) for e in examples)
     return f"| {split} | {use} | {len(examples)} | {hours:.2f} | {words} | {len(speakers) or 'not known'} |"
-
-
-def hyperparameters(config: Config, results: dict[str, Any], model_config: dict[str, Any]) -> str:
-    """Every one, the reference card's first and under its names; `model_config` is that of the exported model."""
-    t, b, o, e = config.train, config.batching, config.optim, config.eval
-    batch = b.batch_size if b.max_batch_seconds is None else f"{b.batch_size}, at most {b.max_batch_seconds:g} s padded"
-    lines = {
-        "learning_rate": o.lr,
-        "train_batch_size": batch,
-        "gradient_accumulation_steps": t.grad_accum_steps,
-        "eval_batch_size": f"{e.batch_size}, at most {e.max_batch_seconds:g} s padded",
-        "seed": config.seed,
-        "optimizer": f"AdamW with betas=(0.9,0.999) and epsilon=1e-08, "
-        f"weight_decay={o.weight_decay:g} (not on biases and norms)",
-        "lr_scheduler_type": "linear",
-        "lr_scheduler_warmup_steps": o.warmup_steps,
-        "num_epochs": t.epochs,
-        "training_steps": f"{results['steps']} ({results['epochs']:.2f} epochs, {results['num_skipped']} skipped)",
-        "max_grad_norm": o.max_grad_norm,
-        "mixed_precision_training": PRECISIONS[results["precision"]],
-        "speed_perturbation": ", ".join(f"{s:g}" for s in config.augment.speeds) or "none",
-        "freeze_feature_encoder": "yes" if config.model.freeze_feature_encoder else "no",
-        **{name: model_config[name] for name in MODEL_OPTIONS if model_config.get(name) is not None},
-        "ctc_loss_reduction": "each utterance's loss over its units, then the mean over the step's utterances",
-        "max_utterance_seconds": f"{config.corpus.max_seconds:g}",
-        "eval_every": f"{t.eval_every} steps" if t.eval_every else "at the end only",
-        "patience": "none" if t.patience is None else f"{t.patience} evaluations",
-    }  # fmt: skip
-    return "\n".join(f"- {name}: {value}" for name, value in lines.items())
 
 
 def speed(results: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-from trainer.runlog import Console
+from trainer.console import Console
 
 NEEDED_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", "tokenizer_config.json", "README.md")
 

@@ -19,6 +19,7 @@ from data.audio import normalize
 from data.prepare import Example
 from data.utterance import SAMPLE_RATE, Segment
 from models.ctc import CTCModel
+from models.geometry import FrameGeometry
 
 NUM_WAVE_BINS = 400
 FFT, WINDOW, MOST_COLUMNS, ROWS = 512, 256, 1600, 128
@@ -27,14 +28,18 @@ DECIBELS = 60.0
 """Shown below the loudest point."""
 
 
-def utterance_media(model: CTCModel, example: Example, do_normalize: bool, device: torch.device) -> dict[str, Any]:
-    """What the report's page draws and plays of `example`, ready for JSON. AudioError when it does not decode."""
+def utterance_media(
+    model: CTCModel, example: Example, do_normalize: bool, device: torch.device, *, pictures: bool = True
+) -> dict[str, Any]:
+    """What the report's page plays and draws of `example`, ready for JSON. AudioError when it does not decode."""
     waveform = example.load()
+    audio = {"audio": to_base64(encode_audio(waveform)), "seconds": round(len(waveform) / SAMPLE_RATE, 4)}
+    if not pictures:
+        return audio
     return {
-        "audio": to_base64(encode_audio(waveform)),
+        **audio,
         "wave": to_base64(wave_outline(waveform).tobytes()),
         "spectrogram": to_base64(spectrogram(waveform)),
-        "seconds": round(len(waveform) / SAMPLE_RATE, 4),
         **frame_posteriors(model, waveform, do_normalize, device),
         "words": _seconds(example.utterance.words),
         "phones": _seconds(example.utterance.phones),
@@ -84,11 +89,8 @@ def frame_posteriors(
     The best path takes the greater of the two. `first` and `step` are seconds: the centre of frame 0, and the
     distance from frame to frame, by the convolutions' geometry.
     """
-    kernels, strides = model.hf.config.conv_kernel, model.hf.config.conv_stride
-    field, step = 1, 1
-    for kernel, stride in zip(kernels, strides, strict=True):
-        field, step = field + (kernel - 1) * step, step * stride
-    geometry = {"first": field / 2 / SAMPLE_RATE, "step": step / SAMPLE_RATE}
+    frames = FrameGeometry.of(model.hf.config.conv_kernel, model.hf.config.conv_stride)
+    geometry = {"first": frames.receptive_field / 2 / SAMPLE_RATE, "step": frames.stride / SAMPLE_RATE}
     num_frames = model.num_frames(len(waveform))
     if num_frames == 0:
         return {"units": "", "best": "", "blank": "", **geometry}

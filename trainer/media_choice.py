@@ -19,7 +19,7 @@ from trainer.report_page import to_script_json
 WORST_SHARE = 0.75
 """Of the room; where not all fit, the rest goes to utterances drawn at random."""
 MOST_SECONDS = 60.0
-"""Longer utterances are left out: a picture of them is no longer one."""
+"""Longer utterances have audio alone, for a picture of them is no longer one, and only in a file without a limit."""
 BYTES_AROUND = 70
 """Of markup, for each."""
 
@@ -67,7 +67,7 @@ def collect_media(source: MediaSource, scored: Sequence[Scored], room: int | Non
         _fill(media, source, left, space)
     finally:
         source.model.train(was_training)
-    media.note = _note(media, len(scored), num_worst)
+    media.note = _note(media, len(scored), num_worst, is_limited=room is not None)
     return media
 
 
@@ -80,17 +80,19 @@ def _fill(media: Media, source: MediaSource, wanted: list[Scored], room: float) 
         if example is None or example.num_samples == 0 or hypothesis.failure:
             media.num_failed += 1
             continue
-        if example.num_samples > MOST_SECONDS * SAMPLE_RATE:
-            media.num_long += 1
+        is_long = example.num_samples > MOST_SECONDS * SAMPLE_RATE
+        media.num_long += is_long
+        if is_long and room < math.inf:
             continue
         identity = example.utterance.audio.identity
         if identity not in by_content:
             do_normalize = source.eval_sets[split].frontend.do_normalize
             try:
-                text = to_script_json(utterance_media(source.model, example, do_normalize, source.device))
+                found = utterance_media(source.model, example, do_normalize, source.device, pictures=not is_long)
             except AudioError:
                 media.num_failed += 1
                 continue
+            text = to_script_json(found)
             if media.num_bytes + len(text) + BYTES_AROUND > room:
                 return wanted[i:]
             media.num_bytes += len(text) + BYTES_AROUND
@@ -100,17 +102,21 @@ def _fill(media: Media, source: MediaSource, wanted: list[Scored], room: float) 
     return []
 
 
-def _note(media: Media, num_all: int, num_worst: int) -> str:
+def _note(media: Media, num_all: int, num_worst: int, *, is_limited: bool) -> str:
     num_shown = len(media.numbers)
     if num_shown == num_all:
-        return f"Every one of the {num_all} utterances has its audio, spectrogram and posteriors in this file."
-    note = f"{num_shown} of {num_all} utterances have audio, spectrogram and posteriors in this file"
-    if len(media.elements) > num_worst:
-        note += f": the {num_worst} worst, and {len(media.elements) - num_worst} drawn at random from the rest"
-    elif num_worst:
-        note += ", the worst"
+        note = f"Every one of the {num_all} utterances has its audio, spectrogram and posteriors in this file"
+    else:
+        note = f"{num_shown} of {num_all} utterances have audio, spectrogram and posteriors in this file"
+        if len(media.elements) > num_worst:
+            note += f": the {num_worst} worst, and {len(media.elements) - num_worst} drawn at random from the rest"
+        elif num_worst and is_limited:
+            note += ", the worst"
     if media.num_long:
-        note += f"; {media.num_long} last longer than {MOST_SECONDS:.0f} s"
+        note += f"; {media.num_long} of more than {MOST_SECONDS:.0f} s "
+        note += "are left out" if is_limited else "have audio without pictures"
     if media.num_failed:
         note += f"; {media.num_failed} have no audio that decodes"
-    return note + ". Text and alignment are there for all; --media all lifts the limit."
+    if num_shown < num_all:
+        note += ". Text and alignment are there for all"
+    return note + ("; --media all lifts the limit." if num_shown + media.num_failed < num_all else ".")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from data.batching import evaluation_batches, padding_share
+from data.batching import evaluation_batches, padded_seconds, padding_share
 from data.collate import BatchDataset
 from data.prepare import Example, frames_needed
 from data.utterance import SAMPLE_RATE
@@ -20,7 +20,7 @@ from trainer.features import ROOM, fits_device, num_table_bytes, seconds_to_fill
 from trainer.loop import train_step
 from trainer.results import peak_memory_bytes
 from trainer.runlog import clock
-from trainer.timing import padded_seconds, timed, training_batches
+from trainer.timing import timed, training_batches
 
 GB = 1e9
 
@@ -39,7 +39,8 @@ def check(run: Prepared, console: Console) -> int:
         f"frames:    tightest {tightest.utterance.id}: {num_frames(tightest.num_samples)} frames for "
         f"{frames_needed(tightest.targets)} needed by its {len(tightest.targets)} units"
     )
-    batches, lengths, padded = plan.batches(0), plan.epoch_lengths(0), padded_seconds(run)
+    batches, lengths = plan.batches(0), plan.epoch_lengths(0)
+    padded = padded_seconds(batches, lengths)
     say(
         f"batches:   {len(batches)} an epoch of {min(map(len, batches))} to {max(map(len, batches))} utterances, "
         f"at most {max(padded):.1f} s padded; {100 * padding_share(batches, lengths):.1f} % padding"
@@ -160,7 +161,7 @@ def _padded_evaluation(run: Prepared) -> float:
         max_batch_seconds=config.max_batch_seconds,
         equal_lengths=not run.parts.model.is_batch_invariant,
     )
-    return sum(len(b) * max(lengths[i] for i in b) for b in batches) / SAMPLE_RATE
+    return sum(padded_seconds(batches, lengths))
 
 
 def _check_disk(run: Prepared, table: _Table, say: Callable[[str], None]) -> int:

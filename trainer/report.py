@@ -14,16 +14,17 @@ from typing import Any
 
 from data.utterance import SAMPLE_RATE
 from trainer.alignment import align_characters, align_words, count_confusions
-from trainer.breakdown import breakdowns, by_speaker, wer_interval
+from trainer.breakdown import breakdowns, by_speaker, knows_speakers, wer_interval
+from trainer.console import Console
 from trainer.evaluate import Hypothesis
 from trainer.media_choice import MediaSource
 from trainer.metrics import pool
-from trainer.report_file import MOST_BYTES, Page, utterance_row, write_page
+from trainer.report_file import MOST_BYTES, Page, describe_page, utterance_row, write_page
 from trainer.curves import draw_curves, to_svg
 from trainer.report_page import confusion_lists, confusion_matrix, error_kinds, figure, group_table, percent
 from trainer.report_page import speaker_table
 from trainer.results import read_hypotheses, read_results
-from trainer.runlog import Console, read_records
+from trainer.runlog import read_records
 
 
 def write_report(
@@ -51,7 +52,7 @@ def write_report(
     rows = [utterance_row(split, [h]) for split, h in scored]
     path = path or run_dir / "report.html"
     media = write_page(path, page, rows, scored, [name], "errors0", source, why_none, most_bytes)
-    return f"{path}: {len(rows)} utterances, {len(media.elements)} to hear and see, {path.stat().st_size / 1e6:.1f} MB"
+    return describe_page(path, len(rows), media, most_bytes)
 
 
 def report_or_warn(run_dir: Path, name: str, source: MediaSource, console: Console) -> None:
@@ -89,7 +90,8 @@ def _body(
     if len(speakers := by_speaker(hypotheses)) > 1:
         tables.append(speaker_table(speakers))
     if tables:
-        note = "Whiskers are 95 % bootstrap intervals, drawn over speakers where they are known."
+        drawn = "speakers, none for a speaker alone" if knows_speakers(hypotheses) else "utterances"
+        note = f"Whiskers are 95 % bootstrap intervals over each group's {drawn}."
         sections.append((
             "groups", "Who and what", f'<p class="note">Of {escape(headline)}. {note}</p>'
             f'<div class="groups">{"".join(tables)}</div>',

@@ -11,7 +11,7 @@ from trainer.breakdown import drawn_units
 from trainer.evaluate import Hypothesis
 from trainer.media_choice import MediaSource
 from trainer.metrics import pool
-from trainer.report_file import MOST_BYTES, Page, utterance_row, write_page
+from trainer.report_file import MOST_BYTES, Page, describe_page, utterance_row, write_page
 from trainer.report import complete
 from trainer.report_page import figure, percent
 from trainer.results import ResultsError, read_hypotheses
@@ -61,8 +61,7 @@ def write_comparison(
     rows = [utterance_row(split, [a, b]) for split, a, b in pairs]
     scored = [(split, b) for split, _, b in pairs]
     media = write_page(path, page, rows, scored, names, "change", source, why_none, most_bytes)
-    size = path.stat().st_size / 1e6
-    return [*lines, f"{path}: {len(rows)} utterances, {len(media.elements)} to hear and see, {size:.1f} MB"]
+    return [*lines, describe_page(path, len(rows), media, most_bytes)]
 
 
 def pair(before: dict[str, list[Hypothesis]], after: dict[str, list[Hypothesis]]) -> tuple[list[Pair], int]:
@@ -108,7 +107,7 @@ def _figures(pairs: Sequence[tuple[Hypothesis, Hypothesis]], c: Comparison, over
         figure("A: word error rate", percent(a.rate), f"{a.num_errors:,} of {a.num_reference:,} words"),
         figure("B: word error rate", percent(b.rate), f"{b.num_errors:,} of {b.num_reference:,} words"),
         figure("B − A, points", _points(c.difference), interval, verdict),
-        figure("p, paired bootstrap", _p(c.bootstrap_p), "speakers drawn, both systems together"),
+        figure("p, paired bootstrap", _p(c.bootstrap_p), f"{over} drawn, both systems together"),
         figure("p, matched pairs", _p(c.matched_pairs_p), "normal test on the utterances' differences"),
         figure("Better with B", str(c.num_better), f"{c.num_worse} worse, {c.num_equal} as good"),
     ]

@@ -1,6 +1,7 @@
 """One self-contained HTML file: static parts, a table of utterances, and as much audio as fits.
 
-Texts and alignments of all utterances come first; audio, spectrogram and posteriors fill what is left of MOST_BYTES.
+Texts and alignments of all utterances come first, however many; audio, spectrogram and posteriors fill what is left of
+MOST_BYTES.
 Nothing is fetched: the page's policy forbids it.
 """
 
@@ -65,12 +66,15 @@ def write_page(
     template, units = Template((assets / "report.html").read_text(encoding="utf-8")), []
     media = Media(note=why_none or "This file holds text only.")
     used = sum(len(text.encode()) for text in fixed.values()) + len(to_script_json(rows).encode()) + 20 * len(rows)
+    used += 10_000  # the template, and what this adds up too low
     if source is not None:
-        room = None if most_bytes is None else most_bytes - used - 10_000
-        media = collect_media(source, scored, room)
+        media = collect_media(source, scored, None if most_bytes is None else most_bytes - used)
         units = list(next(iter(source.eval_sets.values())).vocab.tokens)
     for row, (split, hypothesis) in zip(rows, scored, strict=True):
         row["media"] = media.numbers.get((split, hypothesis.id))
+    if most_bytes is not None and used > most_bytes:
+        limit = f"{most_bytes / 1e6:g} MB"
+        media.note += f" Text and alignment alone take {used / 1e6:.1f} MB, more than the {limit} allowed."
     elements = (
         f'<script type="application/json" id="media-{i}">{text}</script>' for i, text in enumerate(media.elements)
     )
@@ -79,6 +83,15 @@ def write_page(
         fixed, data=to_script_json(content), media="\n".join(elements), media_note=escape(media.note)
     ))  # fmt: skip
     return media
+
+
+def describe_page(path: Path, num_utterances: int, media: Media, most_bytes: int | None) -> str:
+    """`report.html: 192 utterances, 192 to hear and see, 5.7 MB`; also where the text alone is over the limit."""
+    size = path.stat().st_size
+    line = f"{path}: {num_utterances} utterances, {len(media.elements)} to hear and see, {size / 1e6:.1f} MB"
+    if most_bytes is not None and size > most_bytes:
+        line += f", over the limit of {most_bytes / 1e6:g} MB by its text alone"
+    return line
 
 
 def utterance_row(split: str, systems: Sequence[Hypothesis]) -> dict[str, Any]:

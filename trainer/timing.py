@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import torch
 
+from data.batching import padded_seconds
 from data.collate import Batch, BatchDataset
-from data.utterance import SAMPLE_RATE
 from trainer.assemble import Prepared
 from trainer.features import zero_table
 from trainer.loop import TrainingStopped, accumulate_gradient
@@ -25,14 +25,14 @@ def estimate_training(run: Prepared, steps_left: int) -> float | None:
     Weights, moments and random states stay as they are. None when the device has no memory for a single
     utterance: training itself says so.
     """
-    parts, model = run.parts, run.parts.model
-    padded = padded_seconds(run)
+    parts, model, batches = run.parts, run.parts.model, run.plan.batches(0)
+    padded = padded_seconds(batches, run.plan.epoch_lengths(0))
     middle = sorted(range(len(padded)), key=padded.__getitem__)[len(padded) // 2]
     on_cuda, was_training = [parts.device] if parts.device.type == "cuda" else [], model.training
     model.train()
     try:
         with torch.random.fork_rng(on_cuda), training_batches(run) as load:
-            batch = load(run.plan.batches(0)[middle])
+            batch = load(batches[middle])
             seconds = timed(lambda: accumulate_gradient(parts, [batch], seed=0), parts.device)
             if seconds < WARM_ENOUGH:
                 parts.optimizer.zero_grad(set_to_none=True)
@@ -59,12 +59,6 @@ def training_batches(run: Prepared) -> Iterator[Callable[[Sequence[int]], Batch]
         yield lambda positions: dataset[0, positions]
     finally:
         run.parts.features = None
-
-
-def padded_seconds(run: Prepared) -> list[float]:
-    """Audio in seconds, padding included, of each batch of the first epoch."""
-    lengths = run.plan.epoch_lengths(0)
-    return [len(batch) * max(lengths[i] for i in batch) / SAMPLE_RATE for batch in run.plan.batches(0)]
 
 
 def timed(action: Callable[[], object], device: torch.device) -> float:

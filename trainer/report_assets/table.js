@@ -142,10 +142,15 @@ function toggle(line) {
   if (row.failure) cell.append(make("p", { textContent: `No audio: ${row.failure}` }));
   if (row.media !== null) {
     const media = JSON.parse(document.getElementById("media-" + row.media).textContent);
-    const picture = make("div", { className: "picture" });
     open.audio = makePlayer(media);
-    cell.append(open.audio, picture);
-    cell.append(drawFigure(picture, media, data.units, open.audio));
+    cell.append(open.audio);
+    if (media.wave) {
+      const picture = make("div", { className: "picture" });
+      cell.append(picture);
+      cell.append(drawFigure(picture, media, data.units, open.audio));
+    } else {
+      cell.append(make("p", { className: "note", textContent: "Too long for pictures." }));
+    }
   } else if (!row.failure) {
     cell.append(make("p", { className: "note", textContent: "Audio and pictures of this utterance are not in this file." }));
   }
@@ -246,9 +251,23 @@ function start() {
     else if (event.key === "p" && open?.audio) { if (open.audio.paused) play(open.audio); else open.audio.pause(); }
   });
   render();
-  const wanted = decodeURIComponent(location.hash.startsWith("#u=") ? location.hash.slice(3) : "");
-  const line = [...document.querySelectorAll("#table tr.row")].find((l) => l.row.split + "/" + l.row.id === wanted);
-  if (line) { toggle(line); line.scrollIntoView(); }
+  window.addEventListener("hashchange", openAddress);
+  openAddress();
+}
+
+// Open the utterance that the address names, however far down it stands
+function openAddress() {
+  let wanted;
+  try { wanted = decodeURIComponent(location.hash); } catch { return; } // not one that this page wrote
+  const i = visible.findIndex((r) => `#u=${r.split}/${r.id}` === wanted);
+  if (i < 0) return;
+  if (i >= state.shown) {
+    state.shown = i + 1;
+    render();
+  }
+  const line = document.querySelectorAll("#table tr.row")[i];
+  if (open?.line !== line) toggle(line);
+  line.scrollIntoView();
 }
 
 start();
