@@ -132,20 +132,37 @@ def test_a_table_whose_making_was_cut_short_is_not_there(tmp_path: Path, monkeyp
     assert len(table(model, tmp_path, []).rows) == 1 + sum(model.num_frames(n) for n in LENGTHS)
 
 
-def losses(run_dir: Path) -> list[float]:
+def losses(run_dir: Path, tag: str = "train/loss") -> list[float]:
     records = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
-    return [record["train/loss"] for record in records if "train/loss" in record]
+    return [record[tag] for record in records if tag in record]
 
 
-def test_a_run_from_the_table_has_the_losses_of_one_without(tone_corpus, tmp_path: Path) -> None:
-    """Reference: --model.no-cache-features; 1e-4 relative after nine steps, for shapes round differently."""
-    by_kind = {}
+def test_a_run_from_the_table_has_the_losses_of_one_without(
+    tone_corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reference: --model.no-cache-features; 1e-4 relative after nine steps, for shapes round differently.
+
+    The evaluations of training come from the table, the closing one from audio.
+    """
+    by_kind, evaluated, asked = {}, {}, list[int]()
+
+    def gather(table: FeatureTable, index: torch.Tensor, device: torch.device) -> torch.Tensor:
+        asked.append(len(table.first_rows))
+        return original(table, index, device)
+
+    original = FeatureTable.gather
+    monkeypatch.setattr(FeatureTable, "gather", gather)
     for kind in ("cache", "no-cache"):
         options = [*tone_corpus.options, *OPTIONS, "--runs-dir", str(tmp_path), "--cache-dir", str(tmp_path / "cache")]
         assert main(["manifest", *options, f"--model.{kind}-features", "--name", f"run-{kind}"]) == 0
         by_kind[kind] = losses(tmp_path / f"run-{kind}")
+        evaluated[kind] = losses(tmp_path / f"run-{kind}", "eval/loss")
+        closing = json.loads((tmp_path / f"run-{kind}" / "results.json").read_text())
+        assert closing["loss"] == pytest.approx(evaluated[kind][-1], rel=1e-4)
     assert len(by_kind["cache"]) == 9
     assert by_kind["cache"] == pytest.approx(by_kind["no-cache"], rel=1e-4)
+    assert evaluated["cache"] == pytest.approx(evaluated["no-cache"], rel=1e-4)
+    assert {6, 3} <= set(asked)  # as many utterances as training has, and as the monitored split
     assert len(list(tmp_path.glob("cache/features/*/frames.bin"))) == 1
 
 
@@ -153,7 +170,7 @@ def test_a_frozen_run_caches_by_itself_and_says_so(tone_corpus, tmp_path: Path, 
     options = [*tone_corpus.options, *OPTIONS, "--runs-dir", str(tmp_path), "--cache-dir", str(tmp_path / "cache")]
     assert main(["manifest", *options]) == 0
     assert json.loads((tmp_path / "manifest" / "config.json").read_text())["model"]["cache_features"] is True
-    assert "computing the frozen feature encoder's output of 6 utterances once" in capsys.readouterr().err
+    assert "computing the frozen feature encoder's output of 9 utterances once" in capsys.readouterr().err
 
 
 @pytest.fixture

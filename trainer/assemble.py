@@ -23,7 +23,7 @@ from models.encoder import build_random, configure
 from models.pretrained import Encoder, LoadReport, load_pretrained, read_encoder
 from trainer.config import Config, ConfigError
 from trainer.evaluate import EvalSet
-from trainer.features import num_table_bytes, open_table, wants_cache
+from trainer.features import num_table_bytes, open_table, table_examples, wants_cache
 from trainer.loop import Parts
 from trainer.optim import build_optimizer, build_schedule
 from trainer.reading import Data, read_corpus, read_data
@@ -69,7 +69,7 @@ def prepare(config: Config, console: Console) -> Prepared:
     model, load_report = build_model(config, encoder, data, device)
     plan = plan_batches(config, data)
     total_steps = plan.total_steps(at_most=config.train.max_steps)
-    cached = wants_cache(config, model, num_table_bytes(model, data.train), total_steps / plan.num_steps(0))
+    cached = wants_cache(config, model, num_table_bytes(model, table_examples(data)), total_steps / plan.num_steps(0))
     asked, config = bool(config.model.cache_features), with_cache(config, cached)
     config, parts = build_parts(config, model, device, precision, total_steps)
     on_cuda, num_workers = device.type == "cuda", config.batching.num_workers
@@ -81,14 +81,15 @@ def prepare(config: Config, console: Console) -> Prepared:
 
 
 def use_features(run: Prepared, console: Console) -> None:
-    """Let the loop train from the frozen feature encoder's output, computed now if it is not on the disk.
+    """Let training and its evaluations start from the frozen feature encoder's output, computed now if it is not on
+    the disk.
 
     Without room for it, ConfigError where it was asked for, else a warning, and the run goes on without.
     """
     parts, frontend = run.parts, run.loader.dataset.frontend
     try:
-        parts.features = open_table(
-            parts.model, run.data.train, Path(run.config.cache_dir), do_normalize=frontend.do_normalize,
+        table = open_table(
+            parts.model, table_examples(run.data), Path(run.config.cache_dir), do_normalize=frontend.do_normalize,
             precision=run.precision, device=parts.device, autocast=parts.autocast, log=console.say,
             progress=partial(console.progress, desc="features", unit="utterance"),
         )  # fmt: skip
@@ -101,7 +102,9 @@ def use_features(run: Prepared, console: Console) -> None:
         console.warn(f"{what}; it is computed in every step, which takes longer. Another --cache-dir would spare that.")
         run.config = with_cache(run.config, False)
         return
+    parts.features, monitored = table.split(len(run.data.train))
     run.loader.dataset.frontend = replace(frontend, first_rows=parts.features.first_rows)
+    run.eval_sets[run.monitor.split] = replace(run.monitor, features=monitored)
 
 
 def with_cache(config: Config, cached: bool) -> Config:

@@ -33,6 +33,7 @@ from models.frontend import extract_features
 from trainer.config import Config, ConfigError
 from trainer.config_json import read_config
 from trainer.disk import DamagedError, verify, write_sealed
+from trainer.reading import Data
 
 FORMAT = "features-1"
 LARGEST_BY_DEFAULT = 8e9
@@ -52,8 +53,16 @@ class FeatureTable:
     first_rows: tuple[int, ...]
     """Of each utterance."""
 
+    def split(self, num_first: int) -> tuple[FeatureTable, FeatureTable]:
+        """The same rows for the first utterances, and for the others."""
+        first, others = self.first_rows[:num_first], self.first_rows[num_first:]
+        return FeatureTable(self.rows, first), FeatureTable(self.rows, others)
+
     def gather(self, index: Tensor, device: torch.device) -> Tensor:
-        """Features (B, T, C) on `device` for row numbers (B, T) on the host."""
+        """Features (B, T, C) on `device` for row numbers (B, T) on the host.
+
+        Does not wait where the rows lie on the device; else the host gathers, and a CUDA device waits for the copy.
+        """
         return self.rows[index.to(self.rows.device, non_blocking=True)].to(device, non_blocking=True)
 
 
@@ -83,6 +92,11 @@ def why_not(config: Config, model: CTCModel) -> str | None:
     if not config.corpus.store:
         return "the table is keyed by the audio store, which --corpus.no-store leaves out"
     return None
+
+
+def table_examples(data: Data) -> list[Example]:
+    """Whose features the table holds: every utterance of training, then of the split that is scored again and again."""
+    return [*data.train, *data.evaluation[data.corpus.splits.monitor]]
 
 
 def num_table_bytes(model: CTCModel, examples: Sequence[Example]) -> int:
@@ -189,7 +203,7 @@ def _key(model: CTCModel, examples: Sequence[Example], do_normalize: bool, preci
                 device.type, torch.__version__, weights_digest(model.base.feature_extractor)]  # fmt: skip
     key = hashlib.blake2b(json.dumps(settings).encode(), digest_size=12)
     for example in examples:
-        assert example.digest, "no store"
+        assert example.digest or example.num_samples == 0, "no store"
         key.update(f"{example.digest} {example.num_samples}\n".encode())
     return key.hexdigest()
 

@@ -16,7 +16,7 @@ from data.prepare import Example, frames_needed
 from data.utterance import SAMPLE_RATE
 from trainer.assemble import Prepared, with_cache
 from trainer.console import Console
-from trainer.features import ROOM, fits_device, num_table_bytes, seconds_to_fill, table_folder
+from trainer.features import ROOM, fits_device, num_table_bytes, seconds_to_fill, table_examples, table_folder
 from trainer.loop import train_step
 from trainer.results import peak_memory_bytes
 from trainer.runlog import clock
@@ -106,7 +106,7 @@ def _find_table(run: Prepared) -> _Table:
     cache = Path(run.config.cache_dir)
     if not run.config.model.cache_features:
         return _Table(cache)
-    model, examples, frontend = run.parts.model, run.data.train, run.loader.dataset.frontend
+    model, examples, frontend = run.parts.model, table_examples(run.data), run.loader.dataset.frontend
     folder = table_folder(cache, model, examples, frontend.do_normalize, run.precision, run.parts.device)
     free = shutil.disk_usage(_existing(cache)).free
     return _Table(cache, num_table_bytes(model, examples), folder.exists(), free)
@@ -148,7 +148,7 @@ def _time_steps(run: Prepared, padded: Sequence[float]) -> tuple[float, float, f
 
 def _seconds_to_fill(run: Prepared) -> float:
     parts, do_normalize = run.parts, run.loader.dataset.frontend.do_normalize
-    return seconds_to_fill(parts.model, run.data.train, do_normalize, parts.device, parts.autocast)
+    return seconds_to_fill(parts.model, table_examples(run.data), do_normalize, parts.device, parts.autocast)
 
 
 def _padded_evaluation(run: Prepared) -> float:
