@@ -46,6 +46,8 @@ class StepResult:
     nats: list[Tensor]
     """(B,) of each microbatch: nats per unit of each utterance."""
     ids: list[str]
+    blank_share: Tensor
+    """Scalar: share of frames whose most likely unit is the blank, averaged over the step's utterances."""
     lr: float
     part_norms: dict[str, Tensor] = field(default_factory=dict)
     """Scalars: the same norm of each part of the model, in steps that are logged."""
@@ -79,7 +81,7 @@ class TrainLog(Protocol):
 
     def train(
         self, state: TrainState, *, loss: float, grad_norm: float, lr: float, grad_scale: float,
-        part_norms: Mapping[str, float],
+        part_norms: Mapping[str, float], blank_share: float,
     ) -> None: ...  # fmt: skip
 
     def evaluation(self, state: TrainState, scores: Scores, improved: bool) -> None: ...
@@ -114,7 +116,7 @@ def train_step(
     dropout and LayerDrop; `by_part` measures each part's gradient too.
     """
     optimizer, scaler = parts.optimizer, parts.scaler
-    loss, nats, ids = accumulate_gradient(parts, batches, seed)
+    loss, nats, ids, blank_share = accumulate_gradient(parts, batches, seed)
     scaler.unscale_(optimizer)  # fp16: the gradient as it is, so that its norm means something
     part_norms = norms_by_part(parts.model.named_parameters()) if by_part else {}
     grad_norm = torch.nn.utils.clip_grad_norm_((p for g in optimizer.param_groups for p in g["params"]), max_grad_norm)
@@ -129,25 +131,30 @@ def train_step(
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
     return StepResult(
-        loss, grad_norm, HostCopy(finite), nats, ids, lr, part_norms, is_halved=len(nats) > len(batches)
+        loss, grad_norm, HostCopy(finite), nats, ids, blank_share, lr, part_norms, is_halved=len(nats) > len(batches)
     )
 
 
-def accumulate_gradient(parts: Parts, batches: Sequence[Batch], seed: int) -> tuple[Tensor, list[Tensor], list[str]]:
-    """(Step loss, nats per unit of each microbatch's utterances, ids); the gradient is in the parameters.
+def accumulate_gradient(
+    parts: Parts, batches: Sequence[Batch], seed: int
+) -> tuple[Tensor, list[Tensor], list[str], Tensor]:
+    """(Step loss, nats per unit of each microbatch's utterances, ids, blank share); the gradient is in the parameters.
 
     Out of memory, the whole step is redone from its seed with every microbatch in halves: the same gradient up to
     rounding where dropout is off.
     """
     while True:
         torch.manual_seed(seed)
-        loss = torch.zeros((), device=parts.device)
+        loss, blank_share = torch.zeros((2,), device=parts.device)
         nats: list[Tensor] = []
+        num_utterances = sum(len(batch.ids) for batch in batches)
         try:
             for batch in batches:
-                nats.append(backward(parts, batch, sum(len(b.ids) for b in batches)))
-                loss += nats[-1].sum() / sum(len(b.ids) for b in batches)
-            return loss, nats, [i for batch in batches for i in batch.ids]
+                of_batch, blank_shares = backward(parts, batch, num_utterances)
+                nats.append(of_batch)
+                loss += of_batch.sum() / num_utterances
+                blank_share += blank_shares.sum() / num_utterances
+            return loss, nats, [i for batch in batches for i in batch.ids], blank_share
         except torch.OutOfMemoryError:
             pass  # freeing memory must wait until the exception, which holds the step's tensors, is gone
         parts.optimizer.zero_grad(set_to_none=True)
@@ -163,8 +170,8 @@ def accumulate_gradient(parts: Parts, batches: Sequence[Batch], seed: int) -> tu
             batches += batch.halves(parts.model.num_frames) if len(batch.ids) > 1 else [batch]
 
 
-def backward(parts: Parts, batch: Batch, num_utterances: int) -> Tensor:
-    """Nats per unit (B,) of one microbatch, detached, once its share of the gradient is added."""
+def backward(parts: Parts, batch: Batch, num_utterances: int) -> tuple[Tensor, Tensor]:
+    """(Nats per unit, share of blank frames), each (B,), of one microbatch, once its share of the gradient is added."""
     b = batch.to(parts.device)
     inputs = b.waveforms
     if parts.features is not None:
@@ -176,7 +183,9 @@ def backward(parts: Parts, batch: Batch, num_utterances: int) -> Tensor:
     blank_id = parts.model.blank_id
     nats = ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=blank_id)
     parts.scaler.scale(nats.sum() / num_utterances).backward()
-    return nats.detach()
+    is_real = torch.arange(logits.shape[1], device=parts.device) < b.frame_lengths[:, None]
+    num_blank = ((logits.argmax(-1) == blank_id) & is_real).sum(1)
+    return nats.detach(), num_blank / b.frame_lengths
 
 
 def fit(
@@ -260,9 +269,10 @@ def fit(
             except TrainingStopped as error:  # what falls on this step still happens: a resumed run starts after it
                 hopeless = error
             if log_due:
-                grad_norm, *norms = torch.stack([result.grad_norm, *result.part_norms.values()]).tolist()  # one wait
+                figures = [result.grad_norm, result.blank_share, *result.part_norms.values()]
+                grad_norm, blank_share, *norms = torch.stack(figures).tolist()  # one wait
                 runlog.train(state, loss=finite_mean(state.losses), grad_norm=grad_norm, lr=result.lr,
-                             grad_scale=parts.scaler.get_scale(),
+                             blank_share=blank_share, grad_scale=parts.scaler.get_scale(),
                              part_norms=dict(zip(result.part_norms, norms, strict=True)))  # fmt: skip
                 state.losses.clear()
             if eval_due and not evaluate_and_record():
