@@ -106,7 +106,7 @@ def test_persistent_nan_stops_after_n_skips_with_the_weights_of_before(
     last = victim.said.splitlines()[-1]
     assert last.startswith(
         f"error: step {stop}: loss or gradient was not finite {max_skips} times in a row; the weights are those of "
-        f"step {first - 1} and are saved."
+        f"step {first - 1}. Lower --optim.lr"
     )
     assert weights(tmp_path / "run", stop) == weights(tmp_path / "before" / "run", first - 1)
     whole.corpus.resume(tmp_path)

@@ -92,7 +92,7 @@ class TrainLog(Protocol):
 
 
 class TrainingStopped(ValueError):  # noqa: N818  the end of a run, by name
-    """Training cannot go on; what it reached is saved. The message says why and what to do."""
+    """Training cannot go on; `fit` saves what it reached. The message says why and what to do."""
 
     exit_code = 3
 
@@ -327,7 +327,7 @@ def settle(
         state.skipped_in_a_row = 0  # a resumed run, with other options, gets as many again
         raise TrainingStopped(
             f"step {result.step}: loss or gradient was not finite {max_skips} times in a row; the weights are those "
-            f"of step {result.step - max_skips} and are saved. Lower --optim.lr, raise the precision, or inspect the "
+            f"of step {result.step - max_skips}. Lower --optim.lr, raise the precision, or inspect the "
             "audio of the utterances named above; then --resume."
         )
 
