@@ -12,6 +12,7 @@ import torch
 
 from data.batching import evaluation_batches, padding_share
 from data.collate import BatchDataset
+from data.leaks import describe_leaks
 from data.prepare import Example, frames_needed
 from data.utterance import SAMPLE_RATE
 from trainer.assemble import Prepared, with_cache
@@ -44,7 +45,7 @@ def check(run: Prepared, console: Console) -> int:
         f"batches:   {len(batches)} an epoch of {min(map(len, batches))} to {max(map(len, batches))} utterances, "
         f"at most {max(padded):.1f} s padded; {100 * padding_share(batches, lengths):.1f} % padding"
     )
-    say(f"leaks:     {'; '.join(run.data.leaks) or 'no speaker and no recording on both sides'}")
+    say(f"leaks:     {'; '.join(describe_leaks(run.data.leaks, run.data.train, run.data.evaluation))}")
     table = _find_table(run)
     if table.is_refused:
         run.config = with_cache(run.config, False)
