@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-import trainer.loop
+import trainer.step
 from data.collate import Batch
 from data.loading import LoaderError, TrainLoader
 from test_loop import EXAMPLES, Recorder, gradient_of_step, loader_of, make_batch, make_parts, run_fit, small_model
 from trainer.config import TrainConfig
 from trainer.evaluate import Scores
-from trainer.loop import InterruptedEvaluation, Parts, TrainingStopped, fit, train_step
+from trainer.loop import InterruptedEvaluation, fit
+from trainer.step import Parts, TrainingStopped, train_step
 from trainer.state import TrainState
 
 
@@ -62,7 +63,7 @@ def test_skips_that_are_not_in_a_row_do_not_stop() -> None:
 @pytest.fixture
 def memory_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """memory_for(2): microbatches of more than 2 utterances run out of memory."""
-    original = trainer.loop.backward
+    original = trainer.step.backward
 
     def limit(num_utterances: int) -> None:
         def backward(parts: Parts, batch: Batch, *rest: int) -> torch.Tensor:
@@ -70,7 +71,7 @@ def memory_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return original(parts, batch, *rest)
 
-        monkeypatch.setattr(trainer.loop, "backward", backward)
+        monkeypatch.setattr(trainer.step, "backward", backward)
 
     return limit
 

@@ -87,7 +87,7 @@ def test_one_bad_batch_is_skipped_and_named_and_a_resume_skips_it_again(
     expected = fingerprint(tmp_path / "whole" / "run")
     assert expected["state"]["num_skipped"] == expected["results"]["num_skipped"] == 1
     assert expected["schedule and scaler"][0] == {"last_epoch": 13}  # the schedule did not move for it
-    whole.corpus.run(tmp_path, nan, ("kill_at_call", {"function": "trainer/loop.py:train_step", "number": 6}), code=-9)
+    whole.corpus.run(tmp_path, nan, ("kill_at_call", {"function": "trainer/step.py:train_step", "number": 6}), code=-9)
     whole.corpus.resume(tmp_path, nan)
     assert differences(tmp_path / "run", expected) == []
     count(survived=2, bit_exact=1)

@@ -24,7 +24,8 @@ from models.ctc import CTCModel
 from models.encoder import build_random, num_frames_function
 from trainer.config import OptimConfig, TrainConfig
 from trainer.evaluate import Scores
-from trainer.loop import Parts, StepResult, fit, settle, train_step
+from trainer.loop import fit, settle
+from trainer.step import Parts, StepResult, train_step
 from trainer.optim import build_optimizer, build_schedule, lr_factor
 from trainer.state import TrainState
 

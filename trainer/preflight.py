@@ -18,7 +18,7 @@ from data.utterance import SAMPLE_RATE
 from trainer.assemble import Prepared, with_cache
 from trainer.console import Console
 from trainer.features import ROOM, fits_device, num_table_bytes, seconds_to_fill, table_folder
-from trainer.loop import train_step
+from trainer.step import train_step
 from trainer.results import peak_memory_bytes
 from trainer.runlog import clock
 from trainer.timing import padded_seconds, timed, training_batches

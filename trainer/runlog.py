@@ -19,7 +19,7 @@ from trainer.board import Board
 from trainer.console import Console
 from trainer.disk import write_text
 from trainer.evaluate import Scores
-from trainer.loop import StepResult
+from trainer.step import StepResult
 from trainer.state import TrainState
 
 SECONDS_BETWEEN_LINES = 10.0

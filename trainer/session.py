@@ -25,7 +25,8 @@ from trainer.console import Console
 from trainer.evaluate import Scores, evaluate
 from trainer.followed import follow
 from trainer.identity import compare, identity
-from trainer.loop import InterruptedEvaluation, TrainingStopped, fit, is_done, out_of_memory_in_evaluation
+from trainer.loop import InterruptedEvaluation, fit, is_done, out_of_memory_in_evaluation
+from trainer.step import TrainingStopped
 from trainer.preflight import check
 from trainer.process import StopFlag, interruptible, lock_run
 from trainer.runlog import RunLog, read_records
