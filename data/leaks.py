@@ -27,5 +27,22 @@ def find_leaks(train: Sequence[Example], evaluation: Mapping[str, Sequence[Examp
     return leaks
 
 
+def describe_leaks(
+    leaks: Sequence[str], train: Sequence[Example], evaluation: Mapping[str, Sequence[Example]]
+) -> list[str]:
+    """`leaks`, as `find_leaks` gave them, then what was not found and what could not be looked for, a clause each."""
+    everything = [*train, *(e for examples in evaluation.values() for e in examples)]
+    compared = all(e.digest for e in everything if e.num_samples > 0)  # what does not decode is nowhere trained on
+    told = list(leaks)
+    if not leaks:
+        what = "no speaker and no recording" if compared else "no speaker"
+        told.append(f"{what} was found in both training and evaluation")
+    if not compared:
+        told.append("recordings were not compared (--corpus.no-store)")
+    if any(e.utterance.speaker is None for e in everything):
+        told.append("the corpus does not name every speaker")
+    return told
+
+
 def _first(names: Sequence[str | None]) -> str:
     return ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")

@@ -40,7 +40,8 @@ from trainer.cli import parse
 from trainer.config import Config, resolve, validate
 from trainer.evaluate import evaluate
 from trainer.features import open_table
-from trainer.loop import StepResult, settle, train_step
+from trainer.loop import settle
+from trainer.step import StepResult, train_step
 from trainer.console import Console
 from trainer.state import TrainState
 

@@ -37,7 +37,8 @@ from models.pretrained import quiet
 from scripts.hf_modules import hf_modules
 from scripts.tones import LETTERS, tone_texts, tone_utterance
 from trainer.config import OptimConfig
-from trainer.loop import Parts, settle, train_step
+from trainer.loop import settle
+from trainer.step import Parts, train_step
 from trainer.optim import build_optimizer, build_schedule
 from trainer.state import TrainState
 

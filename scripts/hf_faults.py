@@ -21,7 +21,8 @@ from torch.amp import GradScaler
 
 from data.prepare import Example
 from scripts.hf_equality import Recipe, our_batches, our_parts, plan, silent, train_hf, train_ours
-from trainer.loop import settle, train_step
+from trainer.loop import settle
+from trainer.step import train_step
 from trainer.optim import build_schedule
 from trainer.state import TrainState
 

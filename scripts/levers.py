@@ -27,7 +27,7 @@ from scripts.gpu_check import synchronize
 from scripts.hf_modules import hf_encoder, hf_front_end, hf_modules, hf_positions
 from scripts.save_cost import build, noise
 from trainer.features import zero_table
-from trainer.loop import Parts, train_step
+from trainer.step import Parts, train_step
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,7 +27,7 @@ from models.ctc import CTCModel
 from models.encoder import build_random, configure, random_config
 from trainer.checkpoint import Saver
 from trainer.config import OptimConfig
-from trainer.loop import Parts, train_step
+from trainer.step import Parts, train_step
 from trainer.optim import build_optimizer, build_schedule
 from trainer.state import TrainState
 

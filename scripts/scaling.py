@@ -29,7 +29,7 @@ from models.ctc import CTCModel
 from models.encoder import SIZES, build_random, configure
 from scripts.save_cost import noise
 from trainer.config import OptimConfig
-from trainer.loop import Parts, train_step
+from trainer.step import Parts, train_step
 from trainer.optim import build_optimizer, build_schedule
 
 SECONDS, BATCH_SIZES, DEPTHS = (1.0, 2.0, 4.0, 8.0, 16.0), (1, 4, 16, 64), (1, 3, 6, 12)

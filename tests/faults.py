@@ -212,16 +212,16 @@ def out_of_memory_above(num_utterances: int, step: int = 1) -> None:
     """The device holds microbatches of at most `num_utterances`, from step `step` on."""
     import torch
 
-    import trainer.loop
+    import trainer.step
 
-    original, full = trainer.loop.backward, [False]
+    original, full = trainer.step.backward, [False]
 
     def backward(parts: Any, batch: Any, *rest: Any) -> Any:
         if full[0] and len(batch.ids) > num_utterances:
             raise torch.OutOfMemoryError("CUDA out of memory (injected)")
         return original(parts, batch, *rest)
 
-    trainer.loop.backward = backward
+    trainer.step.backward = backward
     before_step(step, lambda batches: full.__setitem__(0, True), 10**9)
 
 

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-import trainer.loop
+import trainer.step
 from data.collate import Batch
 from data.loading import LoaderError, TrainLoader
 from test_loop import EXAMPLES, Recorder, gradient_of_step, loader_of, make_batch, make_parts, run_fit, small_model
 from trainer.config import TrainConfig
 from trainer.evaluate import Scores
-from trainer.loop import InterruptedEvaluation, Parts, TrainingStopped, fit, train_step
+from trainer.loop import InterruptedEvaluation, fit
+from trainer.step import Parts, TrainingStopped, train_step
 from trainer.state import TrainState
 
 
@@ -45,7 +46,7 @@ def test_nan_n_times_in_a_row_stops_after_everything_due_and_leaves_the_weights_
         return Scores("dev", (), 0.0, 0.0, {})
 
     loader.steps = with_nan(loader, {3, 4, 5})  # type: ignore[method-assign]
-    with pytest.raises(TrainingStopped, match=r"^step 5: .* 3 times in a row; the weights are those of step 2 and are"):
+    with pytest.raises(TrainingStopped, match=r"^step 5: .* 3 times in a row; the weights are those of step 2\. Lower"):
         run_fit(parts, loader, config, 20, state=state, score=score, save=lambda: saved.append(state.step))
     assert (evaluated, saved, state.num_skipped, state.losses) == ([5], [5], 3, [])
     assert all(torch.equal(a, b) for a, b in zip(before.model.parameters(), parts.model.parameters(), strict=True))
@@ -62,7 +63,7 @@ def test_skips_that_are_not_in_a_row_do_not_stop() -> None:
 @pytest.fixture
 def memory_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """memory_for(2): microbatches of more than 2 utterances run out of memory."""
-    original = trainer.loop.backward
+    original = trainer.step.backward
 
     def limit(num_utterances: int) -> None:
         def backward(parts: Parts, batch: Batch, *rest: int) -> torch.Tensor:
@@ -70,7 +71,7 @@ def memory_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return original(parts, batch, *rest)
 
-        monkeypatch.setattr(trainer.loop, "backward", backward)
+        monkeypatch.setattr(trainer.step, "backward", backward)
 
     return limit
 

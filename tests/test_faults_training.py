@@ -87,7 +87,7 @@ def test_one_bad_batch_is_skipped_and_named_and_a_resume_skips_it_again(
     expected = fingerprint(tmp_path / "whole" / "run")
     assert expected["state"]["num_skipped"] == expected["results"]["num_skipped"] == 1
     assert expected["schedule and scaler"][0] == {"last_epoch": 13}  # the schedule did not move for it
-    whole.corpus.run(tmp_path, nan, ("kill_at_call", {"function": "trainer/loop.py:train_step", "number": 6}), code=-9)
+    whole.corpus.run(tmp_path, nan, ("kill_at_call", {"function": "trainer/step.py:train_step", "number": 6}), code=-9)
     whole.corpus.resume(tmp_path, nan)
     assert differences(tmp_path / "run", expected) == []
     count(survived=2, bit_exact=1)
@@ -106,7 +106,7 @@ def test_persistent_nan_stops_after_n_skips_with_the_weights_of_before(
     last = victim.said.splitlines()[-1]
     assert last.startswith(
         f"error: step {stop}: loss or gradient was not finite {max_skips} times in a row; the weights are those of "
-        f"step {first - 1} and are saved."
+        f"step {first - 1}. Lower --optim.lr"
     )
     assert weights(tmp_path / "run", stop) == weights(tmp_path / "before" / "run", first - 1)
     whole.corpus.resume(tmp_path)

@@ -28,7 +28,7 @@ from data.corpora.manifest import ManifestCorpus
 from data.corpora.timit import read_segments, read_transcript
 from data.prepare import read_split
 from trainer.checkpoint import Saver, newest_sound, restore
-from trainer.loop import Parts
+from trainer.step import Parts
 from trainer.state import TrainState
 
 from helpers_reference import Unreadable, reference_checkpoint, reference_manifest, reference_segments

@@ -26,7 +26,8 @@ from test_loop import EXAMPLES, NUM_FRAMES, loader_of, make_batch, make_parts, r
 from trainer.assemble import autocast_for
 from trainer.config import OptimConfig, TrainConfig
 from trainer.features import FeatureTable
-from trainer.loop import Parts, settle, train_step
+from trainer.loop import settle
+from trainer.step import Parts, train_step
 from trainer.optim import build_optimizer, build_schedule
 from trainer.run import main
 from trainer.state import TrainState
@@ -110,7 +111,7 @@ def test_a_step_waits_for_the_device_in_ctc_alone(kind: str, monkeypatch: pytest
         batch = replace(batch, feature_rows=torch.randint(0, 1000, (3, int(batch.frame_lengths.max()))))
     if CUDA.type == "cuda":
         batch = batch.pin_memory()
-    monkeypatch.setattr("trainer.loop.ctc_loss_per_utterance", LossUnderDefaultMode.of)
+    monkeypatch.setattr("trainer.step.ctc_loss_per_utterance", LossUnderDefaultMode.of)
     step = partial(train_step, parts, [batch], 1.0, lambda: None)
     step()  # allocates what is kept
     with syncs_are("error"):

@@ -24,7 +24,8 @@ from models.ctc import CTCModel
 from models.encoder import build_random, num_frames_function
 from trainer.config import OptimConfig, TrainConfig
 from trainer.evaluate import Scores
-from trainer.loop import Parts, StepResult, fit, settle, train_step
+from trainer.loop import fit, settle
+from trainer.step import Parts, StepResult, train_step
 from trainer.optim import build_optimizer, build_schedule, lr_factor
 from trainer.state import TrainState
 
@@ -128,6 +129,21 @@ def test_accumulated_gradient_equals_one_large_batch() -> None:
     assert (split - whole).norm() < 1e-5 * whole.norm()
     mean_of_means = sum(gradient_of_step([b]) for b in ([3], [0, 1, 2], [4])) / 3
     assert (mean_of_means - whole).norm() > 0.05 * whole.norm()
+
+
+def test_blank_share_is_that_of_real_frames_utterance_by_utterance() -> None:
+    """Reference: each utterance alone, counted in Python; no dropout; padding would be all blank."""
+    parts, shares = make_parts(small_model()), []
+    with torch.no_grad():
+        parts.model.hf.lm_head.weight.mul_(50)
+        parts.model.hf.lm_head.bias[parts.model.blank_id] = 6.0
+        for i in range(5):
+            batch = make_batch([i])
+            units = parts.model(batch.waveforms, batch.frame_lengths, is_padded=False)[0].argmax(-1).tolist()
+            shares.append(sum(unit == parts.model.blank_id for unit in units) / len(units))
+    assert max(shares) < 0.8
+    result = train_step(parts, [make_batch([3]), make_batch([0, 1, 2, 4])], 1.0, lambda: None)
+    assert result.blank_share.item() == pytest.approx(sum(shares) / 5)
 
 
 def test_loss_is_transformers_mean_reduction() -> None:

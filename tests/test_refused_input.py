@@ -25,7 +25,7 @@ from data.batching import BatchPlan
 from data.config import BatchingConfig, ManifestConfig
 from data.corpora.manifest import ManifestCorpus
 from data.corpora.timit import read_segments, read_transcript
-from data.leaks import find_leaks
+from data.leaks import describe_leaks, find_leaks
 from data.prepare import Example, prepare_training, read_split, refuse_endless
 from data.text import plain
 from data.utterance import AudioError, CorpusError, Utterance
@@ -240,6 +240,44 @@ def test_leaks_are_found_by_speaker_and_by_recording() -> None:
         "dev: 2 of 3 speakers are also in training (s1, s2)",
         "dev: 1 of 4 recordings are also in training (d1 = t2)",
     ]
+
+
+def test_recordings_are_claimed_only_where_all_were_compared() -> None:
+    train, nothing = [example("t1", "s1", "x")], "was found in both training and evaluation"
+    both = describe_leaks([], train, {"dev": [example("d1", "s2", "y")]})
+    assert both == [f"no speaker and no recording {nothing}"]
+    unstored = describe_leaks([], train, {"dev": [example("d1", "s2", "")]})
+    assert unstored == [f"no speaker {nothing}", "recordings were not compared (--corpus.no-store)"]
+    undecodable = dataclasses.replace(example("d1", None, ""), num_samples=0)
+    assert describe_leaks(["dev: a leak"], train, {"dev": [undecodable]}) == [
+        "dev: a leak", "the corpus does not name every speaker",
+    ]  # fmt: skip
+
+
+def test_what_was_not_compared_is_not_claimed_by_check_or_card(
+    tone_corpus: ManifestFolder, trained: Callable, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i, row in enumerate(tone_corpus.rows["eval"]):
+        row["speaker"] = f"other{i}"
+        put_audio(tone_corpus, "eval", i, encoded(sound(9000, seed=i)))
+    tone_corpus.write()
+    for options, claim in (
+        ([], "o speaker and no recording was found in both training and evaluation"),
+        (["--corpus.no-store"], "o speaker was found in both training and evaluation"),
+    ):
+        assert main(["manifest", *tone_corpus.options, *MODEL, *options, "--check"]) == 0
+        checked = capsys.readouterr().err
+        trained("manifest", *tone_corpus.options, *MODEL, *options, "--overwrite")
+        card = Path("runs/run/model/README.md").read_text()
+        assert f"N{claim}." in card
+        assert f"leaks:     n{claim}" in checked
+        for text in (checked, card):
+            assert ("ecordings were not compared (--corpus.no-store)" in text) == bool(options)
+
+
+def test_strict_without_a_store_is_refused(tone_corpus: ManifestFolder, refused: Callable) -> None:
+    message = refused("manifest", *tone_corpus.options, *MODEL, "--strict", "--corpus.no-store")
+    assert message == "--strict compares recordings as they are stored: leave out --corpus.no-store."
 
 
 @pytest.fixture

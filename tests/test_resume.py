@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -14,7 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import trainer.checkpoint
 import trainer.loop
+import trainer.session
 from trainer.config import ConfigError
 from trainer.presets import PRESETS
 from trainer.run import main
@@ -142,6 +145,26 @@ def test_an_evaluation_without_memory_is_made_up_for_in_smaller_batches(
     hypotheses = (run_dir / "hypotheses.jsonl").read_text()
     other = run(tmp_path / "other", synthetic_cache, "--eval.batch-size", "3")
     assert hypotheses == (other / "hypotheses.jsonl").read_text()
+
+
+def test_a_run_that_stops_and_cannot_save_says_so_and_exits_4(
+    synthetic_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Training stops (exit code 3) at the evaluation of step 4, and the disk is full."""
+
+    def evaluate(*args: object) -> object:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def write_sealed(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(trainer.session, "evaluate", evaluate)
+    monkeypatch.setattr(trainer.checkpoint, "write_sealed", write_sealed)
+    assert main([*OPTIONS, "--runs-dir", str(tmp_path), "--cache-dir", str(synthetic_cache)]) == 4
+    *_, warning, error = capsys.readouterr().err.splitlines()
+    assert "step-00000004 could not be written (No space left on device)" in warning
+    assert error.startswith("error: out of memory in an evaluation: ")
+    assert error.endswith("Step 4 is not saved: --resume starts before it.")
 
 
 def test_another_seed_is_not_identical(uninterrupted: dict, synthetic_cache: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from test_loop import loader_of, make_batch, make_example, make_parts, run_fit, 
 from trainer.checkpoint import Saver, checkpoints, newest_sound, restore
 from trainer.config import TrainConfig
 from trainer.disk import verify
-from trainer.loop import Parts, train_step
+from trainer.step import Parts, train_step
 from trainer.state import TrainState
 
 IDENTITY = {"options": {}, "content": {}, "tokens": ["a"]}

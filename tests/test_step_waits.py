@@ -14,7 +14,7 @@ from data.collate import BatchDataset, Frontend
 from helpers_models import FAMILIES, example, small_model
 from test_loop import make_parts
 from trainer.features import FeatureTable
-from trainer.loop import train_step
+from trainer.step import train_step
 
 WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique", "_unique2", "item")
 """ATen's ops whose result the host must have: values of tensors, and shapes that depend on values."""

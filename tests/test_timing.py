@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-import trainer.loop
 import trainer.preflight
+import trainer.step
 import trainer.summary
 import trainer.timing
 from data.utterance import SAMPLE_RATE
@@ -95,7 +95,7 @@ def test_without_memory_for_the_estimate_there_is_none(options: list[str], monke
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     run = prepared(options)
-    monkeypatch.setattr(trainer.loop, "backward", backward)
+    monkeypatch.setattr(trainer.step, "backward", backward)
     assert estimate_training(run, 9) is None
 
 

@@ -17,6 +17,10 @@ Record = Mapping[str, Any]
 
 ALL_BLANK = 0.995
 """Share of blank frames from which on a model writes nothing."""
+LOGS_OF_BLANKS = 10
+"""Logged training steps in a row that write nothing, where there are no evaluations."""
+WINDOW = 1000
+"""Latest records in which evaluations are looked for: it is done at every log."""
 PLATEAU = (0.85, 1.2)
 """A loss in this range of the unigram entropy is what knowing the units' frequencies alone gives."""
 STILL_FALLING = 0.03
@@ -44,15 +48,24 @@ def patience_steps(total_steps: int) -> int:
 
 
 def all_blank(records: Sequence[Record], total_steps: int) -> str | None:
-    """Two evaluations in a row found nothing but blanks, after the steps that this may take."""
-    evaluations = list(itertools.islice((r for r in reversed(records) if "eval/wer" in r), 2))
-    shares = [r.get("eval/blank_share") or 0.0 for r in evaluations]
-    if len(shares) < 2 or min(shares) < ALL_BLANK:
+    """Nothing but blanks in two evaluations in a row, or without evaluations in training, after the steps it may take.
+
+    A training step sees its batch through masks and dropout, so more of them are asked for.
+    """
+    recent = records[-WINDOW:]
+    shares = [(r["step"], r.get("eval/blank_share") or 0.0) for r in recent if "eval/wer" in r]
+    needed = 2
+    if not shares:
+        shares = [(r["step"], r.get("train/blank_share") or 0.0) for r in recent if "train/loss" in r]
+        needed = LOGS_OF_BLANKS
+    latest = shares[-needed:]
+    if len(latest) < needed or min(share for _, share in latest) < ALL_BLANK:
         return None
-    if evaluations[-1]["step"] < patience_steps(total_steps):
+    if latest[0][0] < patience_steps(total_steps):
         return None
+    step, share = latest[-1]
     return (
-        f"step {evaluations[0]['step']}: the model still writes only blanks ({100 * shares[0]:.1f} % of frames). Give "
+        f"step {step}: the model still writes only blanks ({100 * share:.1f} % of frames). Give "
         "it more steps or a longer --optim.warmup-steps; if that does not help, try --optim.lr 3 times higher or lower."
     )
 

@@ -24,7 +24,7 @@ from models.pretrained import Encoder, LoadReport, load_pretrained, read_encoder
 from trainer.config import Config, ConfigError
 from trainer.evaluate import EvalSet
 from trainer.features import num_table_bytes, open_table, table_examples, wants_cache
-from trainer.loop import Parts
+from trainer.step import Parts
 from trainer.optim import build_optimizer, build_schedule
 from trainer.reading import Data, read_corpus, read_data
 from trainer.console import Console

@@ -29,7 +29,7 @@ from trainer.state import TrainState
 LAYOUT = {
     "recognition": {
         "word and character errors": ["Multiline", ["^eval/wer$", "^eval/cer$"]],
-        "share of frames that are blank": ["Multiline", ["^eval/blank_share$"]],
+        "share of frames that are blank": ["Multiline", ["^(train|eval)/blank_share$"]],
     },
     "loss": {"training and evaluation, nats per unit": ["Multiline", ["^train/loss$", "^eval/loss$"]]},
     "optimisation": {

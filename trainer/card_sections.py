@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from data.config import CorpusConfig, SyntheticConfig, TimitConfig
+from data.leaks import describe_leaks
 from data.prepare import Example
 from data.utterance import SAMPLE_RATE
 from models.pretrained import LoadReport
@@ -104,20 +105,12 @@ def describe_data(data: Data) -> str:
     text += f"\n\n{data.drops.describe()}." if data.drops.num_dropped else "\n\nNo training utterance was left out."
     if data.conversions:
         text += f" {data.conversions[0].upper()}{data.conversions[1:]}."
-    for leak in data.leaks:
-        text += f" {leak}."
-    if not data.leaks:
-        text += " No speaker and no recording was found in both training and evaluation"
-        text += "." if _knows_speakers(data) else ", as far as can be told: the corpus does not name every speaker."
+    for told in describe_leaks(data.leaks, data.train, data.evaluation):
+        text += f" {told}." if told in data.leaks else f" {told[0].upper()}{told[1:]}."
     for split, unseen in data.unseen.items():
         if unseen:
             text += f" In {split}, {unseen.total()} characters never occur in training: they count as errors."
     return text
-
-
-def _knows_speakers(data: Data) -> bool:
-    everything = [*data.train, *(e for examples in data.evaluation.values() for e in examples)]
-    return all(e.utterance.speaker is not None for e in everything)
 
 
 def _data_row(split: str, use: str, examples: Sequence[Example]) -> str:

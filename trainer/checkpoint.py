@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from data import strict_json
 from trainer.disk import DamagedError, recover, remove, verify, write_sealed
-from trainer.loop import Parts
+from trainer.step import Parts
 from trainer.state import TrainState
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")

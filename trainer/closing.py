@@ -29,7 +29,7 @@ from trainer.config_json import to_json
 from trainer.disk import sync, write_text
 from trainer.evaluate import EvalSet, Scores, evaluate
 from trainer.hub import push_or_warn
-from trainer.loop import Parts
+from trainer.step import Parts
 from trainer.console import Console
 from trainer.report import MediaSource, report_or_warn
 from trainer.results import describe, finite, peak_memory_bytes, split_record, write_hypotheses, write_json

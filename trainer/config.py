@@ -211,6 +211,8 @@ def validate(config: Config, *, training: bool = True) -> Config:
         raise ConfigError(f"--push-to-hub {config.push_to_hub!r} must be OWNER/NAME, as in speech-lab/my-model.")
     if config.precision == "fp16" and config.device == "cpu":
         raise ConfigError("--precision fp16 needs CUDA: on a CPU use fp32 (or bf16, which is slower there).")
+    if training and config.strict and not config.corpus.store:
+        raise ConfigError("--strict compares recordings as they are stored: leave out --corpus.no-store.")
     if config.resume and config.overwrite:
         raise ConfigError("--resume and --overwrite exclude each other: one continues the run, one deletes it.")
     return config

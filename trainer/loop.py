@@ -1,7 +1,7 @@
 """The training loop. It knows no corpus and no model family: batches in, a trained model out.
 
-`train_step` is one optimizer step, `fit` is everything that happens between steps. Every name called from
-here is a plain function that can be opened; there are no hooks.
+`trainer.step.train_step` is one optimizer step, `fit` is everything that happens between steps. Every name called
+from here is a plain function that can be opened; there are no hooks.
 """
 
 from __future__ import annotations
@@ -11,67 +11,18 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.amp import GradScaler
-from torch.optim.lr_scheduler import LambdaLR
 
-from data.collate import Batch
 from data.loading import LoaderError, TrainLoader
 from data.randomness import derive_seed
 from data.utterance import AudioError
-from models.ctc import CTCModel, ctc_loss_per_utterance
 from trainer.config import TrainConfig
 from trainer.evaluate import Scores
-from trainer.features import FeatureTable
-from trainer.gradients import norms_by_part
 from trainer.state import TrainState
-from trainer.transfer import HostCopy
-
-
-@dataclass
-class StepResult:
-    """One step's outcome. The tensors are on the device until somebody must know."""
-
-    loss: Tensor
-    """Scalar: nats per unit, averaged over the step's utterances."""
-    grad_norm: Tensor
-    """Scalar: global L2 norm before clipping."""
-    finite: HostCopy
-    """Scalar bool: whether the update was applied."""
-    nats: list[Tensor]
-    """(B,) of each microbatch: nats per unit of each utterance."""
-    ids: list[str]
-    lr: float
-    part_norms: dict[str, Tensor] = field(default_factory=dict)
-    """Scalars: the same norm of each part of the model, in steps that are logged."""
-    is_halved: bool = False
-    """The device ran out of memory on larger microbatches."""
-    step: int = 0
-    settled: bool = False
-
-    def culprits(self) -> list[str]:
-        """Ids of the utterances whose own loss is not finite; none when only the gradient is not."""
-        nats = torch.cat(self.nats).tolist()
-        return [i for i, n in zip(self.ids, nats, strict=True) if not math.isfinite(n)]
-
-
-@dataclass
-class Parts:
-    """What is trained, and with what."""
-
-    model: CTCModel
-    optimizer: torch.optim.AdamW
-    scheduler: LambdaLR
-    scaler: GradScaler
-    device: torch.device
-    autocast: Callable[[], AbstractContextManager]
-    features: FeatureTable | None = None
-    """What the frozen feature encoder gives, if it was computed beforehand; then batches hold its row numbers."""
+from trainer.step import Parts, StepResult, TrainingStopped, train_step
 
 
 class TrainLog(Protocol):
@@ -79,7 +30,7 @@ class TrainLog(Protocol):
 
     def train(
         self, state: TrainState, *, loss: float, grad_norm: float, lr: float, grad_scale: float,
-        part_norms: Mapping[str, float],
+        part_norms: Mapping[str, float], blank_share: float,
     ) -> None: ...  # fmt: skip
 
     def evaluation(self, state: TrainState, scores: Scores, improved: bool) -> None: ...
@@ -89,94 +40,8 @@ class TrainLog(Protocol):
     def halved(self, state: TrainState, result: StepResult) -> None: ...
 
 
-class TrainingStopped(ValueError):  # noqa: N818  the end of a run, by name
-    """Training cannot go on; what it reached is saved. The message says why and what to do."""
-
-    exit_code = 3
-
-
 class InterruptedEvaluation(Exception):  # noqa: N818  a request, not an error
     """A signal asked to stop in the middle of an evaluation."""
-
-
-def train_step(
-    parts: Parts,
-    batches: Sequence[Batch],
-    max_grad_norm: float,
-    before_update: Callable[[], None],
-    seed: int = 0,
-    by_part: bool = False,
-) -> StepResult:
-    """One optimizer step over all utterances of `batches`; nothing changes if loss or gradient is not finite.
-
-    Each utterance weighs the same, whatever microbatch it is in. `before_update` runs when the gradient is
-    on its way and the weights have not moved yet: that is when the step before is settled. `seed` decides
-    dropout and LayerDrop; `by_part` measures each part's gradient too.
-    """
-    optimizer, scaler = parts.optimizer, parts.scaler
-    loss, nats, ids = accumulate_gradient(parts, batches, seed)
-    scaler.unscale_(optimizer)  # fp16: the gradient as it is, so that its norm means something
-    part_norms = norms_by_part(parts.model.named_parameters()) if by_part else {}
-    grad_norm = torch.nn.utils.clip_grad_norm_((p for g in optimizer.param_groups for p in g["params"]), max_grad_norm)
-    finite = torch.isfinite(loss) & torch.isfinite(grad_norm)
-    before_update()
-    lr = optimizer.param_groups[0]["lr"]
-    # AdamW's fused kernel reads found_inf on the device and leaves weights, moments and its step count alone if
-    # it is 1. scaler.step would hand over the gradients' flag only; ours covers the loss too, at every precision.
-    optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
-    optimizer.grad_scale = None  # type: ignore[attr-defined]
-    optimizer.step()
-    scaler.update()
-    optimizer.zero_grad(set_to_none=True)
-    return StepResult(
-        loss, grad_norm, HostCopy(finite), nats, ids, lr, part_norms, is_halved=len(nats) > len(batches)
-    )
-
-
-def accumulate_gradient(parts: Parts, batches: Sequence[Batch], seed: int) -> tuple[Tensor, list[Tensor], list[str]]:
-    """(Step loss, nats per unit of each microbatch's utterances, ids); the gradient is in the parameters.
-
-    Out of memory, the whole step is redone from its seed with every microbatch in halves: the same gradient up to
-    rounding where dropout is off.
-    """
-    while True:
-        torch.manual_seed(seed)
-        loss = torch.zeros((), device=parts.device)
-        nats: list[Tensor] = []
-        try:
-            for batch in batches:
-                nats.append(backward(parts, batch, sum(len(b.ids) for b in batches)))
-                loss += nats[-1].sum() / sum(len(b.ids) for b in batches)
-            return loss, nats, [i for batch in batches for i in batch.ids]
-        except torch.OutOfMemoryError:
-            pass  # freeing memory must wait until the exception, which holds the step's tensors, is gone
-        parts.optimizer.zero_grad(set_to_none=True)
-        torch.cuda.empty_cache()
-        if all(len(batch.ids) == 1 for batch in batches):
-            longest = max(batches, key=lambda batch: batch.num_samples)
-            raise TrainingStopped(
-                f"out of memory on single utterances, the longest {longest.ids[0]} of {longest.num_seconds:.1f} s. "
-                "Lower --corpus.max-seconds, freeze the feature encoder, or train a smaller model."
-            )
-        whole, batches = batches, []
-        for batch in whole:
-            batches += batch.halves(parts.model.num_frames) if len(batch.ids) > 1 else [batch]
-
-
-def backward(parts: Parts, batch: Batch, num_utterances: int) -> Tensor:
-    """Nats per unit (B,) of one microbatch, detached, once its share of the gradient is added."""
-    b = batch.to(parts.device)
-    inputs = b.waveforms
-    if parts.features is not None:
-        assert batch.feature_rows is not None
-        inputs = parts.features.gather(batch.feature_rows, parts.device)
-    with parts.autocast():
-        logits = parts.model(inputs, b.frame_lengths, is_padded=b.is_padded,
-                             time_mask=b.time_mask, feature_mask=b.feature_mask)  # fmt: skip
-    blank_id = parts.model.blank_id
-    nats = ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=blank_id)
-    parts.scaler.scale(nats.sum() / num_utterances).backward()
-    return nats.detach()
 
 
 def fit(
@@ -260,9 +125,10 @@ def fit(
             except TrainingStopped as error:  # what falls on this step still happens: a resumed run starts after it
                 hopeless = error
             if log_due:
-                grad_norm, *norms = torch.stack([result.grad_norm, *result.part_norms.values()]).tolist()  # one wait
+                figures = [result.grad_norm, result.blank_share, *result.part_norms.values()]
+                grad_norm, blank_share, *norms = torch.stack(figures).tolist()  # one wait
                 runlog.train(state, loss=finite_mean(state.losses), grad_norm=grad_norm, lr=result.lr,
-                             grad_scale=parts.scaler.get_scale(),
+                             blank_share=blank_share, grad_scale=parts.scaler.get_scale(),
                              part_norms=dict(zip(result.part_norms, norms, strict=True)))  # fmt: skip
                 state.losses.clear()
             if eval_due and not evaluate_and_record():
@@ -317,7 +183,7 @@ def settle(
         state.skipped_in_a_row = 0  # a resumed run, with other options, gets as many again
         raise TrainingStopped(
             f"step {result.step}: loss or gradient was not finite {max_skips} times in a row; the weights are those "
-            f"of step {result.step - max_skips} and are saved. Lower --optim.lr, raise the precision, or inspect the "
+            f"of step {result.step - max_skips}. Lower --optim.lr, raise the precision, or inspect the "
             "audio of the utterances named above; then --resume."
         )
 

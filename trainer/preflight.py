@@ -12,12 +12,13 @@ import torch
 
 from data.batching import evaluation_batches, padded_seconds, padding_share
 from data.collate import BatchDataset
+from data.leaks import describe_leaks
 from data.prepare import Example, frames_needed
 from data.utterance import SAMPLE_RATE
 from trainer.assemble import Prepared, with_cache
 from trainer.console import Console
 from trainer.features import ROOM, fits_device, num_table_bytes, seconds_to_fill, table_examples, table_folder
-from trainer.loop import train_step
+from trainer.step import train_step
 from trainer.results import peak_memory_bytes
 from trainer.runlog import clock
 from trainer.timing import timed, training_batches
@@ -45,7 +46,7 @@ def check(run: Prepared, console: Console) -> int:
         f"batches:   {len(batches)} an epoch of {min(map(len, batches))} to {max(map(len, batches))} utterances, "
         f"at most {max(padded):.1f} s padded; {100 * padding_share(batches, lengths):.1f} % padding"
     )
-    say(f"leaks:     {'; '.join(run.data.leaks) or 'no speaker and no recording on both sides'}")
+    say(f"leaks:     {'; '.join(describe_leaks(run.data.leaks, run.data.train, run.data.evaluation))}")
     table = _find_table(run)
     if table.is_refused:
         run.config = with_cache(run.config, False)

@@ -19,7 +19,7 @@ from trainer.board import Board
 from trainer.console import Console
 from trainer.disk import write_text
 from trainer.evaluate import Scores
-from trainer.loop import StepResult
+from trainer.step import StepResult
 from trainer.state import TrainState
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -56,7 +56,7 @@ class RunLog:
         self.last_line = -math.inf
 
     def train(self, state: TrainState, *, loss: float, grad_norm: float, lr: float, grad_scale: float,
-              part_norms: Mapping[str, float]) -> None:  # fmt: skip
+              part_norms: Mapping[str, float], blank_share: float) -> None:  # fmt: skip
         """The mean loss since the last log, and the last step's other figures."""
         seconds, audio = state.train_seconds - self.rate_mark[0], state.audio_seconds - self.rate_mark[1]
         self.rate_mark = (state.train_seconds, state.audio_seconds)
@@ -64,6 +64,7 @@ class RunLog:
         self._write(state, {
             "train/loss": loss, "train/lr": lr, "train/grad_norm": grad_norm, "train/grad_scale": grad_scale,
             "train/audio_seconds_per_second": rate, "train/num_skipped": state.num_skipped,
+            "train/blank_share": blank_share,
             **{f"grad_norm/{part}": norm for part, norm in part_norms.items()},
         })  # fmt: skip
         self.shown["loss"] = f"loss {loss:.3f}"

@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from data.loading import LoaderError
+from data.utterance import AudioError
 from trainer.alarms import unigram_entropy
 from trainer.assemble import Prepared, prepare, use_features
 from trainer.checkpoint import CheckpointError, Saver, newest_sound, restore, sound_best
@@ -24,6 +26,7 @@ from trainer.evaluate import Scores, evaluate
 from trainer.followed import follow
 from trainer.identity import compare, identity
 from trainer.loop import InterruptedEvaluation, fit, is_done, out_of_memory_in_evaluation
+from trainer.step import TrainingStopped
 from trainer.preflight import check
 from trainer.process import StopFlag, interruptible, lock_run
 from trainer.runlog import RunLog, read_records
@@ -34,8 +37,8 @@ SAVE_FAILED = 4
 """Exit code when the last checkpoint, or what closes the run, could not be written."""
 
 
-class ClosingError(ValueError):
-    """The results could not be written; the message says what to do."""
+class SaveError(ValueError):
+    """What was reached could not be written; the message says what to do."""
 
     exit_code = SAVE_FAILED
 
@@ -85,6 +88,10 @@ def _train(run: Prepared, argv: Sequence[str], console: Console, flag: StopFlag)
     with flag.waiting_for_the_step():
         try:
             complete = _fit(run, state, saver, runlog, console, flag)
+        except (TrainingStopped, LoaderError, AudioError) as error:
+            if not saver.finish():
+                raise SaveError(f"{error} Step {state.step} is not saved: --resume starts before it.") from None
+            raise
         finally:
             saved = saver.finish()
             runlog.close_bar()
@@ -97,7 +104,7 @@ def _train(run: Prepared, argv: Sequence[str], console: Console, flag: StopFlag)
     except torch.OutOfMemoryError:
         raise out_of_memory_in_evaluation() from None
     except (OSError, SafetensorError, CheckpointError) as error:
-        raise ClosingError(
+        raise SaveError(
             f"{run_dir}: training is over, but its results could not be written ({error}). Free some space or mend the "
             "disk, then --resume."
         ) from None

@@ -13,7 +13,7 @@ from data.batching import padded_seconds
 from data.collate import Batch, BatchDataset
 from trainer.assemble import Prepared
 from trainer.features import zero_table
-from trainer.loop import TrainingStopped, accumulate_gradient
+from trainer.step import TrainingStopped, accumulate_gradient
 
 WARM_ENOUGH = 5.0
 """Seconds of a first timing beside which what only a first one has in it (kernels chosen, memory taken) is little."""
