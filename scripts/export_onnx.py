@@ -24,10 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from data.config import ManifestConfig
-from data.corpora.manifest import ManifestCorpus
 from data.text import NORMALIZERS, collapse_spaces
 from data.utterance import SAMPLE_RATE, Utterance
-from trainer.arguments import ArgumentParser
+from trainer.arguments import ArgumentParser, count
 from trainer.cli import report_errors
 from trainer.config import ConfigError
 from trainer.config_json import read_config
@@ -61,13 +60,10 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--manifest", help="utterances with references to measure on: .jsonl, .csv or .tsv")
     parser.add_argument("--normalizer", choices=NORMALIZERS, default="plain",
                         help="of a manifest's references, as in training (default: plain)")  # fmt: skip
-    parser.add_argument("--utterances", type=int, metavar="N",
+    parser.add_argument("--utterances", type=count, metavar="N",
                         help=f"how many to measure on (default: all of a manifest, {NUM_SCORED} of a run)")  # fmt: skip
     parser.add_argument("--revision", help="branch, tag or commit of a hub model")
-    args = parser.parse_args(argv)
-    if args.utterances is not None and args.utterances < 1:
-        raise ConfigError(f"--utterances {args.utterances}: give 1 or more.")
-    return args
+    return parser.parse_args(argv)
 
 
 def run(args: Namespace) -> int:
@@ -77,6 +73,8 @@ def run(args: Namespace) -> int:
         raise ConfigError(f'the export needs {", ".join(missing)}, not installed here: pip install ".[onnx]"')
     if args.out is not None and (args.out.is_dir() or args.out.suffix != ".onnx"):
         raise ConfigError(f"--out {args.out}: name a file that ends in .onnx.")
+    if args.manifest is not None and not Path(args.manifest).is_file():
+        raise ConfigError(f"--manifest {args.manifest}: no such file.")
     speech = read_manifest(args.manifest, args.normalizer, args.utterances) if args.manifest else None
 
     from models.onnx_graph import write_onnx
@@ -132,6 +130,8 @@ def run(args: Namespace) -> int:
 
 def read_manifest(path: str, normalizer: str, number: int | None) -> Speech:
     """The utterances of a manifest, or `number` of them; AudioError when one cannot be read."""
+    from data.corpora.manifest import ManifestCorpus
+
     utterances = list(ManifestCorpus(ManifestConfig(eval=path)).utterances("eval"))
     return speech_of(utterances, NORMALIZERS[normalizer], number or len(utterances), path)
 

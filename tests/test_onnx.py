@@ -203,7 +203,7 @@ def test_utterances_without_a_frame_are_an_error(
         (["{empty}"], "not a Hugging Face model folder"),
         (["{empty}", "--in8"], "Did you mean --int8?"),
         (["{empty}", "--manifest", "{empty}/none.jsonl"], "none.jsonl"),
-        (["{model}", "--utterances", "0"], "--utterances 0"),
+        (["{model}", "--utterances", "0"], "--utterances: 0: give a whole number of 1 or more"),
         (["{model}", "--out", "{empty}"], "ends in .onnx"),
     ],
 )
