@@ -54,6 +54,12 @@ class LoadReport:
         return f"{self.num_loaded} tensors loaded{new}{unused}"
 
 
+def refuse_new_head(source: str, report: LoadReport) -> None:
+    """ModelError when the head was not loaded: one drawn at random writes nonsense."""
+    if head := [name for name in report.new if name.startswith("lm_head")]:
+        raise ModelError(f"{source}: has no {head[0]}, so it writes nothing yet. Fine-tune it first.")
+
+
 @dataclass(frozen=True)
 class Encoder:
     """An encoder before its weights: enough to know frames and units."""
@@ -87,7 +93,7 @@ def read_pretrained(source: str, revision: str | None) -> Pretrained:
     except (OSError, ValueError, StrictDataclassError) as error:
         raise ModelError(
             f"{source}: no usable model configuration ({_first_line(error)}). "
-            "--model.pretrained is a hub id within reach, or a folder with config.json."
+            "Give a hub id within reach, or a folder with config.json."
         ) from None
     if config.model_type not in FAMILIES:
         raise ModelError(f"{source} is of the family {config.model_type!r}; this trains {', '.join(FAMILIES)}.")

@@ -24,6 +24,8 @@ def refuse_what_is_no_checkpoint(source: str) -> None:
     """ModelError when `source` is a path, and not that of a folder with a config.json and regular files."""
     path = Path(source)
     if path.is_dir():
+        if (path / "model" / "config.json").exists():
+            raise ModelError(f"{source} is a run. Give its model: {path / 'model'}")
         if not (path / "config.json").exists():
             raise ModelError(f"{source}: no config.json here; this is not a Hugging Face model folder.")
         for file in sorted(path.iterdir()):

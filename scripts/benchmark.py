@@ -11,13 +11,13 @@ Peak memory is the process' resident maximum (Linux), on CUDA the allocator's. W
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,7 +30,10 @@ from models.encoder import build_random, configure, random_config
 from models.export import save_huggingface
 from scripts.benchmark_report import Figures, markdown, percentile, step_seconds, summarize
 from scripts.tones import write_tone_corpus
+from trainer.arguments import ArgumentParser, count
+from trainer.cli import report_errors
 from trainer.card_sections import versions
+from trainer.config import ConfigError
 from trainer.eventfiles import read_events
 
 SIDES = ("ours", "hf", "hf-tuned")
@@ -88,21 +91,34 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the rounds, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    return report_errors(lambda: run_rounds(parse(argv)))
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """The command line's options; ConfigError when they cannot be."""
+    parser = ArgumentParser(prog="python -m scripts.benchmark", description=__doc__ or "")
     parser.add_argument("workload", choices=WORKLOADS)
     parser.add_argument("--manifest", nargs=2, type=Path, metavar=("TRAIN", "EVAL"), help="a manifest pair")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=count, default=5)
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
-    parser.add_argument("--steps", type=int, default=None, help="cap on the training steps")
-    parser.add_argument("--epochs", type=int, default=None)
-    parser.add_argument("--batch-size", type=int, default=None)
+    parser.add_argument("--steps", type=count, default=None, help="cap on the training steps")
+    parser.add_argument("--epochs", type=count, default=None)
+    parser.add_argument("--batch-size", type=count, default=None)
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default=None)
     parser.add_argument("--device", choices=("cpu", "cuda"), default=None)
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="OMP_NUM_THREADS of every side")
+    parser.add_argument("--threads", type=count, default=os.cpu_count(), help="OMP_NUM_THREADS of every side")
     parser.add_argument("--weights", type=Path, default=None, help="a checkpoint folder instead of random weights")
-    parser.add_argument("--tones", type=int, nargs=2, default=(400, 100), help="utterances of the generated corpus")
+    parser.add_argument("--tones", type=count, nargs=2, default=(400, 100), help="utterances of the generated corpus")
     parser.add_argument("--out", type=Path, default=None, help="where the JSON goes")
     options = parser.parse_args(argv)
+    for path in (*(options.manifest or ()), *([options.weights / "config.json"] if options.weights else ())):
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such file.")
+    return options
+
+
+def run_rounds(options: Namespace) -> int:
+    """Run the rounds, print the table."""
     given = {"epochs": options.epochs, "max_steps": options.steps, "batch_size": options.batch_size,
              "precision": options.precision, "device": options.device}  # fmt: skip
     workload = replace(WORKLOADS[options.workload], **{k: v for k, v in given.items() if v is not None})

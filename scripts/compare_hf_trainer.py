@@ -9,9 +9,9 @@ gradient norms lie from its own in fp64: two fp32 trainings cannot agree more cl
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,8 @@ from scripts.hf_equality import train_hf, train_ours, write_checkpoint
 from scripts.hf_faults import compare_accumulation, hf_overflow, our_overflow
 from scripts.hf_masks import CASES, NUM_DRAWS, compare_masks
 from scripts.hf_transcripts import transcribe_hf, transcribe_ours
+from trainer.arguments import ArgumentParser, count
+from trainer.cli import report_errors
 
 NUM_FIRST = 20
 FIRST_TOLERANCE, LAST_TOLERANCE, DOUBLE_TOLERANCE = 1e-6, 1e-4, 1e-9
@@ -60,11 +62,20 @@ def relative(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when everything agrees or is explained, else 1."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=200, help="of the first family; the others take 20")
+    return report_errors(lambda: compare_everything(parse(argv)))
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """The command line's options; ConfigError when they cannot be."""
+    parser = ArgumentParser(prog="python -m scripts.compare_hf_trainer", description=__doc__ or "")
+    parser.add_argument("--steps", type=count, default=200, help="of the first family; the others take 20")
     parser.add_argument("--families", nargs="+", default=["unispeech", "wav2vec2", "hubert", "wavlm"], choices=NORMS)
-    parser.add_argument("--draws", type=int, default=NUM_DRAWS, help="masks drawn on each side")
-    options = parser.parse_args(argv)
+    parser.add_argument("--draws", type=count, default=NUM_DRAWS, help="masks drawn on each side")
+    return parser.parse_args(argv)
+
+
+def compare_everything(options: Namespace) -> int:
+    """Print a line for each comparison."""
     results: list[bool] = []
     with tempfile.TemporaryDirectory() as scratch:
         examples = tone_examples(64, seed=3)

@@ -3,7 +3,8 @@
     python -m scripts.evaluate MODEL [PRESET] [--corpus... --eval... --device ...]
 
 MODEL is a folder (such as runs/demo/model) or a hub id; PRESET and options name the corpus as for training.
-Writes results.json and hypotheses.jsonl into runs/evaluate-MODEL (or --name).
+Writes results.json and hypotheses.jsonl into runs/evaluate-NAME (or --name), NAME
+being the run of a model in runs/NAME/model, else the model's own name.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from models.config import ModelConfig
 from trainer.cli import parse, report_errors
-from trainer.config import Config
+from trainer.config import Config, ConfigError
 
 REFERENCE_MODEL = "patrickvonplaten/unispeech-large-1500h-cv-timit"
 REFERENCE_ERRORS, REFERENCE_WORDS = 3186, 14_511
@@ -25,19 +26,31 @@ REFERENCE_ERRORS, REFERENCE_WORDS = 3186, 14_511
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 scored, 2 something in options, model or data is wrong."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv or argv[0] in ("-h", "--help"):
-        print(__doc__.strip())
-        return 0 if argv else 2
-    return report_errors(lambda: score(argv[0], parse(argv[1:], prog=f"python -m scripts.evaluate {argv[0]}")))
+    return report_errors(lambda: score(*parse_both(argv)))
+
+
+def parse_both(argv: Sequence[str]) -> tuple[str, Config]:
+    """MODEL, and the Config of what is behind it; ConfigError when they cannot be."""
+    if argv[:1] in (["-h"], ["--help"]):
+        print((__doc__ or "").strip())
+        raise SystemExit(0)
+    if not argv or argv[0].startswith("-"):
+        found = f"{argv[0]} stands where MODEL belongs" if argv else "no MODEL"
+        raise ConfigError(f"{found}: python -m scripts.evaluate MODEL [PRESET] [options]. --help tells more.")
+    return argv[0], parse(argv[1:], prog=f"python -m scripts.evaluate {argv[0]}")
 
 
 def score(source: str, config: Config) -> int:
     """Score `source` on every closing split of the corpus and write what was found."""
-    from trainer.closing import score_model
-
     config = replace(config, model=ModelConfig(pretrained=source, freeze_feature_encoder=True))
     if not config.name:
-        config = replace(config, name="evaluate-" + Path(source).name)
+        path = Path(source).resolve()  # runs/NAME/model is called after NAME
+        config = replace(config, name="evaluate-" + (path.parent if path.name == "model" else path).name)
+    if any((config.run_dir / name).exists() for name in ("lock", "checkpoints", "metrics.jsonl")):
+        raise ConfigError(f"{config.run_dir} holds a training run, which is not written over. Choose another --name.")
+
+    from trainer.closing import score_model
+
     results = score_model(config)
     if config.preset == "timit-hf":
         found = results["splits"]["test"]

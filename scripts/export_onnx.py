@@ -4,8 +4,11 @@
     python -m scripts.export_onnx runs/demo/model --int8 --manifest test.jsonl --out speech.onnx
 
 MODEL is a folder that a run exported, or the hub id of a fine-tuned model. The graph takes waveforms (batch, samples)
-of 16 kHz and waveform_lengths (batch), and gives logits (batch, frames, units) and frame_lengths (batch). With
---manifest (audio_filepath, text) the word error rates of all versions are measured; without it the check is on noise.
+of 16 kHz and waveform_lengths (batch), and gives logits (batch, frames, units) and frame_lengths (batch).
+
+Logits are compared on 50 utterances and the word error rate of every version is measured: on --manifest
+(audio_filepath, text), else on the evaluation split of the run that MODEL belongs to (runs/NAME/config.json). Where
+there is neither, logits are compared on noise and no word error rate is measured.
 """
 
 from __future__ import annotations
@@ -14,20 +17,33 @@ import importlib.util
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from data.config import ManifestConfig
-from data.corpora.manifest import ManifestCorpus
 from data.text import NORMALIZERS, collapse_spaces
-from data.utterance import SAMPLE_RATE
-from trainer.arguments import ArgumentParser
+from data.utterance import SAMPLE_RATE, Utterance
+from trainer.arguments import ArgumentParser, count
 from trainer.cli import report_errors
 from trainer.config import ConfigError
+from trainer.config_json import read_config
 
 TOLERANCE, NUM_COMPARED = 1e-4, 50
+NUM_SCORED = 200
+"""Utterances of a run that are scored, evenly spaced: all of a large corpus would take long on a CPU."""
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What the versions are measured on."""
+
+    kind: str
+    waveforms: list[np.ndarray]
+    references: list[str]
+    """Normalised; empty for noise."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +59,9 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--int8", action="store_true", help="write OUT.int8.onnx too: 8-bit weights, for CPUs")
     parser.add_argument("--manifest", help="utterances with references to measure on: .jsonl, .csv or .tsv")
     parser.add_argument("--normalizer", choices=NORMALIZERS, default="plain",
-                        help="of the references, as in training (default: plain)")  # fmt: skip
+                        help="of a manifest's references, as in training (default: plain)")  # fmt: skip
+    parser.add_argument("--utterances", type=count, metavar="N",
+                        help=f"how many to measure on (default: all of a manifest, {NUM_SCORED} of a run)")  # fmt: skip
     parser.add_argument("--revision", help="branch, tag or commit of a hub model")
     return parser.parse_args(argv)
 
@@ -53,15 +71,22 @@ def run(args: Namespace) -> int:
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f'the export needs {", ".join(missing)}, not installed here: pip install ".[onnx]"')
-    waveforms, references = read_manifest(args.manifest, args.normalizer) if args.manifest else (noise(), [])
+    if args.out is not None and (args.out.is_dir() or args.out.suffix != ".onnx"):
+        raise ConfigError(f"--out {args.out}: name a file that ends in .onnx.")
+    if args.manifest is not None and not Path(args.manifest).is_file():
+        raise ConfigError(f"--manifest {args.manifest}: no such file.")
+    speech = read_manifest(args.manifest, args.normalizer, args.utterances) if args.manifest else None
 
     from models.onnx_graph import write_onnx
     from trainer.onnx_check import max_deviation, open_graph, pytorch, quantize, word_errors
     from trainer.transcribe import load_recognizer
 
     recognizer = load_recognizer(args.model, args.revision, "cpu")
-    if args.out is not None and (args.out.is_dir() or args.out.suffix != ".onnx"):
-        raise ConfigError(f"--out {args.out}: name a file that ends in .onnx.")
+    if speech is None:
+        speech = read_run(Path(args.model), args.utterances or NUM_SCORED)
+    compared = [w for w in speech.waveforms if recognizer.model.num_frames(len(w)) > 0][:NUM_COMPARED]
+    if not compared:
+        raise ConfigError(f"{speech.kind}: each is shorter than a frame of the model, so there is nothing to compare.")
     path = args.out or (Path(args.model) if Path(args.model).is_dir() else Path()) / "model.onnx"
     metadata = {
         "tokens": json.dumps(recognizer.vocab.tokens, ensure_ascii=False),
@@ -73,13 +98,12 @@ def run(args: Namespace) -> int:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror or error}). Give another --out.") from None
     versions = {"PyTorch": pytorch(recognizer), "ONNX": open_graph(path)}
-    compared = [w for w in waveforms if recognizer.model.num_frames(len(w)) > 0][:NUM_COMPARED]
     batch_size = 8 if recognizer.model.is_batch_invariant else 1
     deviation = max_deviation(versions["PyTorch"], versions["ONNX"], compared, batch_size)
-    kind = "utterances" if references else "stretches of noise"
     print(
         f"{path}: {megabytes(path)}; largest difference of a logit from PyTorch's {deviation:.1e} "
-        f"({len(compared)} {kind}, in batches of {batch_size})"
+        f"(on {len(compared)} of {speech.kind}, in batches of {batch_size})",
+        flush=True,
     )
     if batch_size == 1:
         print("note: group norm over time: a batch must hold one utterance, or utterances of equal length")
@@ -88,27 +112,58 @@ def run(args: Namespace) -> int:
         quantize(path, small)
         versions["int8"] = open_graph(small)
         print(f"{small}: {megabytes(small)}")
-    if references:
-        for name, logits in versions.items():
-            counts = word_errors(recognizer, logits, waveforms, references)
-            rate = f"{100 * counts.rate:.2f} %"
-            print(f"{name:8} WER {rate} ({counts.num_errors} errors of {counts.num_reference} words)")
-    if deviation > TOLERANCE:
+    if not speech.references:
+        print("note: no word error rate was measured; --manifest names utterances to measure it on")
+    for name, logits in versions.items() if speech.references else ():
+        counts = word_errors(recognizer, logits, speech.waveforms, speech.references)
+        rate = f"{100 * counts.rate:.2f} %"
+        print(
+            f"{name:8} WER {rate} ({counts.num_errors:,} errors of {counts.num_reference:,} words, "
+            f"{len(speech.waveforms)} of {speech.kind})",
+            flush=True,
+        )
+    if not deviation <= TOLERANCE:  # NaN is no agreement either
         print(f"error: the exported graph differs from PyTorch by more than {TOLERANCE:g}.", file=sys.stderr)
         return 1
     return 0
 
 
-def read_manifest(path: str, normalizer: str) -> tuple[list[np.ndarray], list[str]]:
-    """(Waveforms, normalised references) of a manifest."""
+def read_manifest(path: str, normalizer: str, number: int | None) -> Speech:
+    """The utterances of a manifest, or `number` of them; AudioError when one cannot be read."""
+    from data.corpora.manifest import ManifestCorpus
+
     utterances = list(ManifestCorpus(ManifestConfig(eval=path)).utterances("eval"))
-    return [u.audio.load() for u in utterances], [collapse_spaces(NORMALIZERS[normalizer](u.text)) for u in utterances]
+    return speech_of(utterances, NORMALIZERS[normalizer], number or len(utterances), path)
 
 
-def noise() -> list[np.ndarray]:
-    """Noise of 0.3 to 8 s, always the same."""
+def read_run(model: Path, number: int) -> Speech:
+    """`number` of the utterances that the run of `model` (runs/NAME/model) was scored on; noise without them."""
+    from trainer.console import Console
+    from trainer.reading import read_corpus
+
+    run_dir, why = model.resolve().parent, "it belongs to no run"
+    if (model / "config.json").is_file() and (run_dir / "results.json").is_file():
+        try:
+            config = read_config(run_dir / "config.json", fill=True)
+            reading = read_corpus(config, Console(), training=False)
+            split = reading.corpus.splits.headline
+            normalize = NORMALIZERS[config.corpus.normalizer]
+            return speech_of(reading.evaluation[split], normalize, number, f"{config.name}'s {split}")
+        except (ValueError, OSError) as error:
+            why = str(error)
+    print(f"warning: {model}: no speech to measure on: {why}", file=sys.stderr)
     rng = np.random.default_rng(0)
-    return [0.1 * rng.standard_normal(int(n)).astype(np.float32) for n in rng.integers(5000, 128_000, NUM_COMPARED)]
+    lengths = rng.integers(5000, 128_000, NUM_COMPARED)
+    noise = [0.1 * rng.standard_normal(int(n)).astype(np.float32) for n in lengths]
+    return Speech(f"{NUM_COMPARED} stretches of noise", noise, [])
+
+
+def speech_of(utterances: Sequence[Utterance], normalize: Callable[[str], str], number: int, origin: str) -> Speech:
+    """`number` of the utterances, evenly spaced."""
+    number = min(number, len(utterances))
+    chosen = [utterances[i * len(utterances) // number] for i in range(number)]
+    references = [collapse_spaces(normalize(u.text)) for u in chosen]
+    return Speech(f"{len(utterances):,} utterances of {origin}", [u.audio.load() for u in chosen], references)
 
 
 def megabytes(path: Path) -> str:

@@ -6,12 +6,16 @@ python -m scripts.golden_curve --write    write it anew: only when the curve was
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
+
+from trainer.arguments import ArgumentParser
+from trainer.cli import report_errors
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden_curve.json"
 NUM_STEPS = 20
@@ -39,11 +43,21 @@ def worst_difference(curve: list[float], golden: list[float]) -> float:
     return max(abs(a - b) / abs(b) for a, b in zip(curve, golden, strict=True))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 unchanged or written, 1 changed, 2 something in the options is wrong."""
+    return report_errors(lambda: compare_or_write(parse(argv)))
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """The command line's options; ConfigError when they cannot be."""
+    parser = ArgumentParser(prog="python -m scripts.golden_curve", description=__doc__ or "")
     parser.add_argument("--write", action="store_true", help="replace the curve on file")
     parser.add_argument("--cache-dir", default="cache", help="folder of the synthetic corpus")
-    args = parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def compare_or_write(args: Namespace) -> int:
+    """Train, and compare or write."""
     curve = loss_curve(args.cache_dir)
     if args.write:
         GOLDEN.write_text(json.dumps(curve, indent=1) + "\n")

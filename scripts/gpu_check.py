@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -20,6 +19,8 @@ import statistics
 import subprocess
 import sys
 import time
+from argparse import Namespace
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -30,14 +31,16 @@ import torch
 from data.config import SyntheticConfig
 from models.flops import training_flops
 from models.pretrained import Encoder
-from trainer.assemble import autocast_for, build_eval_sets, build_model, build_parts
+from trainer.arguments import ArgumentParser, count
+from trainer.cli import report_errors
+from trainer.assemble import autocast_for, build_eval_sets, build_model, build_parts, choose_device
 from trainer.reading import Data
 from models.pretrained import read_encoder
 from trainer.assemble import build_train_loader, plan_batches
 from trainer.reading import read_corpus, read_data
 from trainer.card_sections import versions
 from trainer.cli import parse
-from trainer.config import Config, resolve, validate
+from trainer.config import Config, ConfigError, resolve, validate
 from trainer.evaluate import evaluate
 from trainer.features import open_table
 from trainer.loop import settle
@@ -50,23 +53,29 @@ MAX_SKIPS = 25
 NUM_WORKERS = min(4, os.cpu_count() or 1)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 all well, 1 a test failed, 2 something in the options is wrong."""
+    return report_errors(lambda: check(parse_options(argv)))
+
+
+def parse_options(argv: Sequence[str] | None) -> Namespace:
+    """The command line's options; ConfigError when they cannot be."""
+    parser = ArgumentParser(prog="python -m scripts.gpu_check", description=__doc__ or "")
     parser.add_argument("--out", type=Path, default=Path("gpu_check.json"), help="where the JSON goes")
     parser.add_argument("--cache-dir", default="cache", help="folder of the synthetic corpus")
-    parser.add_argument("--steps", type=int, default=60, help="timed steps of each precision")
+    parser.add_argument("--steps", type=count, default=60, help="timed steps of each precision")
     parser.add_argument("--device", default="cuda", help="cpu, with a small model, only shows that the script runs")
     parser.add_argument("--size", default="large", choices=("tiny", "base", "large"), help="model size")
     parser.add_argument("--corpus", default="full", choices=("tiny", "demo", "full"), help="synthetic corpus")
     parser.add_argument("--no-tests", action="store_true", help="only the measurements")
-    args = parser.parse_args()
-    device = torch.device(args.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        print(
-            "error: no CUDA device; --device cpu --size tiny --corpus tiny shows that the script runs",
-            file=sys.stderr,
-        )
-        return 2
+    return parser.parse_args(argv)
+
+
+def check(args: Namespace) -> int:
+    """Run and measure everything; print the JSON and write it."""
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError("no CUDA device; --device cpu --size tiny --corpus tiny shows that the script runs.")
+    device = choose_device(args.device)
 
     started = time.perf_counter()
     report: dict[str, Any] = {"device": device_name(device), "versions": versions(), "size": args.size}

@@ -8,11 +8,11 @@ in that place; everything else is ours on both sides.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,22 +23,34 @@ import torch
 
 import models.frontend
 from data.collate import Batch
+from models.encoder import SIZES
 from scripts.gpu_check import synchronize
 from scripts.hf_modules import hf_encoder, hf_front_end, hf_modules, hf_positions
 from scripts.save_cost import build, noise
+from trainer.arguments import ArgumentParser, count
+from trainer.cli import report_errors
 from trainer.features import zero_table
 from trainer.step import Parts, train_step
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a Markdown table; write the figures as JSON too if asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", default="tiny")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--batch-size", type=int, default=16)
+    return report_errors(lambda: measure_levers(parse(argv)))
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """The command line's options; ConfigError when they cannot be."""
+    parser = ArgumentParser(prog="python -m scripts.levers", description=__doc__ or "")
+    parser.add_argument("--size", default="tiny", choices=SIZES)
+    parser.add_argument("--rounds", type=count, default=7)
+    parser.add_argument("--batch-size", type=count, default=16)
     parser.add_argument("--seconds", type=float, default=2.25, help="audio per utterance")
     parser.add_argument("--out", type=Path, default=None, help="where the JSON goes")
-    options = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def measure_levers(options: Namespace) -> int:
+    """Print a Markdown table; write the figures as JSON too if asked."""
     parts = build(options.size)
     batch = noise(parts.model, options.batch_size, options.seconds)
     found = {}

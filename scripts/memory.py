@@ -23,7 +23,7 @@ from scripts.levers import cached, checkpointed
 from scripts.save_cost import build, noise
 from trainer.arguments import ArgumentParser
 from trainer.cli import report_errors
-from trainer.loop import train_step
+from trainer.step import train_step
 
 SETTINGS: dict[str, tuple[bool, bool, int]] = {
     "everything trained": (False, False, 1),

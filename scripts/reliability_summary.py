@@ -12,9 +12,13 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+
+from trainer.arguments import ArgumentParser
+from trainer.cli import report_errors
 
 COLUMNS = {
     "fault": ("injected", "survived", "resumes", "bit_exact"),
@@ -24,13 +28,21 @@ COLUMNS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 everything came out as promised, 1 not, 2 no report."""
-    argv = sys.argv[1:] if argv is None else argv
-    if len(argv) != 1 or not Path(argv[0]).is_file():
-        print(__doc__.strip())
-        return 2
+    return report_errors(lambda: summarise(parse(argv).report))
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """The command line's options; ConfigError when they cannot be."""
+    parser = ArgumentParser(prog="python -m scripts.reliability_summary", description=__doc__ or "")
+    parser.add_argument("report", metavar="REPORT.jsonl", type=Path)
+    return parser.parse_args(argv)
+
+
+def summarise(report: Path) -> int:
+    """Print the sums; whether all is as promised, as an exit code."""
     totals = {kind: Counter[str]() for kind in COLUMNS}
     by_test: dict[tuple[str, str], Counter[str]] = {}
-    for line in Path(argv[0]).read_text(encoding="utf-8").splitlines():
+    for line in report.read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
         kind, test = record["kind"], record.get("test", "").partition("[")[0]
         counts = {column: record.get(column, 0) for column in COLUMNS[kind]}

@@ -10,50 +10,53 @@ run's corpus and model/, found through its config.json; without them the file ho
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.config import ModelConfig
+from trainer.arguments import ArgumentParser
 from trainer.cli import report_errors
-from trainer.config import Config
+from trainer.config import Config, ConfigError, resolve, validate
 from trainer.config_json import read_config
-from trainer.console import Console
-from trainer.report_file import MOST_BYTES
-from trainer.media_choice import MediaSource
-from trainer.assemble import build_eval_sets, build_model, choose_device
-from trainer.config import resolve, validate
-from trainer.reading import read_corpus, read_data
-from models.pretrained import read_encoder
-from trainer.report import write_report
-from trainer.report_compare import write_comparison
+
+if TYPE_CHECKING:
+    from trainer.media_choice import MediaSource
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 written, 2 something in options, runs or disk is wrong."""
-    summary, _, usage = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.report", description=summary, epilog=usage,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    return report_errors(lambda: report(parse(argv)))
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """The command line's options; ConfigError when they cannot be."""
+    parser = ArgumentParser(prog="python -m scripts.report", description=(__doc__ or "").strip())
     parser.add_argument("runs", nargs="+", type=Path, metavar="runs/NAME", help="one finished run, or two to compare")
-    parser.add_argument("--media", choices=("fit", "all", "none"), default="fit", help="audio and pictures")
+    parser.add_argument("--media", choices=("fit", "all", "none"), default="fit",
+                        help="audio and pictures: as much as fits into 15 MB, all or none (default: fit)")  # fmt: skip
     parser.add_argument("--cache-dir", help="where the corpus' cache is, if not where the run had it")
     parser.add_argument("--out", type=Path, help="the file to write")
-    args = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    args = parser.parse_args(argv)
     if len(args.runs) > 2:
-        parser.error("give one run, or two to compare")
-    return report_errors(lambda: report(args.runs, args.media, args.cache_dir, args.out))
+        raise ConfigError(f"{len(args.runs)} runs: give one, or two to compare.")
+    return args
 
 
-def report(runs: Sequence[Path], media: str, cache_dir: str | None, out: Path | None) -> int:
+def report(args: Namespace) -> int:
     """Write what is asked for and print where."""
-    last, most_bytes = runs[-1], None if media == "all" else MOST_BYTES
+    from trainer.report import write_report
+    from trainer.report_compare import write_comparison
+    from trainer.report_file import MOST_BYTES
+
+    runs, out = args.runs, args.out
+    last, most_bytes = runs[-1], None if args.media == "all" else MOST_BYTES
     source, why_none = None, "Audio and pictures were not asked for."
-    if media != "none":
-        source, why_none = open_source(last, cache_dir)
+    if args.media != "none":
+        source, why_none = open_source(last, args.cache_dir)
         if source is None:
             print(f"warning: text only: {why_none}", file=sys.stderr)
             why_none = f"Text only, without audio and pictures: {why_none}"
@@ -76,6 +79,12 @@ def open_source(run_dir: Path, cache_dir: str | None) -> tuple[MediaSource | Non
 
 def read_source(run_dir: Path, cache_dir: str | None) -> MediaSource:
     """The evaluation splits of a run's corpus and the model that it exported (or that it scored)."""
+    from models.pretrained import read_encoder
+    from trainer.assemble import build_eval_sets, build_model, choose_device
+    from trainer.console import Console
+    from trainer.media_choice import MediaSource
+    from trainer.reading import read_corpus, read_data
+
     config: Config = read_config(run_dir / "config.json", fill=True)
     model = str(run_dir / "model") if (run_dir / "model").is_dir() else config.model.pretrained
     config = replace(
@@ -86,7 +95,7 @@ def read_source(run_dir: Path, cache_dir: str | None) -> MediaSource:
         overwrite=False,
     )
     config, console = resolve(validate(config, training=False)), Console()
-    device = choose_device(config.device)
+    device = choose_device("auto")  # the run's own may be on another machine
     encoder = read_encoder(config.model)
     data = read_data(config, read_corpus(config, console, training=False), encoder, console, training=False)
     ctc_model, _ = build_model(config, encoder, data, device)

@@ -8,11 +8,11 @@ for the disk, saving in the background) are interleaved round by round, and the 
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,7 +24,9 @@ from data.collate import Batch
 from data.utterance import SAMPLE_RATE
 from models.config import ModelConfig
 from models.ctc import CTCModel
-from models.encoder import build_random, configure, random_config
+from models.encoder import SIZES, build_random, configure, random_config
+from trainer.arguments import ArgumentParser, count
+from trainer.cli import report_errors
 from trainer.checkpoint import Saver
 from trainer.config import OptimConfig
 from trainer.step import Parts, train_step
@@ -36,15 +38,24 @@ KINDS = ("no saving", "waiting", "background")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", default="demo")
-    parser.add_argument("--every", type=int, default=50, help="steps between checkpoints")
-    parser.add_argument("--steps", type=int, default=200, help="steps of each kind in a round")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=16)
+    return report_errors(lambda: compare_kinds(parse(argv)))
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """The command line's options; ConfigError when they cannot be."""
+    parser = ArgumentParser(prog="python -m scripts.save_cost", description=__doc__ or "")
+    parser.add_argument("--size", default="demo", choices=SIZES)
+    parser.add_argument("--every", type=count, default=50, help="steps between checkpoints")
+    parser.add_argument("--steps", type=count, default=200, help="steps of each kind in a round")
+    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--batch-size", type=count, default=16)
     parser.add_argument("--seconds", type=float, default=3.0, help="audio per utterance")
     parser.add_argument("--folder", default=None, help="where to write (default: a temporary folder)")
-    options = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def compare_kinds(options: Namespace) -> int:
+    """Measure, and print the table."""
     parts = build(options.size)
     batch = noise(parts.model, options.batch_size, options.seconds)
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}

@@ -9,12 +9,12 @@ batches, and the resident maximum above that of the process with its imports and
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -28,6 +28,8 @@ from models.config import ModelConfig
 from models.ctc import CTCModel
 from models.encoder import SIZES, build_random, configure
 from scripts.save_cost import noise
+from trainer.arguments import ArgumentParser, count
+from trainer.cli import report_errors
 from trainer.config import OptimConfig
 from trainer.step import Parts, train_step
 from trainer.optim import build_optimizer, build_schedule
@@ -59,12 +61,21 @@ print(json.dumps({"seconds": time.perf_counter() - begin, "total_steps_seconds":
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plan", type=int, nargs="*", default=[10**4, 10**5, 10**6, 10**7], help="corpus sizes")
-    parser.add_argument("--steps", type=int, default=5, help="timed steps of each kind")
+    return report_errors(lambda: measure_growth(parse(argv)))
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """The command line's options; ConfigError when they cannot be."""
+    parser = ArgumentParser(prog="python -m scripts.scaling", description=__doc__ or "")
+    parser.add_argument("--plan", type=count, nargs="*", default=[10**4, 10**5, 10**6, 10**7], help="corpus sizes")
+    parser.add_argument("--steps", type=count, default=5, help="timed steps of each kind")
     parser.add_argument("--no-steps", action="store_true", help="planning alone")
     parser.add_argument("--out", type=Path, default=None, help="where the JSON goes")
-    options = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def measure_growth(options: Namespace) -> int:
+    """Measure, and print the tables."""
     record: dict[str, Any] = {"plan": {}, "steps": []}
     print("| utterances | planned in [s] | memory above the start [MB] |\n|---|---|---|")
     for number in options.plan:

@@ -11,6 +11,7 @@ import fcntl
 import itertools
 import json
 import sys
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from trainer.arguments import ArgumentParser
 from trainer.checkpoint import checkpoints
 from trainer.cli import report_errors
 from trainer.config import Config, ConfigError
@@ -33,11 +35,14 @@ class Damage(ValueError):  # noqa: N818  what is reported, not what goes wrong h
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 sound, 1 damaged, 2 no run."""
-    argv = sys.argv[1:] if argv is None else argv
-    if len(argv) != 1 or argv[0] in ("-h", "--help"):
-        print(__doc__.strip())
-        return 0 if argv in (["-h"], ["--help"]) else 2
-    return report_errors(lambda: verify_run(Path(argv[0])))
+    return report_errors(lambda: verify_run(parse(argv).run))
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """The command line's options; ConfigError when they cannot be."""
+    parser = ArgumentParser(prog="python -m scripts.verify_run", description=__doc__ or "")
+    parser.add_argument("run", metavar="runs/NAME", type=Path, help="the run's folder")
+    return parser.parse_args(argv)
 
 
 def verify_run(run_dir: Path) -> int:

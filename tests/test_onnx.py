@@ -6,6 +6,8 @@ pytest tests/test_onnx.py
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ from models.ctc import CTCModel
 from models.export import save_huggingface
 from models.onnx_graph import write_onnx
 from scripts.export_onnx import main
-from trainer.onnx_check import open_graph
+from trainer.onnx_check import Logits, max_deviation, open_graph
 
 TOLERANCE = 1e-4
 """Logits of these models reach 10; both sides add in float32, in their own order."""
@@ -116,6 +118,84 @@ def test_export_leaves_the_model_as_it_was(exported: tuple[CTCModel, Path, Path]
     assert all(torch.equal(fresh[name], tensor) for name, tensor in exported[0].state_dict().items())
 
 
+def constant(value: float) -> Logits:
+    return lambda waveforms: [np.full((3, 4), value, np.float32) for _ in waveforms]
+
+
+def test_a_logit_that_is_no_number_is_a_deviation() -> None:
+    """In the first of three utterances, or in the last, whose turn comes in a batch of its own."""
+    waveforms, good = [noise(1000), noise(1000), noise(2000)], constant(1.0)
+
+    def lost(at: int) -> Logits:
+        return lambda waveforms: [np.full((3, 4), math.nan if len(w) == at else 1.5, np.float32) for w in waveforms]
+
+    assert max_deviation(good, lost(0), waveforms, 2) == 0.5
+    for at in (1000, 2000):
+        assert math.isnan(max_deviation(good, lost(at), waveforms, 2))
+        assert math.isnan(max_deviation(lost(at), good, waveforms, 2))
+
+
+def test_graph_that_gives_nan_is_exit_code_1(
+    exported: tuple[CTCModel, Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("trainer.onnx_check.open_graph", lambda path: constant(math.nan))
+    monkeypatch.setattr("trainer.onnx_check.pytorch", lambda recognizer: constant(0.0))
+    assert main([str(exported[1])]) == 1
+    assert "error: the exported graph differs from PyTorch" in capsys.readouterr().err
+
+
+def test_model_of_no_run_is_compared_on_noise_and_says_so(
+    exported: tuple[CTCModel, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(exported[1])]) == 0
+    out, err = capsys.readouterr()
+    assert "on 50 of 50 stretches of noise" in out
+    assert "no word error rate was measured; --manifest" in out
+    assert "it belongs to no run" in err
+
+
+def test_model_of_a_run_is_measured_on_what_the_run_was_scored_on(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reference: the run's own errors and words in results.json; then two of its six utterances."""
+    monkeypatch.setattr("scripts.export_onnx.TOLERANCE", 1e-2)  # this model's logits reach hundreds
+    out = ["--out", str(tmp_path / "m.onnx")]
+    assert main([str(finished_run / "model"), "--int8", *out]) == 0
+    results = json.loads((finished_run / "results.json").read_text())
+    said = capsys.readouterr().out
+    for name in ("PyTorch", "ONNX"):
+        (line,) = [line for line in said.splitlines() if line.startswith(name)]
+        assert f"({results['num_errors']} errors of {results['num_reference_words']} words, 6 of 6 utterances" in line
+    assert "int8     WER " in said
+    assert "on 6 of 6 utterances of tiny noise's eval" in said
+    assert main([str(finished_run / "model"), "--utterances", "2", *out]) == 0
+    assert "words, 2 of 6 utterances of tiny noise's eval)" in capsys.readouterr().out
+
+
+def test_run_whose_corpus_is_gone_is_measured_on_noise(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the warning says why."""
+    monkeypatch.setattr("scripts.export_onnx.TOLERANCE", 1e-2)
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    config = json.loads((run / "config.json").read_text())
+    config["corpus"]["eval"] = str(tmp_path / "gone.jsonl")
+    (run / "config.json").write_text(json.dumps(config))
+    assert main([str(run / "model")]) == 0
+    out, err = capsys.readouterr()
+    assert "stretches of noise" in out
+    assert "gone.jsonl" in err
+
+
+def test_utterances_without_a_frame_are_an_error(
+    exported: tuple[CTCModel, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first of the fixture's three is one sample short of a frame."""
+    rows = write_jsonl(exported[1].parent / "short.jsonl", [{"audio_filepath": "0.wav", "text": "a"}])
+    assert main([str(exported[1]), "--manifest", str(rows)]) == 2
+    assert "shorter than a frame of the model" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -123,6 +203,7 @@ def test_export_leaves_the_model_as_it_was(exported: tuple[CTCModel, Path, Path]
         (["{empty}"], "not a Hugging Face model folder"),
         (["{empty}", "--in8"], "Did you mean --int8?"),
         (["{empty}", "--manifest", "{empty}/none.jsonl"], "none.jsonl"),
+        (["{model}", "--utterances", "0"], "--utterances: 0: give a whole number of 1 or more"),
         (["{model}", "--out", "{empty}"], "ends in .onnx"),
     ],
 )

@@ -195,6 +195,14 @@ def test_worst_utterances_come_first_then_a_sample_by_seed(run: Path) -> None:
     assert f"{len(chosen)} of 6 utterances have audio" in some.note
 
 
+def test_run_of_another_machines_device_is_read_on_this_ones(run: Path) -> None:
+    """Trained with --device cuda:63, which is not here: audio and posteriors are shown all the same."""
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "device": "cuda:63"}))
+    assert main([str(run)]) == 0
+    assert all(row["media"] is not None for row in read(run / "report.html").json["data"]["rows"])
+
+
 def test_file_stays_under_its_limit(run: Path) -> None:
     """The page and the text of all utterances count too."""
     source = read_source(run, None)

@@ -160,6 +160,19 @@ def test_page_answers_to_its_own_name_only(port: int) -> None:
     assert get(port, "/config", "evil.example")[0] == 400
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_page_answers_at_the_other_loopback_too() -> None:
+    """http://[::1]:7860, as a browser asks for it."""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        number = server.getsockname()[1]
+    with serving(tone_recognizer(), Limits(), Windows(), "::1", number) as url:
+        assert url == f"http://[::1]:{number}/"
+        for host, expected in ((f"[::1]:{number}", 200), ("evil.example", 400)):
+            connection = http.client.HTTPConnection("::1", number, timeout=20)
+            connection.request("GET", "/config", headers={"Host": host})
+            assert connection.getresponse().status == expected
+
+
 def test_uploads_are_gone_when_the_page_is(tmp_path: Path) -> None:
     number = free_port()
     with serving(tone_recognizer(), Limits(), Windows(), "127.0.0.1", number):
@@ -215,6 +228,8 @@ def test_loopback_is_recognised() -> None:
         (["{empty}", "--port", "99999"], "--port 99999"),
         (["{empty}", "--prot", "1"], "Did you mean --port?"),
         (["{empty}", "--max-seconds", "0"], "must be above 0"),
+        (["{empty}", "--max-megabytes", "inf"], "not infinite"),
+        (["{empty}", "--max-seconds", "nan"], "must be above 0"),
     ],
 )
 def test_wrong_argument_is_one_line_and_exit_code_2(

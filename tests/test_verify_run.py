@@ -150,5 +150,3 @@ def test_a_running_run_is_said_to_be_in_use(run_dir: Path, capsys: pytest.Captur
 def test_a_folder_without_a_run_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify_run([str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path} holds no run: it has neither config.json nor checkpoints.\n"
-    assert verify_run([]) == 2
-    assert verify_run(["--help"]) == 0

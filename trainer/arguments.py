@@ -26,3 +26,10 @@ class ArgumentParser(argparse.ArgumentParser):
         if close := difflib.get_close_matches(unknown, self._option_string_actions, n=1) if unknown else []:
             hint = f" Did you mean {close[0]}?"
         raise ConfigError(f"{message}.{hint} {self.prog} --help lists what there is.")
+
+
+def count(text: str) -> int:
+    """An option's whole number, 1 or more."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number of 1 or more")
+    return int(text)

@@ -17,8 +17,7 @@ import torch
 
 from models.ctc import CTCModel
 from models.export import save_huggingface
-from models.pretrained import LoadReport
-from models.pretrained import read_encoder
+from models.pretrained import LoadReport, read_encoder, refuse_new_head
 from trainer.assemble import build_eval_sets, build_model, choose_device
 from trainer.reading import Data, read_corpus, read_data
 from trainer.card import write_card
@@ -148,6 +147,7 @@ def score_model(config: Config) -> dict[str, Any]:
     data = read_data(config, reading, encoder, console, training=False)
     model, load_report = build_model(config, encoder, data, device)
     if load_report is not None:
+        refuse_new_head(str(config.model.pretrained), load_report)
         console.say(f"{config.model.pretrained}: {load_report.describe()}")
     eval_sets = build_eval_sets(config, data, model, config.batching.num_workers or 0, encoder.do_normalize)
     splits = data.corpus.splits

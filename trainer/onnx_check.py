@@ -68,12 +68,13 @@ def batched(waveforms: Sequence[np.ndarray], size: int) -> Iterable[Sequence[np.
 
 
 def max_deviation(reference: Logits, graph: Logits, waveforms: Sequence[np.ndarray], batch_size: int) -> float:
-    """Largest absolute difference of any logit, the graph reading padded batches."""
-    return max(
-        float(np.abs(a - b).max())
+    """Largest absolute difference of any logit, the graph reading padded batches; NaN when any is."""
+    differences = [
+        np.abs(a - b).max()
         for batch in batched(waveforms, batch_size)
         for a, b in zip(reference(batch), graph(batch), strict=True)
-    )
+    ]
+    return float(np.max(differences))  # max() would lose NaN
 
 
 def word_errors(

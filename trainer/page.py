@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import math
 import os
 import re
 import tempfile
@@ -53,8 +54,8 @@ class Limits:
     max_megabytes: float = 50.0
 
     def __post_init__(self) -> None:
-        if not (self.max_seconds > 0 and self.max_megabytes > 0):
-            raise ConfigError("the limits on seconds and megabytes must be above 0.")
+        if not (0 < self.max_seconds < math.inf and 0 < self.max_megabytes < math.inf):
+            raise ConfigError("the limits on seconds and megabytes must be above 0, and not infinite.")
 
 
 class Guard:
@@ -135,9 +136,9 @@ def build_page(recognizer: Recognizer, limits: Limits, windows: Windows) -> grad
 @contextlib.contextmanager
 def serving(recognizer: Recognizer, limits: Limits, windows: Windows, host: str, port: int) -> Iterator[str]:
     """The page's address, as long as the context lasts; ConfigError when it cannot be served there."""
-    middleware = [Middleware(Guard)]
+    middleware, name = [Middleware(Guard)], f"[{host}]" if ":" in host else host  # ::1 as a browser writes it
     if is_loopback(host):  # or a page from elsewhere could reach this one through a name of its own
-        middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", host]))
+        middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", name]))
     with (
         tempfile.TemporaryDirectory(prefix="speech-page-") as uploads,
         mock.patch.dict(os.environ, GRADIO_TEMP_DIR=uploads),
@@ -146,14 +147,14 @@ def serving(recognizer: Recognizer, limits: Limits, windows: Windows, host: str,
         page.queue(max_size=16, api_open=False)
         try:
             _, url, _ = page.launch(
-                server_name=host, server_port=port, share=False, inbrowser=False, quiet=True, prevent_thread_lock=True,
+                server_name=name, server_port=port, share=False, inbrowser=False, quiet=True, prevent_thread_lock=True,
                 allowed_paths=[], max_file_size=round(limits.max_megabytes * 1_000_000), ssr_mode=False, pwa=False,
                 mcp_server=False, enable_monitoring=False, strict_cors=True, footer_links=[], run_history=False,
                 theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
                 app_kwargs={"middleware": middleware, "docs_url": None, "redoc_url": None, "openapi_url": None},
             )  # fmt: skip
         except OSError as error:
-            raise ConfigError(f"{host}:{port}: no page can be served there ({error}). Give another --port.") from None
+            raise ConfigError(f"{name}:{port}: no page can be served there ({error}). Give another --port.") from None
         try:
             yield url
         finally:

@@ -24,8 +24,7 @@ from models.config import ModelConfig
 from models.ctc import CTCModel
 from models.encoder import configure
 from models.geometry import FrameGeometry
-from models.pretrained import load_pretrained, read_encoder
-from models.trust import ModelError
+from models.pretrained import load_pretrained, read_encoder, refuse_new_head
 from trainer.assemble import choose_device
 from trainer.config import ConfigError
 from trainer.reading import choose_vocabulary
@@ -80,8 +79,7 @@ def load_recognizer(source: str, revision: str | None = None, device: str = "aut
     vocab, _ = choose_vocabulary("auto", [], encoder, False, training=False)
     config = configure(encoder.config, options, vocab_size=len(vocab), blank_id=vocab.blank_id)
     hf_model, report = load_pretrained(encoder.pretrained, config, 0, keep_head=True)
-    if head := [name for name in report.new if name.startswith("lm_head")]:
-        raise ModelError(f"{source}: has no {head[0]}, so it writes nothing yet. Fine-tune it first.")
+    refuse_new_head(source, report)
     model = CTCModel(hf_model, freeze_feature_encoder=True).eval().to(chosen)
     return Recognizer(model, vocab, encoder.do_normalize, chosen, source)
 
