@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-fast test-browser test-reliability reliability-faults reliability-input lint venv clean
+.PHONY: demo test test-fast test-browser browser test-reliability reliability-faults reliability-input lint venv clean
 
 demo: $(READY)
 	$(BIN)/python -m trainer.run demo --overwrite
@@ -18,11 +18,13 @@ test: $(READY)
 test-fast: $(READY)
 	$(PYTEST) -m "not slow and not reliability"
 
-# Pages in a headless Chromium; elsewhere these tests are skipped when there is none
-test-browser: $(READY)
+# Without a Chromium the tests of pages are skipped
+browser:
 	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || { test "$$(id -u)" = 0 && \
-		apt-get install --yes --no-install-recommends chromium; } || { echo "error: no Chromium found. On Debian: \
+		apt-get update --quiet && apt-get install --yes --no-install-recommends chromium; } || { echo "error: no Chromium found. On Debian: \
 	sudo apt-get install chromium. Else install Chromium or Chrome so that it is on PATH." >&2; exit 2; }
+
+test-browser: $(READY) browser
 	$(BIN)/python -m pytest -m browser
 
 # Every fault and every bad input of docs/reliability.md: about a quarter of an hour on two cores, a thread each

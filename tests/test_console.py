@@ -54,6 +54,15 @@ def test_a_terminal_gets_colour_and_a_bar() -> None:
     assert "scoring" in said
 
 
+def test_colour_takes_no_room_in_a_line() -> None:
+    """80 characters and a colour fit into 80 columns; one more does not."""
+    for text, num_lines in (("x " * 38 + "best", 1), ("x " * 38 + "best!", 2)):
+        stream = Terminal()
+        console = Console(stream)
+        console.say(text[:76] + console.paint(text[76:], "good"))
+        assert len(stream.getvalue().splitlines()) == num_lines
+
+
 def test_no_color_leaves_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     said = written(Terminal())

@@ -11,6 +11,10 @@ from trainer.metrics import EditCounts, pool
 from trainer.statistics import bootstrap_interval
 
 
+FEW_UNITS = 10
+"""Of fewer the bootstrap knows too little: its interval is too narrow."""
+
+
 @dataclass(frozen=True)
 class Group:
     """Some of a split's utterances and their pooled errors."""

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from trainer.alignment import Edit, align_characters, align_words, count_confusions
-from trainer.breakdown import Group, breakdowns, by_speaker, knows_speakers
+from trainer.breakdown import FEW_UNITS, Group, breakdowns, by_speaker, knows_speakers
 from trainer.card_sections import format_interval, format_rate
 from trainer.evaluate import Hypothesis
 
 NUM_SPEAKERS_SHOWN = 5
 NUM_CONFUSIONS_SHOWN = 12
-FEW_UNITS = 10
 
 
 def training_table(records: Sequence[dict[str, Any]]) -> str:

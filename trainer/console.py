@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -19,6 +20,8 @@ from tqdm import tqdm
 T = TypeVar("T")
 Style = Literal["good", "bad", "faint"]
 CODES: dict[Style, str] = {"good": "32", "bad": "33", "faint": "2"}
+CODE = re.compile(r"\x1b\[\d+m")
+"""What `paint` adds, which takes no column."""
 BAR = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} {elapsed}<{remaining}{postfix}"
 
 
@@ -55,7 +58,7 @@ class Console:
     def say(self, line: str, *, wrap: bool = True) -> None:
         """One line, above any bar; on a terminal folded between words, unless it is there to be copied."""
         columns = shutil.get_terminal_size().columns
-        if wrap and self.is_terminal and len(line) > columns:
+        if wrap and self.is_terminal and len(CODE.sub("", line)) > columns:
             line = textwrap.fill(line, columns, subsequent_indent="    ", break_on_hyphens=False)
         tqdm.write(line, file=self.stream)
 

@@ -9,9 +9,11 @@ from data.vocab import Vocab
 from trainer.evaluate import Followed
 
 EXPECTED, UNEXPECTED, BLANK = (31, 90, 160), (200, 60, 40), (110, 110, 110)
-ROW, WIDTH, MAX_ROWS = 13, 960, 40
-LEFT, TOP, BOTTOM = 44, 34, 18
+ROW, WIDTH, MAX_ROWS = 19, 960, 40
+LEFT, TOP, BOTTOM = 66, 50, 26
 """Pixels around the rows: the units' names, two lines of text, the seconds."""
+FONT = 17
+"""Pixels: TensorBoard shows a picture at about 60 % of its size, and text must still be read."""
 
 
 def chosen_rows(followed: Followed, blank_id: int) -> list[int]:
@@ -35,16 +37,16 @@ def draw_posteriors(followed: Followed, vocab: Vocab, hypothesis: str, reference
     share = followed.posteriors[:, rows].T[..., None]
     cells = 255 - share * (255 - colours[:, None, :])  # (rows, frames, 3)
     cells = cells.round().astype(np.uint8).repeat(ROW, axis=0).repeat(scale, axis=1)
-    picture = np.full((TOP + len(cells) + BOTTOM, max(LEFT + cells.shape[1] + 8, 480), 3), 255, np.uint8)
+    picture = np.full((TOP + len(cells) + BOTTOM, max(LEFT + cells.shape[1] + 8, 600), 3), 255, np.uint8)
     picture[TOP : TOP + len(cells), LEFT : LEFT + cells.shape[1]] = cells
     image = Image.fromarray(picture)
-    draw, font = ImageDraw.Draw(image), ImageFont.load_default(11)
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(FONT)
     for line, (label, text) in enumerate((("said", reference), ("heard", hypothesis))):
-        draw.text((4, 2 + 15 * line), label, fill=(110, 110, 110), font=font)
-        draw.text((LEFT, 2 + 15 * line), text.replace(" ", "  ") or "(nothing)", fill=(0, 0, 0), font=font)
+        draw.text((4, 2 + 23 * line), label, fill=(110, 110, 110), font=font)
+        draw.text((LEFT, 2 + 23 * line), text.replace(" ", "  ") or "(nothing)", fill=(0, 0, 0), font=font)
     for i, unit in enumerate(rows):
         name = {vocab.blank: "blank", vocab.word_delimiter: "space"}.get(vocab.tokens[unit], vocab.tokens[unit])
-        draw.text((4, TOP + ROW * i), name[:6], fill=(0, 0, 0), font=font)
+        draw.text((4, TOP + ROW * i - 2), name[:6], fill=(0, 0, 0), font=font)
     for second in range(int(followed.num_seconds) + 1):
         x = LEFT + round(second / followed.num_seconds * num_frames * scale)
         draw.line((x, TOP + len(cells), x, TOP + len(cells) + 3), fill=(0, 0, 0))

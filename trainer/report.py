@@ -14,7 +14,7 @@ from typing import Any
 
 from data.utterance import SAMPLE_RATE
 from trainer.alignment import align_characters, align_words, count_confusions
-from trainer.breakdown import breakdowns, by_speaker, knows_speakers, wer_interval
+from trainer.breakdown import FEW_UNITS, breakdowns, by_speaker, knows_speakers, wer_interval
 from trainer.console import Console
 from trainer.evaluate import Hypothesis
 from trainer.media_choice import MediaSource
@@ -90,7 +90,9 @@ def _body(
     if len(speakers := by_speaker(hypotheses)) > 1:
         tables.append(speaker_table(speakers))
     if tables:
-        drawn = "speakers, none for a speaker alone" if knows_speakers(hypotheses) else "utterances"
+        drawn = "utterances"
+        if knows_speakers(hypotheses):
+            drawn = f"speakers: none for a speaker alone, too narrow of fewer than {FEW_UNITS}"
         note = f"Whiskers are 95 % bootstrap intervals over each group's {drawn}."
         sections.append((
             "groups", "Who and what", f'<p class="note">Of {escape(headline)}. {note}</p>'
