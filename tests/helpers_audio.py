@@ -1,4 +1,4 @@
-"""Audio files in memory, whole and odd, for the tests of what is refused."""
+"""Audio files in memory, whole and odd, and how they are prepared, for the tests of what is refused."""
 
 from __future__ import annotations
 
@@ -9,6 +9,29 @@ import soundfile
 
 from conftest import ManifestFolder
 from data.audio import BytesAudio
+from data.prepare import prepare_training
+from data.text import plain
+from data.utterance import Utterance
+from data.vocab import Vocab
+from models.encoder import num_frames_function
+
+MODEL = ["--model.size", "tiny"]
+
+ALPHABET = Vocab.build(["abcdefghijklmnopqrstuvwxyz a"])
+NUM_FRAMES = num_frames_function((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
+"""The encoders' real geometry: 400 samples give the first frame."""
+
+
+def prepare(*utterances: Utterance, on_bad: str = "error", max_seconds: float = 30.0):
+    """The examples and drops of a training split."""
+    return prepare_training(
+        utterances, plain, ALPHABET, NUM_FRAMES, max_seconds=max_seconds, max_speed=1.0, on_bad=on_bad, split="train"
+    )
+
+
+def utterance(content: bytes, text: str = "a") -> Utterance:
+    """One of this encoded audio."""
+    return Utterance("u1", BytesAudio(content, "a.wav", "a"), text, origin="train.jsonl:1")
 
 
 def sound(num_samples: int, seed: int = 0) -> np.ndarray:

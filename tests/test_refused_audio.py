@@ -17,38 +17,18 @@ import pytest
 import soundfile
 
 from conftest import ManifestFolder
-from data.audio import BytesAudio, FileAudio
+from data.audio import FileAudio
 from data.corpora.sphere import write_sphere
-from data.prepare import describe_conversions, prepare_training
-from data.text import plain
+from data.prepare import describe_conversions
 from data.utterance import AudioError, CorpusError, Utterance
-from data.vocab import Vocab
-from models.encoder import num_frames_function
 
-from helpers_audio import encoded, load, put_audio, quantized, sound, sphere_file
+from helpers_audio import MODEL, encoded, load, prepare, put_audio, quantized, sound, sphere_file, utterance
 
 if TYPE_CHECKING:
     from helpers_refused import Tally
 
 pytest_plugins = ["helpers_refused"]
 pytestmark = pytest.mark.usefixtures("no_hang", "own_folder")
-
-MODEL = ["--model.size", "tiny"]
-
-ALPHABET = Vocab.build(["abcdefghijklmnopqrstuvwxyz a"])
-NUM_FRAMES = num_frames_function((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
-"""The encoders' real geometry: 400 samples give the first frame."""
-
-
-def prepare(*utterances: Utterance, on_bad: str = "error", max_seconds: float = 30.0):
-    return prepare_training(
-        utterances, plain, ALPHABET, NUM_FRAMES, max_seconds=max_seconds, max_speed=1.0, on_bad=on_bad, split="train"
-    )
-
-
-def utterance(content: bytes, text: str = "a") -> Utterance:
-    return Utterance("u1", BytesAudio(content, "a.wav", "a"), text, origin="train.jsonl:1")
-
 
 # R1: audio without sound, without numbers, without a frame
 

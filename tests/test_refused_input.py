@@ -26,41 +26,22 @@ from data.config import BatchingConfig, ManifestConfig
 from data.corpora.manifest import ManifestCorpus
 from data.corpora.timit import read_segments, read_transcript
 from data.leaks import describe_leaks, find_leaks
-from data.prepare import Example, prepare_training, read_split, refuse_endless
+from data.prepare import Example, read_split, refuse_endless
 from data.text import plain
 from data.utterance import AudioError, CorpusError, Utterance
-from data.vocab import Vocab
-from models.encoder import num_frames_function
 from trainer.cli import parse
 from trainer.config import Config, ConfigError, validate
 from trainer.config_json import from_json, to_json
 from trainer.presets import PRESETS
 from trainer.run import main
 
-from helpers_audio import encoded, put_audio, sound, sphere_file
+from helpers_audio import MODEL, encoded, prepare, put_audio, sound, sphere_file, utterance
 
 if TYPE_CHECKING:
     from helpers_refused import Tally
 
 pytest_plugins = ["helpers_refused"]
 pytestmark = pytest.mark.usefixtures("no_hang", "own_folder")
-
-MODEL = ["--model.size", "tiny"]
-
-ALPHABET = Vocab.build(["abcdefghijklmnopqrstuvwxyz a"])
-NUM_FRAMES = num_frames_function((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
-"""The encoders' real geometry: 400 samples give the first frame."""
-
-
-def prepare(*utterances: Utterance, on_bad: str = "error", max_seconds: float = 30.0):
-    return prepare_training(
-        utterances, plain, ALPHABET, NUM_FRAMES, max_seconds=max_seconds, max_speed=1.0, on_bad=on_bad, split="train"
-    )
-
-
-def utterance(content: bytes, text: str = "a") -> Utterance:
-    return Utterance("u1", BytesAudio(content, "a.wav", "a"), text, origin="train.jsonl:1")
-
 
 # R2: transcripts that cannot be trained on
 
