@@ -26,6 +26,7 @@ from trainer.cli import report_errors
 from trainer.config import Config, ConfigError
 from trainer.config_json import from_json
 from trainer.disk import verify
+from trainer.eventfiles import read_events
 from trainer.runlog import read_records
 
 
@@ -114,7 +115,8 @@ def look_at_best(run_dir: Path, folders: Sequence[Path]) -> str:
 def look_at_metrics(run_dir: Path, folders: Sequence[Path]) -> str:
     """Training records and evaluations up to the newest checkpoint: each step once, increasing, none missing.
 
-    What lies behind it, a last line cut off by a crash included, a resume takes back.
+    What lies behind it, a last line cut off by a crash included, a resume takes back. A step of the present interval
+    that TensorBoard was not told of either was not due: a resume may change the interval.
     """
     path, newest, undone = run_dir / "metrics.jsonl", 0, -1
     if not folders and not path.exists():
@@ -122,16 +124,30 @@ def look_at_metrics(run_dir: Path, folders: Sequence[Path]) -> str:
     if folders:
         state = read_state(folders[-1])
         newest, undone = state["step"], state["step"] if state["eval_pending"] else -1
-    records, config, shown = read_records(path), read_config(run_dir).train, []
+    records, config = read_records(path), read_config(run_dir).train
+    shown, notes = list[str](), list[str]()
     for key, what, every in (("train/loss", "steps", config.log_every), ("eval/wer", "evaluations", config.eval_every)):
         steps = [record["step"] for record in records if key in record]
         if twice := [b for a, b in itertools.pairwise(steps) if b <= a]:
             raise Damage(f"{what}: step {twice[0]} is told twice, or out of order")
         missing = set(range(every, newest + 1, every)) - set(steps) if every else set()
-        if missing := missing - ({undone} if key == "eval/wer" else set()):
-            raise Damage(f"{what}: step {min(missing)} is missing (or the interval was changed on the way)")
+        missing -= {undone} if key == "eval/wer" else set()
+        if lost := missing & told_tensorboard(run_dir, key):
+            raise Damage(f"{what}: step {min(lost)} is missing")
+        if missing:
+            notes.append(f"{what}: the interval was changed on the way")
         shown.append(f"{len(steps)} {what} to {steps[-1] if steps else 0}")
-    return f"sound: {', '.join(shown)}"
+    return f"sound: {'; '.join([', '.join(shown), *notes])}"
+
+
+def told_tensorboard(run_dir: Path, tag: str) -> set[int]:
+    """Steps of which the event files hold `tag`."""
+    return {
+        event.step
+        for path in run_dir.glob("events.out.tfevents.*")
+        for _, event in read_events(path.read_bytes())
+        if any(value.tag == tag for value in event.summary.value)
+    }
 
 
 def read_results(run_dir: Path) -> dict[str, Any]:
@@ -146,8 +162,8 @@ def look_at_results(run_dir: Path) -> str:
 
 def look_at_hypotheses(run_dir: Path) -> str:
     """Each split that results.json scores with the exported weights: as many lines as utterances."""
-    lines = (run_dir / "hypotheses.jsonl").read_text(encoding="utf-8").splitlines()
-    found = Counter(json.loads(line)["split"] for line in lines)
+    lines = (run_dir / "hypotheses.jsonl").read_text(encoding="utf-8").split("\n")  # U+2028 in an id ends no line
+    found = Counter(json.loads(line)["split"] for line in lines if line)
     results = read_results(run_dir)
     for split, record in results["splits"].items():
         if record["weights"] == results["weights"] and found[split] != record["num_utterances"]:

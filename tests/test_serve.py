@@ -215,6 +215,35 @@ def test_browser_shows_the_words_of_a_dropped_file_and_asks_nobody_else(port: in
     assert errors == []
 
 
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt install chromium")
+def test_browser_shows_the_words_of_a_recorded_clip(port: int, tmp_path: Path) -> None:
+    """Headless Chromium, whose microphone plays a file round and round: record, stop, press, read."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "said.wav", np.tile(speak("bad ", rng), 3), 16_000, subtype="PCM_16")
+    microphone = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+                  f"--use-file-for-fake-audio-capture={tmp_path / 'said.wav'}"]  # fmt: skip
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *microphone])
+        page = browser.new_page(permissions=["microphone"])
+        page.set_default_timeout(20_000)
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"http://127.0.0.1:{port}")
+        page.get_by_label("Record audio").click()
+        page.get_by_role("button", name="Record", exact=True).click()
+        page.wait_for_timeout(3000)
+        page.get_by_role("button", name="Stop").first.click()
+        page.wait_for_selector("a[download]", state="attached")
+        page.click("#listen")
+        page.wait_for_function("document.querySelector('#transcript textarea').value !== ''")
+        words = page.input_value("#transcript textarea").split()
+        browser.close()
+    assert "bad" in words
+    assert errors == []
+
+
 def test_loopback_is_recognised() -> None:
     assert all(map(is_loopback, ("127.0.0.1", "127.1.2.3", "::1", "localhost")))
     assert not any(map(is_loopback, ("0.0.0.0", "192.168.0.7", "::", "example.org")))

@@ -118,6 +118,32 @@ def test_each_damage_is_one_line_and_exit_code_1(
     assert "damaged" in out[-1]
 
 
+def test_a_resume_that_logs_at_another_interval_is_sound(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reference: training itself, four steps logged every two, four more logged each."""
+    config = json.loads((trained / "config.json").read_text())
+    for steps, eval_every, options in ((4, 2, []), (8, 1, ["--resume", "--allow-changes", "train.max_steps"])):
+        assert train([
+            "manifest", "--corpus.train", config["corpus"]["train"], "--corpus.eval", config["corpus"]["eval"],
+            "--model.size", "demo", "--train.max-steps", str(steps), "--batching.batch-size", "2",
+            "--train.save-every", "2", "--train.log-every", str(eval_every), "--train.eval-every", "2",
+            "--optim.warmup-steps", "1", "--runs-dir", str(tmp_path), "--cache-dir", config["cache_dir"],
+            "--name", "run", "--device", "cpu", "--no-report", *options,
+        ]) == 0  # fmt: skip
+    capsys.readouterr()
+    assert verify_run([str(tmp_path / "run")]) == 0
+    assert "6 steps to 8, 4 evaluations to 8; steps: the interval was changed on the way" in capsys.readouterr().out
+
+
+def test_ids_may_hold_what_other_readers_take_for_a_line_end(run_dir: Path) -> None:
+    path = run_dir / "hypotheses.jsonl"
+    first, *others = path.read_text().split("\n")
+    record = json.loads(first) | {"id": "a\u2028b\u0085c"}
+    path.write_text("\n".join([json.dumps(record, ensure_ascii=False), *others]), encoding="utf-8")
+    assert verify_run([str(run_dir)]) == 0
+
+
 def test_what_a_crash_leaves_is_sound_when_a_resume_finds_its_way(
     run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
