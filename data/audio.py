@@ -76,16 +76,6 @@ class FileAudio(EncodedAudio):
             raise AudioError(f"{self.name}: {error.strerror or error}.") from None
 
 
-class BytesAudio(EncodedAudio):
-    """Audio whose encoded bytes are at hand."""
-
-    def __init__(self, data: bytes, name: str, identity: str) -> None:
-        self.data, self.name, self.identity = data, name, identity
-
-    def open(self) -> BinaryIO:
-        return io.BytesIO(self.data)
-
-
 def read_header(file: BinaryIO, name: str) -> AudioHeader:
     """What `file`'s header says; AudioError when it is no audio that is read here, or fewer bytes than it says."""
     sphere = read_sphere_header(file, name)

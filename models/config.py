@@ -32,7 +32,7 @@ class ModelConfig:
     """Keep the strided convolutions as they are; None: frozen for a checkpoint, trained for random weights."""
 
     cache_features: Annotated[bool | None, tyro.conf.DisallowNone] = None
-    """Compute the frozen feature encoder's output once, into --cache-dir; None: where that is exact and under 8 GB."""
+    """Compute the frozen feature encoder's output once, into --cache-dir; None: where that is exact and fits."""
 
     activation_checkpointing: bool = False
     """Keep each layer's input only and compute the layer again for its gradient: less memory, more time, same bits."""

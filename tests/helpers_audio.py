@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import io
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 
 from conftest import ManifestFolder
-from data.audio import BytesAudio
+from data.audio import EncodedAudio
 from data.prepare import prepare_training
 from data.text import plain
 from data.utterance import Utterance
 from data.vocab import Vocab
 from models.encoder import num_frames_function
+
+
+class BytesAudio(EncodedAudio):
+    """Audio whose encoded bytes are at hand."""
+
+    def __init__(self, data: bytes, name: str, identity: str) -> None:
+        self.data, self.name, self.identity = data, name, identity
+
+    def open(self) -> BinaryIO:
+        return io.BytesIO(self.data)
+
 
 MODEL = ["--model.size", "tiny"]
 

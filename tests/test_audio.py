@@ -13,8 +13,9 @@ import pytest
 import soundfile
 import soxr
 
-from data.audio import BytesAudio, FileAudio, change_speed, normalize, resampled_length, speed_length
+from data.audio import FileAudio, change_speed, normalize, resampled_length, speed_length
 from data.utterance import AudioError
+from helpers_audio import BytesAudio
 
 ENCODINGS = [
     ("a.wav", dict(subtype="PCM_16")),

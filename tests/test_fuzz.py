@@ -22,11 +22,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from data.audio import BytesAudio
 from data.config import ManifestConfig
 from data.corpora.manifest import ManifestCorpus
 from data.corpora.timit import read_segments, read_transcript
 from data.prepare import read_split
+from helpers_audio import BytesAudio
 from trainer.checkpoint import Saver, newest_sound, restore
 from trainer.step import Parts
 from trainer.state import TrainState

@@ -15,13 +15,14 @@ import pytest
 import soundfile
 import torch
 
-from data.audio import BytesAudio, FileAudio
+from data.audio import FileAudio
 from data.config import ManifestConfig
 from data.prepare import Drops, describe_conversions, frames_needed, measure, num_reference_words, prepare_evaluation
 from data.prepare import prepare_training, read_split
 from data.text import hf_timit, plain
 from data.utterance import AudioError, AudioHeader, CorpusError, Utterance
 from data.vocab import Vocab
+from helpers_audio import BytesAudio
 from trainer.config import Config
 from trainer.console import Console
 

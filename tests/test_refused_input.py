@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from conftest import ManifestFolder
-from data.audio import BytesAudio, FileAudio
+from data.audio import FileAudio
 from data.batching import BatchPlan
 from data.config import BatchingConfig, ManifestConfig
 from data.corpora.manifest import ManifestCorpus
@@ -35,7 +35,7 @@ from trainer.config_json import from_json, to_json
 from trainer.presets import PRESETS
 from trainer.run import main
 
-from helpers_audio import MODEL, encoded, prepare, put_audio, sound, sphere_file, utterance
+from helpers_audio import BytesAudio, MODEL, encoded, prepare, put_audio, sound, sphere_file, utterance
 
 if TYPE_CHECKING:
     from helpers_refused import Tally

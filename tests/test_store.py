@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from data.audio import BytesAudio, FileAudio
+from data.audio import FileAudio
 from data.store import AudioStore, content_digests, open_store
+from helpers_audio import BytesAudio
 
 
 class Opening:
