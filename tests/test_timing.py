@@ -21,7 +21,7 @@ from trainer.assemble import Prepared, prepare
 from trainer.cli import parse
 from trainer.config import resolve, validate
 from trainer.console import Console
-from trainer.features import open_table
+from trainer.features import open_table, table_examples
 from trainer.run import main
 from trainer.timing import estimate_training
 
@@ -134,7 +134,7 @@ def test_a_check_times_what_the_run_would_do(
     assert "GB for the frozen feature encoder's output" in said
     assert not list(tmp_path.glob("cache/features/*/"))
     run = prepared([*options, *FROZEN])
-    open_table(run.parts.model, run.data.train, tmp_path / "cache", do_normalize=True, precision="fp32",
+    open_table(run.parts.model, table_examples(run.data), tmp_path / "cache", do_normalize=True, precision="fp32",
                device=run.parts.device, autocast=run.parts.autocast, log=print,
                progress=lambda items, total: items)  # fmt: skip
     capsys.readouterr()
