@@ -65,7 +65,8 @@ TIMIT_LIKE = Workload(batch_size=32, epochs=20, lr=1e-4, freeze=True, eval_every
 WORKLOADS = {
     "tiny": Workload(),
     "tiny-frozen": Workload(freeze=True, epochs=4),
-    "reference": Workload(epochs=4, eval_every=100, save_every=400, log_every=10),
+    # as the reference run: feature encoder frozen, length groups, an evaluation every 100 steps
+    "reference": Workload(freeze=True, epochs=4, eval_every=100, save_every=400, log_every=10),
     "eval": Workload(only_evaluate=True),
     "base": replace(TIMIT_LIKE, size="base"),
     "large": replace(TIMIT_LIKE, size="large"),
