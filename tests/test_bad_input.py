@@ -17,6 +17,8 @@ import soundfile
 
 from trainer.run import main
 
+pytestmark = pytest.mark.slow  # whole runs
+
 MODEL = ["--model.family", "unispeech", "--model.size", "tiny"]
 ONE_STEP = ["--train.epochs", "1", "--train.max-steps", "1", "--optim.warmup-steps", "0"]
 

@@ -18,6 +18,8 @@ from scripts.benchmark_report import advantage, markdown, percentile, spread, st
 from scripts.hf_equality import write_checkpoint
 from scripts.tones import write_tone_corpus
 
+pytestmark = pytest.mark.slow  # whole runs
+
 
 def test_docstring_examples_hold() -> None:
     assert doctest.testmod(benchmark_report).failed == 0

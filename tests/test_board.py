@@ -34,6 +34,8 @@ from trainer.pictures import BLANK, LEFT, ROW, TOP, chosen_rows, draw_posteriors
 from trainer.presets import PRESETS
 from trainer.run import main
 
+pytestmark = pytest.mark.slow  # whole runs
+
 OPTIONS = ["demo", "--corpus.size", "tiny", "--model.size", "tiny", "--train.max-steps", "4", "--train.log-every", "2",
            "--train.eval-every", "2", "--batching.batch-size", "16", "--device", "cpu"]  # fmt: skip
 

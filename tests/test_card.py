@@ -34,6 +34,8 @@ from trainer.hyperparameters import NOT_HYPERPARAMETERS, flatten, hyperparameter
 from trainer.metrics import count_character_errors, count_word_errors
 from trainer.results import write_hypotheses
 
+pytestmark = pytest.mark.slow  # whole runs
+
 # As Hugging Face's Trainer wrote them for the reference run
 REFERENCE_SECTIONS = [
     "## Model description", "## Intended uses & limitations", "## Training and evaluation data",

@@ -19,6 +19,8 @@ from trainer.presets import PRESETS
 from trainer.run import main
 from trainer.summary import next_commands
 
+pytestmark = pytest.mark.slow  # whole runs
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

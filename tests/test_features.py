@@ -26,6 +26,8 @@ from trainer.features import FeatureTable, open_table
 from trainer.presets import PRESETS
 from trainer.run import main
 
+pytestmark = pytest.mark.slow  # whole runs
+
 CPU = torch.device("cpu")
 LENGTHS = (5200, 3333, 4100, 400)
 OPTIONS = ["--model.size", "tiny", "--model.freeze-feature-encoder", "--batching.batch-size", "2",

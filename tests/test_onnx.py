@@ -29,6 +29,8 @@ from models.onnx_graph import write_onnx
 from scripts.export_onnx import main
 from trainer.onnx_check import Logits, max_deviation, open_graph
 
+pytestmark = pytest.mark.slow  # whole runs
+
 TOLERANCE = 1e-4
 """Logits of these models reach 10; both sides add in float32, in their own order."""
 

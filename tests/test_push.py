@@ -23,6 +23,8 @@ from trainer.config import ConfigError, validate
 from trainer.console import Console
 from trainer.hub import PushError, find_card_problems, push, push_or_warn
 
+pytestmark = pytest.mark.slow  # whole runs
+
 
 class StandIn:
     """Takes the calls that HfApi would."""

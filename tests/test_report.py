@@ -29,6 +29,8 @@ from trainer.report_page import confusion_matrix, to_script_json
 from trainer.results import read_hypotheses
 from scripts.report import read_source
 
+pytestmark = pytest.mark.slow  # whole runs
+
 ROOT = Path(__file__).resolve().parent.parent
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 

@@ -23,6 +23,8 @@ from trainer.presets import PRESETS
 from trainer.run import main
 from trainer.session import refuse
 
+pytestmark = pytest.mark.slow  # whole runs
+
 WALL_CLOCK = {"train_seconds", "eval_seconds", "eval/seconds", "train/audio_seconds_per_second"}
 # 32 utterances in batches of 5, two batches a step: epochs of 4 steps, the last of them with one batch
 OPTIONS = [

@@ -16,6 +16,8 @@ from scripts.gpu_check import main as gpu_check
 from scripts.transcribe import main as transcribe
 from trainer.run import main as train
 
+pytestmark = pytest.mark.slow  # whole runs
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, synthetic_cache: Path) -> Path:

@@ -28,6 +28,8 @@ from trainer.config import ConfigError
 from trainer.page import Limits, is_loopback, serving
 from trainer.transcribe import Windows
 
+pytestmark = pytest.mark.slow  # whole runs
+
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -25,6 +25,8 @@ from trainer.features import open_table, table_examples
 from trainer.run import main
 from trainer.timing import estimate_training
 
+pytestmark = pytest.mark.slow  # whole runs
+
 OPTIONS = ["manifest", "--model.size", "tiny", "--model.hidden-dropout", "0.1", "--batching.batch-size", "2",
            "--train.epochs", "3", "--optim.warmup-steps", "0", "--device", "cpu"]  # fmt: skip
 FROZEN = ["--model.freeze-feature-encoder"]
