@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from fault_harness import ENVIRONMENT, ROOT, SETTING, Fault, Reference, Count, differences, fingerprint, lines, server
@@ -176,7 +177,7 @@ STOP: Fault = ("send_signals", {"step": 7, "numbers": [signal.SIGTERM]})
          "batching.batch_size: 2 before, 1 now; train.epochs: 5 before, 3 now",
          ["batching.batch_size", "train.epochs"]),
         (["--train.grad-accum-steps", "3"], [], "train.grad_accum_steps: 2 before, 3 now", ["train.grad_accum_steps"]),
-        ([], [("other_torch", {"version": "2.99.0"})], "torch: 2.13.0+cpu before, 2.99.0 now", ["torch"]),
+        ([], [("other_torch", {"version": "2.99.0"})], f"torch: {torch.__version__} before, 2.99.0 now", ["torch"]),
         (["--corpus.train", "{other}/train.jsonl"], [], "corpus-train: content differs", ["corpus-train"]),
     ],
     ids=["options", "batch size", "accumulation", "torch", "corpus"],
