@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TRANSFORMERS_OFFL
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from data.corpora.synthetic import ensure_tree
 from helpers_runs import train_on_noise
@@ -34,6 +35,15 @@ def make_tone(
     if channels == 1:
         return wave.astype(np.float32)
     return np.stack([wave / (c + 1) for c in range(channels)], axis=1).astype(np.float32)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Bit-exactness is promised for one thread count; one is the fastest for a model this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,21 +25,13 @@ from trainer.features import FeatureTable, open_table
 from trainer.presets import PRESETS
 from trainer.run import main
 
-pytestmark = pytest.mark.slow  # whole runs
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 CPU = torch.device("cpu")
 LENGTHS = (5200, 3333, 4100, 400)
 OPTIONS = ["--model.size", "tiny", "--model.freeze-feature-encoder", "--batching.batch-size", "2",
            "--train.epochs", "3",
            "--train.eval-every", "0", "--train.log-every", "1", "--optim.warmup-steps", "0"]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def examples() -> list[Example]:

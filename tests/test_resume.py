@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from trainer.presets import PRESETS
 from trainer.run import main
 from trainer.session import refuse
 
-pytestmark = pytest.mark.slow  # whole runs
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 WALL_CLOCK = {"train_seconds", "eval_seconds", "eval/seconds", "train/audio_seconds_per_second"}
 # 32 utterances in batches of 5, two batches a step: epochs of 4 steps, the last of them with one batch
@@ -34,15 +33,6 @@ OPTIONS = [
     "--train.grad-accum-steps", "2", "--train.epochs", "3", "--train.max-steps", "10", "--train.log-every", "2",
     "--train.eval-every", "4", "--train.save-every", "5", "--optim.warmup-steps", "2", "--name", "run",
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Bit-exactness is promised for one thread count; one is the fastest for a model this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def run(folder: Path, cache: Path, *more: str) -> Path:

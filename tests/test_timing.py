@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,19 +25,11 @@ from trainer.features import open_table, table_examples
 from trainer.run import main
 from trainer.timing import estimate_training
 
-pytestmark = pytest.mark.slow  # whole runs
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 OPTIONS = ["manifest", "--model.size", "tiny", "--model.hidden-dropout", "0.1", "--batching.batch-size", "2",
            "--train.epochs", "3", "--optim.warmup-steps", "0", "--device", "cpu"]  # fmt: skip
 FROZEN = ["--model.freeze-feature-encoder"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
