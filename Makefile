@@ -34,13 +34,13 @@ RELIABILITY := OMP_NUM_THREADS=1 RELIABILITY_REPORT=$(REPORT) $(BIN)/python -m p
 test-reliability: $(READY)
 	@mkdir -p build && rm -f $(REPORT)
 	@status=0; $(MAKE) --keep-going --jobs 2 --output-sync=target reliability-faults reliability-input || status=1; \
-		$(BIN)/python -m scripts.reliability_summary $(REPORT) || status=1; exit $$status
+		$(BIN)/python -m scripts.checks.reliability_summary $(REPORT) || status=1; exit $$status
 
 reliability-faults:
-	$(RELIABILITY) tests/test_faults*.py tests/test_saving.py
+	$(RELIABILITY) tests/reliability/test_faults*.py tests/trainer/rundir/test_saving.py
 
 reliability-input:
-	$(RELIABILITY) tests/test_refused*.py tests/test_fuzz.py tests/test_resume.py tests/test_verify_run.py
+	$(RELIABILITY) tests/reliability/test_refused*.py tests/reliability/test_fuzz.py tests/trainer/test_resume.py tests/scripts/test_verify_run.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""From files to batches: corpora, audio, text, batches. Nothing here knows a model or the trainer."""

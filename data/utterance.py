@@ -12,14 +12,6 @@ SAMPLE_RATE = 16_000
 """Samples per second of everything behind an AudioSource; the encoders know no other rate."""
 
 
-class CorpusError(ValueError):
-    """Something in the user's data; the message names file, line or utterance and the remedy."""
-
-
-class AudioError(CorpusError):
-    """One utterance's audio cannot be used."""
-
-
 @dataclass(frozen=True)
 class AudioHeader:
     """What a file says of its audio before it is decoded."""

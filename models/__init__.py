@@ -1,0 +1,1 @@
+"""Speech encoders with a CTC head: built, loaded, computed, exported. transformers' parameters, our own arithmetic."""

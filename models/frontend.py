@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-
 CACHED_SAMPLES = 150_000
 """Waveform samples whose wide first layers a CPU's caches hold; more go in turns when no gradient is asked for."""
 

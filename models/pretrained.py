@@ -14,12 +14,20 @@ import huggingface_hub
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
-from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModelForCTC,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+)
 
 from models.config import ModelConfig
 from models.encoder import FAMILIES, num_frames_function, random_config
-from models.trust import ModelError, refuse_non_finite, refuse_remote_code, refuse_what_is_no_checkpoint
+from models.trust import refuse_non_finite, refuse_remote_code, refuse_what_is_no_checkpoint
+from trainer.errors import ModelError
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,9 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file
 
+from trainer.errors import ModelError
+
 CONFIGURATIONS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
-
-
-class ModelError(ValueError):
-    """A checkpoint that cannot be used; the message names it, what is wrong and the remedy."""
 
 
 def refuse_what_is_no_checkpoint(source: str) -> None:

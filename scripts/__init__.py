@@ -1,0 +1,1 @@
+"""Commands that a user calls, each `python -m scripts.NAME`."""

@@ -15,8 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from models.config import ModelConfig
-from trainer.cli import parse, report_errors
-from trainer.config import Config, ConfigError
+from trainer.cli.parse import parse, report_errors
+from trainer.config.schema import Config
+from trainer.errors import ConfigError
 
 REFERENCE_MODEL = "patrickvonplaten/unispeech-large-1500h-cv-timit"
 REFERENCE_ERRORS, REFERENCE_WORDS = 3186, 14_511

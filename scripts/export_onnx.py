@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np
 
 from data.config import ManifestConfig
-from data.text import NORMALIZERS, collapse_spaces
+from data.text.normalise import NORMALIZERS, collapse_spaces
 from data.utterance import SAMPLE_RATE, Utterance
-from trainer.arguments import ArgumentParser, count
-from trainer.cli import report_errors
-from trainer.config import ConfigError
-from trainer.config_json import read_config
+from trainer.cli.arguments import ArgumentParser, count
+from trainer.cli.parse import report_errors
+from trainer.config.as_json import read_config
+from trainer.errors import ConfigError
 
 TOLERANCE, NUM_COMPARED = 1e-4, 50
 NUM_SCORED = 200
@@ -78,8 +78,8 @@ def run(args: Namespace) -> int:
     speech = read_manifest(args.manifest, args.normalizer, args.utterances) if args.manifest else None
 
     from models.onnx_graph import write_onnx
-    from trainer.onnx_check import max_deviation, open_graph, pytorch, quantize, word_errors
-    from trainer.transcribe import load_recognizer
+    from trainer.recognize.onnx_check import max_deviation, open_graph, pytorch, quantize, word_errors
+    from trainer.recognize.transcribe import load_recognizer
 
     recognizer = load_recognizer(args.model, args.revision, "cpu")
     if speech is None:
@@ -138,8 +138,8 @@ def read_manifest(path: str, normalizer: str, number: int | None) -> Speech:
 
 def read_run(model: Path, number: int) -> Speech:
     """`number` of the utterances that the run of `model` (runs/NAME/model) was scored on; noise without them."""
-    from trainer.console import Console
-    from trainer.reading import read_corpus
+    from trainer.cli.console import Console
+    from trainer.prepare.data import read_corpus
 
     run_dir, why = model.resolve().parent, "it belongs to no run"
     if (model / "config.json").is_file() and (run_dir / "results.json").is_file():

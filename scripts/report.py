@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.config import ModelConfig
-from trainer.arguments import ArgumentParser
-from trainer.cli import report_errors
-from trainer.config import Config, ConfigError, resolve, validate
-from trainer.config_json import read_config
+from trainer.cli.arguments import ArgumentParser
+from trainer.cli.parse import report_errors
+from trainer.config.as_json import read_config
+from trainer.config.schema import Config, resolve, validate
+from trainer.errors import ConfigError
 
 if TYPE_CHECKING:
-    from trainer.media_choice import MediaSource
+    from trainer.report.media_choice import MediaSource
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,9 +49,9 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 
 def report(args: Namespace) -> int:
     """Write what is asked for and print where."""
-    from trainer.report import write_report
-    from trainer.report_compare import write_comparison
-    from trainer.report_file import MOST_BYTES
+    from trainer.report.compare import write_comparison
+    from trainer.report.page import MOST_BYTES
+    from trainer.report.run import write_report
 
     runs, out = args.runs, args.out
     last, most_bytes = runs[-1], None if args.media == "all" else MOST_BYTES
@@ -80,10 +81,11 @@ def open_source(run_dir: Path, cache_dir: str | None) -> tuple[MediaSource | Non
 def read_source(run_dir: Path, cache_dir: str | None) -> MediaSource:
     """The evaluation splits of a run's corpus and the model that it exported (or that it scored)."""
     from models.pretrained import read_encoder
-    from trainer.assemble import build_eval_sets, build_model, choose_device
-    from trainer.console import Console
-    from trainer.media_choice import MediaSource
-    from trainer.reading import read_corpus, read_data
+    from trainer.cli.console import Console
+    from trainer.device import choose_device
+    from trainer.prepare.build import build_eval_sets, build_model
+    from trainer.prepare.data import read_corpus, read_data
+    from trainer.report.media_choice import MediaSource
 
     config: Config = read_config(run_dir / "config.json", fill=True)
     model = str(run_dir / "model") if (run_dir / "model").is_dir() else config.model.pretrained

@@ -16,9 +16,9 @@ import threading
 from argparse import Namespace
 from collections.abc import Sequence
 
-from trainer.arguments import ArgumentParser
-from trainer.cli import report_errors
-from trainer.config import ConfigError
+from trainer.cli.arguments import ArgumentParser
+from trainer.cli.parse import report_errors
+from trainer.errors import ConfigError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,8 +47,8 @@ def run(args: Namespace) -> int:
     if importlib.util.find_spec("gradio") is None:
         raise ConfigError('the page needs gradio, which is not installed: pip install ".[serve]"')
 
-    from trainer.page import Limits, is_loopback, serving
-    from trainer.transcribe import Windows, load_recognizer
+    from trainer.recognize.page import Limits, is_loopback, serving
+    from trainer.recognize.transcribe import Windows, load_recognizer
 
     limits = Limits(args.max_seconds, args.max_megabytes)
     recognizer = load_recognizer(args.model, args.revision, args.device)

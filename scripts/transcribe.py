@@ -22,13 +22,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.media import find_recordings, load_recording
-from data.utterance import SAMPLE_RATE, AudioError
-from trainer.arguments import ArgumentParser
-from trainer.cli import report_errors
-from trainer.config import ConfigError
-from trainer.subtitles import FORMATS, ONE_A_LINE
-from trainer.words import TimedTranscript
+from data.audio.media import find_recordings, load_recording
+from data.utterance import SAMPLE_RATE
+from trainer.cli.arguments import ArgumentParser
+from trainer.cli.parse import report_errors
+from trainer.errors import AudioError, ConfigError
+from trainer.recognize.formats import FORMATS, ONE_A_LINE
+from trainer.recognize.words import TimedTranscript
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +66,7 @@ def run(args: Namespace) -> int:
     if args.out is not None and args.out.exists() and not args.out.is_dir():
         raise ConfigError(f"--out {args.out} is a file. Name a folder.")
 
-    from trainer.transcribe import Windows, load_recognizer, transcribe
+    from trainer.recognize.transcribe import Windows, load_recognizer, transcribe
 
     windows = Windows(args.window, args.overlap, args.batch_size)
     recognizer = load_recognizer(args.model, args.revision, args.device)

@@ -20,14 +20,15 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from trainer.arguments import ArgumentParser
-from trainer.checkpoint import checkpoints
-from trainer.cli import report_errors
-from trainer.config import Config, ConfigError
-from trainer.config_json import from_json
-from trainer.disk import verify
-from trainer.eventfiles import read_events
-from trainer.runlog import read_records
+from trainer.cli.arguments import ArgumentParser
+from trainer.cli.parse import report_errors
+from trainer.config.as_json import from_json
+from trainer.config.schema import Config
+from trainer.errors import ConfigError
+from trainer.rundir.checkpoint import checkpoints
+from trainer.rundir.disk import verify
+from trainer.rundir.eventfiles import read_events
+from trainer.rundir.log import read_records
 
 
 class Damage(ValueError):  # noqa: N818  what is reported, not what goes wrong here

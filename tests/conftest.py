@@ -5,10 +5,8 @@ No test reaches the network: the hub's clients are told so before anything impor
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +17,11 @@ import pytest
 import soundfile
 import torch
 
-from data.corpora.synthetic import ensure_tree
-from helpers_runs import train_on_noise
+from data.corpora.synthetic.tree import ensure_tree
+from tests.helpers.corpora import WORDS, ManifestFolder, make_tone
+from tests.helpers.runs import train_on_noise
 
-WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-
-
-def make_tone(
-    seconds: float, *, frequency: float = 440.0, rate: int = 16_000, channels: int = 1, amplitude: float = 0.3
-) -> np.ndarray:
-    """A sine with a little noise, float32 (n,) or (n, channels); channels differ in amplitude."""
-    n = round(seconds * rate)
-    noise = 0.01 * np.random.default_rng(n).standard_normal(n)
-    wave = amplitude * np.sin(2 * np.pi * frequency * np.arange(n) / rate) + noise
-    if channels == 1:
-        return wave.astype(np.float32)
-    return np.stack([wave / (c + 1) for c in range(channels)], axis=1).astype(np.float32)
+pytest_plugins = ["tests.helpers.faults.fixtures", "tests.helpers.refused"]
 
 
 @pytest.fixture
@@ -82,36 +69,6 @@ def tiny_timit(synthetic_cache: Path) -> Path:
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run in miniature, its corpus two folders up. Do not change it: copy it."""
     return train_on_noise(tmp_path_factory.mktemp("run"))
-
-
-@dataclass(frozen=True)
-class ManifestFolder:
-    """A manifest corpus whose rows a test may change and write again."""
-
-    folder: Path
-    rows: dict[str, list[dict[str, Any]]]
-
-    @property
-    def train(self) -> Path:
-        return self.folder / "train.jsonl"
-
-    @property
-    def eval(self) -> Path:
-        return self.folder / "eval.jsonl"
-
-    @property
-    def options(self) -> list[str]:
-        """What the command line needs to find the corpus."""
-        return ["--corpus.train", str(self.train), "--corpus.eval", str(self.eval)]
-
-    def write(self) -> None:
-        for split, rows in self.rows.items():
-            write_jsonl(self.folder / f"{split}.jsonl", rows)
-
-
-def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 @pytest.fixture

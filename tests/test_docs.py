@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from trainer.presets import PRESETS
-from trainer.usage import options
+from tests.helpers.paths import ROOT
+from trainer.cli.help import options
+from trainer.config.presets import PRESETS
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DIFFS = re.findall(r"^## (.+?)$.+?```diff\n(.+?)```", (ROOT / "docs" / "change-the-loop.md").read_text(), re.M | re.S)
 

@@ -1,4 +1,7 @@
-"""What needs CUDA: the same numbers as on the CPU, fp16 with GradScaler, the late flag. Run by scripts/gpu_check.py."""
+"""What needs CUDA: the same numbers as on the CPU, fp16 with GradScaler, the late flag.
+
+Run by scripts/bench/gpu_check.py.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,18 @@ import pytest
 import torch
 from torch.amp import GradScaler
 
-import trainer.loop
-
-from data.collate import BatchDataset, Frontend
+import trainer.loop.fit
+from data.batches.collate import BatchDataset, Frontend
 from models.ctc import ctc_loss_per_utterance
-from test_loop import EXAMPLES, NUM_FRAMES, loader_of, make_batch, make_parts, run_fit, small_model
-from trainer.assemble import autocast_for
-from trainer.config import OptimConfig, TrainConfig
-from trainer.features import FeatureTable
-from trainer.loop import settle
-from trainer.step import Parts, train_step
-from trainer.optim import build_optimizer, build_schedule
+from models.feature_table import FeatureTable
+from tests.helpers.steps import EXAMPLES, NUM_FRAMES, loader_of, make_batch, make_parts, run_fit, small_model
+from trainer.config.schema import OptimConfig, TrainConfig
+from trainer.device import autocast_for
+from trainer.loop.fit import settle
+from trainer.loop.optim import build_optimizer, build_schedule
+from trainer.loop.state import TrainState
+from trainer.loop.step import Parts, train_step
 from trainer.run import main
-from trainer.state import TrainState
 
 CUDA = torch.device(os.environ.get("GPU_TESTS_DEVICE", "cuda"))
 """GPU_TESTS_DEVICE=cpu shows that these tests run at all, where there is no GPU."""
@@ -111,7 +113,7 @@ def test_a_step_waits_for_the_device_in_ctc_alone(kind: str, monkeypatch: pytest
         batch = replace(batch, feature_rows=torch.randint(0, 1000, (3, int(batch.frame_lengths.max()))))
     if CUDA.type == "cuda":
         batch = batch.pin_memory()
-    monkeypatch.setattr("trainer.step.ctc_loss_per_utterance", LossUnderDefaultMode.of)
+    monkeypatch.setattr("trainer.loop.step.ctc_loss_per_utterance", LossUnderDefaultMode.of)
     step = partial(train_step, parts, [batch], 1.0, lambda: None)
     step()  # allocates what is kept
     with syncs_are("error"):
@@ -182,14 +184,14 @@ def test_deterministic_runs_are_bit_identical_resumed_ones_too(precision: str, t
 
 def run(stop_at: int | None, argv: list[str]) -> None:
     """A run that Ctrl-C stops in step `stop_at`."""
-    original, taken = trainer.loop.train_step, itertools.count(1)
+    original, taken = trainer.loop.fit.train_step, itertools.count(1)
 
     def train_step(*args: Any) -> Any:
         if next(taken) == stop_at:
             os.kill(os.getpid(), signal.SIGINT)
         return original(*args)
 
-    trainer.loop.train_step = train_step  # type: ignore[assignment]
+    trainer.loop.fit.train_step = train_step  # type: ignore[assignment]
     sys.exit(main(argv))
 
 

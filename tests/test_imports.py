@@ -1,4 +1,4 @@
-"""Who may import whom (design.md section 2), read from the source and checked in a fresh interpreter.
+"""Who may import whom (docs/architecture.md), read from the source and checked in a fresh interpreter.
 
 pytest tests/test_imports.py
 """
@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.helpers.paths import ROOT
+
 PACKAGES = ("data", "models", "trainer", "scripts")
 FILES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 EVERY_FILE = pytest.mark.parametrize("path", FILES, ids=str)
@@ -24,9 +25,14 @@ ALLOWED = {
     "trainer": {"data", "models", "trainer"},
     "scripts": {"data", "models", "trainer", "scripts"},
 }
+ROOMS = ("errors", "device", "config", "cli", "scoring", "loop", "rundir", "prepare", "report", "card", "recognize",
+         "closing", "session", "run")  # fmt: skip
+"""The rooms of trainer/ in the order in which they build on one another: each imports from itself and from those
+before it."""
+TRAINER_FILES = [path for path in FILES if path.parts[0] == "trainer" and len(path.parts) > 1]
 # They parse the command line first, or need heavy packages in one case of many: these take seconds
-MAY_IMPORT_LATE = {"data/corpora/__init__.py", "trainer/run.py", "scripts/evaluate.py", "scripts/gpu_check.py",
-                  "scripts/golden_curve.py", "scripts/transcribe.py", "scripts/serve.py",
+MAY_IMPORT_LATE = {"data/corpora/__init__.py", "trainer/run.py", "scripts/evaluate.py", "scripts/bench/gpu_check.py",
+                  "scripts/checks/golden_curve.py", "scripts/transcribe.py", "scripts/serve.py",
                   "scripts/export_onnx.py", "scripts/report.py"}  # fmt: skip
 
 
@@ -51,9 +57,36 @@ def test_there_is_something_to_check() -> None:
 
 @EVERY_FILE
 def test_imports_run_one_way(path: Path) -> None:
-    """data and models import none of ours, trainer imports both, scripts import all, nobody else imports scripts."""
-    ours = {module.split(".")[0] for module, _ in imported(parse(path))} & set(PACKAGES)
+    """data and models import none of ours but the errors, trainer imports both, scripts all, nobody else scripts."""
+    modules = {module for module, _ in imported(parse(path))} - {"trainer.errors"}
+    ours = {module.split(".")[0] for module in modules} & set(PACKAGES)
     assert ours <= ALLOWED[path.parts[0]]
+
+
+def room(module: str) -> int:
+    """Where in ROOMS the room of `trainer.ROOM` or `trainer.ROOM.file` stands."""
+    return ROOMS.index(module.split(".")[1])
+
+
+@pytest.mark.parametrize("path", TRAINER_FILES, ids=str)
+def test_a_room_imports_from_itself_and_from_those_before_it(path: Path) -> None:
+    if path.name == "__init__.py":
+        assert list(imported(parse(path))) == []  # a room is loaded file by file
+        return
+    own = room(".".join(path.with_suffix("").parts))
+    modules = {m if n == "" or m != "trainer" else f"trainer.{n}" for m, n in imported(parse(path))}
+    later = sorted(m for m in modules if m.startswith("trainer.") and room(m) > own)
+    assert later == []
+
+
+TEST_FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", TEST_FILES, ids=str)
+def test_what_tests_share_lies_in_helpers(path: Path) -> None:
+    """No test module and no conftest.py is imported, by tests or by helpers."""
+    modules = {m for m, _ in imported(parse(path))}
+    assert [m for m in modules if m.startswith("tests") and not m.startswith("tests.helpers.")] == []
 
 
 @EVERY_FILE
@@ -80,8 +113,8 @@ def test_datasets_is_imported_in_data_only(path: Path) -> None:
     assert "datasets" not in modules or path.parts[0] == "data" or path.name == "hf_side.py"
 
 
-LIGHT = ["data.config", "models.config", "trainer.config", "trainer.config_json", "trainer.presets", "trainer.cli",
-         "trainer.run", "data.utterance"]  # fmt: skip
+LIGHT = ["data.config", "models.config", "trainer.errors", "trainer.config.schema", "trainer.config.as_json",
+         "trainer.config.presets", "trainer.cli.parse", "trainer.run", "data.utterance"]  # fmt: skip
 
 
 @pytest.mark.parametrize("module", LIGHT)

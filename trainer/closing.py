@@ -18,23 +18,25 @@ import torch
 from models.ctc import CTCModel
 from models.export import save_huggingface
 from models.pretrained import LoadReport, read_encoder, refuse_new_head
-from trainer.assemble import build_eval_sets, build_model, choose_device
-from trainer.reading import Data, read_corpus, read_data
-from trainer.card import write_card
-from trainer.card_sections import versions
-from trainer.checkpoint import CheckpointError, load_best
-from trainer.config import Config, resolve, validate
-from trainer.config_json import to_json
-from trainer.disk import sync, write_text
-from trainer.evaluate import EvalSet, Scores, evaluate
-from trainer.hub import push_or_warn
-from trainer.step import Parts
-from trainer.console import Console
-from trainer.report import MediaSource, report_or_warn
-from trainer.results import describe, finite, peak_memory_bytes, split_record, write_hypotheses, write_json
-from trainer.runlog import RunLog
-from trainer.state import TrainState
-from trainer.summary import conclude
+from trainer.card.card import write_card
+from trainer.card.push import push_or_warn
+from trainer.card.text import versions
+from trainer.cli.console import Console
+from trainer.config.as_json import to_json
+from trainer.config.schema import Config, resolve, validate
+from trainer.device import choose_device
+from trainer.errors import CheckpointError
+from trainer.loop.state import TrainState
+from trainer.loop.step import Parts
+from trainer.prepare.build import build_eval_sets, build_model
+from trainer.prepare.data import Data, read_corpus, read_data
+from trainer.report.run import MediaSource, report_or_warn
+from trainer.rundir.checkpoint import load_best
+from trainer.rundir.disk import sync, write_text
+from trainer.rundir.log import RunLog
+from trainer.rundir.next_steps import conclude
+from trainer.rundir.results import describe, finite, peak_memory_bytes, split_record, write_hypotheses, write_json
+from trainer.scoring.evaluate import EvalSet, Scores, evaluate
 
 
 def is_closed(run_dir: Path, step: int) -> bool:

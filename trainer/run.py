@@ -8,9 +8,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from trainer.cli import parse, report_errors
-from trainer.presets import PRESETS
-from trainer.process import Stopped, fill_closed_streams, stop_on_signals
+from trainer.cli.parse import parse, report_errors
+from trainer.cli.signals import Stopped, stop_on_signals
+from trainer.cli.streams import fill_closed_streams
+from trainer.config.presets import PRESETS
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,35 +12,33 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from data.loading import LoaderError
-from data.utterance import AudioError
-from trainer.alarms import unigram_entropy
-from trainer.assemble import Prepared, prepare, use_features
-from trainer.checkpoint import CheckpointError, Saver, newest_sound, restore, sound_best
+from trainer.cli.console import Console
+from trainer.cli.signals import StopFlag, interruptible
 from trainer.closing import close_run, is_closed, is_published, publish_late
-from trainer.config import Config, ConfigError, resolve, validate
-from trainer.config_json import read_config, to_json
-from trainer.disk import write_text
-from trainer.console import Console
-from trainer.evaluate import Scores, evaluate
-from trainer.followed import follow
-from trainer.identity import compare, identity
-from trainer.loop import InterruptedEvaluation, fit, is_done, out_of_memory_in_evaluation
-from trainer.step import TrainingStopped
-from trainer.preflight import check
-from trainer.process import StopFlag, interruptible, lock_run
-from trainer.runlog import RunLog, read_records
-from trainer.state import TrainState
-from trainer.summary import introduce
-
-SAVE_FAILED = 4
-"""Exit code when the last checkpoint, or what closes the run, could not be written."""
-
-
-class SaveError(ValueError):
-    """What was reached could not be written; the message says what to do."""
-
-    exit_code = SAVE_FAILED
+from trainer.config.as_json import read_config, to_json
+from trainer.config.schema import Config, resolve, validate
+from trainer.errors import (
+    SAVE_FAILED,
+    AudioError,
+    CheckpointError,
+    ConfigError,
+    LoaderError,
+    SaveError,
+    TrainingStopped,
+)
+from trainer.loop.fit import InterruptedEvaluation, fit, is_done, out_of_memory_in_evaluation
+from trainer.loop.state import TrainState
+from trainer.prepare.build import Prepared, prepare, use_features
+from trainer.prepare.identity import compare, identity
+from trainer.prepare.intro import introduce
+from trainer.prepare.preflight import check
+from trainer.rundir.alarms import unigram_entropy
+from trainer.rundir.checkpoint import Saver, newest_sound, restore, sound_best
+from trainer.rundir.disk import write_text
+from trainer.rundir.lock import lock_run
+from trainer.rundir.log import RunLog, read_records
+from trainer.scoring.evaluate import Scores, evaluate
+from trainer.scoring.followed import follow
 
 
 def train(config: Config, preset: Config, argv: Sequence[str], flag: StopFlag) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data.config import CorpusConfig, HubConfig, ManifestConfig, SyntheticConfig, TimitConfig
 from data.corpora.manifest import ManifestCorpus
-from data.corpora.synthetic import ensure_tree
+from data.corpora.synthetic.tree import ensure_tree
 from data.corpora.timit import TimitCorpus
 from data.utterance import Corpus
 

@@ -11,9 +11,10 @@ from typing import Any, BinaryIO
 import datasets
 import pyarrow.compute as pc
 
-from data.audio import EncodedAudio, FileAudio
+from data.audio.decode import EncodedAudio, FileAudio
 from data.config import HubConfig
-from data.utterance import AudioError, CorpusError, Splits, Utterance
+from data.utterance import Splits, Utterance
+from trainer.errors import AudioError, CorpusError
 
 
 class RowAudio(EncodedAudio):

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from data import strict_json
-from data.audio import FileAudio
+from data.audio.decode import FileAudio
+from data.audio.files import open_regular
 from data.config import ManifestConfig
-from data.files import open_regular
-from data.utterance import CorpusError, Splits, Utterance
+from data.utterance import Splits, Utterance
+from trainer.errors import CorpusError
 
 
 class ManifestCorpus:

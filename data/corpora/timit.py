@@ -15,9 +15,10 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-from data.audio import FileAudio
-from data.files import open_regular
-from data.utterance import CorpusError, Segment, Splits, Utterance
+from data.audio.decode import FileAudio
+from data.audio.files import open_regular
+from data.utterance import Segment, Splits, Utterance
+from trainer.errors import CorpusError
 
 SOURCE = "TIMIT comes from the Linguistic Data Consortium, catalogue number LDC93S1."
 NUM_UTTERANCES = {"train": 4620, "test": 1680}

@@ -1,0 +1,1 @@
+"""From files of sound to samples: decoding, what a container promises, the store of decoded audio."""

@@ -1,0 +1,162 @@
+"""From an encoded file to samples: float32, full scale 1, mono, 16 kHz. libsndfile decodes, soxr resamples.
+
+A file is what its content is, whatever its name: RIFF (wav), NIST SPHERE, FLAC, Ogg or MP3. Channels are
+averaged. Normalisation to zero mean and unit variance is not here but where a batch is made (data.collate), since
+it depends on the encoder.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+import soxr
+
+from data.audio.containers import check_whole
+from data.audio.files import open_regular, stat_regular
+from data.audio.sphere_header import read_sphere_header
+from data.utterance import SAMPLE_RATE, AudioHeader
+from trainer.errors import AudioError
+
+MIN_RATE, MAX_RATE = 4000, 768_000
+"""Samples per second that a header may say; another one is damaged, or no speech."""
+
+
+class EncodedAudio:
+    """An AudioSource over one encoded file; subclasses say where its bytes are."""
+
+    name: str
+    identity: str
+
+    def open(self) -> BinaryIO:
+        raise NotImplementedError
+
+    def raw(self) -> bytes:
+        with self.open() as file:
+            return file.read()
+
+    @functools.cached_property
+    def header(self) -> AudioHeader:
+        with self.open() as file:
+            return read_header(file, self.name)
+
+    @property
+    def num_samples(self) -> int:
+        return resampled_length(self.header.num_frames, self.header.rate)
+
+    def load(self) -> np.ndarray:
+        with self.open() as file:
+            return decode(file, self.name, self.header)
+
+
+class FileAudio(EncodedAudio):
+    """Audio in a file of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = str(path)
+
+    @functools.cached_property
+    def identity(self) -> str:  # type: ignore[override]
+        try:
+            stat = stat_regular(self.path)
+        except OSError as error:
+            raise AudioError(f"{self.name}: {error.strerror or error}.") from None
+        return f"{os.path.abspath(self.path)}|{stat.st_size}|{stat.st_mtime_ns}"
+
+    def open(self) -> BinaryIO:
+        try:
+            return open_regular(self.path)
+        except OSError as error:
+            raise AudioError(f"{self.name}: {error.strerror or error}.") from None
+
+
+def read_header(file: BinaryIO, name: str) -> AudioHeader:
+    """What `file`'s header says; AudioError when it is no audio that is read here, or fewer bytes than it says."""
+    sphere = read_sphere_header(file, name)
+    if sphere is not None:
+        header = AudioHeader(sphere.rate, sphere.num_channels, sphere.num_frames, sphere.subtype == "PCM_16")
+    else:
+        try:
+            with soundfile.SoundFile(file) as sound:
+                header = AudioHeader(sound.samplerate, sound.channels, sound.frames, sound.subtype == "PCM_16")
+                format, subtype = sound.format, sound.subtype
+        except (soundfile.SoundFileError, TypeError) as error:
+            raise AudioError(f"{name}: not readable as audio ({_reason(error)}).") from None
+        check_whole(file, name, format, subtype, header.num_frames)
+    if not MIN_RATE <= header.rate <= MAX_RATE:
+        raise AudioError(f"{name}: a rate of {header.rate} Hz; {MIN_RATE} to {MAX_RATE} Hz are read.")
+    return header
+
+
+def decode(file: BinaryIO, name: str, header: AudioHeader) -> np.ndarray:
+    """float32 (num_samples,), mono at SAMPLE_RATE; AudioError when it is shorter than its header says, or no sound."""
+    sphere = read_sphere_header(file, name)
+    try:
+        if sphere is not None:
+            # its samples alone, in the format that our reading of its header says
+            samples, rate = soundfile.read(
+                io.BytesIO(file.read()), dtype="float32", always_2d=True, **sphere.raw_format
+            )
+        else:
+            samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, TypeError) as error:
+        raise AudioError(f"{name}: decoding failed ({_reason(error)}).") from None
+    if len(samples) != header.num_frames:
+        raise AudioError(f"{name}: its header says {header.num_frames} samples, it holds {len(samples)}: truncated?")
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        energy = float(mono @ mono)  # one pass finds NaN, infinity, and values whose variance would overflow
+    if not math.isfinite(energy):
+        raise AudioError(f"{name}: holds samples that are not numbers (NaN, infinity or beyond all measure).")
+    if not mono.any():
+        averaged = " once its channels are averaged" if samples.shape[1] > 1 else ""
+        raise AudioError(f"{name}: all its samples are zero{averaged}.")
+    if rate != SAMPLE_RATE:
+        mono = fit_length(soxr.resample(mono, rate, SAMPLE_RATE), resampled_length(len(samples), rate))
+    return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def resampled_length(num_frames: int, rate: int) -> int:
+    """Samples at SAMPLE_RATE for `num_frames` at `rate`, rounded half up.
+
+    >>> resampled_length(8000, 8000), resampled_length(44101, 44100)
+    (16000, 16000)
+    """
+    return (2 * num_frames * SAMPLE_RATE + rate) // (2 * rate)
+
+
+def fit_length(samples: np.ndarray, length: int) -> np.ndarray:
+    """`samples` cut or zero-padded to `length`; resamplers may differ from the rounded length by a sample."""
+    if len(samples) >= length:
+        return samples[:length]
+    return np.pad(samples, (0, length - len(samples)))
+
+
+def change_speed(samples: np.ndarray, factor: float) -> np.ndarray:
+    """`samples` played `factor` times as fast (tempo and pitch both), `speed_length` of them."""
+    if factor == 1.0:
+        return samples
+    faster = soxr.resample(samples, SAMPLE_RATE, SAMPLE_RATE / factor, quality="LQ")
+    return fit_length(faster, speed_length(len(samples), factor))
+
+
+def speed_length(num_samples: int, factor: float) -> int:
+    """Samples left of `num_samples` when they are played `factor` times as fast."""
+    return num_samples if factor == 1.0 else max(1, round(num_samples / factor))
+
+
+def normalize(samples: np.ndarray) -> np.ndarray:
+    """Zero mean and unit variance over the whole utterance, as Wav2Vec2FeatureExtractor's `do_normalize`."""
+    return (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
+
+
+def _reason(error: Exception) -> str:
+    # str(LibsndfileError) begins with the repr of our file object
+    return str(getattr(error, "error_string", error)).strip().rstrip(".")

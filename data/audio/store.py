@@ -1,0 +1,155 @@
+"""Audio decoded once: one flat memory-mapped file and a table of offsets.
+
+    cache/audio/CONTENT_KEY/samples.bin   int16 where the source is 16-bit mono at 16 kHz, else float32
+    cache/audio/CONTENT_KEY/index.json    byte offset, samples and type of each utterance, and what failed to decode
+    cache/audio/listings/KEY              which CONTENT_KEY belongs to these paths, sizes and times
+
+The content key hashes every encoded byte, so a store is never mistaken for another; the listing spares
+reading those bytes again. int16 samples over 32768 are exactly what libsndfile gives as float32.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from data.utterance import SAMPLE_RATE, AudioSource
+from trainer.errors import AudioError
+
+FORMAT = "audio-store-3 soxr-HQ mean-downmix"
+"""Part of every key: changes whenever the same source would give other samples, or another failure."""
+
+
+class AudioStore:
+    """Decoded utterances by position."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        index = json.loads((folder / "index.json").read_text())
+        self.offsets: list[int] = index["offsets"]
+        self.lengths: list[int] = index["lengths"]
+        self.is_int16: list[bool] = index["is_int16"]
+        self.digests: list[str] = index["digests"]
+        self.failures: dict[int, str] = {int(i): message for i, message in index["failures"].items()}
+
+    @functools.cached_property
+    def _bytes(self) -> np.memmap:
+        return np.memmap(self.folder / "samples.bin", dtype=np.uint8, mode="r")
+
+    def load(self, i: int) -> np.ndarray:
+        """float32 (num_samples,), what the source's own `load` gives."""
+        width, dtype = (2, np.int16) if self.is_int16[i] else (4, np.float32)
+        samples = self._bytes[self.offsets[i] : self.offsets[i] + width * self.lengths[i]].view(dtype)
+        return samples.astype(np.float32) / 32768 if self.is_int16[i] else np.array(samples)
+
+
+def open_store(
+    sources: Sequence[AudioSource],
+    cache_dir: Path,
+    *,
+    log: Callable[[str], None],
+    progress: Callable[[Iterator[None], int], Iterator[None]],
+) -> AudioStore:
+    """The store of `sources`, in their order, made if it is not there.
+
+    `progress` wraps an iterator over `total` utterances while they are decoded. OSError when the disk is full.
+    """
+    listing = cache_dir / "audio" / "listings" / _key(source.identity for source in sources)
+    if listing.exists():
+        folder = cache_dir / "audio" / listing.read_text()
+        if _is_whole(folder, len(sources)):
+            return AudioStore(folder)
+    digests = content_digests(sources)
+    folder = cache_dir / "audio" / _key(iter(digests))
+    if not _is_whole(folder, len(sources)):
+        num_bytes = sum(s.num_samples * (2 if _fits_int16(s) else 4) for s in sources)
+        hours = sum(s.num_samples for s in sources) / SAMPLE_RATE / 3600
+        log(f"decoding {len(sources)} files ({hours:.2f} h) once into {folder} ({num_bytes / 1e6:.0f} MB)")
+        _write(sources, digests, folder, progress)
+    listing.parent.mkdir(parents=True, exist_ok=True)
+    temporary = listing.with_suffix(f".{os.getpid()}")
+    temporary.write_text(folder.name)
+    temporary.replace(listing)
+    return AudioStore(folder)
+
+
+def content_digests(sources: Sequence[AudioSource]) -> list[str]:
+    """A digest of each source's encoded bytes."""
+
+    def digest(source: AudioSource) -> str:
+        return hashlib.blake2b(source.raw(), digest_size=16).hexdigest()
+
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(digest, sources))
+
+
+def _key(parts: Iterator[str]) -> str:
+    key = hashlib.blake2b(FORMAT.encode(), digest_size=12)
+    for part in parts:
+        key.update(part.encode(errors="surrogateescape") + b"\n")
+    return key.hexdigest()
+
+
+def _fits_int16(source: AudioSource) -> bool:
+    header = source.header
+    return header.is_pcm16 and header.rate == SAMPLE_RATE and header.num_channels == 1
+
+
+def _is_whole(folder: Path, num_sources: int) -> bool:
+    try:
+        index = json.loads((folder / "index.json").read_text())
+        return len(index["offsets"]) == num_sources and (folder / "samples.bin").stat().st_size == index["num_bytes"]
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _write(sources: Sequence[AudioSource], digests: list[str], folder: Path, progress: Callable) -> None:
+    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    temporary.mkdir(parents=True, exist_ok=True)
+    offsets, lengths, failures, position = [], [], {}, 0
+    is_int16 = [_fits_int16(source) for source in sources]
+
+    def load(i: int) -> np.ndarray | AudioError:
+        try:
+            return sources[i].load()
+        except AudioError as error:
+            return error
+
+    try:
+        with open(temporary / "samples.bin", "wb") as file, ThreadPoolExecutor(2) as pool:
+            bar = progress(iter([None] * len(sources)), len(sources))
+            # Decoded in slices, so that memory holds no more than one slice
+            for start in range(0, len(sources), 64):
+                for i, samples in enumerate(pool.map(load, range(start, min(start + 64, len(sources)))), start):
+                    next(bar, None)
+                    if isinstance(samples, AudioError):
+                        failures[i] = str(samples)
+                        samples = np.zeros(0, np.float32)
+                    offsets.append(position)
+                    lengths.append(len(samples))
+                    data = (samples * 32768).astype(np.int16) if is_int16[i] else samples
+                    # every utterance starts at a multiple of 4 bytes, so that float32 can be viewed in place
+                    position += file.write(data.tobytes() + b"\0" * (-data.nbytes % 4))
+            next(bar, None)
+        index = {
+            "offsets": offsets,
+            "lengths": lengths,
+            "is_int16": is_int16,
+            "failures": failures,
+            "digests": digests,
+            "num_bytes": position,
+        }
+        (temporary / "index.json").write_text(json.dumps(index))
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Which utterances make a batch, and the tensors that a batch holds."""

@@ -1,0 +1,178 @@
+"""Examples to a batch of padded tensors, made on the CPU: lengths, targets and masks included.
+
+So the step on the device computes no length, asks for no maximum and waits for nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from data.audio.decode import change_speed, normalize
+from data.batches.plan import BatchPlan
+from data.batches.specaugment import SpecAugment
+from data.examples import Example
+from data.utterance import SAMPLE_RATE
+from trainer.errors import AudioError
+
+
+@dataclass
+class Batch:
+    """B utterances. S samples and T frames are those of the longest one, U its units."""
+
+    waveforms: Tensor
+    """float32 (B, S), zero after each utterance's end; (B, 0) where feature_rows stand in for them."""
+    waveform_lengths: Tensor
+    """int64 (B,) samples."""
+    frame_lengths: Tensor
+    """int64 (B,) encoder frames."""
+    targets: Tensor
+    """int64 (B, U) unit ids; only the first target_lengths[b] of row b count."""
+    target_lengths: Tensor
+    """int64 (B,) units."""
+    time_mask: Tensor | None
+    """bool (B, T): SpecAugment's frames; None without."""
+    feature_mask: Tensor | None
+    """bool (B, H): SpecAugment's channels; None without."""
+    positions: tuple[int, ...]
+    """Of the utterances, in the list of examples."""
+    ids: tuple[str, ...]
+    num_samples: int
+    """Real, unpadded samples."""
+    is_padded: bool
+    """Whether any utterance has fewer than T frames."""
+    feature_rows: Tensor | None = None
+    """int64 (B, T): rows of a table of features computed beforehand, 0 where an utterance has ended."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Ids of utterances whose audio could not be decoded (silence stands in for it), and what happened."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on `device`; copies do not wait when the batch is pinned."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """Called by the DataLoader."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        moved: dict[str, Any] = {k: move(v) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return dataclasses.replace(self, **moved)
+
+    def halves(self, num_frames: Callable[[int], int]) -> list[Batch]:
+        """Two batches of half the utterances each, trimmed to their own longest."""
+        middle = (len(self.ids) + 1) // 2
+        return [self._rows(slice(0, middle), num_frames), self._rows(slice(middle, len(self.ids)), num_frames)]
+
+    def _rows(self, rows: slice, num_frames: Callable[[int], int]) -> Batch:
+        lengths, frames, units = self.waveform_lengths[rows], self.frame_lengths[rows], self.target_lengths[rows]
+        longest = int(lengths.max())
+        return dataclasses.replace(
+            self,
+            waveforms=self.waveforms[rows, :longest],
+            waveform_lengths=lengths,
+            frame_lengths=frames,
+            targets=self.targets[rows, : int(units.max())],
+            target_lengths=units,
+            time_mask=None if self.time_mask is None else self.time_mask[rows, : num_frames(longest)],
+            feature_mask=None if self.feature_mask is None else self.feature_mask[rows],
+            positions=self.positions[rows],
+            ids=self.ids[rows],
+            num_samples=int(lengths.sum()),
+            is_padded=bool((frames < frames.max()).any()),
+            feature_rows=None if self.feature_rows is None else self.feature_rows[rows, : num_frames(longest)],
+        )
+
+    @property
+    def num_seconds(self) -> float:
+        """Real audio in seconds."""
+        return self.num_samples / SAMPLE_RATE
+
+    @property
+    def num_padded_seconds(self) -> float:
+        """Audio in seconds, padding included."""
+        return len(self.ids) * int(self.waveform_lengths.max()) / SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class Frontend:
+    """What collating must know of the encoder."""
+
+    num_frames: Callable[[int], int]
+    """Frames for a number of samples."""
+    do_normalize: bool = True
+    """Zero mean, unit variance per utterance."""
+    specaugment: SpecAugment | None = None
+    first_rows: Sequence[int] | None = None
+    """Of each utterance in a table of features, in training; then no audio is loaded."""
+
+
+class BatchDataset(Dataset):
+    """Batches by (epoch, positions). In training, masks and speeds follow from (seed, epoch, id)."""
+
+    def __init__(self, examples: Sequence[Example], frontend: Frontend, plan: BatchPlan | None = None) -> None:
+        self.examples, self.frontend, self.plan = examples, frontend, plan
+
+    def __getitem__(self, key: tuple[int, Sequence[int]]) -> Batch:
+        epoch, positions = key
+        examples = [self.examples[i] for i in positions]
+        failures: dict[str, str] = {}
+        first_rows, feature_rows = self.frontend.first_rows, None
+        if first_rows is None:
+            waveforms = [self._waveform(epoch, i, failures) for i in positions]
+            lengths = [len(w) for w in waveforms]
+        else:
+            waveforms = [np.zeros(0, np.float32)] * len(examples)
+            lengths = [e.num_samples for e in examples]
+        frames = [self.frontend.num_frames(n) for n in lengths]
+        if first_rows is not None:
+            feature_rows = _pad(
+                [first_rows[i] + np.arange(n) for i, n in zip(positions, frames, strict=True)], np.int64
+            )
+        time_mask = feature_mask = None
+        spec = self.frontend.specaugment
+        if spec is not None and self.plan is not None:
+            keys = [(self.plan.seed, epoch, e.utterance.id) for e in examples]
+            if spec.time_prob > 0:
+                time_mask = _pad([spec.time_mask(n, *k) for n, k in zip(frames, keys, strict=True)], np.bool_)
+            if spec.feature_prob > 0:
+                feature_mask = _pad([spec.feature_mask(*k) for k in keys], np.bool_)
+        return Batch(
+            waveforms=_pad(waveforms, np.float32),
+            waveform_lengths=torch.tensor(lengths),
+            frame_lengths=torch.tensor(frames),
+            targets=_pad([np.array(e.targets, np.int64) for e in examples], np.int64),
+            target_lengths=torch.tensor([len(e.targets) for e in examples]),
+            time_mask=time_mask,
+            feature_mask=feature_mask,
+            positions=tuple(positions),
+            ids=tuple(e.utterance.id for e in examples),
+            num_samples=sum(lengths),
+            is_padded=min(frames) < max(frames),
+            feature_rows=feature_rows,
+            failures=failures,
+        )
+
+    def _waveform(self, epoch: int, i: int, failures: dict[str, str]) -> np.ndarray:
+        try:
+            waveform = self.examples[i].load()
+        except AudioError as error:  # for the process that trains or scores to judge, not for a worker
+            failures[self.examples[i].utterance.id] = str(error)
+            return np.zeros(self.examples[i].num_samples, np.float32)
+        if self.plan is not None:
+            waveform = change_speed(waveform, self.plan.speed(epoch, i))
+        return normalize(waveform) if self.frontend.do_normalize else waveform
+
+
+def _pad(rows: Sequence[np.ndarray], dtype: type) -> Tensor:
+    """(B, longest) with each row's start filled, zeros behind."""
+    padded: np.ndarray = np.zeros((len(rows), max(map(len, rows))), dtype)
+    for padded_row, row in zip(padded, rows, strict=True):
+        padded_row[: len(row)] = row
+    return torch.from_numpy(padded)

@@ -1,0 +1,145 @@
+"""Length buckets: which utterances make a batch. A pure function of lengths, seed and epoch; no audio here.
+
+Utterances are sorted by length, mixed with their neighbours, cut into batches, and the batches shuffled: nearly
+no padding, another composition every epoch, and no sweep from long to short.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.audio.decode import speed_length
+from data.config import BatchingConfig
+from data.randomness import derive_seed
+from data.utterance import SAMPLE_RATE
+
+MIXING = 1.0
+"""How far an utterance may move from its place in the order of lengths, in batches: none recurs, little is padded."""
+
+
+def cut_batches(
+    order: Sequence[int], lengths: Sequence[int], batch_size: int | None, max_samples: float | None
+) -> list[list[int]]:
+    """`order` cut into batches of at most `batch_size` utterances and `max_samples` padded samples.
+
+    An utterance longer than `max_samples` is a batch of its own.
+    """
+    if max_samples is None:
+        size = batch_size or max(1, len(order))
+        return [list(order[i : i + size]) for i in range(0, len(order), size)]
+    batches: list[list[int]] = []
+    longest = 0
+    for i in order:
+        length = lengths[i]
+        longest_with = max(longest, length)
+        if not batches or len(batches[-1]) == batch_size or longest_with * (len(batches[-1]) + 1) > max_samples:
+            batches.append([])
+            longest_with = length
+        batches[-1].append(i)
+        longest = longest_with
+    return batches
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The batches of every epoch; each epoch sees every utterance once."""
+
+    lengths: Sequence[int]
+    """Samples of each utterance at 16 kHz."""
+    ids: Sequence[str]
+    batching: BatchingConfig
+    seed: int
+    epochs: int
+    grad_accum_steps: int = 1
+    speeds: tuple[float, ...] = ()
+
+    def speed(self, epoch: int, i: int) -> float:
+        """The speed factor of utterance `i` in `epoch`."""
+        if not self.speeds:
+            return 1.0
+        return self.speeds[derive_seed(self.seed, "speed", epoch, self.ids[i]) % len(self.speeds)]
+
+    def epoch_lengths(self, epoch: int) -> Sequence[int]:
+        """Samples of each utterance after speed perturbation."""
+        if not self.speeds:
+            return self.lengths
+        return [speed_length(n, self.speed(epoch, i)) for i, n in enumerate(self.lengths)]
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        """Positions in `lengths`, batch by batch, in training order."""
+        lengths, rng = self.epoch_lengths(epoch), random.Random(derive_seed(self.seed, "order", epoch))
+        batch_size, seconds = self.batching.batch_size, self.batching.max_batch_seconds
+        max_samples = None if seconds is None else seconds * SAMPLE_RATE
+        mean = sum(lengths) / len(lengths)
+        width = min(batch_size or math.inf, math.inf if max_samples is None else max_samples / mean)
+        by_length = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable")
+        draws = np.frombuffer(rng.randbytes(8 * len(lengths)), dtype="<u8") / 2.0**64
+        place = np.arange(len(lengths)) + MIXING * width * draws
+        order = by_length[np.argsort(place, kind="stable")].tolist()
+        batches = cut_batches(order, lengths, batch_size, max_samples)
+        rng.shuffle(batches)
+        return batches
+
+    def steps(self, epoch: int) -> list[list[list[int]]]:
+        """The batches of each optimizer step; the epoch's last step may have fewer."""
+        batches, n = self.batches(epoch), self.grad_accum_steps
+        return [batches[i : i + n] for i in range(0, len(batches), n)]
+
+    def num_steps(self, epoch: int) -> int:
+        return len(self.steps(epoch))
+
+    def total_steps(self, at_most: int | None = None) -> int:
+        """Optimizer steps of the whole run, or `at_most` if there are more.
+
+        With a budget in seconds, epochs may differ by a batch: they are planned one by one, as far as needed.
+        """
+        if self.batching.max_batch_seconds is None:
+            steps = self.epochs * self.num_steps(0)
+            return steps if at_most is None else min(steps, at_most)
+        steps = 0
+        for epoch in range(self.epochs):
+            steps += self.num_steps(epoch)
+            if at_most is not None and steps >= at_most:
+                return at_most
+        return steps
+
+    def remaining(self, epoch: int, batches_done: int) -> Iterator[tuple[int, list[list[int]], bool]]:
+        """(epoch, batches of a step, whether they end the epoch), after `batches_done` of `epoch` to the run's end."""
+        for e in range(epoch, self.epochs):
+            skipped = batches_done if e == epoch else 0
+            assert skipped % self.grad_accum_steps == 0, "not a step's boundary"
+            steps = self.steps(e)
+            for i in range(skipped // self.grad_accum_steps, len(steps)):
+                yield e, steps[i], i == len(steps) - 1
+
+
+def padded_seconds(batches: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[float]:
+    """Seconds of each batch, its padding included; `lengths` in samples."""
+    return [len(batch) * max(lengths[i] for i in batch) / SAMPLE_RATE for batch in batches]
+
+
+def padding_share(batches: Sequence[Sequence[int]], lengths: Sequence[int]) -> float:
+    """Share of samples in `batches` that are padding."""
+    padded = sum(max(lengths[i] for i in batch) * len(batch) for batch in batches)
+    return 1 - sum(lengths[i] for batch in batches for i in batch) / padded if padded else 0.0
+
+
+def evaluation_batches(
+    lengths: Sequence[int], *, batch_size: int, max_batch_seconds: float, equal_lengths: bool
+) -> list[list[int]]:
+    """Batches by falling length (the largest first shows at once whether memory suffices).
+
+    `equal_lengths` puts only utterances of exactly one length together, for encoders whose statistics see padding.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    groups: list[list[int]] = []
+    for i in order:
+        if not groups or (equal_lengths and lengths[i] != lengths[groups[-1][-1]]):
+            groups.append([])
+        groups[-1].append(i)
+    return [b for g in groups for b in cut_batches(g, lengths, batch_size, max_batch_seconds * SAMPLE_RATE)]

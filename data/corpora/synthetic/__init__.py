@@ -1,0 +1,1 @@
+"""A TIMIT-shaped corpus made on the spot by a speech synthesizer."""

@@ -1,0 +1,231 @@
+"""From a corpus to what can be trained on and what is scored: utterances in, examples out, nothing lost silently.
+
+corpus.utterances(split) -> read_split -> [Utterance]      ids unique, split not empty
+  -> normalise, encode, measure -> prepare -> [Example]    bad ones refused, or dropped, counted and named
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from data.audio.decode import speed_length
+from data.text.normalise import collapse_spaces, impossible_character
+from data.text.vocab import Vocab
+from data.utterance import SAMPLE_RATE, Corpus, Utterance
+from trainer.errors import AudioError, CorpusError
+
+
+@dataclass(frozen=True)
+class Example:
+    """An utterance ready for batching."""
+
+    utterance: Utterance
+    text: str
+    """Normalised transcript; single spaces between words are up to the scorer."""
+    targets: tuple[int, ...]
+    num_samples: int
+    """At 16 kHz; 0 when the audio cannot be decoded (in evaluation only)."""
+    load: Callable[[], np.ndarray]
+    """float32 (num_samples,), not normalised."""
+    digest: str = ""
+    """Of the encoded audio, where a store knows it."""
+
+
+@dataclass
+class Drops:
+    """Utterances of one split that cannot be used, by reason."""
+
+    split: str
+    num_utterances: int
+    ids: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, utterance_id: str) -> None:
+        self.ids.setdefault(reason, []).append(utterance_id)
+
+    @property
+    def num_dropped(self) -> int:
+        return sum(map(len, self.ids.values()))
+
+    def describe(self, verb: str = "dropped") -> str:
+        """One line: how many of how many, why, and which (the first three of each reason)."""
+        reasons = [
+            f"{len(ids)} {reason} ({', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''})"
+            for reason, ids in self.ids.items()
+        ]
+        return f"{self.split}: {verb} {self.num_dropped} of {self.num_utterances}: " + ", ".join(reasons)
+
+
+def read_split(corpus: Corpus, split: str) -> list[Utterance]:
+    """All utterances of a split; CorpusError when it is empty, an id stands twice or a text cannot be one."""
+    utterances = list(corpus.utterances(split))
+    if not utterances:
+        raise CorpusError(f"{corpus.title}: split {split!r} holds no utterance.")
+    first: dict[str, Utterance] = {}
+    for utterance in utterances:
+        if (other := first.setdefault(utterance.id, utterance)) is not utterance:
+            raise CorpusError(
+                f"{utterance.origin}: id {utterance.id!r} stands already at {other.origin}. "
+                "Ids must be unique in a split."
+            )
+        for what, text in (("id", utterance.id), ("transcript", utterance.text)):
+            if character := impossible_character(text):
+                raise CorpusError(
+                    f"{utterance.origin}: utterance {utterance.id}: its {what} holds {character}, a character that no "
+                    "text has: another encoding, or damage? Save the corpus as UTF-8, or take the character out."
+                )
+    return utterances
+
+
+def frames_needed(targets: Sequence[int]) -> int:
+    """Fewest encoder frames in which CTC can emit `targets`.
+
+    A label takes one frame and two equal neighbours need a blank between them (Graves et al. 2006). With
+    fewer frames the loss is infinite.
+
+    >>> frames_needed([3, 3, 5])
+    4
+    """
+    return len(targets) + sum(a == b for a, b in itertools.pairwise(targets))
+
+
+def prepare_training(
+    utterances: Sequence[Utterance],
+    normalize: Callable[[str], str],
+    vocab: Vocab,
+    num_frames: Callable[[int], int],
+    *,
+    max_seconds: float,
+    max_speed: float,
+    on_bad: str,
+    split: str,
+) -> tuple[list[Example], Drops]:
+    """Training examples and what was left out; with on_bad "error" the first bad utterance is a CorpusError.
+
+    `max_speed` is the fastest speed perturbation: the utterance must fit its transcript even then.
+    """
+    encode, drops, examples = vocab.encoder(), Drops(split, len(utterances)), []
+    first_bad = ""
+    for utterance, length in zip(utterances, measure(utterances), strict=True):
+        text = normalize(utterance.text)
+        targets = tuple(encode(text))
+        reason, detail = "", ""
+        if isinstance(length, AudioError):
+            reason, detail = "unreadable", str(length)
+        elif length == 0:
+            reason, detail = "without audio", "its audio has no samples"
+        elif not text.strip():
+            reason, detail = "without text", f"its transcript {utterance.text!r} is empty once normalised"
+        elif length > max_seconds * SAMPLE_RATE:
+            reason = f"over {max_seconds:g} s"
+            detail = f"it lasts {length / SAMPLE_RATE:.1f} s, over --corpus.max-seconds {max_seconds:g}"
+        elif (frames := num_frames(speed_length(length, max_speed))) < max(1, frames_needed(targets)):
+            reason = "too short for their transcript"
+            detail = f"its {frames} frames are too few: CTC needs {frames_needed(targets)} for {len(targets)} units"
+            if frames == 0:
+                least = next(n for n in itertools.count(1) if num_frames(speed_length(n, max_speed)))
+                detail = f"its {length} samples are too short: the encoder's first frame takes {least}"
+        else:
+            examples.append(Example(utterance, text, targets, length, utterance.audio.load))
+            continue
+        drops.add(reason, utterance.id)
+        first_bad = first_bad or f"{utterance.origin}: utterance {utterance.id}: {detail}"
+    if first_bad:
+        refuse_or_report(drops, first_bad, on_bad)
+    if not examples:
+        raise CorpusError(f"{drops.describe()}. Nothing is left to train on.")
+    return examples, drops
+
+
+def refuse_or_report(drops: Drops, first_bad: str, on_bad: str) -> None:
+    """CorpusError over the first bad training utterance, unless they are to be dropped."""
+    if on_bad == "error":
+        more = f" {drops.num_dropped - 1} more are bad." if drops.num_dropped > 1 else ""
+        raise CorpusError(
+            f"{first_bad.rstrip('.')}.{more} Mend the corpus, or leave bad training utterances out with "
+            "--corpus.on-bad drop."
+        )
+
+
+def prepare_evaluation(
+    utterances: Sequence[Utterance], normalize: Callable[[str], str], vocab: Vocab, *, split: str
+) -> tuple[list[Example], Drops, Counter[str]]:
+    """All utterances as examples, those without readable audio (num_samples 0), and unseen characters.
+
+    None is left out: undecodable audio is scored as deletions. A file that is not there at all is a CorpusError:
+    then the corpus is wrong, not a recording.
+    """
+    encode, drops, examples = vocab.encoder(), Drops(split, len(utterances)), []
+    unseen: Counter[str] = Counter()
+    for utterance, length in zip(utterances, measure(utterances), strict=True):
+        if isinstance(length, AudioError):
+            try:
+                utterance.audio.identity  # noqa: B018  raises when there is no such file
+            except AudioError as error:
+                raise CorpusError(
+                    f"{utterance.origin}: utterance {utterance.id}: {error} "
+                    "Mend the corpus: evaluation leaves nothing out."
+                ) from None
+            drops.add("unreadable", utterance.id)
+            length = 0
+        elif length == 0:
+            drops.add("without audio", utterance.id)
+        text = normalize(utterance.text)
+        unseen += vocab.unseen(text)
+        examples.append(Example(utterance, text, tuple(encode(text)), length, utterance.audio.load))
+    return examples, drops, unseen
+
+
+def refuse_endless(examples: Sequence[Example], max_seconds: float) -> None:
+    """CorpusError over an evaluation utterance that is too long to be scored: none is left out."""
+    for example in examples:
+        if example.num_samples > max_seconds * SAMPLE_RATE:
+            u, seconds = example.utterance, example.num_samples / SAMPLE_RATE
+            raise CorpusError(
+                f"{u.origin}: utterance {u.id}: it lasts {seconds:.1f} s, over --corpus.max-eval-seconds "
+                f"{max_seconds:g}. Cut it, or raise the limit if memory allows: evaluation leaves nothing out."
+            )
+
+
+def measure(utterances: Sequence[Utterance]) -> list[int | AudioError]:
+    """Samples at 16 kHz of each utterance, from the headers, or what is wrong with one."""
+
+    def num_samples(utterance: Utterance) -> int | AudioError:
+        try:
+            return utterance.audio.num_samples
+        except AudioError as error:
+            return error
+
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(num_samples, utterances))
+
+
+def describe_conversions(utterances: Sequence[Utterance]) -> str:
+    """How many files are resampled or downmixed, in one line; empty when none is."""
+    rates: Counter[int] = Counter()
+    num_downmixed = 0
+    for utterance in utterances:
+        try:
+            header = utterance.audio.header
+        except AudioError:
+            continue
+        rates[header.rate] += 1
+        num_downmixed += header.num_channels > 1
+    resampled = {rate: count for rate, count in sorted(rates.items()) if rate != SAMPLE_RATE}
+    parts = []
+    if resampled:
+        by_rate = ", ".join(f"{count} from {rate} Hz" for rate, count in resampled.items())
+        parts.append(f"{sum(resampled.values())} of {len(utterances)} files are resampled to 16 kHz ({by_rate})")
+    if num_downmixed:
+        parts.append(f"{num_downmixed} are downmixed to mono")
+    return "; ".join(parts)
+
+
+def num_reference_words(examples: Sequence[Example]) -> int:
+    """Words of all references, as the WER counts them."""
+    return sum(len(collapse_spaces(example.text).split()) for example in examples)

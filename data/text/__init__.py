@@ -1,0 +1,1 @@
+"""Transcripts: how they are normalised, and which units they are written in."""

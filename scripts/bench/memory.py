@@ -1,0 +1,105 @@
+"""What each memory lever saves: the memory that one training step takes beside what the trainer holds between steps.
+
+    python -m scripts.bench.memory [--size tiny] [--batch-size 16] [--seconds 2.25]
+
+Between steps it holds weights and AdamW's moments; a step adds gradients, activations and work space. Counted is what
+torch's allocator hands out, so on a CPU, where the same is allocated each time, one step tells all. The resident memory
+of a process on a CPU is more: the C library keeps much of what was freed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from scripts.bench.levers import cached, checkpointed
+from scripts.bench.save_cost import build, noise
+from trainer.cli.arguments import ArgumentParser
+from trainer.cli.parse import report_errors
+from trainer.loop.step import train_step
+
+SETTINGS: dict[str, tuple[bool, bool, int]] = {
+    "everything trained": (False, False, 1),
+    "activation checkpointing": (False, True, 1),
+    "2 microbatches": (False, False, 2),
+    "4 microbatches": (False, False, 4),
+    "activation checkpointing, 4 microbatches": (False, True, 4),
+    "frozen, features from the table": (True, False, 1),
+    "the same, activation checkpointing": (True, True, 1),
+    "the same, 4 microbatches": (True, False, 4),
+}
+"""Name to (frozen, checkpointed, microbatches)."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print a Markdown table. Exit code: 0 measured, 2 an option is wrong."""
+    return report_errors(lambda: run(argv))
+
+
+def run(argv: Sequence[str] | None) -> int:
+    parser = ArgumentParser(prog="python -m scripts.bench.memory", description=__doc__)
+    parser.add_argument("--size", default="tiny", choices=("tiny", "base", "large"))
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=2.25, help="audio per utterance")
+    options = parser.parse_args(argv)
+    print(f"{options.size}, {options.batch_size} x {options.seconds:g} s")
+    print("\n| step | memory [MB] |\n|---|---|")
+    for name, (frozen, with_checkpoints, num_microbatches) in SETTINGS.items():
+        taken = step_bytes(
+            options.size, options.batch_size, options.seconds, frozen, with_checkpoints, num_microbatches
+        )
+        print(f"| {name} | {taken / 1e6:.0f} |", flush=True)
+    return 0
+
+
+def step_bytes(
+    size: str, batch_size: int, seconds: float, frozen: bool, with_checkpoints: bool, num_microbatches: int
+) -> int:
+    """Bytes that a step takes, after a first one that has made AdamW's moments."""
+    parts = build(size)
+    if frozen:
+        parts.model.freeze_feature_encoder = True
+        parts.model.hf.freeze_feature_encoder()
+    batch = noise(parts.model, batch_size, seconds)
+    with ExitStack() as settings:
+        if with_checkpoints:
+            settings.enter_context(checkpointed(parts))
+        if frozen:
+            settings.enter_context(cached(parts, batch))
+        batches = [batch]
+        while len(batches) < num_microbatches:
+            batches = [half for whole in batches for half in whole.halves(parts.model.num_frames)]
+        train_step(parts, batches, 1.0, lambda: None)
+        return allocated_peak(lambda: train_step(parts, batches, 1.0, lambda: None), parts.device)
+
+
+def allocated_peak(work: Callable[[], object], device: torch.device) -> int:
+    """Bytes from torch's allocator that `work` held at its peak, beside those held before it."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
+        work()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        trace.export_chrome_trace(str(path))
+        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    blocks = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event.get("name") == "[memory]")
+    held = peak = 0
+    for _, num_bytes in blocks:
+        held += num_bytes
+        peak = max(peak, held)
+    return peak
+
+
+if __name__ == "__main__":
+    sys.exit(main())

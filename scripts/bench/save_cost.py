@@ -1,0 +1,125 @@
+"""What a checkpoint every N steps costs: share of the step time, written at once and in the background.
+
+    python -m scripts.bench.save_cost [--size demo] [--every 50] [--steps 200] [--rounds 3]
+
+Steps of `--model.size SIZE` on batches of noise, like the demo preset's. The three kinds (no saving, saving and waiting
+for the disk, saving in the background) are interleaved round by round, and the rounds' medians are compared.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from torch.amp import GradScaler
+
+from data.batches.collate import Batch
+from data.utterance import SAMPLE_RATE
+from models.config import ModelConfig
+from models.ctc import CTCModel
+from models.encoder import SIZES, build_random, configure, random_config
+from trainer.cli.arguments import ArgumentParser, count
+from trainer.cli.parse import report_errors
+from trainer.config.schema import OptimConfig
+from trainer.loop.optim import build_optimizer, build_schedule
+from trainer.loop.state import TrainState
+from trainer.loop.step import Parts, train_step
+from trainer.rundir.checkpoint import Saver
+
+KINDS = ("no saving", "waiting", "background")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table."""
+    return report_errors(lambda: compare_kinds(parse(argv)))
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """The command line's options; ConfigError when they cannot be."""
+    parser = ArgumentParser(prog="python -m scripts.bench.save_cost", description=__doc__ or "")
+    parser.add_argument("--size", default="demo", choices=SIZES)
+    parser.add_argument("--every", type=count, default=50, help="steps between checkpoints")
+    parser.add_argument("--steps", type=count, default=200, help="steps of each kind in a round")
+    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument("--batch-size", type=count, default=16)
+    parser.add_argument("--seconds", type=float, default=3.0, help="audio per utterance")
+    parser.add_argument("--folder", default=None, help="where to write (default: a temporary folder)")
+    return parser.parse_args(argv)
+
+
+def compare_kinds(options: Namespace) -> int:
+    """Measure, and print the table."""
+    parts = build(options.size)
+    batch = noise(parts.model, options.batch_size, options.seconds)
+    seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        for _ in range(3):
+            train_step(parts, [batch], 1.0, lambda: None)
+        for _ in range(options.rounds):
+            for kind in KINDS:
+                seconds[kind].append(run(parts, batch, kind, options.steps, options.every, Path(folder)))
+        newest = max(Path(folder).glob("checkpoints/step-*"))
+        size = sum(path.stat().st_size for path in newest.iterdir()) / 1e6
+    base = statistics.median(seconds["no saving"])
+    print(f"{options.size}, {options.batch_size} x {options.seconds:g} s, "
+          f"a checkpoint of {size:.1f} MB every {options.every} steps")  # fmt: skip
+    for kind in KINDS:
+        step = statistics.median(seconds[kind])
+        print(f"{kind:12} {1000 * step:8.1f} ms a step, {100 * (step - base) / base:+6.2f} % "
+              f"({', '.join(f'{1000 * s:.1f}' for s in seconds[kind])})")  # fmt: skip
+    return 0
+
+
+def run(parts: Parts, batch: Batch, kind: str, steps: int, every: int, folder: Path) -> float:
+    """Seconds per step over `steps` steps, the last save's writing included only where the loop waits for it."""
+    saver, state = Saver(folder, 3, {}, lambda line: print(line, file=sys.stderr)), TrainState()
+    begin = time.perf_counter()
+    for state.step in range(1, steps + 1):
+        train_step(parts, [batch], 1.0, lambda: None)
+        if kind != "no saving" and state.step % every == 0:
+            saver.save(parts, state)
+            if kind == "waiting":
+                saver.finish()
+    elapsed = time.perf_counter() - begin
+    saver.finish()
+    return elapsed / steps
+
+
+def build(size: str) -> Parts:
+    """A model of that size with random weights, in training, on CUDA where there is one."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config = configure(random_config(ModelConfig(size=size)), ModelConfig(size=size), vocab_size=32, blank_id=31)  # type: ignore[arg-type]
+    model = CTCModel(build_random(config, 0), freeze_feature_encoder=False).to(device)
+    model.train()
+    optimizer = build_optimizer(model, OptimConfig(lr=1e-4))
+    scaler = GradScaler(device.type, enabled=False)
+    return Parts(model, optimizer, build_schedule(optimizer, 10, 10**6), scaler, device, nullcontext)
+
+
+def noise(model: CTCModel, batch_size: int, seconds: float, num_units: int = 40) -> Batch:
+    """Utterances of one length."""
+    generator, num_samples = torch.Generator().manual_seed(0), int(seconds * SAMPLE_RATE)
+    return Batch(
+        waveforms=torch.randn(batch_size, num_samples, generator=generator),
+        waveform_lengths=torch.full((batch_size,), num_samples),
+        frame_lengths=torch.full((batch_size,), model.num_frames(num_samples)),
+        targets=torch.randint(0, 31, (batch_size, num_units), generator=generator),
+        target_lengths=torch.full((batch_size,), num_units),
+        time_mask=None,
+        feature_mask=None,
+        positions=tuple(range(batch_size)),
+        ids=tuple(map(str, range(batch_size))),
+        num_samples=batch_size * num_samples,
+        is_padded=False,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The same numbers as transformers' Trainer: commands and modules that show it."""

@@ -1,0 +1,153 @@
+"""Recordings of any format (data.audio.media): libsndfile's, and ffmpeg's where it is installed.
+
+pytest tests/data/audio/test_media.py
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from data.audio.decode import FileAudio
+from data.audio.media import find_recordings, load_recording
+from tests.helpers.corpora import make_tone
+from trainer.errors import AudioError
+
+HAS_FFMPEG = shutil.which("ffmpeg") is not None
+NEEDS_FFMPEG = pytest.mark.skipif(not HAS_FFMPEG, reason="ffmpeg is not installed")
+
+
+def stand_in_for_ffmpeg(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
+    """An `ffmpeg` that notes its arguments and runs `script`, first on the path."""
+    program, noted = folder / "bin" / "ffmpeg", folder / "arguments"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {noted}\n{script}\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    return noted
+
+
+@pytest.mark.parametrize(("name", "format"), [("a.aiff", "AIFF"), ("a.au", "AU"), ("a.caf", "CAF"), ("a.w64", "W64")])
+def test_formats_of_libsndfile_are_read_as_wav_is(name: str, format: str, tmp_path: Path) -> None:
+    """Reference: data.audio.decode on the same samples as wav; stereo of 44.1 kHz, 16 bits."""
+    samples = make_tone(0.4, rate=44_100, channels=2)
+    soundfile.write(tmp_path / name, samples, 44_100, format=format, subtype="PCM_16")
+    soundfile.write(tmp_path / "a.wav", samples, 44_100, subtype="PCM_16")
+    with pytest.raises(AudioError):
+        FileAudio(tmp_path / name).load()
+    assert np.array_equal(load_recording(tmp_path / name), FileAudio(tmp_path / "a.wav").load())
+
+
+def test_truncated_wav_stays_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where ffmpeg would read what is left."""
+    stand_in_for_ffmpeg(tmp_path, monkeypatch, "head -c 64000 /dev/urandom")
+    soundfile.write(tmp_path / "a.wav", make_tone(1.0), 16_000)
+    (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:9000])
+    with pytest.raises(AudioError, match="truncated"):
+        load_recording(tmp_path / "a.wav")
+
+
+def test_without_ffmpeg_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(200))
+    with pytest.raises(AudioError, match=r"ffmpeg, which is not installed: install it, or convert the file to wav"):
+        load_recording(tmp_path / "a.m4a")
+
+
+def test_ffmpeg_may_read_nothing_but_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No protocol but file, no playlist; a name that looks like an option or a protocol is a name."""
+    noted = stand_in_for_ffmpeg(tmp_path, monkeypatch, "printf '\\000\\000\\000\\077'")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-i.m4a").write_bytes(b"not libsndfile's")
+    assert load_recording(Path("-i.m4a")).tolist() == [0.5]
+    arguments = noted.read_text().splitlines()
+    assert arguments[arguments.index("-protocol_whitelist") + 1] == "file,pipe"
+    assert not {"hls", "concat", "dash"} & set(arguments[arguments.index("-format_whitelist") + 1].split(","))
+    assert arguments[arguments.index("-i") + 1] == f"file:{tmp_path}/-i.m4a"
+    assert "-nostdin" in arguments
+
+
+@pytest.mark.parametrize("script", ["echo bad header >&2; exit 1", "echo bad header >&2"])
+def test_what_ffmpeg_says_is_passed_on(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in_for_ffmpeg(tmp_path, monkeypatch, script)
+    (tmp_path / "a.m4a").write_bytes(b"nothing")
+    with pytest.raises(AudioError, match=r"a\.m4a: ffmpeg reads no sound from it \(bad header\)"):
+        load_recording(tmp_path / "a.m4a")
+
+
+@NEEDS_FFMPEG
+@pytest.mark.parametrize("suffix", ["m4a", "webm", "mka"])
+def test_real_ffmpeg_reads_its_formats(suffix: str, tmp_path: Path) -> None:
+    """Reference: the tone that was encoded; its length and frequency."""
+    soundfile.write(tmp_path / "a.wav", make_tone(1.0, frequency=440), 16_000)
+    codec = ["-c:a", "libopus"] if suffix == "webm" else []
+    subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", *codec, tmp_path / f"a.{suffix}"], check=True)
+    samples = load_recording(tmp_path / f"a.{suffix}")
+    assert abs(len(samples) - 16_000) < 1600
+    assert abs(np.argmax(abs(np.fft.rfft(samples, 16_000))) - 440) <= 1
+
+
+@NEEDS_FFMPEG
+def test_real_ffmpeg_refuses_a_playlist_that_names_other_files(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "secret.wav", make_tone(1.0), 16_000)
+    (tmp_path / "a.m4a").write_text(f"#EXTM3U\n#EXTINF:1,\nfile:{tmp_path}/secret.wav\n#EXT-X-ENDLIST\n")
+    (tmp_path / "b.m4a").write_text(f"ffconcat version 1.0\nfile '{tmp_path}/secret.wav'\n")
+    for name in ("a.m4a", "b.m4a"):
+        with pytest.raises(AudioError, match="ffmpeg reads no sound"):
+            load_recording(tmp_path / name)
+
+
+def test_limit_on_length_is_checked_before_decoding(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", make_tone(2.0), 16_000)
+    assert len(load_recording(tmp_path / "a.flac", 2.0)) == 32_000
+    with pytest.raises(AudioError, match=r"a\.flac: 2 s long; at most 1\.5 s"):
+        load_recording(tmp_path / "a.flac", 1.5)
+
+
+def test_small_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    """8 channels at 655,350 Hz, the most that FLAC can say, within the limit on its length."""
+    soundfile.write(tmp_path / "a.flac", np.zeros((65_535, 8), np.int16), 655_350)
+    with pytest.raises(AudioError, match="too much to read at once"):
+        load_recording(tmp_path / "a.flac", 1.0)
+
+
+@pytest.mark.parametrize("kind", ["folder", "missing", "fifo"])
+def test_what_is_no_file_is_named(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        subprocess.run(["mkfifo", path], check=True)
+    with pytest.raises(AudioError, match=r"x\.wav"):
+        load_recording(path)
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.aiff", "a.m4a"])
+def test_what_the_system_does_not_open_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permission denied, which chmod would not bring about for root."""
+
+    def refuse(*args: object) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / name).write_bytes(b"anything")
+    monkeypatch.setattr("data.audio.files.os.open", refuse)
+    with pytest.raises(AudioError, match=rf"{name}: Permission denied\.$"):
+        load_recording(tmp_path / name)
+
+
+def test_folder_is_searched_below_and_in_order(tmp_path: Path) -> None:
+    for name in ("b.WAV", "a.mp3", "deep/er/c.m4a", "notes.txt", ".DS_Store"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_recordings([tmp_path, tmp_path / "notes.txt"])
+    assert [name.as_posix() for _, name in found] == ["a.mp3", "b.WAV", "deep/er/c.m4a", "notes.txt"]
+    assert all(path.exists() for path, _ in found)
+    assert find_recordings([tmp_path, tmp_path / "a.mp3", tmp_path / "deep"]) == find_recordings([tmp_path])

@@ -1,0 +1,262 @@
+"""data.audio.store: what it keeps is what decoding gives, and it decodes once."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from data.audio.decode import FileAudio
+from data.audio.store import AudioStore, content_digests, open_store
+from tests.helpers.audio import BytesAudio
+
+
+class Opening:
+    """open_store with its lines and its progress kept."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        self.cache_dir = cache_dir
+        self.lines: list[str] = []
+        self.num_decoded = 0
+
+    def __call__(self, sources: Sequence) -> AudioStore:
+        self.lines, self.num_decoded = [], 0
+        return open_store(sources, self.cache_dir, log=self.lines.append, progress=self._count)
+
+    def _count(self, items: Iterator[None], total: int) -> Iterator[None]:
+        for item in items:
+            self.num_decoded += 1
+            yield item
+        assert self.num_decoded == total
+
+    @property
+    def folders(self) -> list[Path]:
+        return sorted(p for p in (self.cache_dir / "audio").iterdir() if p.name != "listings")
+
+
+@pytest.fixture
+def opening(tmp_path: Path) -> Opening:
+    return Opening(tmp_path / "cache")
+
+
+@pytest.fixture
+def mixed(write_tone: Callable) -> list[FileAudio]:
+    """Lengths odd and even, 16-bit and not, so that every alignment occurs."""
+    return [
+        FileAudio(write_tone("m/0.wav", 0.1001, subtype="PCM_16")),
+        FileAudio(write_tone("m/1.wav", 0.1, subtype="FLOAT")),
+        FileAudio(write_tone("m/2.wav", 0.15, format="NIST", subtype="PCM_16")),
+        FileAudio(write_tone("m/3.flac", 0.10007, subtype="PCM_16")),
+        FileAudio(write_tone("m/4.wav", 0.2, subtype="PCM_24")),
+        FileAudio(write_tone("m/5.ogg", 0.2)),
+        FileAudio(write_tone("m/6.mp3", 0.2)),
+        FileAudio(write_tone("m/7.wav", 0.10001, rate=8000, subtype="PCM_16")),
+        FileAudio(write_tone("m/8.wav", 0.1, channels=2, subtype="PCM_16")),
+    ]
+
+
+def test_store_gives_bit_for_bit_what_decoding_gives(opening: Opening, mixed: list[FileAudio]):
+    """Reference: load() of each source, in their order; no tolerance."""
+    store = opening(mixed)
+    assert opening.num_decoded == len(mixed)
+    for i, source in enumerate(mixed):
+        assert store.load(i).dtype == np.float32
+        np.testing.assert_array_equal(store.load(i), source.load())
+
+
+@pytest.mark.parametrize("container", [dict(), dict(format="NIST")], ids=["wav", "sphere"])
+def test_every_16_bit_value_is_kept_as_soundfile_reads_it(opening: Opening, tmp_path: Path, container: dict):
+    """Reference: soundfile.read as float32 over all 65,536 values, bit for bit; and two bytes a sample on disk."""
+    every = np.arange(-32_768, 32_768).astype(np.int16)
+    path = tmp_path / "every.wav"
+    soundfile.write(path, every, 16_000, subtype="PCM_16", **container)
+    store = opening([FileAudio(path)])
+    np.testing.assert_array_equal(store.load(0), soundfile.read(path, dtype="float32")[0])
+    assert (store.folder / "samples.bin").stat().st_size == 2 * 65_536
+
+
+def test_only_16_bit_mono_at_16_khz_is_kept_as_integers(opening: Opening, mixed: list[FileAudio]):
+    assert opening(mixed).is_int16 == [True, False, True, True, False, False, False, False, False]
+
+
+def test_second_opening_reads_no_file(opening: Opening, mixed: list[FileAudio], monkeypatch: pytest.MonkeyPatch):
+    opening(mixed)
+    expected = [source.load() for source in mixed]
+    again = [FileAudio(source.path) for source in mixed]
+    monkeypatch.setattr(FileAudio, "open", lambda self: pytest.fail(f"{self.path} was opened"))
+    store = opening(again)
+    assert (opening.lines, opening.num_decoded) == ([], 0)
+    for i, samples in enumerate(expected):
+        np.testing.assert_array_equal(store.load(i), samples)
+
+
+def test_moved_copy_of_the_corpus_shares_the_store(opening: Opening, mixed: list[FileAudio], tmp_path: Path):
+    first = opening(mixed)
+    shutil.copytree(tmp_path / "m", tmp_path / "elsewhere")
+    moved = [FileAudio(tmp_path / "elsewhere" / source.path.name) for source in mixed]
+    assert content_digests(moved) == content_digests(mixed)
+    assert opening(moved).folder == first.folder
+    assert opening.num_decoded == 0
+
+
+def test_touched_file_is_hashed_again_but_not_decoded(opening: Opening, mixed: list[FileAudio]):
+    first = opening(mixed)
+    os.utime(mixed[0].path, ns=(1, 1))
+    assert opening([FileAudio(source.path) for source in mixed]).folder == first.folder
+    assert opening.num_decoded == 0
+
+
+def test_changed_byte_gives_another_store(opening: Opening, mixed: list[FileAudio]):
+    first = opening(mixed)
+    path, before = mixed[0].path, mixed[0].load()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 0x40  # the high byte of the last sample
+    path.write_bytes(content)
+    stat = path.stat()
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000))
+    second = opening([FileAudio(source.path) for source in mixed])
+    assert second.folder != first.folder
+    assert second.load(0)[-1] != before[-1]
+    np.testing.assert_array_equal(second.load(0)[:-1], before[:-1])
+
+
+@pytest.mark.parametrize("change", ["order", "fewer", "cut elsewhere"])
+def test_other_list_of_sources_gives_another_key(change: str):
+    sources = [BytesAudio(data, "x", "x") for data in (b"ab", b"c", b"d")]
+    others = {
+        "order": [sources[1], sources[0], sources[2]],
+        "fewer": sources[:2],
+        "cut elsewhere": [BytesAudio(data, "x", "x") for data in (b"a", b"bc", b"d")],
+    }
+    assert content_digests(others[change]) != content_digests(sources)
+
+
+def test_order_of_sources_is_the_order_of_the_store(opening: Opening, mixed: list[FileAudio]):
+    opening(mixed)
+    turned = mixed[::-1]
+    store = opening(turned)
+    for i, source in enumerate(turned):
+        np.testing.assert_array_equal(store.load(i), source.load())
+
+
+@pytest.mark.parametrize("damage", ["cut samples", "no samples", "broken index", "index of others"])
+def test_damaged_store_is_made_again(opening: Opening, mixed: list[FileAudio], damage: str):
+    folder = opening(mixed).folder
+    if damage == "cut samples":
+        os.truncate(folder / "samples.bin", 1000)
+    elif damage == "no samples":
+        (folder / "samples.bin").unlink()
+    elif damage == "broken index":
+        (folder / "index.json").write_text('{"offsets": [')
+    else:
+        index = json.loads((folder / "index.json").read_text())
+        (folder / "index.json").write_text(json.dumps({**index, "offsets": index["offsets"][:-1]}))
+    store = opening(mixed)
+    assert opening.num_decoded == len(mixed)
+    np.testing.assert_array_equal(store.load(8), mixed[8].load())
+
+
+def test_size_and_hours_are_announced_before_anything_is_decoded(
+    opening: Opening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Reference: 2 bytes a sample of a 16-bit file, 4 of a float file: 2 * 1.6e6 + 4 * 1.6e6 bytes for 2 * 100 s."""
+    silence = np.zeros(1_600_000, np.float32)
+    for name, subtype in (("a.wav", "PCM_16"), ("b.wav", "FLOAT")):
+        soundfile.write(tmp_path / name, silence, 16_000, subtype=subtype)
+    known_when_decoding: list[list[str]] = []
+    load = FileAudio.load
+
+    def spied(self: FileAudio) -> np.ndarray:
+        known_when_decoding.append(list(opening.lines))
+        return load(self)
+
+    monkeypatch.setattr(FileAudio, "load", spied)
+    opening([FileAudio(tmp_path / "a.wav"), FileAudio(tmp_path / "b.wav")])
+    assert known_when_decoding[0] == opening.lines
+    assert len(opening.lines) == 1
+    assert "2 files (0.06 h)" in opening.lines[0]
+    assert "(10 MB)" in opening.lines[0]
+    assert str(opening.folders[0]) in opening.lines[0]
+
+
+def test_what_fails_to_decode_is_kept_as_a_message_and_harms_no_other(opening: Opening, mixed: list[FileAudio]):
+    bad = mixed[3]
+    bad.path.write_bytes(bad.path.read_bytes()[:1200])
+    for _ in range(2):  # made, then read again
+        store = opening(mixed)
+        assert list(store.failures) == [3]
+        assert str(bad.path) in store.failures[3]
+        assert store.lengths[3] == 0
+        for i in (2, 4):
+            np.testing.assert_array_equal(store.load(i), mixed[i].load())
+    assert opening.num_decoded == 0
+
+
+def test_interrupted_decoding_leaves_nothing_behind(opening: Opening, mixed: list[FileAudio], monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(BytesAudio, "load", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            opening([*mixed, BytesAudio(mixed[0].raw(), "x", "x")])
+    assert list((opening.cache_dir / "audio").rglob("*")) == []
+
+
+def test_cache_that_cannot_be_written_is_an_os_error(opening: Opening, mixed: list[FileAudio]):
+    opening.cache_dir.write_text("a file where the folder should be")
+    with pytest.raises(OSError, match="cache"):
+        opening(mixed)
+
+
+def test_more_sources_than_one_slice_keep_their_order_types_and_failures(opening: Opening):
+    """200 sources are decoded in several slices by two threads; every third is float, number 130 is cut off."""
+    subtypes = ["PCM_16", "PCM_16", "FLOAT"]
+    encoded = [_wav(np.full(5 + i % 7, (i + 1) / 256, np.float32), subtypes[i % 3]) for i in range(200)]
+    sources = [BytesAudio(data, str(i), str(i)) for i, data in enumerate(encoded)]
+    sources[130] = BytesAudio(_cut_flac(), "130", "130")
+    store = opening(sources)
+    assert list(store.failures) == [130]
+    assert store.is_int16 == [i % 3 != 2 or i == 130 for i in range(200)]
+    for i in range(200):
+        if i != 130:
+            np.testing.assert_array_equal(store.load(i), np.full(5 + i % 7, (i + 1) / 256, np.float32))
+
+
+def test_every_utterance_starts_at_a_multiple_of_four_bytes(opening: Opening, mixed: list[FileAudio]):
+    """Odd numbers of 16-bit samples are padded: numpy then views floats in place, aligned."""
+    store = opening(mixed)
+    assert any(length % 2 for length, is_int16 in zip(store.lengths, store.is_int16, strict=True) if is_int16)
+    assert all(offset % 4 == 0 for offset in store.offsets)
+
+
+def test_identities_that_run_together_are_told_apart(opening: Opening):
+    """ "ab", "c" and "a", "bc" are two listings."""
+    one, two, three = (_wav(np.full(8, value, np.float32), "PCM_16") for value in (0.25, 0.5, 0.75))
+    opening([BytesAudio(one, "x", "ab"), BytesAudio(two, "y", "c")])
+    store = opening([BytesAudio(three, "x", "a"), BytesAudio(two, "y", "bc")])
+    assert store.load(0)[0] == 0.75
+
+
+def test_loaded_samples_may_be_changed_without_changing_the_store(opening: Opening, mixed: list[FileAudio]):
+    store = opening(mixed)
+    for i in (0, 1):
+        store.load(i)[:] = 0
+        assert np.abs(store.load(i)).max() > 0.1
+
+
+def _wav(samples: np.ndarray, subtype: str) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, 16_000, format="WAV", subtype=subtype)
+    return buffer.getvalue()
+
+
+def _cut_flac() -> bytes:
+    """A header that is whole, and half the samples."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.random.default_rng(0).uniform(-0.5, 0.5, 8000), 16_000, format="FLAC")
+    return buffer.getvalue()[: len(buffer.getvalue()) // 2]

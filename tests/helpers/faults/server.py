@@ -1,0 +1,72 @@
+"""The process that forks runs and lets them break themselves (see harness, faults).
+
+Run as a program: one JSON request a line on stdin, one JSON answer a line on stdout.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import os
+import sys
+import threading
+from typing import Any
+
+from tests.helpers.faults import faults
+
+
+def child(request: dict[str, Any]) -> int:
+    """The victim: its streams, its faults, then the command line's own way."""
+    from trainer.cli.streams import fill_closed_streams
+    from trainer.run import main
+
+    os.setpgid(0, 0)
+    log = os.open(request["log"], os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    os.close(log)
+    os.close(null)
+    for name, options in request["faults"]:
+        getattr(faults, name)(**options)
+    fill_closed_streams()
+    return main(request["argv"])
+
+
+def leave(code: int) -> None:
+    """The interpreter's end, but for taking the modules apart, which takes a second in a process this large."""
+    threading._shutdown()  # type: ignore[attr-defined]  waits for threads
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def serve() -> None:
+    """Answer requests until stdin ends."""
+    import torch
+
+    torch.set_num_threads(1)
+    from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor  # noqa: F401
+
+    import trainer.session  # noqa: F401  what a run imports, and what transformers imports late
+
+    gc.collect()
+    gc.freeze()  # or every collection in a victim would copy the pages that it shares with this process
+    for line in iter(sys.stdin.readline, ""):
+        request = json.loads(line)
+        if "ready" in request:
+            answer = request
+        elif "wait" in request:
+            answer = {"status": os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])}
+        else:
+            pid = os.fork()
+            if pid == 0:
+                leave(child(request))
+            answer = {"pid": pid}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,164 @@
+"""The CTC loss (models.ctc) against enumeration of every path, and against transformers.
+
+pytest tests/models/test_ctc.py
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from data.examples import frames_needed
+from models.ctc import CTCModel, ctc_loss_per_utterance
+from tests.helpers.models import EVERY_FAMILY, VOCAB, padded_batch, small_hf_model
+
+# Sums of a few hundred float64 probabilities
+EXACT = dict(atol=1e-10, rtol=1e-10)
+
+
+def written_by(path: Sequence[int], blank_id: int) -> tuple[int, ...]:
+    """What a path of frame labels spells: repeats merged first, blanks dropped then (Graves et al. 2006)."""
+    return tuple(unit for unit, _ in itertools.groupby(path) if unit != blank_id)
+
+
+def enumerated_nats(logits: Tensor, target: Sequence[int], blank_id: int) -> Tensor:
+    """-log of the summed probability of every path over logits (T, V) that spells `target`; infinite if none does."""
+    log_probs = logits.log_softmax(-1)
+    num_frames, num_units = log_probs.shape
+    paths = [
+        sum((log_probs[t, unit] for t, unit in enumerate(path)), log_probs.new_zeros(()))
+        for path in itertools.product(range(num_units), repeat=num_frames)
+        if written_by(path, blank_id) == tuple(target)
+    ]
+    return -torch.stack(paths).logsumexp(0) if paths else log_probs.new_tensor(math.inf)
+
+
+def random_logits(*shape: int, seed: int = 0) -> Tensor:
+    return 2 * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def pad(targets: Sequence[Sequence[int]], fill: int) -> tuple[Tensor, Tensor]:
+    """(B, U) with `fill` behind each target, which nobody may read; and the lengths."""
+    width = max(map(len, targets)) + 1
+    padded = torch.tensor([[*target, *([fill] * (width - len(target)))] for target in targets])
+    return padded, torch.tensor([len(target) for target in targets])
+
+
+# (frames, target): a single unit, all different, repeats, repeats with exactly the frames they need, nothing at all
+UTTERANCES = [
+    (1, (1,)), (4, (1,)), (5, (1, 2)), (3, (1, 1)), (5, (1, 1)), (5, (2, 1, 2)), (5, (2, 2, 1)), (5, (1, 1, 1)),
+    (4, ()), (2, (2, 1)),
+]  # fmt: skip
+
+
+def relabelled(target: Sequence[int], blank_id: int) -> tuple[int, ...]:
+    """The same target with its units moved out of the way of the blank (units 1, 2 of {0, 1, 2})."""
+    units = [unit for unit in range(3) if unit != blank_id]
+    return tuple(units[unit - 1] for unit in target)
+
+
+@pytest.mark.parametrize("blank_id", [0, 1, 2])
+@pytest.mark.parametrize(("num_frames", "target"), UTTERANCES, ids=str)
+def test_loss_equals_enumeration_of_every_path(num_frames: int, target: tuple[int, ...], blank_id: int) -> None:
+    """Reference: the sum over all 3^T paths; tolerance EXACT. Divided by the target's length, an empty one by 1."""
+    target = relabelled(target, blank_id)
+    logits = random_logits(1, num_frames, 3)
+    targets, lengths = pad([target], fill=blank_id)
+    loss = ctc_loss_per_utterance(logits, torch.tensor([num_frames]), targets, lengths, blank_id=blank_id)
+    expected = enumerated_nats(logits[0], target, blank_id) / max(1, len(target))
+    torch.testing.assert_close(loss, expected[None], **EXACT)
+
+
+@pytest.mark.parametrize("blank_id", [0, 2])
+@pytest.mark.parametrize("fill", [0, 1, 2])
+def test_uneven_batch_equals_enumeration_utterance_by_utterance(blank_id: int, fill: int) -> None:
+    """Reference: as above, each row with its own frames and units, whatever stands behind them; tolerance EXACT."""
+    frames = torch.tensor([n for n, _ in UTTERANCES])
+    all_targets = [relabelled(target, blank_id) for _, target in UTTERANCES]
+    logits = random_logits(len(UTTERANCES), 6, 3)
+    targets, lengths = pad(all_targets, fill)
+    loss = ctc_loss_per_utterance(logits, frames, targets, lengths, blank_id=blank_id)
+    expected = torch.stack([
+        enumerated_nats(row[:n], target, blank_id) / max(1, len(target))
+        for row, n, target in zip(logits, frames, all_targets, strict=True)
+    ])  # fmt: skip
+    torch.testing.assert_close(loss, expected, **EXACT)
+
+
+def test_gradient_equals_that_of_the_enumeration() -> None:
+    """Reference: autograd through the sum over all paths; tolerance EXACT. Frames behind an utterance's end get 0."""
+    frames, all_targets = torch.tensor([5, 3, 4]), [(1, 1, 2), (2,), (1, 2)]
+    logits = random_logits(3, 5, 3).requires_grad_()
+    targets, lengths = pad(all_targets, fill=1)
+    loss = ctc_loss_per_utterance(logits, frames, targets, lengths, blank_id=0)
+    (ours,) = torch.autograd.grad(loss.sum(), logits)
+    expected = sum(enumerated_nats(logits[i, : frames[i]], t, 0) / len(t) for i, t in enumerate(all_targets))
+    (theirs,) = torch.autograd.grad(expected, logits)
+    torch.testing.assert_close(ours, theirs, **EXACT)
+    assert float(ours[1, 3:].abs().max()) == 0
+
+
+@pytest.mark.parametrize("target", [(1,), (1, 2), (1, 1), (2, 2, 2), (1, 2, 2, 1)], ids=str)
+def test_loss_is_infinite_exactly_below_the_frames_needed(target: tuple[int, ...]) -> None:
+    """Reference: enumeration, which finds no path then; and data.examples.frames_needed, which drops go by."""
+    needed = frames_needed(target)
+    for num_frames in range(1, needed + 2):
+        logits = random_logits(1, num_frames, 3)
+        targets, lengths = pad([target], fill=0)
+        loss = ctc_loss_per_utterance(logits, torch.tensor([num_frames]), targets, lengths, blank_id=0)
+        is_infinite = bool(torch.isinf(enumerated_nats(logits[0], target, 0)))
+        assert bool(torch.isinf(loss)) == is_infinite == (num_frames < needed), num_frames
+
+
+def test_one_infinite_loss_leaves_its_neighbours_alone() -> None:
+    """Reference: the same utterances without the impossible one; equal to the bit."""
+    logits, frames = random_logits(3, 4, 3), torch.tensor([4, 2, 3])
+    targets, lengths = pad([(1,), (2, 2), (1, 2)], fill=0)
+    loss = ctc_loss_per_utterance(logits, frames, targets, lengths, blank_id=0)
+    rest = [0, 2]
+    alone = ctc_loss_per_utterance(logits[rest], frames[rest], targets[rest], lengths[rest], blank_id=0)
+    assert torch.isinf(loss[1])
+    assert torch.equal(loss[rest], alone)
+
+
+def test_batch_of_empty_references_is_finite() -> None:
+    """Reference: -log p(blank) summed over the frames, in float64; tolerance EXACT."""
+    logits = random_logits(2, 4, 3)
+    loss = ctc_loss_per_utterance(
+        logits, torch.tensor([4, 2]), torch.zeros(2, 0, dtype=torch.long), torch.tensor([0, 0]), blank_id=0
+    )
+    silent = -logits.log_softmax(-1)[..., 0]
+    torch.testing.assert_close(loss, torch.stack([silent[0].sum(), silent[1, :2].sum()]), **EXACT)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_logits_are_scored_in_float32(dtype: torch.dtype) -> None:
+    """Reference: the same rounded logits in float64; fp32 sums over 60 frames stay within 1e-5 of it."""
+    logits = random_logits(2, 60, 5).to(dtype)
+    targets, lengths = pad([(1, 2, 2, 3), (4, 1)], fill=0)
+    frames = torch.tensor([60, 41])
+    loss = ctc_loss_per_utterance(logits, frames, targets, lengths, blank_id=0)
+    expected = ctc_loss_per_utterance(logits.double(), frames, targets, lengths, blank_id=0)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss.double(), expected, atol=0, rtol=1e-5)
+
+
+@EVERY_FAMILY
+def test_mean_over_utterances_equals_transformers_loss(family: str) -> None:
+    """Reference: the family's own loss from labels, ctc_loss_reduction "mean"; fp32 on both sides, 1e-6 relative."""
+    hf_model = small_hf_model(family)
+    model = CTCModel(hf_model, freeze_feature_encoder=False).eval()
+    batch = padded_batch(model, (5200, 3333, 4100))
+    all_targets = [VOCAB.encoder()(text) for text in ("abba cab", "head", "a")]
+    targets, lengths = pad(all_targets, fill=0)
+    labels = targets.masked_fill(torch.arange(targets.shape[1]) >= lengths[:, None], -100)
+    with torch.no_grad():
+        logits = model(batch.waveforms, batch.frame_lengths)
+        ours = ctc_loss_per_utterance(logits, batch.frame_lengths, targets, lengths, blank_id=model.blank_id).mean()
+        theirs = hf_model(batch.waveforms, attention_mask=batch.attention_mask, labels=labels).loss
+    torch.testing.assert_close(ours, theirs, atol=0, rtol=1e-6)

@@ -1,0 +1,355 @@
+"""Audio that is refused, rows R1, R3 and R4 of the reliability matrix: silence, other codings, headers that lie.
+
+What is odd but has a meaning is accepted with that meaning, and checked against it. `tally` counts both.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from data.audio.decode import FileAudio
+from data.corpora.synthetic.sphere import write_sphere
+from data.examples import describe_conversions
+from data.utterance import Utterance
+from tests.helpers.audio import MODEL, encoded, load, prepare, put_audio, quantized, sound, sphere_file, utterance
+from tests.helpers.corpora import ManifestFolder
+from trainer.errors import AudioError, CorpusError
+
+if TYPE_CHECKING:
+    from tests.helpers.refused import Tally
+
+pytestmark = pytest.mark.usefixtures("no_hang", "own_folder")
+
+# R1: audio without sound, without numbers, without a frame
+
+
+def test_file_of_no_bytes_is_refused(tally: Tally) -> None:
+    with tally.refuses(AudioError, r"^a\.wav: not readable as audio"):
+        load(b"")
+
+
+def test_audio_of_no_samples_is_refused_for_training(tally: Tally) -> None:
+    with tally.refuses(CorpusError, r"^train\.jsonl:1: utterance u1: its audio has no samples"):
+        prepare(utterance(encoded(sound(0))))
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+def test_audio_of_zeros_is_refused(tally: Tally, subtype: str) -> None:
+    with tally.refuses(AudioError, r"^a\.wav: all its samples are zero\.$"):
+        load(encoded(np.zeros(1600, np.float32), subtype=subtype))
+
+
+def test_channels_that_cancel_are_refused(tally: Tally) -> None:
+    """Recorded with one channel's polarity reversed: the mean is silence."""
+    left = sound(1600)
+    with tally.refuses(AudioError, "all its samples are zero once its channels are averaged"):
+        load(encoded(np.stack([left, -left], axis=1), subtype="FLOAT"))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_samples_that_are_no_numbers_are_refused(tally: Tally, value: float) -> None:
+    samples = sound(1600)
+    samples[700] = value
+    with tally.refuses(AudioError, r"^a\.wav: holds samples that are not numbers"):
+        load(encoded(samples, subtype="FLOAT"))
+
+
+@pytest.mark.parametrize("num_samples", [1, 399])
+def test_audio_below_the_receptive_field_is_refused_for_training(tally: Tally, num_samples: int) -> None:
+    message = f"utterance u1: its {num_samples} samples are too short: the encoder's first frame takes 400"
+    with tally.refuses(CorpusError, message):
+        prepare(utterance(encoded(sound(num_samples))))
+    assert len(prepare(utterance(encoded(sound(400))))[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (encoded(np.zeros(9000, np.float32)), "train-2.wav: all its samples are zero"),
+        (
+            encoded(np.full(9000, np.nan, np.float32), subtype="FLOAT"),
+            "train-2.wav: holds samples that are not numbers",
+        ),
+        (encoded(sound(399)), "its 399 samples are too short"),
+    ],
+    ids=["zeros", "NaN", "399 samples"],
+)
+def test_training_on_unusable_audio_is_refused_by_line_and_id(
+    tone_corpus: ManifestFolder, refused: Callable, content: bytes, what: str
+) -> None:
+    put_audio(tone_corpus, "train", 2, content)
+    message = refused("manifest", *tone_corpus.options, *MODEL)
+    assert message.startswith(f"{tone_corpus.train}:3: utterance train-2: ")
+    assert what in message
+    assert "--corpus.on-bad drop" in message
+
+
+@pytest.mark.parametrize("store", ["--corpus.store", "--corpus.no-store"])
+def test_unusable_evaluation_audio_is_scored_as_deletions(
+    tone_corpus: ManifestFolder, tally: Tally, trained: Callable, store: str
+) -> None:
+    """Zeros, NaN, and a SPHERE file cut in its data: of three utterances with two words each, six deletions."""
+    sphere = sphere_file(sound(9000))
+    for row, content in enumerate([
+        encoded(np.zeros(9000, np.float32)),
+        encoded(np.full(9000, np.inf, np.float32), subtype="FLOAT"),
+        sphere[:-100],
+    ]):  # fmt: skip
+        put_audio(tone_corpus, "eval", row, content)
+    tally.tried += 3
+    _, results = trained("manifest", *tone_corpus.options, *MODEL, store)
+    lines = Path("runs/run/hypotheses.jsonl").read_text().splitlines()
+    hypotheses = [json.loads(line) for line in lines]
+    assert [(h["hypothesis"], h["deletions"]) for h in hypotheses] == [("", 2)] * 3
+    assert results["splits"]["eval"]["num_undecodable"] == 3
+    tally.refused += 3
+
+
+# R3: other rates, channels, widths and codings
+
+
+ODD_BUT_FINE = {
+    "8 kHz": (dict(rate=8000), "1 of 1 files are resampled to 16 kHz (1 from 8000 Hz)"),
+    "44.1 kHz": (dict(rate=44_100), "1 of 1 files are resampled to 16 kHz (1 from 44100 Hz)"),
+    "stereo": (dict(channels=2), "1 are downmixed to mono"),
+    "24-bit": (dict(subtype="PCM_24"), ""),
+    "float": (dict(subtype="FLOAT"), ""),
+}
+
+
+@pytest.mark.parametrize("name", ODD_BUT_FINE)
+def test_other_rates_channels_and_widths_are_accepted_converted_and_counted(
+    tally: Tally, write_tone: Callable, tone: Callable, name: str
+) -> None:
+    """Reference: the same tone, 440 Hz, written at 16 kHz in mono: the spectrum's peak is there, to a bin of 2 Hz."""
+    shape, line = ODD_BUT_FINE[name]
+    with tally.accepts():
+        audio = FileAudio(write_tone("a.wav", 0.5, **shape))
+        samples = audio.load()
+        assert len(samples) == audio.num_samples == 8000
+        peak = np.abs(np.fft.rfft(samples)).argmax() * 16_000 / 8000
+        assert abs(peak - 440) <= 2
+        assert describe_conversions([Utterance("a", audio, "a")]) == line
+
+
+@pytest.mark.parametrize(
+    ("dtype", "order", "size"), [("<i2", "01", 1024), (">i2", "10", 1024), ("<i2", "01", 2048), (">i2", "10", 3072)]
+)
+def test_sphere_is_read_in_either_byte_order(tally: Tally, dtype: str, order: str, size: int) -> None:
+    """Reference: the int16 values that were written, over 32768."""
+    with tally.accepts():
+        content = sphere_file(sound(800), dtype=dtype, sample_byte_format=order, size=size)
+        np.testing.assert_array_equal(load(content), quantized(sound(800)) / np.float32(32768))
+
+
+@pytest.mark.parametrize("coding", ["pcm,embedded-shorten-v2.00", "ulaw,embedded-shorten-v1.1", "pcm,embedded-wavpack"])
+def test_compressed_sphere_is_refused_with_what_to_run(tally: Tally, coding: str) -> None:
+    with tally.refuses(AudioError, r"compressed \(.*\)\. Expand it first: `sph2pipe -f wav IN OUT`.*w_decode"):
+        load(sphere_file(sound(800), sample_coding=coding))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [dict(sample_coding="celp"), dict(sample_coding="ulaw"), dict(sample_n_bytes=5), dict(sample_coding="pculaw")],
+    ids=["celp", "ulaw of two bytes", "five bytes", "pculaw"],
+)
+def test_sphere_of_an_unknown_coding_is_refused(tally: Tally, fields: dict[str, Any]) -> None:
+    with tally.refuses(AudioError, r"SPHERE samples of coding '\w+' in \d bytes are not read\. Convert it: `sph2pipe"):
+        load(sphere_file(sound(800), **fields))
+
+
+@pytest.mark.parametrize("format", ["AU", "CAF", "W64", "AIFF", "RF64"])
+def test_format_whose_length_nobody_checks_is_refused_by_name(tally: Tally, format: str) -> None:
+    with tally.refuses(AudioError, f"^a.wav: {format} files are not read. Convert it to FLAC or WAV"):
+        load(encoded(sound(800), format))
+
+
+@pytest.mark.parametrize("rate", [1, 3999, 1_000_000])
+def test_absurd_rate_is_refused(tally: Tally, rate: int) -> None:
+    with tally.refuses(AudioError, f"a rate of {rate} Hz; 4000 to 768000 Hz are read"):
+        load(sphere_file(sound(800), sample_rate=rate))
+
+
+# R4: headers that lie, names that lie
+
+
+WHOLE = sphere_file(sound(800))
+
+
+@pytest.mark.parametrize("num_bytes", [8, 15, 16, 100, 1023])
+def test_sphere_cut_in_its_header_is_refused(tally: Tally, num_bytes: int) -> None:
+    with tally.refuses(AudioError, r"^a\.wav: its SPHERE header (is|does not begin).* (cut off|damaged|are there)"):
+        load(WHOLE[:num_bytes])
+
+
+@pytest.mark.parametrize("num_bytes", [1024, 1025, 2000, 1024 + 1599])
+def test_sphere_cut_in_its_data_is_refused(tally: Tally, num_bytes: int) -> None:
+    """libsndfile reads the samples that are there, without an error: the control."""
+    short, _ = soundfile.read(io.BytesIO(WHOLE[:num_bytes]))
+    assert len(short) == (num_bytes - 1024) // 2
+    with tally.refuses(
+        AudioError, rf"header says 800 samples \(1600 bytes\), {num_bytes - 1024} bytes are there: trunc"
+    ):
+        load(WHOLE[:num_bytes])
+
+
+@pytest.mark.parametrize("count", [801, 1600, 2**31, 9_999_999_999])
+def test_sphere_that_promises_more_samples_than_it_has_is_refused(tally: Tally, count: int) -> None:
+    with tally.refuses(AudioError, f"says {count} samples"):
+        load(sphere_file(sound(800), sample_count=count))
+
+
+@pytest.mark.parametrize("count", [0, 1, 799])
+def test_sphere_with_more_bytes_than_it_promises_is_refused(tally: Tally, count: int) -> None:
+    with tally.refuses(AudioError, f"{1600 - 2 * count} bytes stand behind the {count} samples of its SPHERE header"):
+        load(sphere_file(sound(800), sample_count=count))
+
+
+@pytest.mark.parametrize("field", ["channel_count", "sample_count", "sample_rate", "sample_n_bytes"])
+def test_sphere_without_a_field_is_refused_by_its_name(tally: Tally, field: str) -> None:
+    with tally.refuses(AudioError, f"its SPHERE header has no {field}"):
+        load(sphere_file(sound(800), drop=field))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda b: b.replace(b"end_head", b"fin_head"), "has no end_head"),
+        (lambda b: b.replace(b"\n", b"\r\n"), "copied in text mode"),
+        (lambda b: b.replace(b"sample_rate -i 16000", b"sample_rate -s5 16000"), "damaged at 'sample_rate -s5 16000'"),
+        (lambda b: b.replace(b"-s2 01", b"-s3 01"), "damaged at 'sample_byte_format -s3 01'"),
+        (lambda b: b.replace(b"-s2 01", b"-s2 11"), "'11' is no order of 2 bytes"),
+        (lambda b: b.replace(b"sample_rate -i 16000", b"sample_count -i 800"), "there twice"),
+        (lambda b: b.replace(b"channel_count -i 1", b"channel_count -i 0"), "says 0 channels"),
+        (lambda b: b.replace(b"   1024", b"   1000"), "does not begin with NIST_1A and its size"),
+    ],
+    ids=["end_head", "CR LF", "type", "length", "byte order", "twice", "channels", "size"],
+)  # fmt: skip
+def test_damaged_sphere_header_is_refused_where_it_is_damaged(
+    tally: Tally, change: Callable[[bytes], bytes], message: str
+) -> None:
+    assert change(WHOLE) != WHOLE
+    with tally.refuses(AudioError, message):
+        load(change(WHOLE))
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.WAV", "a.sph", "a.flac", "a.raw", "a.mp3", "a.txt", "a"])
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "NIST"])
+def test_audio_is_read_as_what_it_is_whatever_its_name(tally: Tally, tmp_path: Path, name: str, kind: str) -> None:
+    """Reference: the samples that were written."""
+    with tally.accepts():
+        (tmp_path / name).write_bytes(encoded(sound(800), kind))
+        audio = FileAudio(tmp_path / name)
+        assert audio.num_samples == 800
+        np.testing.assert_allclose(audio.load(), sound(800), atol=1 / 32768)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.raw", "a.sph"])
+def test_text_named_as_audio_is_refused(tally: Tally, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("She had your dark suit in greasy wash water all year.\n" * 40)
+    with tally.refuses(AudioError, f"{name}: not readable as audio"):
+        FileAudio(tmp_path / name).header  # noqa: B018
+
+
+@pytest.mark.parametrize("cut", [1, 2, 100, 1500, 1600])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "ULAW"])
+def test_truncated_riff_is_refused(tally: Tally, subtype: str, cut: int) -> None:
+    """libsndfile reads the rest without an error: the control."""
+    content = encoded(sound(1600), subtype=subtype)[:-cut]
+    soundfile.read(io.BytesIO(content))
+    with tally.refuses(AudioError, r"its header says \d+ bytes of samples, \d+ are there: truncated"):
+        load(content)
+
+
+def with_data_size(size: int) -> bytes:
+    content = bytearray(encoded(sound(800)))
+    start = content.index(b"data") + 4
+    content[start : start + 4] = struct.pack("<I", size)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("size", [2**32 - 1, 2**31 - 1])
+def test_riff_written_through_a_pipe_is_refused_since_its_length_is_unknown(tally: Tally, size: int) -> None:
+    with tally.refuses(AudioError, "truncated or written through a pipe"):
+        load(with_data_size(size))
+
+
+def test_riff_that_was_never_closed_is_refused(tally: Tally) -> None:
+    """A recorder that died leaves both sizes at nought; libsndfile then takes all that follows."""
+    content = bytearray(with_data_size(0))
+    content[4:8] = struct.pack("<I", 8)
+    with tally.refuses(AudioError, "its header says 0 samples, 800 can be read: not closed properly"):
+        load(bytes(content))
+
+
+def test_riff_with_other_chunks_around_its_samples_is_accepted(tally: Tally) -> None:
+    whole = encoded(sound(800))
+    chunk = b"LIST" + struct.pack("<I", 5) + b"INFOx\0"
+    with tally.accepts():
+        content = whole[:12] + chunk + whole[12:] + chunk
+        np.testing.assert_array_equal(load(content), load(whole))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
+def test_truncated_flac_is_refused(tally: Tally, share: float) -> None:
+    content = encoded(sound(16_000), "FLAC")
+    with tally.refuses(AudioError, r"^a\.wav: (decoding failed|its header says 16000 samples)"):
+        load(content[: int(share * len(content))])
+
+
+def test_flac_of_unknown_length_is_refused(tally: Tally) -> None:
+    content = bytearray(encoded(sound(1600), "FLAC"))
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    with tally.refuses(AudioError, "its header does not say how long it is"):
+        load(bytes(content))
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.999])
+def test_truncated_ogg_is_refused(tally: Tally, subtype: str, share: float) -> None:
+    """Ten seconds are many pages: libsndfile reads the whole ones without an error."""
+    content = encoded(sound(160_000), "OGG", subtype)
+    assert len(load(content)) == 160_000
+    with tally.refuses(AudioError, "its last Ogg page is missing: truncated"):
+        load(content[: int(share * len(content))])
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_ogg_that_ends_with_a_whole_page_before_its_last_is_refused(tally: Tally, subtype: str) -> None:
+    content = encoded(sound(160_000), "OGG", subtype)
+    with tally.refuses(AudioError, "its last Ogg page is missing: truncated"):
+        load(content[: content.rindex(b"OggS")])
+
+
+def test_training_on_a_truncated_sphere_file_is_refused_by_name(
+    tiny_timit: Path, tmp_path: Path, refused: Callable
+) -> None:
+    """Through the command line, on a tree of TIMIT's shape."""
+    tree = tmp_path / "TIMIT"
+    for path in tiny_timit.rglob("*"):
+        if path.is_file():
+            (tree / path.relative_to(tiny_timit)).parent.mkdir(parents=True, exist_ok=True)
+            (tree / path.relative_to(tiny_timit)).write_bytes(path.read_bytes())
+    bad = next((tree / "TRAIN").rglob("SX*.WAV"))
+    bad.write_bytes(bad.read_bytes()[:-2])
+    message = refused("timit", "--corpus.root", str(tree), *MODEL)
+    assert message.startswith(f"{bad}: utterance {bad.parent.name}_{bad.stem}: {bad}: its SPHERE header says ")
+    assert "truncated" in message
+
+
+def test_written_sphere_files_are_accepted_as_they_are(tally: Tally, tmp_path: Path) -> None:
+    """Our own writer, TIMIT's fields in TIMIT's order; reference: the samples."""
+    samples = quantized(sound(500))
+    with tally.accepts():
+        write_sphere(tmp_path / "a.WAV", samples, utterance_id="abc0_sa1")
+        np.testing.assert_array_equal(FileAudio(tmp_path / "a.WAV").load(), samples / np.float32(32768))

@@ -1,0 +1,123 @@
+"""The scripts, run as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from scripts.bench.gpu_check import main as gpu_check
+from scripts.evaluate import main as evaluate
+from scripts.export_onnx import main as export_onnx
+from scripts.transcribe import main as transcribe
+from trainer.run import main as train
+
+pytestmark = pytest.mark.slow  # whole runs
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, synthetic_cache: Path) -> Path:
+    """A run of a few steps on the tiny corpus under the `hf` protocol."""
+    folder = tmp_path_factory.mktemp("runs")
+    options = ["demo", "--corpus.size", "tiny", "--corpus.protocol", "hf", "--train.max-steps", "6", "--name", "run",
+               "--optim.warmup-steps", "1", "--cache-dir", str(synthetic_cache), "--runs-dir", str(folder)]  # fmt: skip
+    assert train(options) == 0
+    return folder / "run"
+
+
+@pytest.mark.slow
+def test_evaluate_gives_the_files_that_training_gave(trained: Path, synthetic_cache: Path, tmp_path: Path) -> None:
+    """The exported folder through scripts/evaluate.py: the closing evaluation's hypotheses, byte for byte."""
+    options = ["demo", "--corpus.size", "tiny", "--corpus.protocol", "hf", "--cache-dir", str(synthetic_cache),
+               "--runs-dir", str(tmp_path)]  # fmt: skip
+    assert evaluate([str(trained / "model"), *options]) == 0
+    scored = tmp_path / "evaluate-run"
+    assert (scored / "hypotheses.jsonl").read_text() == (trained / "hypotheses.jsonl").read_text()
+    ours, theirs = (json.loads((d / "results.json").read_text()) for d in (scored, trained))
+    for key in ("wer", "cer", "loss", "num_errors", "num_reference_words"):
+        assert ours[key] == theirs[key]
+
+
+@pytest.mark.slow
+def test_evaluate_under_timit_hf_prints_the_reference_beside_what_it_found(
+    trained: Path, tiny_timit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["timit-hf", "--corpus.root", str(tiny_timit), "--runs-dir", str(tmp_path), "--cache-dir", str(tmp_path)]
+    assert evaluate([str(trained / "model"), *options]) == 0
+    found = json.loads((tmp_path / "evaluate-run" / "results.json").read_text())
+    out = capsys.readouterr()
+    assert "3,186 errors of 14,511 words" in out.out
+    assert f"found here: {found['num_errors']:,} of {found['num_reference_words']:,}" in out.out
+    assert "TIMIT checksum: 40/40 utterances (TIMIT: 4620/1680)" in out.err
+
+
+def test_evaluate_of_a_folder_without_a_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate([str(tmp_path), "demo", "--runs-dir", str(tmp_path / "runs")]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}: no config.json here; this is not a Hugging Face model folder.\n"
+    )
+
+
+def test_evaluate_refuses_the_folder_of_a_training_run(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its config.json and results.json would be written over."""
+    run = Path(shutil.copytree(finished_run, tmp_path / "runs" / "demo"))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    options = ["--corpus.eval", str(finished_run.parents[1] / "eval.jsonl"), "--runs-dir", str(tmp_path / "runs")]
+    assert evaluate([str(run / "model"), "manifest", *options, "--name", "demo"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {run} holds a training run, which is not written over. Choose another --name.\n"
+    )
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_models_of_two_runs_are_evaluated_into_two_folders(finished_run: Path, tmp_path: Path) -> None:
+    options = ["--corpus.eval", str(finished_run.parents[1] / "eval.jsonl"), "--runs-dir", str(tmp_path / "runs"),
+               "--cache-dir", str(tmp_path / "cache"), "--device", "cpu"]  # fmt: skip
+    for name in ("a", "b"):
+        shutil.copytree(finished_run / "model", tmp_path / name / "model")
+        assert evaluate([str(tmp_path / name / "model"), "manifest", *options]) == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["evaluate-a", "evaluate-b"]
+
+
+def test_model_without_a_head_is_not_scored(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A head drawn at random has a word error rate too."""
+    model = Path(shutil.copytree(finished_run / "model", tmp_path / "headless"))
+    weights = load_file(model / "model.safetensors")
+    body = {name: tensor for name, tensor in weights.items() if not name.startswith("lm_head")}
+    save_file(body, model / "model.safetensors", metadata={"format": "pt"})
+    options = ["--corpus.eval", str(finished_run.parents[1] / "eval.jsonl"), "--runs-dir", str(tmp_path / "runs"),
+               "--cache-dir", str(tmp_path / "cache"), "--device", "cpu"]  # fmt: skip
+    assert evaluate([str(model), "manifest", *options]) == 2
+    assert "headless: has no lm_head" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("main", [evaluate, transcribe, export_onnx], ids=lambda main: main.__module__)
+def test_run_in_place_of_its_model_is_told_where_the_model_is(
+    main: Callable[[list[str]], int], finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audio = str(finished_run.parents[1] / "eval-0.wav")
+    argv = {evaluate: ["demo", "--runs-dir", str(tmp_path)], transcribe: [audio], export_onnx: []}[main]
+    assert main([str(finished_run), *argv]) == 2
+    assert capsys.readouterr().err == f"error: {finished_run} is a run. Give its model: {finished_run / 'model'}\n"
+
+
+@pytest.mark.slow
+def test_gpu_check_runs_on_a_cpu_stand_in(
+    synthetic_cache: Path, tiny_timit: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "gpu.json"
+    options = ["--device", "cpu", "--size", "tiny", "--corpus", "tiny", "--steps", "2", "--no-tests",
+               "--cache-dir", str(synthetic_cache), "--out", str(out)]  # fmt: skip
+    assert gpu_check(options) == 0
+    report = json.loads(out.read_text())
+    assert report["training"]["fp32"]["step_seconds_p95"] >= report["training"]["fp32"]["step_seconds_p50"] > 0
+    assert report["evaluation"]["num_utterances"] == 40

@@ -1,0 +1,130 @@
+"""The terminal (trainer.cli.console, summary, runlog): a pipe, a terminal, NO_COLOR, and what is told before and after.
+
+pytest tests/trainer/cli/test_console.py
+"""
+
+from __future__ import annotations
+
+import doctest
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import trainer.prepare.intro
+import trainer.rundir.log
+from tests.helpers.paths import ROOT
+from trainer.cli.console import Console
+from trainer.config.presets import PRESETS
+from trainer.run import main
+from trainer.rundir.next_steps import next_commands
+
+pytestmark = pytest.mark.slow  # whole runs
+
+
+
+class Terminal(io.StringIO):
+    """What says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def written(stream: io.StringIO) -> str:
+    console = Console(stream)
+    console.say("one")
+    console.warn("two")
+    assert list(console.progress([1, 2, 3], total=3, desc="scoring")) == [1, 2, 3]
+    return stream.getvalue()
+
+
+def test_a_pipe_gets_lines_and_no_control_characters() -> None:
+    assert written(io.StringIO()) == "one\nwarning: two\n"
+
+
+def test_a_terminal_gets_colour_and_a_bar() -> None:
+    said = written(Terminal())
+    assert "\x1b[33mwarning:\x1b[0m two" in said
+    assert "scoring" in said
+
+
+def test_colour_takes_no_room_in_a_line() -> None:
+    """80 characters and a colour fit into 80 columns; one more does not."""
+    for text, num_lines in (("x " * 38 + "best", 1), ("x " * 38 + "best!", 2)):
+        stream = Terminal()
+        console = Console(stream)
+        console.say(text[:76] + console.paint(text[76:], "good"))
+        assert len(stream.getvalue().splitlines()) == num_lines
+
+
+def test_no_color_leaves_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    said = written(Terminal())
+    assert "\x1b[33m" not in said
+    assert "scoring" in said
+
+
+def test_an_empty_no_color_means_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reference: no-color.org, "when present and not an empty string"."""
+    monkeypatch.setenv("NO_COLOR", "")
+    assert "\x1b[33m" in written(Terminal())
+
+
+def test_a_terminal_folds_between_words_what_is_not_there_to_be_copied() -> None:
+    stream, line = Terminal(), "word " * 30 + "end"
+    Console(stream).say(line)
+    assert max(map(len, stream.getvalue().splitlines())) <= 80
+    assert stream.getvalue().split() == line.split()
+    stream = Terminal()
+    Console(stream).say(line, wrap=False)
+    assert line in stream.getvalue()
+
+
+def test_a_dumb_terminal_gets_lines_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert written(Terminal()) == "one\nwarning: two\n"
+
+
+def test_a_run_in_a_pipe_reads_well_in_80_columns(
+    tmp_path: Path, synthetic_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["demo", "--corpus.size", "tiny", "--model.size", "tiny", "--train.max-steps", "3", "--train.log-every", "1",
+            "--device", "cpu", "--runs-dir", str(tmp_path), "--cache-dir", str(synthetic_cache)]  # fmt: skip
+    assert main(argv) == 0
+    said = capsys.readouterr().err
+    assert all(c == "\n" or c.isprintable() for c in said)
+    lines = said.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("demo -> "))
+    end = next(i for i, line in enumerate(lines) if line.startswith("  time"))
+    assert end - start < 20
+    assert max(map(len, lines[start + 1 : end + 1])) <= 80
+    assert sum(line.startswith("step ") and "epoch" in line for line in lines) == 2  # first and last, in ten seconds
+    assert sum("of training to go" in line for line in lines) == 1
+    assert "step 3/3  test-no-sa: WER" in said
+    assert "best" in said
+    assert "warning: the model writes only blanks" in said or "WER 100" not in said
+    assert said[said.index("next:") :].splitlines()[1].strip() == f"tensorboard --logdir {tmp_path}"
+
+
+def test_next_commands_can_be_pasted_and_their_scripts_exist() -> None:
+    config = replace(PRESETS["manifest"](), runs_dir="my runs", name="a")
+    commands = next_commands(config, ["manifest", "--corpus.eval", "my dev.jsonl", "--seed", "3"])
+    assert "python -m scripts.evaluate 'my runs/a/model' manifest --corpus.eval 'my dev.jsonl'" in commands
+    assert "tensorboard --logdir 'my runs'" in commands
+    to_come = {"report", "transcribe"}
+    for command in commands[1:]:
+        script = command.split()[2].removeprefix("scripts.")
+        assert (ROOT / "scripts" / f"{script}.py").exists() or script in to_come, command
+
+
+def test_examples_in_docstrings_hold() -> None:
+    for module in (trainer.prepare.intro, trainer.rundir.log):
+        assert doctest.testmod(module).failed == 0

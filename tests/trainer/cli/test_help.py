@@ -1,0 +1,115 @@
+"""Help and typing errors (trainer.cli.help, cli): short, complete, one line, and no torch.
+
+pytest tests/trainer/cli/test_help.py
+"""
+
+from __future__ import annotations
+
+import doctest
+import os
+import subprocess
+import sys
+
+import pytest
+
+import trainer.cli.help
+from tests.helpers.paths import ROOT
+from trainer.cli.help import COMMON, options
+from trainer.cli.parse import parse
+from trainer.config.presets import PRESETS
+from trainer.errors import ConfigError
+
+
+def printed(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as end:
+        parse(argv)
+    assert end.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_option_says_what_it_means_and_what_it_is_by_default(
+    preset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = printed([preset, "--help-all"], capsys)
+    for option in options(PRESETS[preset]()):
+        assert option.meaning, option.name
+        assert f"  {option.name}" in said
+        assert str(option).rstrip().endswith("]")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_help_fits_80_columns_and_100_lines(preset: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed([preset, "--help"], capsys).splitlines()
+    assert len(lines) <= 100
+    assert max(map(len, lines)) <= 80
+
+
+def test_every_common_option_is_an_option_of_some_preset() -> None:
+    known = {(o.group, o.field) for make in PRESETS.values() for o in options(make())}
+    assert {(group, field) for group, fields in COMMON.items() for field in fields} <= known
+
+
+def test_options_told_are_those_that_tyro_takes() -> None:
+    """Reference: tyro's own help, whose first column names them."""
+    code = (
+        "import tyro; from trainer.config.schema import Config; from trainer.config.presets import PRESETS;"
+        "tyro.cli(Config, default=PRESETS['{}'](), args=['--help'], config=(tyro.conf.AvoidSubcommands,))"
+    )
+    for preset, make in PRESETS.items():
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(preset)], capture_output=True, text=True, cwd=ROOT, check=True
+        )
+        lines = [line.strip("│| ") for line in done.stdout.splitlines()]
+        words = [word.strip(",") for line in lines if line.startswith("--") for word in line.split()]
+        taken = {word for word in words if word.startswith("--")} - {"--help"}
+        told = {name for option in options(make()) for name in option.names}
+        assert told == taken, preset
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ("demo --train.epoch 3", "no option --train.epoch. Did you mean --train.epochs?"),
+        ("demo --lr 1", "no option --lr. Did you mean --optim.lr?"),
+        ("demo --batch_size 1", "Did you mean --batching.batch-size or --eval.batch-size?"),
+        ("demo --no-store", "Did you mean --corpus.no-store?"),
+        ("demo --corpus.root T", "preset demo has no option --corpus.root: that is for timit-hf, timit."),
+        ("demo --zzzzz", "no option --zzzzz. --help-all lists every option."),
+    ],
+)
+def test_mistyped_option_is_answered_with_the_right_one(argv: str, words: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        parse(argv.split())
+    assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize("argv", ["demo --train.epochs many", "demo stray", "demo --precision fp8", "demo --seed"])
+def test_value_that_cannot_be_is_answered_in_one_line(argv: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        parse(argv.split())
+    assert "\n" not in str(refusal.value)
+    assert "│" not in str(refusal.value)
+    assert argv.split()[1] in str(refusal.value)
+
+
+def test_a_terminal_without_utf8_gets_the_same_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer.run", "demo", "--precision", "fp8"],
+        capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: invalid choice 'fp8' for argument '--precision'.")
+
+
+def test_help_imports_no_torch() -> None:
+    code = (
+        "import sys, trainer.run\n"
+        "try: trainer.run.main(['--help'])\n"
+        "except SystemExit: sys.exit(bool({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+
+
+def test_examples_in_docstrings_hold() -> None:
+    assert doctest.testmod(trainer.cli.help).failed == 0

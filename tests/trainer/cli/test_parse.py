@@ -1,0 +1,63 @@
+"""What a command says when the operating system is in its way (trainer.cli.parse).
+
+pytest tests/trainer/cli/test_parse.py
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from scripts.transcribe import main as transcribe
+from tests.helpers.paths import ROOT
+from trainer.cli.parse import report_errors
+from trainer.run import main as train
+
+
+def refuse(*args: object, **options: object) -> int:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "somewhere")
+
+
+@pytest.mark.parametrize(
+    ("main", "patched", "can_resume"),
+    [(train, "trainer.run.parse", True), (transcribe, "scripts.transcribe.parse", False)],
+)
+def test_only_training_tells_of_resume(
+    main: Callable[[list[str]], int],
+    patched: str,
+    can_resume: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(patched, refuse)
+    assert main([]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: somewhere: Permission denied. Mend that")
+    assert said.count("\n") == 1
+    assert ("--resume" in said) == can_resume
+
+
+@pytest.mark.parametrize("work", ["print('x' * 100_000, flush=True)", "print('x')"], ids=["writing", "at the end"])
+def test_reader_that_went_away_is_a_quiet_end(work: str) -> None:
+    """As `| true` leaves it: nothing on stderr, and not the exit code 120 of a last flush that failed."""
+    code = f"import sys; from trainer.cli.parse import report_errors; sys.exit(report_errors(lambda: {work} or 0))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.stderr == ""
+    assert done.returncode in (0, 128 + signal.SIGPIPE)
+
+
+def test_ctrl_c_is_a_quiet_end(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    assert report_errors(interrupted) == 128 + signal.SIGINT
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,178 @@
+"""What is told beforehand of time, memory and disk (trainer.prepare.timing, preflight): right, and without a trace."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+import trainer.loop.step
+import trainer.prepare.intro
+import trainer.prepare.preflight
+import trainer.prepare.timing
+from data.utterance import SAMPLE_RATE
+from tests.helpers.resumed import differences, everything, run
+from trainer.cli.console import Console
+from trainer.cli.parse import parse
+from trainer.config.schema import resolve, validate
+from trainer.prepare.build import Prepared, prepare
+from trainer.prepare.features import open_table, table_examples
+from trainer.prepare.timing import estimate_training
+from trainer.run import main
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+
+OPTIONS = ["manifest", "--model.size", "tiny", "--model.hidden-dropout", "0.1", "--batching.batch-size", "2",
+           "--train.epochs", "3", "--optim.warmup-steps", "0", "--device", "cpu"]  # fmt: skip
+FROZEN = ["--model.freeze-feature-encoder"]
+
+
+@pytest.fixture
+def options(tone_corpus: Any, tmp_path: Path) -> list[str]:
+    where = ["--runs-dir", str(tmp_path / "runs"), "--cache-dir", str(tmp_path / "cache")]
+    return [*OPTIONS, *tone_corpus.options, *where]
+
+
+def prepared(options: list[str]) -> Prepared:
+    return prepare(resolve(validate(parse(options))), Console(io.StringIO()))
+
+
+@pytest.mark.parametrize("more", [(), (*FROZEN, "--augment.speeds")], ids=["whole", "frozen"])
+def test_the_estimate_changes_no_bit_of_a_run(
+    more: tuple[str, ...], synthetic_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reference: a run that estimates nothing; weights, moments, every loss and transcript."""
+    estimated = everything(run(tmp_path / "with", synthetic_cache, *more))
+    monkeypatch.setattr(trainer.prepare.intro, "estimate_training", lambda run, steps_left: None)
+    assert differences(everything(run(tmp_path / "without", synthetic_cache, *more)), estimated) == []
+
+
+def test_the_estimate_leaves_weights_gradients_mode_and_random_state_alone(options: list[str]) -> None:
+    run = prepared([*options, *FROZEN])
+    model = run.parts.model.eval()
+    weights, random_state = [p.detach().clone() for p in model.parameters()], torch.get_rng_state()
+    assert estimate_training(run, 9)
+    assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert all(p.grad is None for p in model.parameters())
+    assert not run.parts.optimizer.state
+    assert not model.training
+    assert run.parts.features is None
+
+
+@pytest.mark.parametrize("accumulated", ["1", "2"])
+def test_the_estimate_is_the_rate_times_all_that_is_left(
+    accumulated: str, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a second for each padded second; reference: the padded seconds of three epochs like the first."""
+    run = prepared([*options, "--train.grad-accum-steps", accumulated])
+    lengths = run.plan.epoch_lengths(0)
+    padded = [len(b) * max(lengths[i] for i in b) / SAMPLE_RATE for b in run.plan.batches(0)]
+
+    def timed(action: Callable[[], Any], device: torch.device) -> float:
+        ids = action()[2]
+        (seconds,) = [s for s, b in zip(padded, run.plan.batches(0), strict=True)
+                      if {run.data.train[i].utterance.id for i in b} == set(ids)]  # fmt: skip
+        return 0.5 * seconds
+
+    monkeypatch.setattr(trainer.prepare.timing, "timed", timed)
+    assert estimate_training(run, run.total_steps) == pytest.approx(0.5 * 3 * sum(padded))
+
+
+def test_without_memory_for_the_estimate_there_is_none(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def backward(*args: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    run = prepared(options)
+    monkeypatch.setattr(trainer.loop.step, "backward", backward)
+    assert estimate_training(run, 9) is None
+
+
+def test_the_estimate_stands_before_the_first_step(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*options, "--no-report"]) == 0
+    said = capsys.readouterr().err
+    assert 0 < said.index("  time       about ") < said.index("step 9/9")
+    assert " s for 9 steps" in said
+
+
+@pytest.fixture
+def timed_steps(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each step that --check times: whether its features come from a table, and no audio is loaded."""
+    original, from_table = trainer.prepare.preflight.train_step, []
+
+    def train_step(parts: Any, batches: Any, *rest: Any) -> Any:
+        from_table.append(parts.features is not None and batches[0].waveforms.numel() == 0)
+        return original(parts, batches, *rest)
+
+    monkeypatch.setattr(trainer.prepare.preflight, "train_step", train_step)
+    return from_table
+
+
+def test_a_check_times_what_the_run_would_do(
+    options: list[str], timed_steps: list[bool], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*options, "--check"]) == 0
+    assert timed_steps == [False] * 4
+    assert "cache:  " not in capsys.readouterr().err
+    assert main([*options, *FROZEN, "--check"]) == 0
+    assert timed_steps[4:] == [True] * 4
+    said = capsys.readouterr().err
+    assert " for features, " in said
+    assert "GB for the frozen feature encoder's output" in said
+    assert not list(tmp_path.glob("cache/features/*/"))
+    run = prepared([*options, *FROZEN])
+    open_table(run.parts.model, table_examples(run.data), tmp_path / "cache", do_normalize=True, precision="fp32",
+               device=run.parts.device, autocast=run.parts.autocast, log=print,
+               progress=lambda items, total: items)  # fmt: skip
+    capsys.readouterr()
+    assert main([*options, *FROZEN, "--check"]) == 0
+    said = capsys.readouterr().err
+    assert " for features, " not in said
+    assert said[said.index("cache:  ") :].splitlines()[0].endswith(": it is there")
+
+
+def test_a_check_without_room_for_features_times_the_run_without_them(
+    options: list[str], timed_steps: list[bool], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Room for checkpoints is checked beside it, and is not there either."""
+    monkeypatch.setattr(trainer.prepare.preflight.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    assert main([*options, *FROZEN, "--check"]) == 2
+    said = capsys.readouterr().err
+    assert "NOT ENOUGH: features are computed in every step" in said
+    assert "NOT ENOUGH: lower --train.save-total-limit" in said
+    assert timed_steps == [False] * 4
+
+
+@pytest.mark.parametrize(("asked", "code"), [((), 0), (("--model.cache-features",), 2)])
+def test_a_check_fails_without_room_for_features_that_were_asked_for(
+    asked: tuple[str, ...], code: int, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").mkdir()
+
+    def disk_usage(path: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=1000 if path == tmp_path / "cache" else 10**12)
+
+    monkeypatch.setattr(trainer.prepare.preflight.shutil, "disk_usage", disk_usage)
+    assert main([*options, *FROZEN, *asked, "--check"]) == code
+
+
+def test_checkpoints_and_features_on_one_disk_need_room_for_both(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Room for each alone."""
+    run = prepared([*options, *FROZEN])
+    num_bytes = trainer.prepare.preflight.num_table_bytes(run.parts.model, run.data.train)
+    monkeypatch.setattr(trainer.prepare.preflight, "num_table_bytes", lambda model, examples: 10**8)
+    assert num_bytes < 10**8
+    for free, code in ((1.2e8, 2), (2e8, 0)):
+        usage = SimpleNamespace(free=free)
+        monkeypatch.setattr(trainer.prepare.preflight.shutil, "disk_usage", lambda path, usage=usage: usage)
+        assert main([*options, *FROZEN, "--check"]) == code
+        assert "beside the cache" in capsys.readouterr().err

@@ -1,0 +1,284 @@
+"""The page (trainer.recognize.page): what it shows in a real browser, and what it refuses over HTTP.
+
+pytest tests/trainer/recognize/test_page.py
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+pytest.importorskip("gradio", reason='gradio is not installed: pip install ".[serve]"')
+
+from gradio.analytics import analytics_enabled
+
+from scripts.serve import main
+from tests.helpers.paths import ROOT
+from tests.helpers.tones import speak, tone_recognizer
+from trainer.errors import ConfigError
+from trainer.recognize.page import Limits, is_loopback, serving
+from trainer.recognize.transcribe import Windows
+
+pytestmark = pytest.mark.slow  # whole runs
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """A page that hears tones, at most 5 s and 1 MB of them."""
+    number = free_port()
+    with serving(tone_recognizer(), Limits(5.0, 1.0), Windows(), "127.0.0.1", number):
+        yield number
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    path = tmp_path / "tones.flac"
+    soundfile.write(path, speak("bad cab", np.random.default_rng(0)), 16_000)
+    return path
+
+
+def get(port: int, path: str, host: str = "127.0.0.1") -> tuple[int, bytes]:
+    """(Status, body), the path sent as it is."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.putrequest("GET", path, skip_host=True)
+    connection.putheader("Host", host)
+    connection.endheaders()
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+def upload(port: int, content: bytes) -> tuple[int, Any]:
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="../../a.wav"\r\n\r\n'
+    body = head + content + b"\r\n--x--\r\n"
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("POST", "/gradio_api/upload", body, {"Content-Type": "multipart/form-data; boundary=x"})
+    response = connection.getresponse()
+    answer = response.read()
+    return response.status, json.loads(answer) if response.status == 200 else answer
+
+
+def listen(port: int, value: Any, session: str) -> dict[str, Any]:
+    """What the button does with `value` as the recording: gradio's queue protocol."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    config = json.loads(get(port, "/config")[1])
+    body = {"data": [value], "fn_index": config["dependencies"][0]["id"], "session_hash": session, "event_data": None}
+    connection.request("POST", "/gradio_api/queue/join", json.dumps(body), {"Content-Type": "application/json"})
+    assert connection.getresponse().read()
+    events = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    events.request("GET", f"/gradio_api/queue/data?session_hash={session}")
+    for line in events.getresponse():
+        message = json.loads(line[6:]) if line.startswith(b"data: ") else {}
+        if message.get("msg") == "process_completed":
+            return message
+    raise AssertionError("the queue closed without an answer")
+
+
+def as_file(path: str, **more: Any) -> dict[str, Any]:
+    return {"path": path, "meta": {"_type": "gradio.FileData"}, **more}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../../../../../../etc/passwd",
+        "/file=/etc/passwd",
+        "/gradio_api/file=/etc/passwd",
+        "/gradio_api/file=//etc/passwd",
+        "/gradio_api/file=../../../../../../etc/passwd",
+        "/gradio_api/file=%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+        "/gradio_api/file=file:///etc/passwd",
+        "/gradio_api/file=setup.cfg",
+        f"/gradio_api/file={ROOT}/setup.cfg",
+        "/gradio_api/file/etc/passwd",
+        "/gradio_api/proxy=http://127.0.0.1/",
+        "/static/../../../../../../../../../etc/passwd",
+        "/static/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+        "/assets/..%2f..%2f..%2f..%2f..%2f..%2f..%2f..%2fetc/passwd",
+        "/docs",
+        "/openapi.json",
+        "/monitoring",
+    ],
+)
+def test_no_file_of_the_host_is_served(path: str, port: int) -> None:
+    status, body = get(port, path)
+    assert status in (403, 404)
+    assert b"root:" not in body
+    assert b"[metadata]" not in body
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "{file}", "file://{file}", "http://127.0.0.1:{port}/config", "../x"])
+def test_only_uploads_are_listened_to(path: str, port: int, recording: Path) -> None:
+    """Not what lies on this machine, not what lies elsewhere: a page must fetch nothing for its visitors."""
+    path = path.format(file=recording, port=port)
+    assert not listen(port, as_file(path), f"only{abs(hash(path))}")["success"]
+    assert not listen(port, as_file(path, is_stream=True), f"stream{abs(hash(path))}")["success"]
+    assert not listen(port, as_file("x", url=path), f"url{abs(hash(path))}")["success"]
+
+
+def test_uploads_are_written_down_and_lie_below_one_folder(port: int, recording: Path) -> None:
+    """A control on the tests above: the same protocol, with a file that was uploaded. Its name cannot climb."""
+    status, (path,) = upload(port, recording.read_bytes())
+    assert status == 200
+    assert Path(path).name == "a.wav"
+    assert Path(path).parent.parent.name.startswith("speech-page-")
+    answer = listen(port, as_file(path), "good")
+    assert answer["success"]
+    assert answer["output"]["data"][0] == "bad cab"
+    assert [row[0] for row in answer["output"]["data"][1]["data"]] == ["bad", "cab"]
+
+
+def test_limits_on_size_and_length_hold(port: int, tmp_path: Path) -> None:
+    status, answer = upload(port, bytes(1_100_000))
+    assert (status, b"exceeded" in answer) == (413, True)
+    soundfile.write(tmp_path / "long.flac", 0.1 * np.sin(np.arange(6 * 16_000)), 16_000)
+    status, (path,) = upload(port, (tmp_path / "long.flac").read_bytes())
+    assert status == 200
+    answer = listen(port, as_file(path), "long")
+    assert not answer["success"]
+    assert answer["output"]["error"] == "a.wav: 6 s long; at most 5 s are read here."
+
+
+def test_page_answers_to_its_own_name_only(port: int) -> None:
+    """Another name that leads to this machine (DNS rebinding) would let its owner's page read this one."""
+    assert get(port, "/config")[0] == 200
+    assert get(port, "/config", "localhost:7860")[0] == 200
+    assert get(port, "/config", "evil.example")[0] == 400
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_page_answers_at_the_other_loopback_too() -> None:
+    """http://[::1]:7860, as a browser asks for it."""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        number = server.getsockname()[1]
+    with serving(tone_recognizer(), Limits(), Windows(), "::1", number) as url:
+        assert url == f"http://[::1]:{number}/"
+        for host, expected in ((f"[::1]:{number}", 200), ("evil.example", 400)):
+            connection = http.client.HTTPConnection("::1", number, timeout=20)
+            connection.request("GET", "/config", headers={"Host": host})
+            assert connection.getresponse().status == expected
+
+
+def test_uploads_are_gone_when_the_page_is(tmp_path: Path) -> None:
+    number = free_port()
+    with serving(tone_recognizer(), Limits(), Windows(), "127.0.0.1", number):
+        _, (path,) = upload(number, b"something")
+        assert Path(path).exists()
+    assert not Path(path).parent.parent.exists()
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt install chromium")
+def test_browser_shows_the_words_of_a_dropped_file_and_asks_nobody_else(port: int, recording: Path) -> None:
+    """Headless Chromium: upload, press, read; every request goes to the page's own server, no error in the console."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_default_timeout(20_000)
+        requests: list[str] = []
+        errors: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"http://127.0.0.1:{port}")
+        page.set_input_files("input[type=file]", recording)
+        page.wait_for_selector("#listen:enabled")
+        page.wait_for_selector("a[download]", state="attached")
+        assert page.get_by_label("Share").count() == 0, "it would upload the recording elsewhere"
+        page.click("#listen")
+        page.wait_for_function("document.querySelector('#transcript textarea').value !== ''")
+        assert page.input_value("#transcript textarea") == "bad cab"
+        page.wait_for_function("document.querySelector('#words').innerText.includes('%')")
+        cells = page.inner_text("#words").partition("confidence")[2].split()  # word, from, to, number, % for each word
+        assert (cells[::5], cells[4::5]) == (["bad", "cab"], ["%", "%"])
+        times = [float(cell) for word in (cells[1:3], cells[6:8]) for cell in word]
+        assert times == sorted(times)
+        assert "s of audio in" in page.inner_text("#took")
+        browser.close()
+    own = (f"http://127.0.0.1:{port}/", f"blob:http://127.0.0.1:{port}/", "data:")
+    assert [request for request in requests if not request.startswith(own)] == []
+    assert errors == []
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt install chromium")
+def test_browser_shows_the_words_of_a_recorded_clip(port: int, tmp_path: Path) -> None:
+    """Headless Chromium, whose microphone plays a file round and round: record, stop, press, read."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "said.wav", np.tile(speak("bad ", rng), 3), 16_000, subtype="PCM_16")
+    microphone = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+                  f"--use-file-for-fake-audio-capture={tmp_path / 'said.wav'}"]  # fmt: skip
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *microphone])
+        page = browser.new_page(permissions=["microphone"])
+        page.set_default_timeout(20_000)
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"http://127.0.0.1:{port}")
+        page.get_by_label("Record audio").click()
+        page.get_by_role("button", name="Record", exact=True).click()
+        page.wait_for_timeout(3000)
+        page.get_by_role("button", name="Stop").first.click()
+        page.wait_for_selector("a[download]", state="attached")
+        page.click("#listen")
+        page.wait_for_function("document.querySelector('#transcript textarea').value !== ''")
+        words = page.input_value("#transcript textarea").split()
+        browser.close()
+    assert "bad" in words
+    assert errors == []
+
+
+def test_loopback_is_recognised() -> None:
+    assert all(map(is_loopback, ("127.0.0.1", "127.1.2.3", "::1", "localhost")))
+    assert not any(map(is_loopback, ("0.0.0.0", "192.168.0.7", "::", "example.org")))
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "required: MODEL"),
+        (["{empty}"], "not a Hugging Face model folder"),
+        (["{empty}", "--port", "99999"], "--port 99999"),
+        (["{empty}", "--prot", "1"], "Did you mean --port?"),
+        (["{empty}", "--max-seconds", "0"], "must be above 0"),
+        (["{empty}", "--max-megabytes", "inf"], "not infinite"),
+        (["{empty}", "--max-seconds", "nan"], "must be above 0"),
+    ],
+)
+def test_wrong_argument_is_one_line_and_exit_code_2(
+    argv: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word.replace("{empty}", str(tmp_path)) for word in argv]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_port_that_is_taken_is_one_line(port: int) -> None:
+    second = serving(tone_recognizer(), Limits(), Windows(), "127.0.0.1", port)
+    with pytest.raises(ConfigError, match=f"127.0.0.1:{port}: no page can be served there"):
+        second.__enter__()
+
+
+def test_page_sends_no_telemetry(port: int) -> None:
+    assert not analytics_enabled()
+    assert os.environ["HF_HUB_DISABLE_TELEMETRY"] in ("1", "True")
+    assert json.loads(get(port, "/config")[1])["analytics_enabled"] is False

@@ -1,0 +1,111 @@
+"""The model card: the sections and the table of the reference card, filled from what the run knows.
+
+Metadata goes through huggingface_hub's own classes, so that `model-index` reads back as it was written. The text of
+the sections is in `trainer.card.text`, how well whom in `trainer.card.tables`, how it was trained in
+`trainer.card.hyperparameters`.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from models.pretrained import LoadReport
+from trainer.card import tables, text
+from trainer.card.hyperparameters import hyperparameters
+from trainer.config.schema import Config
+from trainer.prepare.data import Data
+from trainer.report.curves import draw_curves, to_png
+from trainer.rundir.disk import write_bytes, write_text
+from trainer.rundir.log import read_records
+from trainer.rundir.results import read_hypotheses
+
+
+def write_card(
+    run_dir: Path,
+    config: Config,
+    data: Data,
+    results: dict[str, Any],
+    load_report: LoadReport | None,
+    argv: Sequence[str],
+) -> None:
+    """Write model/README.md and its pictures; `results` is what results.json will hold.
+
+    metrics.jsonl, hypotheses.jsonl and model/config.json are read from the run's folder.
+    """
+    records = read_records(run_dir / "metrics.jsonl")
+    hypotheses = read_hypotheses(run_dir / "hypotheses.jsonl")
+    pictures = draw_curves(records)
+    for name, figure in pictures.items():
+        write_bytes(run_dir / "model" / f"curve_{name}.png", to_png(figure))
+    headline = results["headline"]
+    sections = [
+        f"---\n{_metadata(config, data, results).to_yaml()}\n---",
+        f"# {config.name}",
+        text.summary(config, data, results),
+        "## Model description",
+        text.description(config, data, results, load_report),
+        "### How to use",
+        text.usage(config),
+        "## Intended uses & limitations",
+        text.limits(config, data),
+        "## Training and evaluation data",
+        text.describe_data(data),
+        "## Training procedure",
+        f"Command:\n\n```\npython -m trainer.run {shlex.join(argv)}".rstrip() + "\n```",
+        "### Training hyperparameters",
+        hyperparameters(config, results, _read_model_config(run_dir)),
+        "### Training results",
+        tables.training_table(records),
+        "\n".join(f"![{name} over training](curve_{name}.png)" for name in pictures),
+        "### Results by split",
+        tables.splits_table(results),
+        *tables.group_sections(hypotheses.get(headline, []), headline),
+        *tables.confusion_sections(hypotheses.get(headline, []), headline),
+        "### Speed and memory",
+        text.speed(results),
+        "### Framework versions",
+        text.framework_versions(),
+    ]
+    card = ModelCard("\n\n".join(section for section in sections if section) + "\n")
+    write_text(run_dir / "model" / "README.md", card.content)
+
+
+def _metadata(config: Config, data: Data, results: dict[str, Any]) -> ModelCardData:
+    pretrained = config.model.pretrained
+    return ModelCardData(
+        language=text.language_of(config.corpus),
+        library_name="transformers",
+        pipeline_tag="automatic-speech-recognition",
+        tags=["automatic-speech-recognition", "ctc", "speech"],
+        base_model=pretrained if pretrained and not Path(pretrained).exists() else None,
+        metrics=["wer", "cer"],
+        model_name=config.name,
+        eval_results=_eval_results(data.corpus.title, results),
+    )
+
+
+def _eval_results(title: str, results: dict[str, Any]) -> list[EvalResult]:
+    found = []
+    for split, record in results["splits"].items():
+        if record["weights"] != results["weights"]:
+            continue  # other weights than those in this folder
+        for metric in ("wer", "cer"):
+            if record[metric] is not None:
+                found.append(EvalResult(
+                    task_type="automatic-speech-recognition", task_name="Speech Recognition", dataset_type="speech",
+                    dataset_name=title, dataset_split=split, metric_type=metric, metric_name=metric.upper(),
+                    metric_value=record[metric],
+                ))  # fmt: skip
+    return found
+
+
+def _read_model_config(run_dir: Path) -> dict[str, Any]:
+    """The exported model's own configuration: dropouts and masks as they were, whoever chose them."""
+    path = run_dir / "model" / "config.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -1,0 +1,132 @@
+"""The figures of the model card as Markdown tables: training, splits, groups of utterances, confusions."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from trainer.card.text import format_interval, format_rate
+from trainer.scoring.alignment import Edit, align_characters, align_words, count_confusions, ranked
+from trainer.scoring.breakdown import FEW_UNITS, Group, breakdowns, by_speaker, knows_speakers
+from trainer.scoring.evaluate import Hypothesis
+
+NUM_SPEAKERS_SHOWN = 5
+NUM_CONFUSIONS_SHOWN = 12
+
+
+def training_table(records: Sequence[dict[str, Any]]) -> str:
+    """The reference card's table: the last logged training loss beside each evaluation."""
+    rows = ["| Training Loss | Epoch | Step | Validation Loss | Wer |", "|:---:|:---:|:---:|:---:|:---:|"]
+    shown = "No log"
+    for record in records:
+        shown = format_rate(record["train/loss"]) if "train/loss" in record else shown
+        if "eval/wer" in record:
+            scores = f"{format_rate(record['eval/loss'])} | {format_rate(record['eval/wer'])}"
+            rows.append(f"| {shown} | {record['epoch']:.2f} | {record['step']} | {scores} |")
+    return "\n".join(rows)
+
+
+def splits_table(results: dict[str, Any]) -> str:
+    rows = ["| Split | Utterances | WER | 95 % interval | CER | Errors | Words | Weights |", "|---" * 8 + "|"]
+    over, few = [], False
+    for split, r in results["splits"].items():
+        note = f" ({r['note']})" if "note" in r else ""
+        interval = format_interval(r.get("wer_interval")) or "none"
+        figures = f"{format_rate(r['wer'])} | {interval} | {format_rate(r['cer'])} | {r['num_errors']}"
+        counts = f"{r['num_reference_words']} | {r['weights']}"
+        rows.append(f"| {split}{note} | {r['num_utterances']} | {figures} | {counts} |")
+        if r.get("wer_interval"):
+            over.append(f"{r['wer_interval_over']} of {split}")
+            few = few or int(r["wer_interval_over"].split()[0]) < FEW_UNITS
+    if not over:
+        return "\n".join(rows)
+    return "\n".join(rows) + (
+        f"\n\nIntervals: percentiles of 10,000 bootstrap samples that draw {', '.join(over)}, counts pooled in each."
+        + (" Utterances are drawn where speakers are not all known or there is one alone: the truth is wider."
+           if any("utterances" in what for what in over) else "")
+        + (f" Of fewer than {FEW_UNITS} the bootstrap knows too little: take such an interval as too narrow."
+           if few else "")
+    )  # fmt: skip
+
+
+def group_sections(hypotheses: Sequence[Hypothesis], split: str) -> list[str]:
+    """Tables by sex, dialect region, length and speaker, as far as the corpus knows them."""
+    sections, found = [], breakdowns(hypotheses)
+    for title, groups in found.items():
+        sections.append(f"#### {split} by {title}\n\n" + _group_table(groups))
+    speakers = by_speaker(hypotheses)
+    if len(speakers) > 1:
+        if len(speakers) > 2 * NUM_SPEAKERS_SHOWN:
+            shown = [*speakers[:NUM_SPEAKERS_SHOWN], None, *speakers[-NUM_SPEAKERS_SHOWN:]]
+        else:
+            shown = list(speakers)
+        sections.append(f"#### {split} by speaker, worst first\n\n" + _group_table(shown, interval=False))
+    if not sections:
+        return []
+    note = f"Of {split}; intervals as above, over each group's utterances."
+    if knows_speakers(hypotheses):
+        note = f"Of {split}; intervals as above, over each group's speakers: none for a speaker alone"
+        few = any(g.interval and g.num_speakers < FEW_UNITS for groups in found.values() for g in groups)
+        note += f", too narrow of fewer than {FEW_UNITS}." if few else "."
+    note += " Many groups are looked at: expect one in twenty to stand out by chance."
+    return ["### Results by group", note, *sections]
+
+
+def _group_table(groups: Sequence[Group | None], *, interval: bool = True) -> str:
+    head = ["Group", "Utterances", "Speakers", "Words", "WER", "95 % interval", "CER"]
+    rows = []
+    for group in groups:
+        if group is None:
+            rows.append(["..."] * len(head))
+            continue
+        rows.append([
+            escape(group.name), str(group.num_utterances), str(group.num_speakers or "not known"),
+            str(group.words.num_reference), format_rate(_finite(group.words.rate)),
+            format_interval(group.interval) or "none", format_rate(_finite(group.characters.rate)),
+        ])  # fmt: skip
+    if not interval:
+        rows, head = [row[:5] + row[6:] for row in rows], head[:5] + head[6:]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+
+
+def confusion_sections(hypotheses: Sequence[Hypothesis], split: str) -> list[str]:
+    """The most frequent word and character edits."""
+    words = count_confusions(align_words(h.reference, h.hypothesis) for h in hypotheses)
+    characters = count_confusions(align_characters(h.reference, h.hypothesis) for h in hypotheses)
+    if not words:
+        return []
+    return [
+        "### Most frequent confusions",
+        f"In {split}, words and characters (`_` is the space between words):",
+        _confusion_table(words, characters),
+    ]
+
+
+def _confusion_table(words: Counter[Edit], characters: Counter[Edit]) -> str:
+    columns = [[f"{_edit(edit)} | {n}" for edit, n in ranked(c)[:NUM_CONFUSIONS_SHOWN]] for c in (words, characters)]
+    height = max(map(len, columns))
+    left, right = ([*column, *[" | "] * (height - len(column))] for column in columns)
+    rows = ["| Words | Times | Characters | Times |", "|---|---|---|---|"]
+    return "\n".join(rows + [f"| {a} | {b} |" for a, b in zip(left, right, strict=True)])
+
+
+def _edit(edit: Edit) -> str:
+    reference, hypothesis = (escape(text.replace(" ", "_")) for text in (edit.reference, edit.hypothesis))
+    return f"{reference or '(nothing)'} → {hypothesis or '(nothing)'}"
+
+
+def _finite(rate: float) -> float | None:
+    return None if rate == float("inf") else rate
+
+
+def escape(text: str) -> str:
+    """`text` as it is in a cell of a Markdown table: no markup, no cell's end, one line.
+
+    >>> escape("<b>a|b_c")
+    '&lt;b&gt;a&#124;b\\\\_c'
+    """
+    inert = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*_\[\]{}#~])", r"\\\1", inert).replace("|", "&#124;")

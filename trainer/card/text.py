@@ -1,0 +1,154 @@
+"""The prose of the model card: what the model is, what it was trained on and how. Every function returns Markdown."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.config import CorpusConfig, SyntheticConfig, TimitConfig
+from data.examples import Example
+from data.leaks import describe_leaks
+from data.utterance import SAMPLE_RATE
+from models.pretrained import LoadReport
+from trainer.config.schema import Config
+from trainer.prepare.data import Data
+
+PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "jiwer", "soundfile", "soxr")
+
+
+def language_of(corpus: CorpusConfig) -> str | None:
+    """The language's code, where the kind of corpus says it."""
+    return "en" if isinstance(corpus, TimitConfig | SyntheticConfig) else None
+
+
+def summary(config: Config, data: Data, results: dict[str, Any]) -> str:
+    tuned = config.model.pretrained is not None
+    origin = f"is a fine-tuned version of {_origin(config)}" if tuned else "was trained from random weights"
+    loss = "none" if results["loss"] is None else f"{results['loss']:.4f}"
+    record = results["splits"][results["headline"]]
+    interval = format_interval(record.get("wer_interval"))
+    trust = f"; 95 % interval {interval} over {record['wer_interval_over']}" if interval else ""
+    return (
+        f"This model {origin} on {data.corpus.title}.\n"
+        f"It achieves the following results on the evaluation set ({results['headline']}, "
+        f"{record['num_utterances']} utterances):\n\n"
+        f"- Loss: {loss}\n- Wer: {format_rate(results['wer'])} ({results['num_errors']} errors of "
+        f"{results['num_reference_words']} words){trust}\n- Cer: {format_rate(results['cer'])}"
+    )
+
+
+def _origin(config: Config) -> str:
+    name = str(config.model.pretrained)
+    if Path(name).exists():
+        return f"the local checkpoint `{Path(name).name}`"
+    commit = f" (commit {config.model.revision})" if config.model.revision else ""
+    return f"[{name}](https://huggingface.co/{name}){commit}"
+
+
+def description(config: Config, data: Data, results: dict[str, Any], report: LoadReport | None) -> str:
+    model, vocab = config.model, data.vocab
+    encoder = model.family if model.pretrained is None else Path(str(model.pretrained)).name
+    frozen = "not trained (frozen)" if model.freeze_feature_encoder else "trained with the rest"
+    lines = [
+        f"A {encoder} encoder of {results['num_parameters']:,} parameters with a linear CTC head of {len(vocab)} "
+        f"units: {_units(data)}. Frames are 20 ms apart; the best path is decoded greedily, without a language model.",
+        f"The convolutional feature encoder was {frozen}.",
+    ]
+    if report is not None:
+        lines.append(f"From the checkpoint: {report.describe()}.")
+    return "\n\n".join(lines)
+
+
+def _units(data: Data) -> str:
+    shown = " ".join(f"`{token}`" for token in data.vocab.tokens[:48])
+    return shown + (" ..." if len(data.vocab) > 48 else "") + f"; `{data.vocab.blank}` is the blank"
+
+
+def usage(config: Config) -> str:
+    return (
+        "```python\nfrom transformers import pipeline\n\n"
+        f'recognise = pipeline("automatic-speech-recognition", "PATH/TO/THIS/FOLDER")  # {config.name}\n'
+        'print(recognise("speech.wav")["text"])\n```'
+    )
+
+
+def limits(config: Config, data: Data) -> str:
+    """For which speech the figures speak, said from the training data."""
+    lengths = sorted(e.num_samples / SAMPLE_RATE for e in data.train)
+    if "synthetic" in data.corpus.title:
+        kind = "synthetic speech, so expect little of human voices"
+    elif isinstance(config.corpus, TimitConfig):
+        kind = "read sentences, American English, one close microphone in a quiet booth"
+    else:
+        kind = "this corpus, which does not say whether it was read or spoken freely"
+    language = {"en": "English", None: "not stated by the corpus"}[language_of(config.corpus)]
+    return (
+        f"For 16 kHz mono speech like the training data: {kind}, utterances of {lengths[0]:.1f} to {lengths[-1]:.1f} s "
+        f"(median {lengths[len(lengths) // 2]:.1f} s). Language: {language}. It writes text as the normaliser "
+        f"`{config.corpus.normalizer}` does: no punctuation, one case. Other languages, channels, noise, longer "
+        "recordings and spelling conventions were not tested. Words are spelled from sound alone: without a language "
+        "model, rare words come out as they are heard."
+    )
+
+
+def describe_data(data: Data) -> str:
+    """Counts, hours and speakers of every split; what was dropped, converted, leaked and never seen."""
+    rows = ["| Split | Used for | Utterances | Hours | Words | Speakers |", "|---|---|---|---|---|---|"]
+    rows.append(_data_row(data.corpus.splits.train, "training", data.train))
+    rows += [_data_row(split, "evaluation", examples) for split, examples in data.evaluation.items()]
+    text = f"{data.corpus.title[0].upper()}{data.corpus.title[1:]}.\n\n" + "\n".join(rows)
+    text += f"\n\n{data.drops.describe()}." if data.drops.num_dropped else "\n\nNo training utterance was left out."
+    if data.conversions:
+        text += f" {data.conversions[0].upper()}{data.conversions[1:]}."
+    for told in describe_leaks(data.leaks, data.train, data.evaluation):
+        text += f" {told}." if told in data.leaks else f" {told[0].upper()}{told[1:]}."
+    for split, unseen in data.unseen.items():
+        if unseen:
+            text += f" In {split}, {unseen.total()} characters never occur in training: they count as errors."
+    return text
+
+
+def _data_row(split: str, use: str, examples: Sequence[Example]) -> str:
+    speakers = {e.utterance.speaker for e in examples if e.utterance.speaker is not None}
+    hours = sum(e.num_samples for e in examples) / SAMPLE_RATE / 3600
+    words = sum(len(e.text.split()) for e in examples)
+    return f"| {split} | {use} | {len(examples)} | {hours:.2f} | {words} | {len(speakers) or 'not known'} |"
+
+
+def speed(results: dict[str, Any]) -> str:
+    """What the run took, on what."""
+    lines = {
+        "device": results["device"],
+        "train_seconds": round(results["train_seconds"], 1),
+        "eval_seconds": round(results["eval_seconds"], 1),
+        "audio_seconds_per_second": round(results["audio_seconds_per_second"], 1),
+        "padding_share": f"{100 * results['padding_share']:.1f} %",
+    }
+    if peak := results.get("peak_memory_bytes"):
+        what = "of the process" if results["device"] == "cpu" else "of tensors on the device"
+        lines["peak_memory"] = f"{peak / 1e9:.2f} GB {what}"
+    return "\n".join(f"- {name}: {value}" for name, value in lines.items())
+
+
+def framework_versions() -> str:
+    lines = [f"- {name} {importlib.metadata.version(name)}" for name in PACKAGES]
+    return "\n".join([*lines, f"- Python {platform.python_version()}"])
+
+
+def versions() -> dict[str, str]:
+    """What ran: packages, Python, CUDA."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {**found, "python": platform.python_version(), "cuda": str(torch.version.cuda)}
+
+
+def format_rate(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"
+
+
+def format_interval(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"

@@ -1,0 +1,1 @@
+"""The terminal: command lines, help, messages, progress, signals. No torch here."""

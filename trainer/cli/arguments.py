@@ -1,0 +1,35 @@
+"""argparse with errors as this project says them: one line, exit code 2, the option that was probably meant."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from typing import NoReturn
+
+from trainer.errors import ConfigError
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Raises ConfigError where argparse prints its usage and exits."""
+
+    def __init__(self, *, prog: str, description: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        hint = ""
+        unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0].partition("=")[0]
+        if close := difflib.get_close_matches(unknown, self._option_string_actions, n=1) if unknown else []:
+            hint = f" Did you mean {close[0]}?"
+        raise ConfigError(f"{message}.{hint} {self.prog} --help lists what there is.")
+
+
+def count(text: str) -> int:
+    """An option's whole number, 1 or more."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number of 1 or more")
+    return int(text)

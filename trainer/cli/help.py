@@ -1,0 +1,166 @@
+"""`--help` on little more than a screen, `--help-all` with every option; and a word for a mistyped one.
+
+What an option means is the line under its field in the dataclasses of data.config, models.config and
+trainer.config.schema: it is read from their source, so help cannot say anything else.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import re
+import textwrap
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import tyro
+
+from trainer.config.schema import Config
+from trainer.errors import ConfigError
+
+COMMON = {
+    "": ("name", "resume", "overwrite", "check", "precision", "device", "seed", "runs_dir"),
+    "corpus": ("root", "protocol", "train", "eval", "dataset", "subset", "text_field", "on_bad"),
+    "model": ("pretrained", "size", "family", "freeze_feature_encoder"),
+    "batching": ("batch_size", "max_batch_seconds"),
+    "optim": ("lr", "warmup_steps"),
+    "train": ("epochs", "max_steps", "grad_accum_steps", "eval_every", "save_every"),
+}
+"""Of each group, what `--help` shows; not every corpus has all of its group."""
+WIDTH = 80
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One option as the command line knows it."""
+
+    group: str
+    field: str
+    hint: Any
+    default: Any
+    meaning: str
+
+    @property
+    def name(self) -> str:
+        return "--" + f"{self.group}.{self.field}".lstrip(".").replace("_", "-")
+
+    @property
+    def names(self) -> list[str]:
+        """How it may be typed; a switch can be off too."""
+        off = self.name.replace("--", "--no-", 1) if not self.group else self.name.replace(".", ".no-", 1)
+        return [self.name, off] if bool in kinds(self.hint) else [self.name]
+
+    @property
+    def value(self) -> str:
+        """What it takes: a unit is in its meaning.
+
+        >>> Option("", "lr", float | None, None, "").value
+        'FLOAT'
+        """
+        literals = [str(c) for kind in kinds(self.hint) if typing.get_origin(kind) is Literal
+                    for c in typing.get_args(kind)]  # fmt: skip
+        if literals:
+            return "|".join(literals)
+        kind = next(k for k in kinds(self.hint) if k is not types.NoneType)
+        if typing.get_origin(kind) is tuple:
+            return f"{typing.get_args(kind)[0].__name__.upper()}..."
+        return "" if kind is bool else {"str": "TEXT"}.get(kind.__name__, kind.__name__.upper())
+
+    @property
+    def default_text(self) -> str:
+        """The default as it would be typed, or where its rule is told."""
+        if self.default in (None, ""):
+            return "see text" if re.search("None:|empty:", self.meaning) else "none"
+        if isinstance(self.default, tuple):
+            return " ".join(map(str, self.default)) or "none"
+        return {True: "yes", False: "no"}[self.default] if isinstance(self.default, bool) else str(self.default)
+
+    def __str__(self) -> str:
+        meaning = textwrap.fill(f"{self.meaning.rstrip('.')} [{self.default_text}]", WIDTH - 6)
+        return f"{self.name} {self.value}".rstrip() + "\n" + textwrap.indent(meaning, " " * 6)
+
+
+def kinds(hint: Any) -> list[Any]:
+    """The members of a union; else the type itself, without Annotated."""
+    if typing.get_origin(hint) is typing.Annotated:
+        return kinds(typing.get_args(hint)[0])
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return [kind for member in typing.get_args(hint) for kind in kinds(member)]
+    return [hint]
+
+
+def options(config: Config) -> list[Option]:
+    """Every option of `config`, whose values are the defaults."""
+    return [*_options(config, ""), *(o for group in _groups(config) for o in _options(getattr(config, group), group))]
+
+
+def help_text(prog: str, presets: Mapping[str, str], config: Config, everything: bool) -> str:
+    """What `--help` prints, or `--help-all`."""
+    lines = [f"usage: {prog} [PRESET] [--group.option VALUE ...]", "", f"{Config.__doc__}", "", "presets"]
+    for preset, meaning in presets.items():
+        indents = {"initial_indent": f"  {preset:10}", "subsequent_indent": " " * 12}
+        lines += textwrap.wrap(meaning, WIDTH, **indents)  # type: ignore[arg-type]
+    lines += ["", f"options, with what they are for {config.preset} in brackets"]
+    for group in ("", *_groups(config)):
+        shown = [o for o in options(config) if o.group == group and (everything or o.field in COMMON.get(group, ()))]
+        lines += ["", *(f"  {option}" for option in shown)] if shown else []
+    more = "" if everything else "  --help-all: every option."
+    footer = "A switch has its opposite: --no-resume, --corpus.no-store.  PRESET --help: another preset's defaults."
+    return "\n".join([*lines, "", *textwrap.wrap(footer + more, WIDTH)])
+
+
+def refuse_unknown(argv: Sequence[str], config: Config, presets: Mapping[str, Config]) -> None:
+    """ConfigError for the first option that there is not, with those that may be meant, or the presets that have it."""
+    known = [name for option in options(config) for name in option.names]
+    for word in argv:
+        name = word.partition("=")[0].replace("_", "-")
+        if not name.startswith("--") or name in known:
+            continue
+        if having := [p for p, other in presets.items() if any(name in o.names for o in options(other))]:
+            raise ConfigError(f"preset {config.preset} has no option {name}: that is for {', '.join(having)}.")
+        close = [k for k in known if k.endswith(f".{name[2:]}")] or difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {' or '.join(close)}?" if close else "--help-all lists every option."
+        raise ConfigError(f"no option {name}. {hint}")
+
+
+def one_line(box: str) -> str:
+    """The message in what tyro prints in a box, without the box and its help.
+
+    >>> one_line("╭─ Value error ─╮\\n│ Error parsing --seed: │\\n│ bad 'x' │\\n│ ──── │\\n│ For help │\\n╰───╯")
+    "Error parsing --seed: bad 'x'"
+    """
+    _, *lines = [line.strip("│ ") for line in box.splitlines()] or [""]  # the first is the title
+    blocks: list[list[str]] = [[]]
+    for line in lines:
+        if line and set(line) <= set("─-╰╯"):  # where the terminal has no UTF-8, dashes and no box
+            blocks.append([])
+        else:
+            blocks[-1].append(line)
+    return " ".join(next(filter(None, blocks), []))
+
+
+def _groups(config: Config) -> list[str]:
+    return [f.name for f in dataclasses.fields(config) if dataclasses.is_dataclass(getattr(config, f.name))]
+
+
+def _options(part: Any, group: str) -> Iterator[Option]:
+    meanings, hints = dict(_meanings(type(part))), typing.get_type_hints(type(part), include_extras=True)
+    for field in dataclasses.fields(part):
+        hint, value = hints[field.name], getattr(part, field.name)
+        if not dataclasses.is_dataclass(value) and tyro.conf.Suppress not in getattr(hint, "__metadata__", ()):
+            yield Option(group, field.name, hint, value, meanings.get(field.name, ""))
+
+
+def _meanings(cls: type) -> Iterator[tuple[str, str]]:
+    """(Field, the text under it) of a dataclass and its bases."""
+    for base in reversed(cls.__mro__[:-1]):
+        body = ast.parse(inspect.getsource(base)).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, text in zip(body.body, body.body[1:], strict=False):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
+                    yield name, " ".join(meaning.split())

@@ -1,0 +1,68 @@
+"""The command line: first word a preset, then --group.option value; and errors as one line."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import sys
+from collections.abc import Callable, Sequence
+
+import tyro
+
+from trainer.cli.help import help_text, one_line, refuse_unknown
+from trainer.cli.streams import drop_unread_output
+from trainer.config.presets import PRESETS
+from trainer.config.schema import Config
+from trainer.errors import INTERRUPTED, UNREAD, WRONG_INPUT, ConfigError, UserError
+
+
+def parse(argv: Sequence[str], prog: str = "python -m trainer.run") -> Config:
+    """The Config of a command line: the first word names the preset if it has no leading dash (else demo)."""
+    name, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else ("demo", argv)
+    if name not in PRESETS:
+        close = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"no preset {name!r}; there are {', '.join(PRESETS)}.{hint}")
+    default = PRESETS[name]()
+    if {"-h", "--help", "--help-all"} & set(rest):
+        listing = {preset: str(make.__doc__) for preset, make in PRESETS.items()}
+        print(help_text(prog, listing, default, everything="--help-all" in rest))
+        raise SystemExit(0)
+    refuse_unknown(rest, default, {preset: make() for preset, make in PRESETS.items()})
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(Config, default=default, args=list(rest), config=(tyro.conf.AvoidSubcommands,))
+    except SystemExit:
+        raise ConfigError(f"{one_line(said.getvalue())} --help lists the options.") from None
+
+
+def report_errors(action: Callable[[], int], advice: str = "Mend that and try again.") -> int:
+    """`action`'s exit code; 2 (or the error's own) and one line on stderr for what is the user's to mend.
+
+    That is every UserError, and what the operating system refuses, with `advice` behind it. A reader that
+    went away (`| head`) ends it without a word, and so does Ctrl-C, with the exit codes that a shell gives to both.
+    """
+    message = ""
+    try:
+        code = action()
+    except UserError as error:
+        message, code = str(error), error.exit_code
+    except BrokenPipeError:
+        code = UNREAD
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        message, code = f"{where}{error.strerror or error}. {advice}", WRONG_INPUT
+    if message:
+        with contextlib.suppress(OSError):  # nobody reads it: the exit code says enough
+            print(f"error: {_one_line(message)}", file=sys.stderr, flush=True)
+    drop_unread_output()
+    return code
+
+
+def _one_line(message: str) -> str:
+    """`message` with what does not print (line ends, terminal codes, surrogates of a file's name) escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)

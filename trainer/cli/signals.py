@@ -1,0 +1,98 @@
+"""What the operating system does to a run: signals, the lock on its folder, and streams that nobody reads any more.
+
+No torch here: signals are caught before it is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from trainer.errors import INTERRUPTED, REQUEUE
+
+
+class Stopped(BaseException):  # no `except Exception` may swallow it
+    """A signal came while there was nothing to save: before the first step or after the last."""
+
+    def __init__(self, flag: StopFlag) -> None:
+        super().__init__(f"{flag.name}: ended before or after training; the same command with --resume goes on")
+        self.exit_code = flag.exit_code
+
+
+class StopFlag:
+    """Which signal asked the run to stop, if one did."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._at_once = True
+
+    def __call__(self) -> bool:
+        return self.number is not None
+
+    @property
+    def exit_code(self) -> int:
+        return INTERRUPTED if self.number == signal.SIGINT else REQUEUE
+
+    @property
+    def name(self) -> str:
+        return "no signal" if self.number is None else signal.Signals(self.number).name
+
+    @contextmanager
+    def waiting_for_the_step(self) -> Iterator[None]:
+        """In here a signal only sets the flag: whoever trains looks at it, and saves. Elsewhere it raises Stopped."""
+        self._at_once = False
+        try:
+            yield
+        finally:
+            self._at_once = True
+
+    def set(self, number: int) -> None:
+        """A signal has come."""
+        self.number = number
+        if self._at_once:
+            raise Stopped(self)
+        # No print: the signal may have come in the middle of one, and the stream's buffer is not reentrant
+        with contextlib.suppress(OSError):
+            os.write(2, f"{self.name}: saving after this step; a second signal ends at once\n".encode())
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopFlag]:
+    """The first SIGINT, SIGTERM or SIGUSR1 sets the flag; the second one ends the process at once.
+
+    That is harmless: a checkpoint is whole or not there.
+    """
+    flag = StopFlag()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        for n in numbers:
+            signal.signal(n, signal.SIG_DFL)
+        flag.set(number)
+
+    previous = {n: signal.signal(n, handler) for n in numbers}
+    try:
+        yield flag
+    finally:
+        for n, old in previous.items():
+            signal.signal(n, old)
+
+
+def interruptible(
+    progress: Callable[..., Iterator], must_stop: Callable[[], bool], stop: type[Exception]
+) -> Callable[..., Iterator]:
+    """`progress` that raises `stop` between two batches once `must_stop`."""
+
+    def items(batches: object, total: int) -> Iterator:
+        for batch in progress(batches, total=total):
+            if must_stop():
+                raise stop
+            yield batch
+
+    return items
+
+

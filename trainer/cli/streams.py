@@ -1,0 +1,32 @@
+"""Standard streams that are closed, or that nobody reads any more."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+
+def fill_closed_streams() -> None:
+    """Let /dev/null stand in for a closed stdin, stdout or stderr (`>&-`).
+
+    Else the next file that is opened, a checkpoint say, takes the free number, and is where C libraries print to.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            assert opened == number, "streams are filled from 0 up"
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def drop_unread_output() -> None:
+    """What a broken pipe did not take goes to /dev/null, or Python's last flush would make the exit code 120."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed from the start
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

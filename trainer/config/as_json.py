@@ -1,0 +1,97 @@
+"""A run's Config as JSON, read back strictly: nothing unknown, nothing missing, nothing of another type."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+from data import strict_json
+from data.config import CorpusConfig
+from trainer.config.schema import Config
+from trainer.errors import ConfigError
+
+
+def to_json(config: Config) -> str:
+    """The configuration as JSON; corpora carry their class under "kind"."""
+    plain = dataclasses.asdict(config)
+    plain["corpus"] = {"kind": type(config.corpus).__name__, **plain["corpus"]}
+    return json.dumps(plain, indent=2) + "\n"
+
+
+def read_config(path: Path, *, fill: bool = False) -> Config:
+    """The configuration that a run left at `path`; ConfigError when it cannot be read, or is none.
+
+    With `fill` an option that this run's version did not know yet has its default: enough to read a run by, not to
+    go on with it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise ConfigError(f"{path}: not readable ({reason}). Start another run with --name.") from None
+    return from_json(text, str(path), fill=fill)
+
+
+def from_json(text: str, origin: str, *, fill: bool = False) -> Config:
+    """The configuration that `to_json` wrote; ConfigError on unknown, missing (but with `fill`) or mistyped fields."""
+    try:
+        plain = strict_json.loads(text)
+        kind = plain["corpus"].pop("kind")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{origin}: not a run's configuration ({error}).") from None
+    kinds = {cls.__name__: cls for cls in typing.get_args(CorpusConfig)}
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ConfigError(f'{origin}: corpus.kind is "{kind}", not one of {", ".join(kinds)}.')
+    return _build(Config, plain, origin, {"corpus": kinds[kind]}, fill)
+
+
+def _build(cls: type, plain: Any, where: str, unions: dict[str, type] | None = None, fill: bool = False) -> Any:
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{where}: expected an object, found {plain!r}.")
+    hints = typing.get_type_hints(cls)
+    names = {f.name for f in dataclasses.fields(cls)}
+    if unknown := sorted(plain.keys() - names):
+        raise ConfigError(f"{where}: unknown field {unknown[0]!r}; known: {', '.join(sorted(names))}.")
+    if not fill and (missing := sorted(names - plain.keys())):
+        raise ConfigError(f"{where}: field {missing[0]!r} is missing.")
+    values = {}
+    for name, value in plain.items():
+        hint = (unions or {}).get(name, hints[name])
+        if dataclasses.is_dataclass(hint):
+            values[name] = _build(typing.cast(type, hint), value, f"{where}: {name}", fill=fill)
+        else:
+            values[name] = _check_type(value, hint, f"{where}: {name}")
+    try:
+        return cls(**values)
+    except TypeError as error:  # a field without default, which `fill` cannot supply
+        raise ConfigError(f"{where}: {error}.") from None
+
+
+def _check_type(value: Any, hint: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        fits = value in args
+    elif origin in (typing.Union, types.UnionType):
+        fits = any(_fits(value, arg) for arg in args)
+    elif origin is tuple:
+        fits = isinstance(value, list) and all(_fits(v, args[0]) for v in value)
+        value = tuple(value) if fits else value
+    else:
+        fits = _fits(value, hint)
+    if not fits:
+        raise ConfigError(f"{where}: {value!r} is not {getattr(hint, '__name__', hint)}.")
+    return value
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if typing.get_origin(hint) is Literal:
+        return value in typing.get_args(hint)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)

@@ -1,0 +1,81 @@
+"""The named recipes: Python functions that return a Config. `python -m trainer.run NAME --group.option value`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from data.config import AugmentConfig, BatchingConfig, HubConfig, ManifestConfig, SyntheticConfig, TimitConfig
+from models.config import ModelConfig
+from trainer.config.schema import Config, EvalConfig, OptimConfig, TrainConfig
+
+
+def demo() -> Config:
+    """a small UniSpeech from random weights on a synthesised TIMIT-shaped corpus: CPU, minutes"""
+    return Config(
+        preset="demo",
+        corpus=SyntheticConfig(size="demo"),
+        model=ModelConfig(size="demo"),
+        batching=BatchingConfig(batch_size=16),
+        augment=AugmentConfig(speeds=(0.85, 0.925, 1.0, 1.075, 1.15)),
+        optim=OptimConfig(lr=2e-3),
+        train=TrainConfig(epochs=20, eval_every=100, save_every=400),
+    )
+
+
+def timit_hf() -> Config:
+    """the reference run (unispeech-large-1500h-cv-timit, WER 0.2196), faithful: all 4620/1680 utterances"""
+    return Config(
+        preset="timit-hf",
+        corpus=TimitConfig(protocol="hf", normalizer="hf-timit", vocabulary="new", bos_eos=True),
+        model=ModelConfig(
+            pretrained="microsoft/unispeech-large-1500h-cv",  # as for any checkpoint: lr 1e-4, feature encoder frozen
+            hidden_dropout=0.0,
+            attention_dropout=0.0,
+            activation_dropout=0.0,
+            feat_proj_dropout=0.0,
+            final_dropout=0.0,
+            layerdrop=0.0,
+            mask_time_prob=0.05,
+            mask_time_length=10,
+            mask_time_min_masks=2,
+            mask_feature_prob=0.0,
+            mask_feature_length=10,
+            mask_feature_min_masks=0,
+        ),
+        batching=BatchingConfig(batch_size=32),
+        optim=OptimConfig(warmup_steps=1000, weight_decay=0.005, max_grad_norm=1.0),
+        train=TrainConfig(epochs=20, log_every=10, eval_every=100, save_every=400, save_total_limit=3),
+        eval=EvalConfig(batch_size=32),
+        auto_precision="fp16",
+    )
+
+
+def timit() -> Config:
+    """the honest TIMIT protocol: no SA sentences, dev selects the weights, core-192 is the headline"""
+    return Config(
+        preset="timit",
+        corpus=TimitConfig(protocol="kaldi", normalizer="plain"),
+        model=ModelConfig(pretrained="microsoft/unispeech-large-1500h-cv"),
+        batching=BatchingConfig(batch_size=32),
+        train=TrainConfig(epochs=20),
+        eval=EvalConfig(batch_size=32),
+    )
+
+
+def manifest() -> Config:
+    """your own corpus: --corpus.train F --corpus.eval F (.jsonl, .csv or .tsv: audio_filepath, text)"""
+    return Config(preset="manifest", corpus=ManifestConfig())
+
+
+def hub() -> Config:
+    """a data set of the `datasets` library: --corpus.dataset HUB_ID_OR_FOLDER"""
+    return Config(preset="hub", corpus=HubConfig())
+
+
+PRESETS: dict[str, Callable[[], Config]] = {
+    "demo": demo,
+    "timit-hf": timit_hf,
+    "timit": timit,
+    "manifest": manifest,
+    "hub": hub,
+}

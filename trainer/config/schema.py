@@ -1,0 +1,255 @@
+"""A run's whole configuration: frozen dataclasses and their validation. No torch here; JSON is in config_json.
+
+The parts live beside the code they configure: data.config, models.config. `None` in an option means
+"what suits": `resolve` replaces it by a value, so config.json holds what was really used.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from data.config import (
+    AugmentConfig,
+    BatchingConfig,
+    CorpusConfig,
+    HubConfig,
+    ManifestConfig,
+    SyntheticConfig,
+    TimitConfig,
+)
+from models.config import ModelConfig
+from trainer.errors import ConfigError
+
+MOST = 2**31 - 1
+"""No count is larger: a slip of the keyboard, not a wish."""
+MOST_EPOCHS = 100_000
+MOST_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW (betas 0.9/0.999, eps 1e-8) under linear warm-up and linear decay to 0."""
+
+    lr: float | None = None
+    """Peak learning rate; None: 1e-4 for a checkpoint, else by size: 2e-3 (tiny, demo), 4e-4 (base), 3e-4 (large)."""
+
+    warmup_steps: int | None = None
+    """Steps from 0 to the peak; None: a tenth of the planned steps, at most 1000."""
+
+    weight_decay: float = 0.005
+    """AdamW's decay, on matrices and convolutions only: never on biases and norms."""
+
+    max_grad_norm: float = 1.0
+    """Clip the gradient's global L2 norm at this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long, and what happens when."""
+
+    epochs: int = 20
+    """Passes over the training split."""
+
+    max_steps: int | None = None
+    """Cap on the planned optimizer steps; the schedule decays to 0 there."""
+
+    grad_accum_steps: int = 1
+    """Microbatches per optimizer step; the loss is averaged over all their utterances."""
+
+    log_every: int = 10
+    """Steps between records of the training loss."""
+
+    eval_every: int = 100
+    """Steps between evaluations; 0: only at the end."""
+
+    save_every: int = 400
+    """Steps between checkpoints; 0: only at the end."""
+
+    save_total_limit: int = 3
+    """Checkpoints kept, newest first; `best` is kept beside them."""
+
+    max_skips: int = 25
+    """Stop after this many steps in a row whose loss or gradient was not finite."""
+
+    patience: int | None = None
+    """Stop after this many evaluations without a lower WER; None: never."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """How evaluation is batched. Neither option changes a transcript of layer-norm encoders."""
+
+    batch_size: int = 16
+    """Utterances per batch at most; encoders whose group norm sees padding take equal lengths only."""
+
+    max_batch_seconds: float = 160.0
+    """Padded audio seconds per batch at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Fine-tune a speech encoder for recognition with CTC."""
+
+    preset: Annotated[str, tyro.conf.Suppress] = "demo"
+    corpus: CorpusConfig
+    model: ModelConfig = field(default_factory=ModelConfig)
+    batching: BatchingConfig = field(default_factory=BatchingConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of training; auto: fp32 on a CPU, auto_precision on CUDA. fp16 uses GradScaler."""
+
+    auto_precision: Annotated[Literal["fp32", "bf16", "fp16"], tyro.conf.Suppress] = "bf16"
+    """What `auto` means on CUDA: the preset decides."""
+
+    device: str = "auto"
+    """cpu, cuda, cuda:1, ...; auto: CUDA where there is one."""
+
+    seed: int = 42
+    """Batch order, masks, dropout and new weights follow from it."""
+
+    runs_dir: str = "runs"
+    """Folder of all runs, for tensorboard --logdir."""
+
+    name: str = ""
+    """This run's folder in runs_dir; empty: the preset's name."""
+
+    cache_dir: str = "cache"
+    """Folder for synthesised corpora and decoded audio."""
+
+    resume: bool = False
+    """Go on from the newest checkpoint; start at step 0 when there is none."""
+
+    overwrite: bool = False
+    """Replace the run that the folder holds."""
+
+    allow_changes: tuple[str, ...] = ()
+    """Differences from the checkpoint's run that --resume may accept, by the names it lists."""
+
+    deterministic: bool = False
+    """On CUDA too, the same bits every time: slower, and CTC is computed on the CPU. A CPU always is."""
+
+    strict: bool = False
+    """Refuse a corpus with the same speaker or the same audio in training and evaluation, instead of warning."""
+
+    report: bool = True
+    """Write report.html when the run is over: every utterance to read, most to hear; about 50 ms for each."""
+
+    push_to_hub: str | None = None
+    """Upload the finished model to this hub repository (OWNER/NAME), private if it is new; None: nowhere."""
+
+    check: bool = False
+    """Everything short of training: counts, drops, leaks, memory and time to expect; exit code 0 or 2."""
+
+    @property
+    def run_dir(self) -> Path:
+        return Path(self.runs_dir) / (self.name or self.preset)
+
+
+def validate(config: Config, *, training: bool = True) -> Config:
+    """`config` itself; raises ConfigError on values that cannot be, naming option and remedy."""
+    t, b, o = config.train, config.batching, config.optim
+    for name, value, least, most in [
+        ("train.epochs", t.epochs, 1, MOST_EPOCHS),
+        ("train.max-steps", t.max_steps, 1, MOST),
+        ("train.grad-accum-steps", t.grad_accum_steps, 1, MOST),
+        ("train.log-every", t.log_every, 1, MOST),
+        ("train.eval-every", t.eval_every, 0, MOST),
+        ("train.save-every", t.save_every, 0, MOST),
+        ("train.save-total-limit", t.save_total_limit, 1, MOST),
+        ("train.max-skips", t.max_skips, 1, MOST),
+        ("train.patience", t.patience, 1, MOST),
+        ("batching.batch-size", b.batch_size, 1, MOST),
+        ("batching.num-workers", b.num_workers, 0, 256),
+        ("batching.worker-timeout", b.worker_timeout, 0, MOST),
+        ("eval.batch-size", config.eval.batch_size, 1, MOST),
+        ("optim.warmup-steps", o.warmup_steps, 0, MOST),
+        ("optim.weight-decay", o.weight_decay, 0.0, MOST),
+        ("model.mask-time-min-masks", config.model.mask_time_min_masks, 0, MOST),
+        ("model.mask-feature-min-masks", config.model.mask_feature_min_masks, 0, MOST),
+        ("model.mask-time-length", config.model.mask_time_length, 1, MOST),
+        ("model.mask-feature-length", config.model.mask_feature_length, 1, MOST),
+        ("seed", config.seed, 0, MOST_SEED),
+        ("corpus.seed", getattr(config.corpus, "seed", 0), 0, MOST_SEED),
+    ]:
+        if value is not None and not least <= value <= most:  # NaN is neither
+            raise ConfigError(f"--{name} {value} must be a number from {least} to {most}.")
+    for name, amount in [
+        ("optim.lr", o.lr),
+        ("optim.max-grad-norm", o.max_grad_norm),
+        ("batching.max-batch-seconds", b.max_batch_seconds),
+        ("eval.max-batch-seconds", config.eval.max_batch_seconds),
+        ("corpus.max-seconds", config.corpus.max_seconds),
+        ("corpus.max-eval-seconds", config.corpus.max_eval_seconds),
+    ]:
+        if amount is not None and not 0 < amount < float("inf"):
+            raise ConfigError(f"--{name} {amount} must be a positive number.")
+    if b.batch_size is None and b.max_batch_seconds is None:
+        raise ConfigError("A batch needs a limit: give --batching.batch-size or --batching.max-batch-seconds.")
+    if any(not 0.5 <= s <= 2.0 for s in config.augment.speeds):
+        raise ConfigError(f"--augment.speeds {config.augment.speeds}: factors from 0.5 to 2 make sense.")
+    model = config.model
+    for name in ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout",
+                 "layerdrop", "mask_time_prob", "mask_feature_prob"):  # fmt: skip
+        share = getattr(model, name)
+        if share is not None and not 0 <= share < 1:
+            raise ConfigError(f"--model.{name.replace('_', '-')} {share} must be in [0, 1).")
+    if model.size is None and model.pretrained is None:
+        raise ConfigError(
+            "Which encoder? Give --model.pretrained HUB_ID_OR_FOLDER, or random weights by --model.size "
+            "{tiny,base,large} with --model.family."
+        )
+    for option, given in _required_inputs(config.corpus, training):
+        if not given:
+            raise ConfigError(f"Preset {config.preset} needs {option}.")
+    if config.push_to_hub is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", config.push_to_hub):
+        raise ConfigError(f"--push-to-hub {config.push_to_hub!r} must be OWNER/NAME, as in speech-lab/my-model.")
+    if config.precision == "fp16" and config.device == "cpu":
+        raise ConfigError("--precision fp16 needs CUDA: on a CPU use fp32 (or bf16, which is slower there).")
+    if training and config.strict and not config.corpus.store:
+        raise ConfigError("--strict compares recordings as they are stored: leave out --corpus.no-store.")
+    if config.resume and config.overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other: one continues the run, one deletes it.")
+    return config
+
+
+def _required_inputs(corpus: CorpusConfig, training: bool) -> list[tuple[str, str]]:
+    match corpus:
+        case TimitConfig():
+            return [("--corpus.root, the folder of LDC93S1 that holds TRAIN and TEST", corpus.root)]
+        case ManifestConfig():
+            scored = [("--corpus.eval MANIFEST", corpus.eval)]
+            return [("--corpus.train MANIFEST", corpus.train), *scored] if training else scored
+        case HubConfig():
+            return [("--corpus.dataset, a hub id or a folder written by save_to_disk", corpus.dataset)]
+        case SyntheticConfig():
+            return []
+
+
+# By model size; None is a checkpoint. For random weights the rate falls as the width grows (144 to 1024).
+LEARNING_RATES = {None: 1e-4, "tiny": 2e-3, "demo": 2e-3, "base": 4e-4, "large": 3e-4}
+
+
+def resolve(config: Config) -> Config:
+    """`config` with every "what suits" that depends on no data replaced by its value.
+
+    A given size wins over the preset's checkpoint. The warm-up is resolved later: it needs the plan's length.
+    """
+    random_weights = config.model.size is not None
+    model = replace(
+        config.model,
+        pretrained=None if random_weights else config.model.pretrained,
+        freeze_feature_encoder=(
+            not random_weights if config.model.freeze_feature_encoder is None else config.model.freeze_feature_encoder
+        ),
+    )
+    lr = LEARNING_RATES[config.model.size] if config.optim.lr is None else config.optim.lr
+    return replace(config, model=model, optim=replace(config.optim, lr=lr), name=config.name or config.preset)

@@ -1,0 +1,65 @@
+"""Where and how a model computes: device, precision, autocast, and copies to the host that nobody waits for."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from trainer.errors import ConfigError
+
+
+class HostCopy:
+    """Tensors on their way into pinned host memory. On a CPU they are there already."""
+
+    def __init__(self, *tensors: Tensor) -> None:
+        self._event: torch.cuda.Event | None = None
+        self._tensors = tensors
+        if tensors[0].is_cuda:
+            self._tensors = tuple(torch.empty_like(t, device="cpu", pin_memory=True) for t in tensors)
+            for on_host, on_device in zip(self._tensors, tensors, strict=True):
+                on_host.copy_(on_device, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def wait(self) -> tuple[Tensor, ...]:
+        """The tensors on the host, once they are there."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._tensors
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that --device names; ConfigError when it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"--device {name}: not usable here ({reason}).") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"--device {name}: give cpu, cuda, cuda:1, ... or auto.")
+    return device
+
+
+def choose_precision(asked: str, auto: str, device: torch.device) -> str:
+    """What --precision `asked` means on `device`, where "auto" means `auto` on CUDA and fp32 elsewhere."""
+    if asked == "auto":
+        return auto if device.type == "cuda" else "fp32"
+    if asked == "fp16" and device.type == "cpu":
+        raise ConfigError("--precision fp16 needs CUDA: on a CPU use fp32.")
+    return asked
+
+
+def autocast_for(precision: str, device: torch.device) -> Callable[[], AbstractContextManager]:
+    """A factory of autocast contexts; for fp32 one that does nothing."""
+    if precision == "fp32":
+        return contextlib.nullcontext
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    return partial(torch.autocast, device.type, dtype=dtype)

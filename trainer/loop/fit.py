@@ -1,0 +1,204 @@
+"""The training loop. It knows no corpus and no model family: batches in, a trained model out.
+
+`trainer.loop.step.train_step` is one optimizer step, `fit` is everything that happens between steps. Every name called
+from here is a plain function that can be opened; there are no hooks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from data.batches.loading import TrainLoader
+from data.randomness import derive_seed
+from trainer.config.schema import TrainConfig
+from trainer.errors import AudioError, LoaderError, TrainingStopped
+from trainer.loop.state import TrainState
+from trainer.loop.step import Parts, StepResult, train_step
+from trainer.scoring.evaluate import Scores
+
+
+class TrainLog(Protocol):
+    """Who is told; see trainer.rundir.log."""
+
+    def train(
+        self, state: TrainState, *, loss: float, grad_norm: float, lr: float, grad_scale: float,
+        part_norms: Mapping[str, float], blank_share: float,
+    ) -> None: ...  # fmt: skip
+
+    def evaluation(self, state: TrainState, scores: Scores, improved: bool) -> None: ...
+
+    def skipped(self, state: TrainState, result: StepResult) -> None: ...
+
+    def halved(self, state: TrainState, result: StepResult) -> None: ...
+
+
+class InterruptedEvaluation(Exception):  # noqa: N818  a request, not an error
+    """A signal asked to stop in the middle of an evaluation."""
+
+
+def fit(
+    parts: Parts,
+    loader: TrainLoader,
+    state: TrainState,
+    config: TrainConfig,
+    *,
+    max_grad_norm: float,
+    total_steps: int,
+    score: Callable[[], Scores],
+    save_best: Callable[[], None],
+    save: Callable[[], None],
+    runlog: TrainLog,
+    must_stop: Callable[[], bool],
+) -> bool:
+    """Train from `state` to the end of the plan; False when `must_stop` cut it short (then it was saved).
+
+    `score` evaluates the monitored split, `save_best` keeps the weights, `save` everything that is needed to go on.
+    TrainingStopped, LoaderError and AudioError leave a checkpoint of the last step that was taken.
+    """
+    result: StepResult | None = None
+    recent: list[Tensor] = []
+    on_skip = functools.partial(runlog.skipped, state)
+    clock = time.perf_counter()
+
+    def catch_up() -> None:
+        """Let the host know what the device knows, and the state what the loop knows."""
+        nonlocal clock
+        state.losses += torch.stack(recent).tolist() if recent else []
+        recent.clear()
+        state.train_seconds += time.perf_counter() - clock
+        clock = time.perf_counter()
+        settle(result, parts, state, config.max_skips, on_skip)
+
+    def evaluate_and_record() -> bool:
+        """Score the monitored split; False when a signal cut that short."""
+        nonlocal clock
+        state.eval_pending = True
+        try:
+            scores = score()
+        except InterruptedEvaluation:
+            return False
+        except torch.OutOfMemoryError:
+            clock = time.perf_counter()  # no time of training
+            raise out_of_memory_in_evaluation() from None
+        if improved := state.record(scores.words.rate, scores.seconds):
+            save_best()
+        runlog.evaluation(state, scores, improved)
+        return True
+
+    if state.eval_pending:
+        if not evaluate_and_record():
+            return False
+        save()
+    if is_done(state, config, total_steps):
+        return True
+    parts.model.train()
+    clock = time.perf_counter()
+    try:
+        for epoch, batches, ends_epoch in loader.steps(state.epoch, state.batches_done):
+            settle_previous = functools.partial(settle, result, parts, state, config.max_skips, on_skip)
+            seed = derive_seed(loader.plan.seed, "step", state.step)
+            log_due = state.step + 1 >= total_steps or is_due(state.step + 1, config.log_every)
+            result = train_step(parts, batches, max_grad_norm, settle_previous, seed, log_due)
+            recent.append(result.loss)
+            state.advance(epoch, batches, ends_epoch)
+            result.step = state.step
+            if result.is_halved:
+                state.num_halved += 1
+                runlog.halved(state, result)
+
+            stopping, last = must_stop(), state.step >= total_steps
+            eval_due = last or is_due(state.step, config.eval_every)
+            save_due = last or stopping or is_due(state.step, config.save_every)
+            if not (log_due or eval_due or save_due):
+                continue
+            hopeless: TrainingStopped | None = None
+            try:
+                catch_up()
+            except TrainingStopped as error:  # what falls on this step still happens: a resumed run starts after it
+                hopeless = error
+            if log_due:
+                figures = [result.grad_norm, result.blank_share, *result.part_norms.values()]
+                grad_norm, blank_share, *norms = torch.stack(figures).tolist()  # one wait
+                runlog.train(state, loss=finite_mean(state.losses), grad_norm=grad_norm, lr=result.lr,
+                             blank_share=blank_share, grad_scale=parts.scaler.get_scale(),
+                             part_norms=dict(zip(result.part_norms, norms, strict=True)))  # fmt: skip
+                state.losses.clear()
+            if eval_due and not evaluate_and_record():
+                stopping = True
+            if hopeless is not None:
+                raise hopeless
+            done = not state.eval_pending and is_done(state, config, total_steps)
+            if save_due or stopping or done:
+                save()
+            if done or stopping:
+                return done
+            clock = time.perf_counter()
+    except (TrainingStopped, LoaderError, AudioError):
+        with contextlib.suppress(TrainingStopped):
+            catch_up()
+        save()
+        raise
+    raise AssertionError("the plan ended before its last step")
+
+
+def out_of_memory_in_evaluation() -> TrainingStopped:
+    """What to raise when the device cannot hold a batch that is to be scored."""
+    return TrainingStopped(
+        "out of memory in an evaluation: lower --eval.batch-size or --eval.max-batch-seconds, which changes no "
+        "transcript; then --resume."
+    )
+
+
+def settle(
+    result: StepResult | None,
+    parts: Parts,
+    state: TrainState,
+    max_skips: int,
+    on_skip: Callable[[StepResult], None],
+) -> None:
+    """Learn whether a step was applied, and only then move the schedule. The wait is over before this is called.
+
+    TrainingStopped after `max_skips` steps in a row that were not.
+    """
+    if result is None or result.settled:
+        return
+    (finite,) = result.finite.wait()
+    result.settled = True
+    if bool(finite):
+        parts.scheduler.step()
+        state.skipped_in_a_row = 0
+        return
+    state.num_skipped += 1
+    state.skipped_in_a_row += 1
+    on_skip(result)
+    if state.skipped_in_a_row >= max_skips:
+        state.skipped_in_a_row = 0  # a resumed run, with other options, gets as many again
+        raise TrainingStopped(
+            f"step {result.step}: loss or gradient was not finite {max_skips} times in a row; the weights are those "
+            f"of step {result.step - max_skips}. Lower --optim.lr, raise the precision, or inspect the "
+            "audio of the utterances named above; then --resume."
+        )
+
+
+def is_due(step: int, every: int) -> bool:
+    """Whether something done `every` steps (0: never) falls on `step`."""
+    return every > 0 and step % every == 0
+
+
+def is_done(state: TrainState, config: TrainConfig, total_steps: int) -> bool:
+    """Whether the plan is over, or patience is."""
+    return state.step >= total_steps or (config.patience is not None and state.evals_without_gain >= config.patience)
+
+
+def finite_mean(losses: Sequence[float]) -> float:
+    """The mean of those losses that are numbers; the others belong to skipped steps, which are counted."""
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    return sum(finite) / len(finite) if finite else math.nan

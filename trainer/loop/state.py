@@ -1,0 +1,65 @@
+"""The one mutable object of a run: where it stands. Everything in it goes into every checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from data.batches.collate import Batch
+
+
+@dataclass
+class TrainState:
+    """Progress, best result and running sums."""
+
+    step: int = 0
+    """Optimizer steps taken from the plan, skipped ones included."""
+    epoch: int = 0
+    batches_done: int = 0
+    """Of the current epoch."""
+    num_skipped: int = 0
+    """Steps whose update was not applied: loss or gradient was not finite."""
+    skipped_in_a_row: int = 0
+    num_halved: int = 0
+    """Steps redone in halves because the device ran out of memory."""
+    best_step: int | None = None
+    best_wer: float | None = None
+    evals_without_gain: int = 0
+    last_eval_step: int = -1
+    eval_pending: bool = False
+    """An evaluation was cut short by a signal: it comes first when the run goes on."""
+    train_seconds: float = 0.0
+    """From asking for batches to the end of steps; no evaluation, no saving."""
+    eval_seconds: float = 0.0
+    audio_seconds: float = 0.0
+    """Real, unpadded audio trained on."""
+    padded_seconds: float = 0.0
+    """The same with padding."""
+    losses: list[float] = field(default_factory=list)
+    """Of the steps since the last log."""
+
+    def advance(self, epoch: int, batches: Sequence[Batch], ends_epoch: bool) -> None:
+        """One step taken, over `batches` of `epoch`."""
+        self.step += 1
+        self.batches_done = (self.batches_done if epoch == self.epoch else 0) + len(batches)
+        self.epoch = epoch
+        if ends_epoch:
+            self.epoch, self.batches_done = epoch + 1, 0
+        self.audio_seconds += sum(batch.num_seconds for batch in batches)
+        self.padded_seconds += sum(batch.num_padded_seconds for batch in batches)
+
+    def tells_of(self, step: int, tag: str) -> bool:
+        """Whether what was logged as `tag` at `step` is part of this state, and not about to happen again."""
+        if self.step == 0 or step > self.step or tag.startswith(("final/", "_hparams_/")):
+            return False
+        return step < self.step or not (self.eval_pending and tag.startswith("eval/"))
+
+    def record(self, wer: float, seconds: float) -> bool:
+        """Note an evaluation's WER; True when it is the lowest so far."""
+        self.last_eval_step, self.eval_seconds, self.eval_pending = self.step, self.eval_seconds + seconds, False
+        improved = self.best_wer is None or wer < self.best_wer
+        if improved:
+            self.best_step, self.best_wer, self.evals_without_gain = self.step, wer, 0
+        else:
+            self.evals_without_gain += 1
+        return improved

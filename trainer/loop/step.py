@@ -1,0 +1,153 @@
+"""One optimizer step: batches in, a gradient over all their utterances, an update that is applied or leaves no trace.
+
+Every name called from here is a plain function that can be opened; there are no hooks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.amp import GradScaler
+from torch.optim.lr_scheduler import LambdaLR
+
+from data.batches.collate import Batch
+from models.ctc import CTCModel, ctc_loss_per_utterance
+from models.feature_table import FeatureTable
+from trainer.device import HostCopy
+from trainer.errors import TrainingStopped
+from trainer.loop.gradients import norms_by_part
+
+
+@dataclass
+class StepResult:
+    """One step's outcome. The tensors are on the device until somebody must know."""
+
+    loss: Tensor
+    """Scalar: nats per unit, averaged over the step's utterances."""
+    grad_norm: Tensor
+    """Scalar: global L2 norm before clipping."""
+    finite: HostCopy
+    """Scalar bool: whether the update was applied."""
+    nats: list[Tensor]
+    """(B,) of each microbatch: nats per unit of each utterance."""
+    ids: list[str]
+    blank_share: Tensor
+    """Scalar: share of frames whose most likely unit is the blank, averaged over the step's utterances."""
+    lr: float
+    part_norms: dict[str, Tensor] = field(default_factory=dict)
+    """Scalars: the same norm of each part of the model, in steps that are logged."""
+    is_halved: bool = False
+    """The device ran out of memory on larger microbatches."""
+    step: int = 0
+    settled: bool = False
+
+    def culprits(self) -> list[str]:
+        """Ids of the utterances whose own loss is not finite; none when only the gradient is not."""
+        nats = torch.cat(self.nats).tolist()
+        return [i for i, n in zip(self.ids, nats, strict=True) if not math.isfinite(n)]
+
+
+@dataclass
+class Parts:
+    """What is trained, and with what."""
+
+    model: CTCModel
+    optimizer: torch.optim.AdamW
+    scheduler: LambdaLR
+    scaler: GradScaler
+    device: torch.device
+    autocast: Callable[[], AbstractContextManager]
+    features: FeatureTable | None = None
+    """What the frozen feature encoder gives, if it was computed beforehand; then batches hold its row numbers."""
+
+
+def train_step(
+    parts: Parts,
+    batches: Sequence[Batch],
+    max_grad_norm: float,
+    before_update: Callable[[], None],
+    seed: int = 0,
+    by_part: bool = False,
+) -> StepResult:
+    """One optimizer step over all utterances of `batches`; nothing changes if loss or gradient is not finite.
+
+    Each utterance weighs the same, whatever microbatch it is in. `before_update` runs when the gradient is
+    on its way and the weights have not moved yet: that is when the step before is settled. `seed` decides
+    dropout and LayerDrop; `by_part` measures each part's gradient too.
+    """
+    optimizer, scaler = parts.optimizer, parts.scaler
+    loss, nats, ids, blank_share = accumulate_gradient(parts, batches, seed)
+    scaler.unscale_(optimizer)  # fp16: the gradient as it is, so that its norm means something
+    part_norms = norms_by_part(parts.model.named_parameters()) if by_part else {}
+    grad_norm = torch.nn.utils.clip_grad_norm_((p for g in optimizer.param_groups for p in g["params"]), max_grad_norm)
+    finite = torch.isfinite(loss) & torch.isfinite(grad_norm)
+    before_update()
+    lr = optimizer.param_groups[0]["lr"]
+    # AdamW's fused kernel reads found_inf on the device and leaves weights, moments and its step count alone if
+    # it is 1. scaler.step would hand over the gradients' flag only; ours covers the loss too, at every precision.
+    optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+    optimizer.grad_scale = None  # type: ignore[attr-defined]
+    optimizer.step()
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    return StepResult(
+        loss, grad_norm, HostCopy(finite), nats, ids, blank_share, lr, part_norms, is_halved=len(nats) > len(batches)
+    )
+
+
+def accumulate_gradient(
+    parts: Parts, batches: Sequence[Batch], seed: int
+) -> tuple[Tensor, list[Tensor], list[str], Tensor]:
+    """(Step loss, nats per unit of each microbatch's utterances, ids, blank share); the gradient is in the parameters.
+
+    Out of memory, the whole step is redone from its seed with every microbatch in halves: the same gradient up to
+    rounding where dropout is off.
+    """
+    while True:
+        torch.manual_seed(seed)
+        loss, blank_share = torch.zeros((2,), device=parts.device)
+        nats: list[Tensor] = []
+        num_utterances = sum(len(batch.ids) for batch in batches)
+        try:
+            for batch in batches:
+                of_batch, blank_shares = backward(parts, batch, num_utterances)
+                nats.append(of_batch)
+                loss += of_batch.sum() / num_utterances
+                blank_share += blank_shares.sum() / num_utterances
+            return loss, nats, [i for batch in batches for i in batch.ids], blank_share
+        except torch.OutOfMemoryError:
+            pass  # freeing memory must wait until the exception, which holds the step's tensors, is gone
+        parts.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        if all(len(batch.ids) == 1 for batch in batches):
+            longest = max(batches, key=lambda batch: batch.num_samples)
+            raise TrainingStopped(
+                f"out of memory on single utterances, the longest {longest.ids[0]} of {longest.num_seconds:.1f} s. "
+                "Lower --corpus.max-seconds, freeze the feature encoder, or train a smaller model."
+            )
+        whole, batches = batches, []
+        for batch in whole:
+            batches += batch.halves(parts.model.num_frames) if len(batch.ids) > 1 else [batch]
+
+
+def backward(parts: Parts, batch: Batch, num_utterances: int) -> tuple[Tensor, Tensor]:
+    """(Nats per unit, share of blank frames), each (B,), of one microbatch, once its share of the gradient is added."""
+    b = batch.to(parts.device)
+    inputs = b.waveforms
+    if parts.features is not None:
+        assert batch.feature_rows is not None
+        inputs = parts.features.gather(batch.feature_rows, parts.device)
+    with parts.autocast():
+        logits = parts.model(inputs, b.frame_lengths, is_padded=b.is_padded,
+                             time_mask=b.time_mask, feature_mask=b.feature_mask)  # fmt: skip
+    blank_id = parts.model.blank_id
+    nats = ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=blank_id)
+    is_real = torch.arange(logits.shape[1], device=parts.device) < b.frame_lengths[:, None]
+    parts.scaler.scale(nats.sum() / num_utterances).backward()
+    num_blank = ((logits.argmax(-1) == blank_id) & is_real).sum(1)
+    return nats.detach(), num_blank / b.frame_lengths

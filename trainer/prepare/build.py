@@ -1,0 +1,199 @@
+"""From a Config to the parts that are trained: model, optimizer, plan, loaders. Shared by training and scoring."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch.amp import GradScaler
+
+from data.batches.collate import BatchDataset, Frontend
+from data.batches.loading import TrainLoader
+from data.batches.plan import BatchPlan
+from data.batches.specaugment import SpecAugment
+from data.randomness import derive_seed
+from models.ctc import CTCModel
+from models.encoder import build_random, configure
+from models.pretrained import Encoder, LoadReport, load_pretrained, read_encoder
+from trainer.cli.console import Console
+from trainer.config.schema import Config
+from trainer.device import autocast_for, choose_device, choose_precision
+from trainer.errors import ConfigError
+from trainer.loop.optim import build_optimizer, build_schedule
+from trainer.loop.step import Parts
+from trainer.prepare.data import Data, read_corpus, read_data
+from trainer.prepare.features import num_table_bytes, open_table, table_examples, wants_cache
+from trainer.scoring.evaluate import EvalSet
+
+
+@dataclass
+class Prepared:
+    """A run short of its first step."""
+
+    config: Config
+    data: Data
+    parts: Parts
+    plan: BatchPlan
+    total_steps: int
+    loader: TrainLoader
+    eval_sets: dict[str, EvalSet]
+    load_report: LoadReport | None
+    precision: str
+    table_was_asked_for: bool
+    """--model.cache-features was given, and not chosen here."""
+
+    @property
+    def monitor(self) -> EvalSet:
+        """The split that is scored during training."""
+        return self.eval_sets[self.data.corpus.splits.monitor]
+
+
+def prepare(config: Config, console: Console) -> Prepared:
+    """Everything short of training: corpus, vocabulary, model, plan, optimizer."""
+    if config.deterministic:
+        # cuBLAS reads this when CUDA starts, which is later than here
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    device = choose_device(config.device)
+    precision = choose_precision(config.precision, config.auto_precision, device)
+    corpus = read_corpus(config, console)
+    encoder = read_encoder(config.model)
+    if encoder.pretrained is not None and encoder.pretrained.commit:
+        config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
+    data = read_data(config, corpus, encoder, console)
+    model, load_report = build_model(config, encoder, data, device)
+    plan = plan_batches(config, data)
+    total_steps = plan.total_steps(at_most=config.train.max_steps)
+    cached = wants_cache(config, model, num_table_bytes(model, table_examples(data)), total_steps / plan.num_steps(0))
+    asked, config = bool(config.model.cache_features), with_cache(config, cached)
+    config, parts = build_parts(config, model, device, precision, total_steps)
+    on_cuda, num_workers = device.type == "cuda", config.batching.num_workers
+    if num_workers is None:
+        num_workers = 2 if on_cuda else 0
+    loader = build_train_loader(config, data, model, plan, num_workers, on_cuda, encoder.do_normalize)
+    eval_sets = build_eval_sets(config, data, model, num_workers, encoder.do_normalize)
+    return Prepared(config, data, parts, plan, total_steps, loader, eval_sets, load_report, precision, asked)
+
+
+def use_features(run: Prepared, console: Console) -> None:
+    """Let training and its evaluations start from the frozen feature encoder's output, computed now if it is not on
+    the disk.
+
+    Without room for it, ConfigError where it was asked for, else a warning, and the run goes on without.
+    """
+    parts, frontend = run.parts, run.loader.dataset.frontend
+    try:
+        table = open_table(
+            parts.model, table_examples(run.data), Path(run.config.cache_dir), do_normalize=frontend.do_normalize,
+            precision=run.precision, device=parts.device, autocast=parts.autocast, log=console.say,
+            progress=partial(console.progress, desc="features", unit="utterance"),
+        )  # fmt: skip
+    except OSError as error:
+        what = f"{run.config.cache_dir}: the feature encoder's output cannot be written ({error.strerror or error})"
+        if run.table_was_asked_for:
+            raise ConfigError(
+                f"{what}. Give another --cache-dir, or --model.no-cache-features to compute it in every step."
+            ) from None
+        console.warn(f"{what}; it is computed in every step, which takes longer. Another --cache-dir would spare that.")
+        run.config = with_cache(run.config, False)
+        return
+    parts.features, monitored = table.split(len(run.data.train))
+    run.loader.dataset.frontend = replace(frontend, first_rows=parts.features.first_rows)
+    run.eval_sets[run.monitor.split] = replace(run.monitor, features=monitored)
+
+
+def with_cache(config: Config, cached: bool) -> Config:
+    """`config` that says whether training goes from a table of features."""
+    return replace(config, model=replace(config.model, cache_features=cached))
+
+
+def build_model(
+    config: Config, encoder: Encoder, data: Data, device: torch.device
+) -> tuple[CTCModel, LoadReport | None]:
+    """The model on its device, and what a checkpoint gave to it."""
+    vocab, seed = data.vocab, derive_seed(config.seed, "weights")
+    hf_config = configure(encoder.config, config.model, vocab_size=len(vocab), blank_id=vocab.blank_id)
+    report = None
+    if encoder.pretrained is None:
+        hf_model = build_random(hf_config, seed)
+    else:
+        hf_model, report = load_pretrained(encoder.pretrained, hf_config, seed, keep_head=data.own_tokenizer)
+    model = CTCModel(
+        hf_model,
+        freeze_feature_encoder=bool(config.model.freeze_feature_encoder),
+        activation_checkpointing=config.model.activation_checkpointing,
+        compile_layers=config.model.compile_layers,
+    )
+    return model.to(device), report
+
+
+def build_parts(
+    config: Config, model: CTCModel, device: torch.device, precision: str, total_steps: int
+) -> tuple[Config, Parts]:
+    """Optimizer, schedule and scaler around `model`; and the Config with its warm-up resolved."""
+    warmup = config.optim.warmup_steps
+    if warmup is None:
+        warmup = min(1000, total_steps // 10)
+    if warmup >= total_steps:
+        raise ConfigError(
+            f"--optim.warmup-steps {warmup} is not below the {total_steps} planned steps. "
+            "Lower the warm-up or train longer (--train.epochs, --train.max-steps)."
+        )
+    config = replace(config, optim=replace(config.optim, warmup_steps=warmup))
+    optimizer = build_optimizer(model, config.optim)
+    scheduler = build_schedule(optimizer, warmup, total_steps)
+    scaler = GradScaler(device.type, enabled=precision == "fp16")
+    return config, Parts(model, optimizer, scheduler, scaler, device, autocast_for(precision, device))
+
+
+def plan_batches(config: Config, data: Data) -> BatchPlan:
+    """Every batch of the run to come."""
+    return BatchPlan(
+        lengths=[e.num_samples for e in data.train],
+        ids=[e.utterance.id for e in data.train],
+        batching=config.batching,
+        seed=config.seed,
+        epochs=config.train.epochs,
+        grad_accum_steps=config.train.grad_accum_steps,
+        speeds=config.augment.speeds,
+    )
+
+
+def build_train_loader(config: Config, data: Data, model: CTCModel, plan: BatchPlan, num_workers: int, pin: bool,
+                       do_normalize: bool) -> TrainLoader:  # fmt: skip
+    """Batches with SpecAugment as the model's configuration has it."""
+    hf = model.hf.config
+    spec = SpecAugment(
+        hidden_size=hf.hidden_size,
+        time_prob=hf.mask_time_prob,
+        time_length=hf.mask_time_length,
+        time_min_masks=hf.mask_time_min_masks,
+        feature_prob=hf.mask_feature_prob,
+        feature_length=hf.mask_feature_length,
+        feature_min_masks=getattr(hf, "mask_feature_min_masks", 0),  # WavLM's configuration has no such field
+    )
+    frontend = Frontend(model.num_frames, do_normalize, spec if getattr(hf, "apply_spec_augment", True) else None)
+    return TrainLoader(
+        BatchDataset(data.train, frontend, plan),
+        plan,
+        num_workers=num_workers,
+        pin_memory=pin,
+        timeout_seconds=config.batching.worker_timeout,
+    )
+
+
+def build_eval_sets(
+    config: Config, data: Data, model: CTCModel, num_workers: int, do_normalize: bool
+) -> dict[str, EvalSet]:
+    """Every evaluation split, ready to be scored."""
+    frontend = Frontend(model.num_frames, do_normalize)
+    return {
+        split: EvalSet(split, examples, frontend, data.vocab, config.eval, num_workers, config.batching.worker_timeout)
+        for split, examples in data.evaluation.items()
+    }
+
+

@@ -1,0 +1,101 @@
+"""What makes two runs the same run: everything that can shape the weights, by content and not by path."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from data.examples import Example
+from models.encoder import weights_digest
+from trainer.config.schema import Config
+from trainer.errors import CheckpointError
+from trainer.prepare.data import Data
+
+FREE = {
+    "preset", "name", "runs_dir", "cache_dir", "device", "precision", "auto_precision", "resume", "overwrite", "check",
+    "strict", "allow_changes", "batching.num_workers", "batching.worker_timeout", "train.log_every", "train.save_every",
+    "train.save_total_limit", "train.max_skips", "corpus.root", "corpus.train", "corpus.eval", "corpus.dataset",
+    "corpus.revision", "corpus.store", "corpus.on_bad", "corpus.max_eval_seconds", "corpus.allow_incomplete",
+    "model.pretrained", "model.revision", "model.activation_checkpointing", "model.cache_features", "report",
+    "push_to_hub", "eval.batch_size", "eval.max_batch_seconds",
+}  # fmt: skip
+"""Options that cannot shape the weights (cached features, batches of evaluation: beyond rounding), or whose effect is
+compared by content: corpus, initial weights, precision."""
+
+
+def identity(config: Config, data: Data, model: nn.Module, device: torch.device, precision: str) -> dict[str, Any]:
+    """What a checkpoint remembers of its run, taken before the first step."""
+    return {
+        "options": {k: v for k, v in _flatten(dataclasses.asdict(config)).items() if k not in FREE},
+        "content": {
+            f"corpus {data.corpus.splits.train}": corpus_digest(data.train),
+            **{f"corpus {split}": corpus_digest(examples) for split, examples in data.evaluation.items()},
+            "initial weights": weights_digest(model),
+            "torch": torch.__version__,
+            "device": device.type,
+            "precision": precision,
+        },
+        "tokens": list(data.vocab.tokens),
+    }
+
+
+def compare(where: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], allowed: Sequence[str]) -> list[str]:
+    """Differences that `allowed` names, one line each; CheckpointError lists the others.
+
+    Another vocabulary cannot be allowed: the head's columns would change their meaning.
+    """
+    _compare_vocabularies(where, theirs["tokens"], ours["tokens"])
+    changes = {}
+    for part in ("options", "content"):
+        for key in sorted({**theirs[part], **ours[part]}):
+            before, now = theirs[part].get(key), _as_json(ours[part].get(key))
+            if before != now and not (part == "options" and key in FREE):  # an older version may have held it
+                hidden = part == "content" and key not in ("torch", "device", "precision")
+                changes[key.replace(" ", "-")] = "content differs" if hidden else f"{before} before, {now} now"
+    refused = {key: what for key, what in changes.items() if key not in allowed}
+    if refused:
+        listed = "; ".join(f"{key}: {what}" for key, what in refused.items())
+        raise CheckpointError(
+            f"{where} belongs to a run with other settings ({listed}). Start another run with --name, or go on with "
+            f"the change: --allow-changes {' '.join(refused)}"
+        )
+    return [f"{key}: {what}" for key, what in changes.items()]
+
+
+def corpus_digest(examples: Sequence[Example]) -> str:
+    """Of ids, transcripts, lengths and, where audio is stored, every encoded byte; paths do not matter."""
+    digest = hashlib.blake2b(digest_size=16)
+    for e in examples:
+        digest.update(json.dumps([e.utterance.id, e.text, e.num_samples, e.digest]).encode())
+    return digest.hexdigest()
+
+
+def _flatten(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in options.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _compare_vocabularies(where: str, theirs: Sequence[str], ours: Sequence[str]) -> None:
+    if list(theirs) != list(ours):
+        i = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), None)
+        i = min(len(theirs), len(ours)) if i is None else i
+        a, b = (repr(t[i]) if i < len(t) else "none" for t in (theirs, ours))
+        raise CheckpointError(
+            f"{where}: its vocabulary has {len(theirs)} units, this run's has {len(ours)}; first difference at id {i} "
+            f"({a} / {b}). Start another run with --name."
+        )

@@ -1,0 +1,92 @@
+"""What a person reads before and after a run: what is about to be trained, on one screen; and what to do next."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+
+from data.batches.plan import padding_share
+from data.examples import Example
+from data.utterance import SAMPLE_RATE
+from trainer.cli.console import Console
+from trainer.loop.gradients import PARTS, part_of
+from trainer.prepare.build import Prepared
+from trainer.prepare.timing import estimate_training
+from trainer.rundir.log import clock
+
+WIDTH = 80
+"""Columns of a small terminal."""
+
+
+def introduce(run: Prepared, steps_left: int, console: Console) -> None:
+    """What is about to be trained, on what, where, and how long that takes."""
+    console.say(f"{run.config.preset} -> {run.config.run_dir}")
+    for name, what in describe(run, steps_left):
+        first, *others = textwrap.wrap(what, WIDTH - 13, break_long_words=False, break_on_hyphens=False)
+        console.say(f"  {console.paint(f'{name:10}', 'faint')} {first}")
+        for line in others:
+            console.say(f"{'':13}{line}")
+    if run.load_report is not None:
+        console.say(f"{run.config.model.pretrained}: {run.load_report.describe()}")
+
+
+def describe(run: Prepared, steps_left: int) -> Iterator[tuple[str, str]]:
+    """(Name, what) of each line."""
+    config, model, plan = run.config, run.parts.model, run.plan
+    yield "corpus", f"{run.data.corpus.title}: {_amount(run.data.train)}, {_speakers(run.data.train)}"
+    yield "scored", f"{run.monitor.split}: {_amount(run.monitor.examples)}, {_speakers(run.monitor.examples)}"
+    vocab = run.data.vocab
+    units = "".join(t for t in vocab.tokens if len(t) == 1 and t.isprintable())
+    yield "units", f"{len(vocab)}, blank {vocab.blank}: {units if len(units) <= 48 else units[:45] + '...'}"
+    origin = config.model.pretrained or f"{config.model.size}, random weights"
+    num_parameters = _millions(p.numel() for p in model.parameters())
+    yield "model", f"{model.hf.config.model_type} {origin}: {num_parameters} parameters"
+    trained: dict[str, int] = dict.fromkeys((*PARTS, "head"), 0)
+    for name, parameter in model.named_parameters():
+        trained[part_of(name)] += parameter.numel() if parameter.requires_grad else 0
+    parts = ", ".join(f"{part.replace('_', ' ')} {_millions([n]) if n else 'frozen'}" for part, n in trained.items())
+    yield "trained", f"{_millions(trained.values())}: {parts}"
+    batches, accumulated = plan.batches(0), config.train.grad_accum_steps
+    per_step = f", {accumulated} a step" if accumulated > 1 else ""
+    yield "batches", (
+        f"{len(batches)} an epoch of {_range([len(b) for b in batches])} utterances{per_step}, "
+        f"{100 * padding_share(batches, plan.epoch_lengths(0)):.1f} % padding"
+    )
+    yield "schedule", (
+        f"{run.total_steps} steps, {run.total_steps / plan.num_steps(0):.3g} epochs; lr {config.optim.lr:g} after "
+        f"{config.optim.warmup_steps} steps, then linearly to 0"
+    )
+    every = f"every {config.train.eval_every} steps" if config.train.eval_every else "at the end"
+    saves = f"every {config.train.save_every}" if config.train.save_every else "at the end"
+    yield "arithmetic", f"{run.precision} on {run.parts.device}; evaluation {every}, checkpoint {saves}"
+    yield "time", _time(run, steps_left)
+
+
+def _time(run: Prepared, steps_left: int) -> str:
+    if steps_left <= 0:
+        return "no step is left, only the closing evaluation"
+    seconds = estimate_training(run, steps_left)
+    about = "unknown (out of memory)" if seconds is None else f"about {clock(seconds)}"
+    return f"{about} for {steps_left} steps, evaluations not counted; more exactly after a few logs"
+
+
+def _amount(examples: Sequence[Example]) -> str:
+    return f"{len(examples)} utterances, {sum(e.num_samples for e in examples) / SAMPLE_RATE / 3600:.2f} h"
+
+
+def _speakers(examples: Sequence[Example]) -> str:
+    speakers = {e.utterance.speaker for e in examples} - {None}
+    return f"{len(speakers)} speakers" if speakers else "speakers unknown"
+
+
+def _millions(numbers: Iterable[int]) -> str:
+    """
+    >>> _millions([315_470_495]), _millions([900_000, 34_000])
+    ('315.47 M', '0.934 M')
+    """
+    millions = sum(numbers) / 1e6
+    return f"{millions:.2f} M" if millions >= 1 else f"{millions:.3f} M"
+
+
+def _range(numbers: Sequence[int]) -> str:
+    return f"{min(numbers)} to {max(numbers)}" if min(numbers) < max(numbers) else str(numbers[0])

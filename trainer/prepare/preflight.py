@@ -1,0 +1,191 @@
+"""`--check`: everything short of training, on one screen. What stops a run stops this too, before it costs anything."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from data.batches.collate import BatchDataset
+from data.batches.plan import evaluation_batches, padded_seconds, padding_share
+from data.examples import Example, frames_needed
+from data.leaks import describe_leaks
+from data.utterance import SAMPLE_RATE
+from trainer.cli.console import Console
+from trainer.loop.step import train_step
+from trainer.prepare.build import Prepared, with_cache
+from trainer.prepare.features import ROOM, fits_device, num_table_bytes, seconds_to_fill, table_examples, table_folder
+from trainer.prepare.timing import timed, training_batches
+from trainer.rundir.log import clock
+from trainer.rundir.results import peak_memory_bytes
+
+GB = 1e9
+
+
+def check(run: Prepared, console: Console) -> int:
+    """Print what the run would do and need; 2 when the disk is too small, else 0."""
+    plan, config, model = run.plan, run.config, run.parts.model
+    say = console.say
+    say(f"check of {config.run_dir}: nothing is trained or written there")
+    say(_lengths("train", run.data.train))
+    for split, examples in run.data.evaluation.items():
+        say(_lengths(split, examples))
+    num_frames = model.num_frames
+    tightest = min(run.data.train, key=lambda e: num_frames(e.num_samples) / max(1, frames_needed(e.targets)))
+    say(
+        f"frames:    tightest {tightest.utterance.id}: {num_frames(tightest.num_samples)} frames for "
+        f"{frames_needed(tightest.targets)} needed by its {len(tightest.targets)} units"
+    )
+    batches, lengths = plan.batches(0), plan.epoch_lengths(0)
+    padded = padded_seconds(batches, lengths)
+    say(
+        f"batches:   {len(batches)} an epoch of {min(map(len, batches))} to {max(map(len, batches))} utterances, "
+        f"at most {max(padded):.1f} s padded; {100 * padding_share(batches, lengths):.1f} % padding"
+    )
+    say(f"leaks:     {'; '.join(describe_leaks(run.data.leaks, run.data.train, run.data.evaluation))}")
+    table = _find_table(run)
+    if table.is_refused:
+        run.config = with_cache(run.config, False)
+    seconds_per_second, forward, memory = _time_steps(run, padded)
+    filling = ""
+    if run.config.model.cache_features:
+        memory += table.num_bytes if fits_device(table.num_bytes, run.parts.device) else 0
+        if not table.is_there:
+            filling = f"{clock(_seconds_to_fill(run))} for features, "
+    train_seconds = seconds_per_second * sum(padded) * run.total_steps / plan.num_steps(0)
+    num_evals = 1 + run.total_steps // config.train.eval_every if config.train.eval_every else 1
+    eval_seconds = forward * _padded_evaluation(run) * num_evals
+    say(
+        f"time:      about {filling}{clock(train_seconds)} for {run.total_steps} steps, {clock(eval_seconds)} for "
+        f"{num_evals} evaluations ({run.precision} on {run.parts.device}; from a few timed steps)"
+    )
+    say(f"memory:    about {memory / GB:.2f} GB at its peak, on the largest batch of the first epoch")
+    if table.num_bytes:
+        say(table.describe())
+    return max(_check_disk(run, table, say), 2 if table.is_refused and run.table_was_asked_for else 0)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """What training from a table of features asks of the disk; no bytes where it is not wanted.
+
+    The audio that is decoded once lies there already: the check reads the corpus as a run does.
+    """
+
+    folder: Path
+    num_bytes: int = 0
+    is_there: bool = False
+    free: int = 0
+
+    @property
+    def is_refused(self) -> bool:
+        """There is no room for it."""
+        return self.missing_bytes * ROOM > self.free
+
+    @property
+    def missing_bytes(self) -> int:
+        """Still to be written."""
+        return 0 if self.is_there else self.num_bytes
+
+    def describe(self) -> str:
+        verdict = "enough"
+        if self.is_there:
+            verdict = "it is there"
+        elif self.is_refused:
+            verdict = "NOT ENOUGH: features are computed in every step, unless another --cache-dir has room"
+        return (
+            f"cache:     {self.num_bytes / GB:.2f} GB for the frozen feature encoder's output; "
+            f"{self.free / GB:.1f} GB free in {self.folder}: {verdict}"
+        )
+
+
+def _find_table(run: Prepared) -> _Table:
+    cache = Path(run.config.cache_dir)
+    if not run.config.model.cache_features:
+        return _Table(cache)
+    model, examples, frontend = run.parts.model, table_examples(run.data), run.loader.dataset.frontend
+    folder = table_folder(cache, model, examples, frontend.do_normalize, run.precision, run.parts.device)
+    free = shutil.disk_usage(_existing(cache)).free
+    return _Table(cache, num_table_bytes(model, examples), folder.exists(), free)
+
+
+def _lengths(split: str, examples: Sequence[Example]) -> str:
+    seconds = sorted(e.num_samples / SAMPLE_RATE for e in examples)
+    speakers = len({e.utterance.speaker for e in examples} - {None})
+    p95 = seconds[int(0.95 * (len(seconds) - 1))]
+    return (
+        f"{split + ':':10} {len(examples)} utterances, {sum(seconds) / 3600:.2f} h, {speakers or 'unknown'} speakers; "
+        f"{seconds[0]:.1f} to {seconds[-1]:.1f} s, median {statistics.median(seconds):.1f}, p95 {p95:.1f}"
+    )
+
+
+def _time_steps(run: Prepared, padded: Sequence[float]) -> tuple[float, float, float]:
+    """(Training seconds per padded second, forward seconds per padded second, peak memory in bytes)."""
+    parts, batches = run.parts, run.plan.batches(0)
+    by_size = sorted(range(len(batches)), key=padded.__getitem__)
+    worst, middle = by_size[-1], by_size[len(by_size) // 2]
+    if parts.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(parts.device)
+    parts.model.train()
+    trained: dict[int, float] = {}
+    with training_batches(run) as load:
+        for i in (worst, middle, middle, worst):  # the first time of each is a warm-up
+            batch = load(batches[i])
+            seconds = timed(lambda: train_step(parts, [batch], 1.0, lambda: None), parts.device)  # noqa: B023
+            trained[i] = seconds / padded[i]
+    parts.model.eval()
+    batch = BatchDataset(run.data.train, run.loader.dataset.frontend, run.plan)[0, batches[middle]].to(parts.device)
+    with torch.inference_mode(), parts.autocast():
+        forward = min(
+            timed(lambda: parts.model(batch.waveforms, batch.frame_lengths, is_padded=batch.is_padded), parts.device)
+            for _ in range(2)
+        )
+    return statistics.mean(trained.values()), forward / padded[middle], float(peak_memory_bytes(parts.device))
+
+
+def _seconds_to_fill(run: Prepared) -> float:
+    parts, do_normalize = run.parts, run.loader.dataset.frontend.do_normalize
+    return seconds_to_fill(parts.model, table_examples(run.data), do_normalize, parts.device, parts.autocast)
+
+
+def _padded_evaluation(run: Prepared) -> float:
+    """Padded seconds of one evaluation of the monitored split."""
+    lengths = [e.num_samples for e in run.monitor.examples]
+    config = run.config.eval
+    batches = evaluation_batches(
+        lengths,
+        batch_size=config.batch_size,
+        max_batch_seconds=config.max_batch_seconds,
+        equal_lengths=not run.parts.model.is_batch_invariant,
+    )
+    return sum(padded_seconds(batches, lengths))
+
+
+def _check_disk(run: Prepared, table: _Table, say: Callable[[str], None]) -> int:
+    """Room for the checkpoints that are kept, one being written, the best and the exported weights (fp32)."""
+    num_all = sum(t.numel() for t in run.parts.model.state_dict().values())
+    num_trained = sum(p.numel() for p in run.parts.model.parameters() if p.requires_grad)
+    checkpoint, weights = 4 * (num_all + 2 * num_trained), 4 * num_all
+    needed = checkpoint * (run.config.train.save_total_limit + 1) + 3 * weights
+    folder = _existing(Path(run.config.runs_dir))
+    free, beside = shutil.disk_usage(folder).free, ""
+    if table.missing_bytes and not table.is_refused and folder.stat().st_dev == _existing(table.folder).stat().st_dev:
+        free, beside = free - table.missing_bytes, " beside the cache"
+    verdict = "enough" if free > needed else "NOT ENOUGH: lower --train.save-total-limit or choose another --runs-dir"
+    say(
+        f"disk:      {needed / GB:.2f} GB for checkpoints of {checkpoint / GB:.3f} GB, best and exported weights; "
+        f"{free / GB:.1f} GB free in {folder}{beside}: {verdict}"
+    )
+    return 0 if free > needed else 2
+
+
+def _existing(folder: Path) -> Path:
+    """The folder itself, or the one in which it will be made."""
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder

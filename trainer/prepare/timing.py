@@ -1,0 +1,71 @@
+"""How long training takes, told beforehand from a batch or a few: nothing of the timing remains."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+
+from data.batches.collate import Batch, BatchDataset
+from data.batches.plan import padded_seconds
+from trainer.errors import TrainingStopped
+from trainer.loop.step import accumulate_gradient
+from trainer.prepare.build import Prepared
+from trainer.prepare.features import zero_table
+
+WARM_ENOUGH = 5.0
+"""Seconds of a first timing beside which what only a first one has in it (kernels chosen, memory taken) is little."""
+
+
+def estimate_training(run: Prepared, steps_left: int) -> float | None:
+    """Seconds that the steps left take, about: the gradient of one batch of middling size is computed and dropped.
+
+    Weights, moments and random states stay as they are. None when the device has no memory for a single
+    utterance: training itself says so.
+    """
+    parts, model, batches = run.parts, run.parts.model, run.plan.batches(0)
+    padded = padded_seconds(batches, run.plan.epoch_lengths(0))
+    middle = sorted(range(len(padded)), key=padded.__getitem__)[len(padded) // 2]
+    on_cuda, was_training = [parts.device] if parts.device.type == "cuda" else [], model.training
+    model.train()
+    try:
+        with torch.random.fork_rng(on_cuda), training_batches(run) as load:
+            batch = load(batches[middle])
+            seconds = timed(lambda: accumulate_gradient(parts, [batch], seed=0), parts.device)
+            if seconds < WARM_ENOUGH:
+                parts.optimizer.zero_grad(set_to_none=True)
+                seconds = timed(lambda: accumulate_gradient(parts, [batch], seed=0), parts.device)
+    except TrainingStopped:
+        return None
+    finally:
+        parts.optimizer.zero_grad(set_to_none=True)
+        model.train(was_training)
+    return seconds / padded[middle] * sum(padded) / run.plan.num_steps(0) * steps_left
+
+
+@contextmanager
+def training_batches(run: Prepared) -> Iterator[Callable[[Sequence[int]], Batch]]:
+    """How to load the batch of these positions as training will have it: where features come from a table, with one
+    of zeros in its place, as long as the longest utterance."""
+    frontend = run.loader.dataset.frontend
+    if run.config.model.cache_features:
+        num_frames = max(run.parts.model.num_frames(e.num_samples) for e in run.data.train)
+        run.parts.features = zero_table(run.parts.model, num_frames, run.parts.device)
+        frontend = replace(frontend, first_rows=[1] * len(run.data.train))
+    dataset = BatchDataset(run.data.train, frontend, run.plan)
+    try:
+        yield lambda positions: dataset[0, positions]
+    finally:
+        run.parts.features = None
+
+
+def timed(action: Callable[[], object], device: torch.device) -> float:
+    """Seconds until the device has done it."""
+    begin = time.perf_counter()
+    action()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begin

@@ -1,0 +1,1 @@
+"""A trained model at work: recordings to words with times, their file formats, the page, the ONNX check."""

@@ -1,0 +1,92 @@
+"""An exported ONNX graph under onnxruntime: does it say what PyTorch says, and what do int8 weights cost?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from data.audio.decode import normalize
+from data.text.normalise import collapse_spaces
+from models.onnx_graph import INPUTS
+from trainer.recognize.transcribe import Recognizer
+from trainer.scoring.decode import NOTHING, collapse
+from trainer.scoring.metrics import EditCounts, count_word_errors, pool
+
+Logits = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+"""Waveforms that are not normalised, as one batch -> logits (T, V) of each."""
+
+
+def quantize(path: Path, to: Path) -> None:
+    """Write `path` with the matrices of its matrix products as int8, a scale for each column."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # it advises a preparation that the exporter has done
+    try:
+        quantize_dynamic(path, to, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8)
+    finally:
+        logging.disable(before)
+
+
+def open_graph(path: Path, num_threads: int = 0) -> Logits:
+    """The graph on the CPU; 0 threads are as many as there are cores."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = num_threads, 3
+    session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def logits(waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        lengths = np.array([len(w) for w in waveforms], np.int64)
+        padded = np.zeros((len(waveforms), lengths.max()), np.float32)
+        for row, waveform in zip(padded, waveforms, strict=True):
+            row[: len(waveform)] = waveform
+        found, frames = session.run(None, dict(zip(INPUTS, (padded, lengths), strict=True)))
+        return [row[:n] for row, n in zip(found, frames, strict=True)]
+
+    return logits
+
+
+def pytorch(recognizer: Recognizer) -> Logits:
+    """The reference: PyTorch, each utterance by itself."""
+
+    @torch.inference_mode()
+    def logits(waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        rows = [normalize(w) if recognizer.do_normalize else w for w in waveforms]
+        frames = [torch.tensor([recognizer.model.num_frames(len(row))], device=recognizer.device) for row in rows]
+        tensors = [torch.from_numpy(row)[None].to(recognizer.device) for row in rows]
+        return [recognizer.model(x, n, is_padded=False)[0].cpu().numpy() for x, n in zip(tensors, frames, strict=True)]
+
+    return logits
+
+
+def batched(waveforms: Sequence[np.ndarray], size: int) -> Iterable[Sequence[np.ndarray]]:
+    return (waveforms[i : i + size] for i in range(0, len(waveforms), size))
+
+
+def max_deviation(reference: Logits, graph: Logits, waveforms: Sequence[np.ndarray], batch_size: int) -> float:
+    """Largest absolute difference of any logit, the graph reading padded batches; NaN when any is."""
+    differences = [
+        np.abs(a - b).max()
+        for batch in batched(waveforms, batch_size)
+        for a, b in zip(reference(batch), graph(batch), strict=True)
+    ]
+    return float(np.max(differences))  # max() would lose NaN
+
+
+def word_errors(
+    recognizer: Recognizer, logits: Logits, waveforms: Sequence[np.ndarray], references: Sequence[str]
+) -> EditCounts:
+    """Pooled over utterances, read one at a time, greedily decoded; one too short for a frame gives no words."""
+    vocab, found = recognizer.vocab, []
+    for waveform, reference in zip(waveforms, references, strict=True):
+        ids: list[int] = []
+        if (num_frames := recognizer.model.num_frames(len(waveform))) > 0:
+            best = torch.from_numpy(logits([waveform])[0].argmax(-1))[None]
+            units = collapse(best, torch.tensor([num_frames]), vocab.blank_id)
+            ids = units[units != NOTHING].tolist()
+        found.append(count_word_errors(reference, collapse_spaces(vocab.decode(ids))))
+    return pool(found)

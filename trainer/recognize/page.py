@@ -1,0 +1,169 @@
+"""The page that scripts.serve shows: record or drop a file, read the words with their times and confidence.
+
+Gradio serves it. What it would do beyond that is off: telemetry, fonts from elsewhere, fetching of URLs, its other
+routes. Uploads lie in a folder of their own, which goes when the page stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import math
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
+
+import gradio
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from data.audio.media import load_recording
+from data.utterance import SAMPLE_RATE
+from trainer.errors import AudioError, ConfigError
+from trainer.recognize.transcribe import Recognizer, Windows, transcribe
+
+SERVED = re.compile(
+    r"/|/(config|theme\.css|favicon\.ico|manifest\.json|pwa_icon(/\d+)?|login_check/?|static/.*|assets/.*)"
+    r"|/gradio_api/(info|startup-events|app_id|upload|upload_progress|queue/(join|data)|heartbeat/\w+|reset/?|cancel"
+    r"|file=.*)"
+)
+"""Paths that the page needs. Gradio has others, such as a proxy; they are not served."""
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; connect-src 'self' data: blob:; "
+    "worker-src 'self' blob:; font-src 'self' data:; frame-ancestors 'self'; form-action 'self'; base-uri 'self'"
+)
+"""The browser asks nobody but this server."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the page accepts."""
+
+    max_seconds: float = 600.0
+    max_megabytes: float = 50.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.max_seconds < math.inf and 0 < self.max_megabytes < math.inf):
+            raise ConfigError("the limits on seconds and megabytes must be above 0, and not infinite.")
+
+
+class Guard:
+    """Answers 404 to what the page does not need, and sends the policy with every page."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    (b"content-security-policy", POLICY.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                    (b"referrer-policy", b"no-referrer"),
+                ]
+            await send(message)
+
+        app = self.app if SERVED.fullmatch(scope["path"]) else PlainTextResponse("Not found", status_code=404)
+        await app(scope, receive, send_with_policy)
+
+
+def read_uploads_only(component: gradio.Audio) -> gradio.Audio:
+    """The component, which would otherwise fetch any URL that a request names."""
+    move = component.async_move_resource_to_block_cache
+
+    async def move_local(path: str | Path | None) -> str | None:
+        if path is not None and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", str(path)):
+            raise gradio.Error("Only uploaded files are read.", print_exception=False)
+        return await move(path)
+
+    component.async_move_resource_to_block_cache = move_local
+    return component
+
+
+def build_page(recognizer: Recognizer, limits: Limits, windows: Windows) -> gradio.Blocks:
+    """The page around `recognizer`."""
+
+    def listen(path: str | None) -> tuple[str, list[list[Any]], str]:
+        if not path:
+            raise gradio.Error("Record something or drop a file first.", print_exception=False)
+        begin = time.perf_counter()
+        try:
+            waveform = load_recording(Path(path), limits.max_seconds)
+        except AudioError as error:  # the visitor knows the file's name, and should not learn where it lies here
+            message = str(error).replace(str(Path(path).parent) + os.sep, "")
+            raise gradio.Error(message, print_exception=False) from None
+        transcript = transcribe(recognizer, Path(path).name, waveform, windows)
+        rows = [
+            [w.text, f"{w.start_seconds:.2f}", f"{w.end_seconds:.2f}", f"{100 * w.confidence:.0f} %"]
+            for w in transcript.words
+        ]
+        seconds = time.perf_counter() - begin
+        took = f"{len(waveform) / SAMPLE_RATE:.1f} s of audio in {seconds:.1f} s"
+        return transcript.text or "(no words)", rows, took
+
+    with gradio.Blocks(title="Speech to words", analytics_enabled=False, delete_cache=(600, 600)) as page:
+        gradio.Markdown(
+            f"# Speech to words\n`{Path(recognizer.source).name or recognizer.source}` on {recognizer.device}. At most "
+            f"{limits.max_seconds:g} s and {limits.max_megabytes:g} MB."
+        )
+        audio = read_uploads_only(gradio.Audio(sources=["upload", "microphone"], type="filepath", buttons=["download"],
+                                                label="Recording"))  # fmt: skip
+        button = gradio.Button("Write it down", variant="primary", elem_id="listen")
+        text = gradio.Textbox(label="Transcript", lines=3, elem_id="transcript")
+        took = gradio.Markdown(elem_id="took")
+        words = gradio.Dataframe(headers=["word", "from (s)", "to (s)", "confidence"], interactive=False, wrap=True,
+                                 label="Words", elem_id="words")  # fmt: skip
+        button.click(listen, audio, [text, words, took], concurrency_limit=1, api_visibility="private")
+    return page
+
+
+@contextlib.contextmanager
+def serving(recognizer: Recognizer, limits: Limits, windows: Windows, host: str, port: int) -> Iterator[str]:
+    """The page's address, as long as the context lasts; ConfigError when it cannot be served there."""
+    middleware, name = [Middleware(Guard)], f"[{host}]" if ":" in host else host  # ::1 as a browser writes it
+    if is_loopback(host):  # or a page from elsewhere could reach this one through a name of its own
+        middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", name]))
+    with (
+        tempfile.TemporaryDirectory(prefix="speech-page-") as uploads,
+        mock.patch.dict(os.environ, GRADIO_TEMP_DIR=uploads),
+    ):
+        page = build_page(recognizer, limits, windows)
+        page.queue(max_size=16, api_open=False)
+        try:
+            _, url, _ = page.launch(
+                server_name=name, server_port=port, share=False, inbrowser=False, quiet=True, prevent_thread_lock=True,
+                allowed_paths=[], max_file_size=round(limits.max_megabytes * 1_000_000), ssr_mode=False, pwa=False,
+                mcp_server=False, enable_monitoring=False, strict_cors=True, footer_links=[], run_history=False,
+                theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+                app_kwargs={"middleware": middleware, "docs_url": None, "redoc_url": None, "openapi_url": None},
+            )  # fmt: skip
+        except OSError as error:
+            raise ConfigError(f"{name}:{port}: no page can be served there ({error}). Give another --port.") from None
+        try:
+            yield url
+        finally:
+            page.close(verbose=False)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

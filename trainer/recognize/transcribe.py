@@ -1,0 +1,171 @@
+"""Speech of any length to words: the recording is normalised once, read in overlapping windows, stitched by frames.
+
+    waveform -> windows of equal length that start on a frame -> best unit and log posterior of each frame
+      -> in each overlap cut where both windows agree -> (T,) as one pass over everything would give -> words
+
+A window's convolutions give exactly the whole recording's frames (layer-norm encoders: group norm averages over
+time). Attention and the positional convolution see the window alone, hence the overlap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.audio.decode import normalize
+from data.text.vocab import Vocab
+from data.utterance import SAMPLE_RATE
+from models.config import ModelConfig
+from models.ctc import CTCModel
+from models.encoder import configure
+from models.geometry import FrameGeometry
+from models.pretrained import load_pretrained, read_encoder, refuse_new_head
+from trainer.device import choose_device
+from trainer.errors import ConfigError
+from trainer.prepare.data import choose_vocabulary
+from trainer.recognize.words import TimedTranscript, find_words
+
+Progress = Callable[..., Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Recognizer:
+    """A model ready to write down what it hears."""
+
+    model: CTCModel
+    vocab: Vocab
+    do_normalize: bool
+    device: torch.device
+    source: str
+
+    @property
+    def geometry(self) -> FrameGeometry:
+        config = self.model.hf.config
+        return FrameGeometry.of(config.conv_kernel, config.conv_stride)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How long recordings are cut. Those that fit into one window are read in one piece."""
+
+    seconds: float = 20.0
+    """Length of a window, overlaps included."""
+    overlap_seconds: float = 4.0
+    """What neighbouring windows share."""
+    batch_size: int = 4
+    """Windows that go through the model at once."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.overlap_seconds <= self.seconds / 2 < math.inf:
+            raise ConfigError(
+                f"windows of {self.seconds:g} s cannot overlap by {self.overlap_seconds:g} s: give an overlap above 0 "
+                "and up to half a window."
+            )
+        if self.batch_size < 1:
+            raise ConfigError(f"a batch of {self.batch_size} windows: give 1 or more.")
+
+
+def load_recognizer(source: str, revision: str | None = None, device: str = "auto") -> Recognizer:
+    """The fine-tuned checkpoint `source` (folder or hub id) in evaluation mode; ModelError when it has no CTC head."""
+    chosen = choose_device(device)
+    options = ModelConfig(pretrained=source, revision=revision, freeze_feature_encoder=True)
+    encoder = read_encoder(options)
+    assert encoder.pretrained is not None
+    vocab, _ = choose_vocabulary("auto", [], encoder, False, training=False)
+    config = configure(encoder.config, options, vocab_size=len(vocab), blank_id=vocab.blank_id)
+    hf_model, report = load_pretrained(encoder.pretrained, config, 0, keep_head=True)
+    refuse_new_head(source, report)
+    model = CTCModel(hf_model, freeze_feature_encoder=True).eval().to(chosen)
+    return Recognizer(model, vocab, encoder.do_normalize, chosen, source)
+
+
+def transcribe(recognizer: Recognizer, name: str, waveform: np.ndarray, windows: Windows,
+               progress: Progress = lambda batches, total: batches) -> TimedTranscript:  # fmt: skip
+    """The words of `waveform` (num_samples,), mono at SAMPLE_RATE and not normalised."""
+    ids, log_probs = best_frames(recognizer, waveform, windows, progress)
+    return TimedTranscript(name, len(waveform), find_words(ids, log_probs, recognizer.vocab, recognizer.geometry))
+
+
+def best_frames(recognizer: Recognizer, waveform: np.ndarray, windows: Windows,
+                progress: Progress = lambda batches, total: batches) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Each frame's best unit, int64 (T,), and its log posterior, float32 (T,); T as one pass over everything has."""
+    geometry = recognizer.geometry
+    num_frames = recognizer.model.num_frames(len(waveform))
+    if num_frames == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.float32)
+    if recognizer.do_normalize:
+        waveform = normalize(waveform)
+    frame_rate = SAMPLE_RATE / geometry.stride
+    overlap = max(2, round(windows.overlap_seconds * frame_rate))
+    window = min(num_frames, max(2 * overlap, round(windows.seconds * frame_rate)))
+    starts = window_starts(num_frames, window, overlap)
+    batches = [starts[i : i + windows.batch_size] for i in range(0, len(starts), windows.batch_size)]
+    read = _read_windows(recognizer, waveform, window, progress(batches, total=len(batches)))
+    return stitch(starts, list(read))
+
+
+def window_starts(num_frames: int, window: int, overlap: int) -> list[int]:
+    """First frames of windows of `window` frames that cover `num_frames`, neighbours sharing `overlap` or more.
+
+    The last one ends with the recording, so that all have the same length.
+
+    >>> window_starts(100, 40, 10)
+    [0, 30, 60]
+    >>> window_starts(101, 40, 10)
+    [0, 30, 60, 61]
+    """
+    if window == num_frames:
+        return [0]
+    return [*range(0, num_frames - window, window - overlap), num_frames - window]
+
+
+def stitch(starts: Sequence[int], read: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """One row of frames out of windows that begin at frames `starts`, each (ids, log_probs)."""
+    begin, kept = 0, []
+    for k, (ids, log_probs) in enumerate(read):
+        end = starts[k] + len(ids)
+        if k + 1 < len(read):
+            shared = max(begin, starts[k + 1])  # the last window may begin before the seam behind us
+            end = shared + seam(ids[shared - starts[k] :], read[k + 1][0][shared - starts[k + 1] : end - starts[k + 1]])
+        kept.append((ids[begin - starts[k] : end - starts[k]], log_probs[begin - starts[k] : end - starts[k]]))
+        begin = end
+    return np.concatenate([ids for ids, _ in kept]), np.concatenate([log_probs for _, log_probs in kept])
+
+
+SURE = 8
+"""Frames on either side of a seam over which two windows that agree are believed to be aligned (0.16 s)."""
+
+
+def seam(left: np.ndarray, right: np.ndarray) -> int:
+    """Where to go over from one reading of the same frames (n,) to the other, near the middle.
+
+    Windows may write a unit a frame or two apart: a cut between its two places would lose or double it. So the cut
+    is in the inner half where both agree for SURE frames on either side, or as many as they do.
+    """
+    agree = left == right
+    n, before, after = len(agree), np.zeros(len(agree) + 1, np.int64), np.zeros(len(agree) + 1, np.int64)
+    for i in range(n):
+        before[i + 1] = before[i] + 1 if agree[i] else 0
+        after[n - 1 - i] = after[n - i] + 1 if agree[n - 1 - i] else 0
+    inner = range(n // 4, n - n // 4 + 1)
+    return max(inner, key=lambda t: (min(before[t], after[t], SURE), -abs(2 * t - n)))
+
+
+@torch.inference_mode()
+def _read_windows(
+    recognizer: Recognizer, waveform: np.ndarray, window: int, batches: Iterable[Sequence[int]]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(ids, log_probs) of each window; all have the same length, so none is padded."""
+    model, geometry = recognizer.model, recognizer.geometry
+    is_whole = model.num_frames(len(waveform)) == window  # then to the last sample, as in an evaluation
+    for starts in batches:
+        rows = waveform[None] if is_whole else np.stack([waveform[geometry.seen(s, s + window)] for s in starts])
+        waveforms = torch.from_numpy(rows).to(recognizer.device)
+        frames = torch.full((len(rows),), window, device=recognizer.device)
+        log_probs, ids = model(waveforms, frames, is_padded=False).float().log_softmax(-1).max(-1)
+        yield from zip(ids.cpu().numpy(), log_probs.cpu().numpy(), strict=True)

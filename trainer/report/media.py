@@ -1,0 +1,116 @@
+"""One utterance to hear and to see: compressed audio, waveform, spectrogram, the posteriors of every frame.
+
+All of it is small enough to stand in a page as base64: about 15 kB for each second of speech.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from PIL import Image
+
+from data.audio.decode import normalize
+from data.examples import Example
+from data.utterance import SAMPLE_RATE, Segment
+from models.ctc import CTCModel
+from models.geometry import FrameGeometry
+
+NUM_WAVE_BINS = 400
+FFT, WINDOW, MOST_COLUMNS, ROWS = 512, 256, 1600, 128
+"""Spectrogram: FFT and window in samples (16 ms, fine in time, as phoneticians like it), size in pixels."""
+DECIBELS = 60.0
+"""Shown below the loudest point."""
+
+
+def utterance_media(
+    model: CTCModel, example: Example, do_normalize: bool, device: torch.device, *, pictures: bool = True
+) -> dict[str, Any]:
+    """What the report's page plays and draws of `example`, ready for JSON. AudioError when it does not decode."""
+    waveform = example.load()
+    audio = {"audio": to_base64(encode_audio(waveform)), "seconds": round(len(waveform) / SAMPLE_RATE, 4)}
+    if not pictures:
+        return audio
+    return {
+        **audio,
+        "wave": to_base64(wave_outline(waveform).tobytes()),
+        "spectrogram": to_base64(spectrogram(waveform)),
+        **frame_posteriors(model, waveform, do_normalize, device),
+        "words": _seconds(example.utterance.words),
+        "phones": _seconds(example.utterance.phones),
+    }
+
+
+def encode_audio(waveform: np.ndarray) -> bytes:
+    """Ogg Vorbis at about 45 kbit/s, which browsers play. Opus would be half as large, but takes ten times as long."""
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(
+        buffer, "w", SAMPLE_RATE, 1, format="OGG", subtype="VORBIS", compression_level=0.9
+    ) as file:
+        for start in range(0, len(waveform), SAMPLE_RATE):  # libsndfile's encoder overflows on long blocks
+            file.write(np.clip(waveform[start : start + SAMPLE_RATE], -1.0, 1.0))
+    return buffer.getvalue()
+
+
+def wave_outline(waveform: np.ndarray) -> np.ndarray:
+    """int8 (bins, 2): lowest and highest sample of each stretch, the loudest sample of all being 127."""
+    number = min(NUM_WAVE_BINS, len(waveform))
+    starts = np.arange(number) * len(waveform) // number
+    outline = np.stack([np.minimum.reduceat(waveform, starts), np.maximum.reduceat(waveform, starts)], axis=1)
+    loudest = max(float(np.abs(outline).max()), 1e-6)
+    return np.round(outline / loudest * 127).astype(np.int8)
+
+
+def spectrogram(waveform: np.ndarray) -> bytes:
+    """A WebP picture, 0 to 8 kHz from bottom to top, dark where loud; its width is the utterance's length."""
+    signal = torch.from_numpy(np.append(waveform[:1], waveform[1:] - 0.97 * waveform[:-1]))  # lifts high frequencies
+    hop = max(64, -(-len(waveform) // MOST_COLUMNS))
+    window = torch.hann_window(WINDOW)
+    power = torch.stft(signal, FFT, hop, WINDOW, window, pad_mode="constant", return_complex=True).abs().square()
+    level = 10 * torch.log10(power + 1e-10)
+    shade = ((level.max() - level) / DECIBELS).clamp(0, 1).mul(255).to(torch.uint8)[1:].flip(0).numpy()
+    picture = Image.fromarray(np.ascontiguousarray(shade)).resize((shade.shape[1], ROWS), Image.Resampling.BOX)
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=30, method=2)
+    return buffer.getvalue()
+
+
+@torch.inference_mode()
+def frame_posteriors(
+    model: CTCModel, waveform: np.ndarray, do_normalize: bool, device: torch.device
+) -> dict[str, str | float]:
+    """Of each frame: the best unit that is not the blank (uint16), its posterior and the blank's (0 to 255).
+
+    The best path takes the greater of the two. `first` and `step` are seconds: the centre of frame 0, and the
+    distance from frame to frame, by the convolutions' geometry.
+    """
+    frames = FrameGeometry.of(model.hf.config.conv_kernel, model.hf.config.conv_stride)
+    geometry = {"first": frames.receptive_field / 2 / SAMPLE_RATE, "step": frames.stride / SAMPLE_RATE}
+    num_frames = model.num_frames(len(waveform))
+    if num_frames == 0:
+        return {"units": "", "best": "", "blank": "", **geometry}
+    samples = torch.from_numpy(normalize(waveform) if do_normalize else waveform)
+    logits = model(samples[None].to(device), torch.tensor([num_frames], device=device), is_padded=False)
+    posteriors = logits[0].float().softmax(-1).cpu()
+    blank = posteriors[:, model.blank_id].clone()
+    posteriors[:, model.blank_id] = -1
+    best, units = posteriors.max(-1)
+    return {
+        "units": to_base64(units.numpy().astype("<u2").tobytes()),
+        "best": to_base64(best.mul(255).round().to(torch.uint8).numpy().tobytes()),
+        "blank": to_base64(blank.mul(255).round().to(torch.uint8).numpy().tobytes()),
+        **geometry,
+    }
+
+
+def to_base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _seconds(segments: Sequence[Segment]) -> list[list[float | str]]:
+    return [[round(s.start / SAMPLE_RATE, 4), round(s.end / SAMPLE_RATE, 4), s.label] for s in segments]

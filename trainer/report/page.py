@@ -1,0 +1,117 @@
+"""One self-contained HTML file: static parts, a table of utterances, and as much audio as fits.
+
+Texts and alignments of all utterances come first, however many; audio, spectrogram and posteriors fill what is left of
+MOST_BYTES.
+Nothing is fetched: the page's policy forbids it.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from trainer.report.html import LETTERS, to_script_json
+from trainer.report.media_choice import Media, MediaSource, Scored, collect_media
+from trainer.rundir.disk import write_text
+from trainer.scoring.alignment import align_words
+from trainer.scoring.evaluate import Hypothesis
+
+MOST_BYTES = 15_000_000
+
+
+@dataclass(frozen=True)
+class Page:
+    """The static parts; `body` is HTML, the others text."""
+
+    title: str
+    kind: str
+    heading: str
+    body: list[tuple[str, str, str]]
+    """(Anchor, title, HTML) of each section; without a title it stands on top."""
+
+
+def write_page(
+    path: Path,
+    page: Page,
+    rows: list[dict[str, Any]],
+    scored: Sequence[Scored],
+    systems: Sequence[str],
+    sort: str,
+    source: MediaSource | None,
+    why_none: str,
+    most_bytes: int | None,
+) -> Media:
+    """Write a page with the table of `rows`, one for each of `scored`, and as much audio as fits; which that is."""
+    assets = importlib.resources.files("trainer.report") / "assets"
+    sections = [
+        f'<section id="{anchor}">{f"<h2>{escape(title)}</h2>" if title else ""}{html}</section>'
+        for anchor, title, html in page.body
+    ]
+    links = [(anchor, title) for anchor, title, _ in page.body if title] + [("utterances", "Utterances")]
+    fixed = {
+        "title": escape(page.title),
+        "kind": escape(page.kind),
+        "heading": escape(page.heading),
+        "navigation": "".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, title in links),
+        "body": "\n".join(sections),
+        "style": (assets / "report.css").read_text(encoding="utf-8"),
+        "figure_script": (assets / "figure.js").read_text(encoding="utf-8"),
+        "table_script": (assets / "table.js").read_text(encoding="utf-8"),
+    }
+    template, units = Template((assets / "report.html").read_text(encoding="utf-8")), []
+    media = Media(note=why_none or "This file holds text only.")
+    used = sum(len(text.encode()) for text in fixed.values()) + len(to_script_json(rows).encode()) + 20 * len(rows)
+    used += 10_000  # the template, and what this adds up too low
+    if source is not None:
+        media = collect_media(source, scored, None if most_bytes is None else most_bytes - used)
+        units = list(next(iter(source.eval_sets.values())).vocab.tokens)
+    for row, (split, hypothesis) in zip(rows, scored, strict=True):
+        row["media"] = media.numbers.get((split, hypothesis.id))
+    if most_bytes is not None and used > most_bytes:
+        limit = f"{most_bytes / 1e6:g} MB"
+        media.note += f" Text and alignment alone take {used / 1e6:.1f} MB, more than the {limit} allowed."
+    elements = (
+        f'<script type="application/json" id="media-{i}">{text}</script>' for i, text in enumerate(media.elements)
+    )
+    content = {"systems": list(systems), "sort": sort, "units": units, "rows": rows}
+    write_text(path, template.substitute(
+        fixed, data=to_script_json(content), media="\n".join(elements), media_note=escape(media.note)
+    ))  # fmt: skip
+    return media
+
+
+def describe_page(path: Path, num_utterances: int, media: Media, most_bytes: int | None) -> str:
+    """`report.html: 192 utterances, 192 to hear and see, 5.7 MB`; also where the text alone is over the limit."""
+    size = path.stat().st_size
+    line = f"{path}: {num_utterances} utterances, {len(media.elements)} to hear and see, {size / 1e6:.1f} MB"
+    if most_bytes is not None and size > most_bytes:
+        line += f", over the limit of {most_bytes / 1e6:g} MB by its text alone"
+    return line
+
+
+def utterance_row(split: str, systems: Sequence[Hypothesis]) -> dict[str, Any]:
+    """What the page's table knows of an utterance; `systems` heard the same one, the last knows most of it."""
+    h = systems[-1]
+    return {
+        "id": h.id,
+        "split": split,
+        "speaker": h.speaker,
+        "dialect": h.dialect,
+        "sex": h.sex,
+        "seconds": None if h.seconds is None else round(h.seconds, 2),
+        "words": h.words.num_reference,
+        "characters": h.characters.num_reference,
+        "errors": [s.words.num_errors for s in systems],
+        "character_errors": [s.characters.num_errors for s in systems],
+        "edits": [
+            [e.reference if e.kind == "hit" else [LETTERS[e.kind], e.reference, e.hypothesis] for e in edits]
+            for edits in (align_words(s.reference, s.hypothesis) for s in systems)
+        ],
+        "text": " ".join([h.reference, *(s.hypothesis for s in systems)]),
+        "failure": next((s.failure for s in systems if s.failure), ""),
+    }

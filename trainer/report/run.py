@@ -1,0 +1,144 @@
+"""The report of a run: one HTML file to listen to, look at and search every evaluated utterance. Opens from disk.
+
+Made of a finished run's files; audio, pictures and posteriors come from its corpus and its model, where they are
+at hand. `trainer.report.page` puts the file together, `trainer.report.compare` makes one of two runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from data.utterance import SAMPLE_RATE
+from trainer.cli.console import Console
+from trainer.report.curves import draw_curves, to_svg
+from trainer.report.html import (
+    confusion_lists,
+    confusion_matrix,
+    error_kinds,
+    figure,
+    group_table,
+    percent,
+    speaker_table,
+)
+from trainer.report.media_choice import MediaSource
+from trainer.report.page import MOST_BYTES, Page, describe_page, utterance_row, write_page
+from trainer.rundir.log import read_records
+from trainer.rundir.results import read_hypotheses, read_results
+from trainer.scoring.alignment import align_characters, align_words, count_confusions
+from trainer.scoring.breakdown import FEW_UNITS, breakdowns, by_speaker, knows_speakers, wer_interval
+from trainer.scoring.evaluate import Hypothesis
+from trainer.scoring.metrics import pool
+
+
+def write_report(
+    run_dir: Path,
+    name: str,
+    source: MediaSource | None,
+    *,
+    why_none: str = "",
+    most_bytes: int | None = MOST_BYTES,
+    path: Path | None = None,
+) -> str:
+    """Write run_dir/report.html (or `path`) from the files of a finished run; a line that says where and what.
+
+    Without a `source` there is text only, and `why_none` says why. most_bytes None: audio and pictures of all.
+    """
+    results = read_results(run_dir)
+    splits = read_hypotheses(run_dir / "hypotheses.jsonl")
+    if source is not None:
+        splits = complete(splits, source)
+    scored = [(split, h) for split, hypotheses in splits.items() for h in hypotheses]
+    headline = results["headline"] if results.get("headline") in splits else next(iter(splits))
+    metrics = run_dir / "metrics.jsonl"
+    body = _body(results, splits, headline, read_records(metrics) if metrics.exists() else [])
+    page = Page(title=f"{name}: report", kind="Report of a speech recogniser", heading=name, body=body)
+    rows = [utterance_row(split, [h]) for split, h in scored]
+    path = path or run_dir / "report.html"
+    media = write_page(path, page, rows, scored, [name], "errors0", source, why_none, most_bytes)
+    return describe_page(path, len(rows), media, most_bytes)
+
+
+def report_or_warn(run_dir: Path, name: str, source: MediaSource, console: Console) -> None:
+    """As `write_report`; a run that is over does not fail because of its report."""
+    try:
+        console.say(f"report: {write_report(run_dir, name, source)}")
+    except Exception as error:  # no room, an encoder that fails: the results are written and whole
+        console.warn(f"no report ({error}). Later: python -m scripts.report {run_dir}")
+
+
+def complete(splits: dict[str, list[Hypothesis]], source: MediaSource) -> dict[str, list[Hypothesis]]:
+    """`splits` with what the corpus knows of speakers and lengths, for runs whose files do not say."""
+    examples = source.examples()
+
+    def filled(split: str, h: Hypothesis) -> Hypothesis:
+        if h.seconds is not None or (example := examples.get((split, h.id))) is None:
+            return h
+        u = example.utterance
+        return replace(h, seconds=example.num_samples / SAMPLE_RATE, speaker=u.speaker, sex=u.sex, dialect=u.dialect)
+
+    return {split: [filled(split, h) for h in hypotheses] for split, hypotheses in splits.items()}
+
+
+def _body(
+    results: dict[str, Any], splits: dict[str, list[Hypothesis]], headline: str, records: Sequence[dict[str, Any]]
+) -> list[tuple[str, str, str]]:
+    hypotheses = splits[headline]
+    edits = [align_words(h.reference, h.hypothesis) for h in hypotheses]
+    sections = [("figures", "", _figures(results, splits, headline))]
+    curves = draw_curves(records)
+    if curves:
+        drawn = "".join(to_svg(curve, f"{name} over training steps") for name, curve in curves.items())
+        sections.append(("curves", "Training", f'<div class="curves">{drawn}</div>'))
+    tables = [group_table(title, groups) for title, groups in breakdowns(hypotheses).items()]
+    if len(speakers := by_speaker(hypotheses)) > 1:
+        tables.append(speaker_table(speakers))
+    if tables:
+        drawn = "utterances"
+        if knows_speakers(hypotheses):
+            drawn = f"speakers: none for a speaker alone, too narrow of fewer than {FEW_UNITS}"
+        note = f"Whiskers are 95 % bootstrap intervals over each group's {drawn}."
+        sections.append((
+            "groups", "Who and what", f'<p class="note">Of {escape(headline)}. {note}</p>'
+            f'<div class="groups">{"".join(tables)}</div>',
+        ))  # fmt: skip
+    if confusions := count_confusions(edits):
+        characters = [e for h in hypotheses for e in align_characters(h.reference, h.hypothesis)]
+        note = "A word leads to its utterances. Below, characters: rows were said, columns were written."
+        sections.append((
+            "confusions", "Confusions",
+            f'<p class="note">Of {escape(headline)}. {note} ∅ is nothing, ␣ the space.</p>'
+            f"{confusion_lists(confusions)}{confusion_matrix(characters)}",
+        ))  # fmt: skip
+    return sections
+
+
+def _figures(results: dict[str, Any], splits: dict[str, list[Hypothesis]], headline: str) -> str:
+    hypotheses = splits[headline]
+    words, characters = pool(h.words for h in hypotheses), pool(h.characters for h in hypotheses)
+    interval, over = wer_interval(hypotheses)
+    trust = [f"{percent(interval[0])} to {percent(interval[1])}, 95 % over {over}"] if interval else []
+    kinds = f"{words.substitutions} substituted, {words.insertions} inserted, {words.deletions} deleted"
+    seconds = sum(h.seconds or 0.0 for h in hypotheses)
+    hours = [f"{seconds / 3600:.2f} h of {headline}"] if seconds else [f"of {headline}"]
+    failed = sum(bool(h.failure) for h in hypotheses)
+    lines = [
+        figure("Word error rate", percent(words.rate), *trust),
+        figure("Word errors", f"{words.num_errors:,}", f"of {words.num_reference:,}: {kinds}", bar=error_kinds(words)),
+        figure("Character error rate", percent(characters.rate), f"{characters.num_errors:,} errors"),
+        figure("Utterances", f"{len(hypotheses):,}", *hours, *([f"{failed} without audio"] if failed else [])),
+    ]
+    if "steps" in results:
+        took = f"{results['train_seconds']:.0f} s, {results['audio_seconds_per_second']:.0f} audio s/s"
+        lines.append(figure("Steps", f"{results['steps']:,}", took, f"scored: the {results['weights']} weights"))
+    lines.append(figure("Parameters", f"{results['num_parameters'] / 1e6:.2f} M", f"on {results['device']}"))
+    others = [
+        f"{escape(split)} {percent(pool(h.words for h in found).rate)}"
+        for split, found in splits.items()
+        if split != headline
+    ]
+    also = f'<p class="note">Other splits: {", ".join(others)}.</p>' if others else ""
+    return f'<dl class="figures">{"".join(lines)}</dl>{also}'

@@ -1,0 +1,257 @@
+"""Checkpoints: everything to go on from, as safetensors and JSON, sealed by hashes (see trainer.rundir.disk).
+
+    checkpoints/step-00000400/   model.safetensors, optimizer.safetensors, state.json, manifest.json
+    checkpoints/best/            model.safetensors, state.json, manifest.json: weights only
+
+The loop waits for the copy of the state to host memory; a thread writes it. What went wrong there is reported at
+the next save or at the end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from data import strict_json
+from trainer.errors import CheckpointError, DamagedError
+from trainer.loop.state import TrainState
+from trainer.loop.step import Parts
+from trainer.rundir.disk import recover, remove, verify, write_sealed
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+class Saver:
+    """Writes checkpoints of one run in the background, one at a time."""
+
+    def __init__(self, run_dir: Path, keep: int, identity: Mapping[str, Any], warn: Callable[[str], None]) -> None:
+        """`identity` goes into every state.json: what a resumed run is compared with."""
+        self.folder, self.keep, self.identity, self.warn = run_dir / "checkpoints", keep, identity, warn
+        self._thread: threading.Thread | None = None
+        self._failure = ""
+
+    def save(self, parts: Parts, state: TrainState) -> None:
+        """Copy everything to the host and start writing checkpoints/step-N; reports a failure of the save before."""
+        self.finish()
+        tensors = {
+            "model.safetensors": _on_host(parts.model.state_dict()),
+            "optimizer.safetensors": _optimizer_tensors(parts),
+        }
+        record = {
+            "state": dataclasses.asdict(state),
+            "scheduler": {"last_epoch": parts.scheduler.last_epoch},
+            "scaler": parts.scaler.state_dict(),
+            **self.identity,
+        }
+        self._write_later(f"step-{state.step:08d}", tensors, record)
+
+    def save_best(self, model: nn.Module, state: TrainState) -> None:
+        """The same for checkpoints/best: the weights of the best evaluation so far."""
+        self.finish()
+        record = {"step": state.step, "wer": state.best_wer}
+        self._write_later("best", {"model.safetensors": _on_host(model.state_dict())}, record)
+
+    def finish(self) -> bool:
+        """Wait for the save under way; False, and a warning, if it failed. Training can go on: older ones are whole."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if not self._failure:
+            return True
+        failure, self._failure = self._failure, ""
+        self.warn(f"{failure}; the checkpoints before it are untouched. Free some space or mend the disk.")
+        return False
+
+    def _write_later(self, name: str, tensors: dict[str, dict[str, Tensor]], record: dict[str, Any]) -> None:
+        # A plain thread that is joined before the next save and at exit: the interpreter waits for it
+        self._thread = threading.Thread(target=self._write, args=(name, tensors, record), name=f"save-{name}")
+        self._thread.start()
+
+    def _write(self, name: str, tensors: dict[str, dict[str, Tensor]], record: dict[str, Any]) -> None:
+        files: dict[str, Callable[[Path], None]] = {
+            n: partial(_save_tensors, content) for n, content in tensors.items()
+        }
+        files["state.json"] = partial(_save_json, record)
+        try:
+            self.folder.mkdir(exist_ok=True)  # a run's folder that vanished is not made again
+            write_sealed(self.folder / name, files)
+        except Exception as error:  # in a thread: nobody else would ever hear of it
+            self._failure = f"{self.folder / name} could not be written ({_reason(error)})"
+            return
+        try:
+            for _, old in checkpoints(self.folder.parent)[: -self.keep]:
+                remove(old)
+        except OSError as error:
+            self._failure = f"{self.folder}: an old checkpoint could not be removed ({_reason(error)})"
+
+
+def checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of every checkpoint, oldest first, by step number and never by clock."""
+    found = []
+    for folder in (run_dir / "checkpoints").glob("step-*"):
+        if match := re.fullmatch(r"step-(\d{8,})", folder.name):
+            found.append((int(match[1]), folder))
+    return sorted(found)
+
+
+def newest_sound(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint that is as it was written, and its state.json; None when there is no checkpoint at all.
+
+    Damaged ones are named, passed over and put aside as step-N.damaged, where rotation does not count them;
+    CheckpointError when only damaged ones are there.
+    """
+    if (run_dir / "checkpoints").is_dir():
+        recover(run_dir / "checkpoints")
+    found, damaged = checkpoints(run_dir), []
+    for _, folder in reversed(found):
+        try:
+            verify(folder)
+            record = _read_record(folder / "state.json")
+        except (DamagedError, CheckpointError) as error:
+            warn(f"{error}. Falling back to the checkpoint before it.")
+            damaged.append(folder)
+            continue
+        for bad in damaged:
+            aside = bad.with_name(f"{bad.name}.damaged")
+            if aside.exists():
+                remove(aside)
+            bad.rename(aside)
+        return folder, record
+    if found:
+        raise CheckpointError(
+            f"{run_dir}: none of its {len(found)} checkpoints is intact. --overwrite starts the run anew."
+        )
+    return None
+
+
+def restore(folder: Path, record: Mapping[str, Any], parts: Parts) -> TrainState:
+    """Put everything back as it was when `folder` was saved; CheckpointError when it belongs to another model."""
+    weights, own = _read_tensors(folder / "model.safetensors"), parts.model.state_dict()
+    if odd := [name for name, tensor in weights.items() if name in own and tensor.dtype != own[name].dtype]:
+        raise CheckpointError(f"{folder}: its {odd[0]} is {weights[odd[0]].dtype}, not {own[odd[0]].dtype}.")
+    try:
+        parts.model.load_state_dict(weights)
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        raise CheckpointError(f"{folder}: its weights are of another model: {lines[-1].strip()}") from None
+    _restore_optimizer(folder, parts, _read_tensors(folder / "optimizer.safetensors"))
+    parts.scheduler.last_epoch = record["scheduler"]["last_epoch"]
+    for group, base, factor in zip(
+        parts.optimizer.param_groups, parts.scheduler.base_lrs, parts.scheduler.lr_lambdas, strict=True
+    ):
+        group["lr"] = base * factor(parts.scheduler.last_epoch)
+    parts.scaler.load_state_dict(record["scaler"])
+    return TrainState(**record["state"])
+
+
+def sound_best(run_dir: Path, warn: Callable[[str], None]) -> bool:
+    """Whether the best weights are as they were written; a warning if not."""
+    try:
+        verify(run_dir / "checkpoints" / "best")
+    except DamagedError as error:
+        warn(f"{error}. The best weights so far are lost; those of the newest checkpoint take their place.")
+        return False
+    return True
+
+
+def load_best(run_dir: Path, model: nn.Module) -> tuple[int, float]:
+    """Put the best weights into `model`; the step they come from and their WER. CheckpointError when damaged."""
+    folder = run_dir / "checkpoints" / "best"
+    try:
+        verify(folder)
+    except DamagedError as error:
+        raise CheckpointError(f"{error}: the best weights are lost") from None
+    model.load_state_dict(_read_tensors(folder / "model.safetensors"))
+    record = _read_json(folder / "state.json")
+    return record["step"], record["wer"]
+
+
+def _optimizer_tensors(parts: Parts) -> dict[str, Tensor]:
+    names: dict[Tensor, str] = {parameter: name for name, parameter in parts.model.named_parameters()}
+    return _on_host(
+        {f"{key}/{names[p]}": moments[key] for p, moments in parts.optimizer.state.items() for key in MOMENTS}
+    )
+
+
+def _restore_optimizer(folder: Path, parts: Parts, tensors: dict[str, Tensor]) -> None:
+    names = {parameter: name for name, parameter in parts.model.named_parameters()}
+    trained = [p for group in parts.optimizer.param_groups for p in group["params"]]
+    state = {}
+    for i, p in enumerate(trained):
+        moments = {key: tensors.pop(f"{key}/{names[p]}", None) for key in MOMENTS}
+        shapes = {key: torch.Size() if key == "step" else p.shape for key in MOMENTS}
+        if all(m is not None and m.shape == shapes[key] and m.dtype is torch.float32 for key, m in moments.items()):
+            state[i] = moments
+        elif any(m is not None for m in moments.values()):  # one that never had a gradient has no moments
+            raise CheckpointError(f"{folder}: the moments of {names[p]} are not all there, or of another shape.")
+    if tensors:
+        raise CheckpointError(f"{folder}: moments of parameters that are not trained here: {sorted(tensors)[0]}, ...")
+    saved = parts.optimizer.state_dict()
+    parts.optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
+
+
+def _on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    save_file(tensors, path)
+
+
+def _save_json(record: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+def _reason(error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"{type(error).__name__}: {reason}" if not isinstance(error, OSError | SafetensorError) else reason
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except Exception as error:  # what a malformed file makes safetensors and torch raise has no bounds
+        raise CheckpointError(f"{path}: not readable ({_reason(error)}).") from None
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """The state.json of a checkpoint to go on from, with all its parts; CheckpointError when one is missing."""
+    record = _read_json(path)
+    parts = {"state": dict, "scheduler": dict, "scaler": dict, "options": dict, "content": dict, "tokens": list}
+    if not isinstance(record, dict) or not all(isinstance(record.get(key), kind) for key, kind in parts.items()):
+        raise CheckpointError(f"{path}: not all of {', '.join(parts)} are there")
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(TrainState)}
+    if record["state"].keys() != kinds.keys() or not _fits(record["scheduler"].get("last_epoch"), "int"):
+        raise CheckpointError(f"{path}: written by another version of this program")
+    if wrong := [name for name, value in record["state"].items() if not _fits(value, kinds[name])]:
+        raise CheckpointError(f"{path}: {wrong[0]} is {record['state'][wrong[0]]!r}, not {kinds[wrong[0]]}")
+    return record
+
+
+def _fits(value: object, kind: str) -> bool:
+    """Whether a value of JSON is of a TrainState field's type."""
+    if kind.endswith(" | None"):
+        return value is None or _fits(value, kind.removesuffix(" | None"))
+    if kind == "list[float]":
+        return isinstance(value, list) and all(_fits(v, "float") for v in value)
+    if kind == "int":
+        return type(value) is int and abs(value) < 2**63
+    return type(value) in (int, float) if kind == "float" else type(value) is bool
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return strict_json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not readable ({_reason(error)}).") from None

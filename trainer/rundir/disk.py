@@ -1,0 +1,159 @@
+"""Folders that are whole or not there: written aside, fsynced, sealed by a manifest of hashes, renamed last.
+
+    FOLDER/manifest.json   {"files": {NAME: {"size": bytes, "sha256": hex}}}
+    .FOLDER.part           being written, or being removed: of no use
+    .FOLDER.old            what FOLDER was, until its successor has its name
+
+safetensors, torch's zip files and JSON all load a flipped bit without a word; the manifest does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from data import strict_json
+from trainer.errors import DamagedError
+
+MANIFEST = "manifest.json"
+
+
+def operate(operation: Callable[..., Any], *args: Any) -> Any:
+    """Every write, fsync, rename and removal of a save goes through here: tests count them, break them, die in them."""
+    return operation(*args)
+
+
+def write_sealed(folder: Path, files: Mapping[str, Callable[[Path], None]]) -> None:
+    """Make `folder` hold `files` (each writes its path) and their manifest, or leave it as it was.
+
+    Whatever happens in between, `folder` or its `.old` sibling is whole: see `recover`. OSError when the disk
+    refuses; the half-written folder is then removed.
+    """
+    temporary, old = _sibling(folder, "part"), _sibling(folder, "old")
+    operate(_remove, temporary)
+    try:
+        operate(os.makedirs, temporary)
+        entries = {}
+        for name, write in files.items():
+            operate(write, temporary / name)
+            operate(_fsync, temporary / name)
+            entries[name] = {"size": (temporary / name).stat().st_size, "sha256": sha256(temporary / name)}
+        operate(_write_bytes, temporary / MANIFEST, json.dumps({"files": entries}, indent=1).encode())
+        operate(_fsync, temporary / MANIFEST)
+        operate(_fsync, temporary)
+        if folder.exists():
+            operate(_remove, old)
+            operate(os.rename, folder, old)
+        operate(os.rename, temporary, folder)
+        operate(_fsync, folder.parent)
+    except BaseException:
+        _remove(temporary)
+        if not folder.exists():
+            with contextlib.suppress(OSError):  # else `recover` does it
+                old.rename(folder)
+        raise
+    operate(_remove, old)
+
+
+def remove(folder: Path) -> None:
+    """Remove a sealed folder: it loses its name first, so that no half of it is ever taken for a damaged one."""
+    part = _sibling(folder, "part")
+    operate(_remove, part)
+    operate(os.rename, folder, part)
+    operate(_remove, part)
+
+
+def recover(parent: Path) -> None:
+    """Put right what a death in the middle of a save left in `parent`: sweep half folders, bring back moved ones."""
+    for part in parent.glob(".*.part"):
+        _remove(part)
+    for old in parent.glob(".*.old"):
+        folder = parent / old.name.removeprefix(".").removesuffix(".old")
+        if folder.exists():
+            _remove(old)
+        else:
+            old.rename(folder)
+
+
+def verify(folder: Path) -> None:
+    """DamagedError unless `folder` holds the files of its manifest, of the size and SHA-256 it says, and no others."""
+    try:
+        files = strict_json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        expected = {str(name): (int(entry["size"]), str(entry["sha256"])) for name, entry in files.items()}
+    except FileNotFoundError:
+        raise DamagedError(f"{folder}: it has no {MANIFEST}: not written to its end") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise DamagedError(f"{folder / MANIFEST}: not readable ({type(error).__name__})") from None
+    if not expected:
+        raise DamagedError(f"{folder / MANIFEST}: names no file")
+    for name, (size, digest) in expected.items():
+        path = folder / name
+        if path.name != name or not os.path.isfile(path):  # Path.is_file raises where a name is too long
+            raise DamagedError(f"{path}: missing")
+        try:
+            found = path.stat().st_size
+            same = found == size and sha256(path) == digest
+        except OSError as error:
+            raise DamagedError(f"{path}: not readable ({error.strerror or error})") from None
+        if found != size:
+            raise DamagedError(f"{path}: {found} bytes, {size} were written")
+        if not same:
+            raise DamagedError(f"{path}: its content is not what was written (SHA-256 differs)")
+    if unlisted := {p.name for p in folder.iterdir() if not p.name.startswith(".")} - {*expected, MANIFEST}:
+        raise DamagedError(f"{folder / min(unlisted)}: not named by the {MANIFEST}")
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file by rename: a reader, or a crash, sees the old one or the new one."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As `write_text`; OSError when the disk refuses, and the file is as it was."""
+    temporary = _sibling(path, "part")
+    try:
+        operate(_write_bytes, temporary, content)
+        operate(_fsync, temporary)
+        operate(os.replace, temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def sync(folder: Path) -> None:
+    """Bring to the disk what others wrote into `folder`."""
+    for path in [*folder.iterdir(), folder]:
+        operate(_fsync, path)
+
+
+def _sibling(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}.{suffix}")
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

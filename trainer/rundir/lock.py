@@ -1,0 +1,48 @@
+"""The lock on a run's folder: one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from trainer.errors import ConfigError
+
+_locks: list[TextIO] = []
+"""What this process holds. flock belongs to the open file, which a forked loader worker shares: it lets go of it."""
+
+
+@contextmanager
+def lock_run(run_dir: Path) -> Iterator[None]:
+    """Hold runs/NAME/lock while the run goes on; ConfigError when another process holds it.
+
+    flock: the kernel frees it when the process dies, however it dies, so no lock is ever stale.
+    """
+    file: TextIO | None = None
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        file = open(run_dir / "lock", "a", encoding="utf-8")  # noqa: SIM115
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if file is not None:
+            file.close()
+        raise ConfigError(f"{run_dir} is in use by another process. Wait for it, or choose another --name.") from None
+    except OSError as error:
+        raise ConfigError(f"{run_dir}: {error.strerror or error}. Choose another --runs-dir.") from None
+    _locks.append(file)
+    try:
+        yield
+    finally:
+        _locks.remove(file)
+        file.close()
+
+
+def _let_go_of_locks() -> None:
+    while _locks:
+        _locks.pop().close()
+
+
+os.register_at_fork(after_in_child=_let_go_of_locks)

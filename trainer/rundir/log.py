@@ -1,0 +1,221 @@
+"""One record of the run, shown three ways: progress bar or lines, TensorBoard, metrics.jsonl."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from data.text.vocab import Vocab
+from trainer.cli.console import Console
+from trainer.loop.state import TrainState
+from trainer.loop.step import StepResult
+from trainer.rundir.alarms import alarms
+from trainer.rundir.disk import write_text
+from trainer.rundir.tensorboard import Board
+from trainer.scoring.evaluate import Scores
+
+SECONDS_BETWEEN_LINES = 10.0
+"""In a pipe; every record is in metrics.jsonl."""
+
+
+class RunLog:
+    """Writes what happens in training; nothing here changes what happens."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        console: Console,
+        state: TrainState,
+        vocab: Vocab,
+        *,
+        total_steps: int,
+        steps_per_epoch: int,
+        unigram_entropy: float,
+    ) -> None:
+        """What an earlier process told of steps after `state` is taken back: they are about to be taken again."""
+        self.console, self.vocab = console, vocab
+        self.total_steps, self.steps_per_epoch, self.unigram_entropy = total_steps, steps_per_epoch, unigram_entropy
+        self.metrics_path = run_dir / "metrics.jsonl"
+        self.unwritten = ""
+        drop_records_after(self.metrics_path, state)
+        self.records = read_records(self.metrics_path) if self.metrics_path.exists() else []
+        self.alarms_told = set(self._alarms())  # what an earlier process has said
+        self.board = Board(run_dir, state, console.warn)
+        self.bar = console.bar(total_steps, initial=state.step, desc="training", unit="step")
+        self.shown: dict[str, str] = {}
+        self.rate_mark = (state.train_seconds, state.audio_seconds)
+        self.first_log = (0, 0.0)
+        self.last_line = -math.inf
+
+    def train(self, state: TrainState, *, loss: float, grad_norm: float, lr: float, grad_scale: float,
+              part_norms: Mapping[str, float], blank_share: float) -> None:  # fmt: skip
+        """The mean loss since the last log, and the last step's other figures."""
+        seconds, audio = state.train_seconds - self.rate_mark[0], state.audio_seconds - self.rate_mark[1]
+        self.rate_mark = (state.train_seconds, state.audio_seconds)
+        rate = audio / seconds if seconds > 0 else math.nan
+        self._write(state, {
+            "train/loss": loss, "train/lr": lr, "train/grad_norm": grad_norm, "train/grad_scale": grad_scale,
+            "train/audio_seconds_per_second": rate, "train/num_skipped": state.num_skipped,
+            "train/blank_share": blank_share,
+            **{f"grad_norm/{part}": norm for part, norm in part_norms.items()},
+        })  # fmt: skip
+        self.shown["loss"] = f"loss {loss:.3f}"
+        self._update_bar(state)
+        if not self.console.is_terminal and self._line_is_due(state):
+            self.console.say(
+                f"step {state.step}/{self.total_steps}  epoch {self.epoch(state):.2f}  loss {loss:.4f}  lr {lr:.1e}  "
+                f"grad norm {grad_norm:.2f}  {rate:.0f} s/s"
+            )
+        self._estimate(state)
+        self._tell_alarms()
+
+    def evaluation(self, state: TrainState, scores: Scores, improved: bool) -> None:
+        """One evaluation of the monitored split."""
+        words = scores.words
+        self._write(state, {
+            "eval/loss": scores.loss, "eval/wer": words.rate, "eval/cer": scores.characters.rate,
+            "eval/blank_share": scores.blank_share,
+            "eval/num_errors": words.num_errors, "eval/num_reference_words": words.num_reference,
+            "eval/num_infinite": scores.num_infinite, "eval/seconds": scores.seconds,
+        })  # fmt: skip
+        self.board.evaluation(state.step, scores, self.vocab)
+        self.shown["WER"] = f"WER {100 * words.rate:.1f} %"
+        self._update_bar(state)
+        infinite = f"  {scores.num_infinite} utterances without finite loss" if scores.num_infinite else ""
+        self.console.say(
+            f"step {state.step}/{self.total_steps}  {scores.split}: WER {100 * words.rate:.2f} %"
+            f"  CER {100 * scores.characters.rate:.2f} %  loss {scores.loss:.4f}  ({scores.seconds:.1f} s)"
+            f"{infinite}{self.console.paint('  best', 'good') if improved else ''}"
+        )
+        self._tell_alarms()
+
+    def skipped(self, state: TrainState, result: StepResult) -> None:
+        """A step that was not applied, and whose fault it was."""
+        culprits = result.culprits()
+        what, names = ("loss", culprits) if culprits else ("gradient", result.ids)
+        shown = ", ".join(names[:4]) + (f", ... ({len(names)})" if len(names) > 4 else "")
+        self.console.warn(
+            f"step {result.step}: {what} is not finite in [{shown}]; weights unchanged, "
+            f"{state.num_skipped} skipped so far. If it goes on, inspect these files or lower --optim.lr."
+        )
+
+    def halved(self, state: TrainState, result: StepResult) -> None:
+        """A step that fitted the device's memory only in smaller microbatches."""
+        self.console.warn(
+            f"step {result.step}: out of memory; redone in {len(result.nats)} microbatches ({state.num_halved} steps "
+            "so far). Lower --batching.batch-size or --batching.max-batch-seconds to spare the detour."
+        )
+
+    def flush(self) -> None:
+        """Bring everything told so far to the disk."""
+        self.board.show(SummaryWriter.flush)
+        self._append("", sync=True)
+
+    def epoch(self, state: TrainState) -> float:
+        """Passes over the training split so far."""
+        return state.step / self.steps_per_epoch
+
+    def close_bar(self) -> None:
+        """Training is over; what follows has bars of its own."""
+        self.bar.close()
+
+    def close(self) -> None:
+        """Everything is on the disk."""
+        self.flush()
+        self.board.show(SummaryWriter.close)
+
+    def _write(self, state: TrainState, scalars: dict[str, float]) -> None:
+        self.board.scalars(state.step, scalars)
+        finite = {tag: value if math.isfinite(value) else None for tag, value in scalars.items()}
+        record = {"step": state.step, "epoch": round(self.epoch(state), 4), **finite}
+        self.records.append(record)
+        self._append(json.dumps(record) + "\n")
+
+    def _alarms(self) -> dict[str, str]:
+        return alarms(self.records, self.total_steps, self.unigram_entropy)
+
+    def _tell_alarms(self) -> None:
+        """Say what is wrong, each thing once."""
+        for name, advice in self._alarms().items():
+            if name not in self.alarms_told:
+                self.alarms_told.add(name)
+                self.console.warn(advice)
+
+    def _update_bar(self, state: TrainState) -> None:
+        self.bar.set_postfix_str("  ".join(self.shown.values()), refresh=False)
+        self.bar.update(state.step - self.bar.n)
+
+    def _line_is_due(self, state: TrainState) -> bool:
+        due = state.step >= self.total_steps or time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES
+        self.last_line = time.monotonic() if due else self.last_line
+        return due
+
+    def _estimate(self, state: TrainState) -> None:
+        """Once, from the steps between this process's first log and its second: the first is slow to start."""
+        step, seconds = self.first_log
+        if step == 0:
+            self.first_log = (state.step, state.train_seconds)
+        elif step > 0:
+            self.first_log = (-1, 0.0)
+            left = (state.train_seconds - seconds) / (state.step - step) * (self.total_steps - state.step)
+            if state.step < self.total_steps:
+                self.console.say(f"about {clock(left)} of training to go, evaluations not counted")
+
+    def _append(self, line: str, sync: bool = False) -> None:
+        """Add to metrics.jsonl, whole lines or nothing; what the disk refuses now is written with the next line."""
+        had_failed = bool(self.unwritten)
+        self.unwritten += line
+        size = self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
+        try:
+            with open(self.metrics_path, "ab") as file:
+                file.write(self.unwritten.encode())
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.truncate(self.metrics_path, size)
+            if not had_failed and self.unwritten:
+                self.console.warn(f"{self.metrics_path}: not written ({error.strerror}); the next record tries again")
+            return
+        self.unwritten = ""
+
+
+def clock(seconds: float) -> str:
+    """A duration to plan by.
+
+    >>> clock(59.6), clock(1000), clock(9000)
+    ('60 s', '17 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def drop_records_after(path: Path, state: TrainState) -> None:
+    """Leave in a metrics file what is part of `state`: the rest is about to happen, and to be told, again."""
+    if path.exists():
+        kept = [r for r in read_records(path) if all(state.tells_of(r["step"], tag) for tag in r)]
+        write_text(path, "".join(json.dumps(r) + "\n" for r in kept))
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl; a last line cut off by a crash is left out."""
+    records = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+            break
+        records.append(record)
+    return records

@@ -1,0 +1,134 @@
+"""What a closing evaluation leaves: results.json and hypotheses.jsonl, written and read; its line on the terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import resource
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.errors import ResultsError
+from trainer.rundir.disk import write_text
+from trainer.scoring.breakdown import wer_interval
+from trainer.scoring.evaluate import Hypothesis, Scores
+from trainer.scoring.metrics import EditCounts, count_character_errors
+
+
+def split_record(scores: Scores, weights: str, note: str = "") -> dict[str, Any]:
+    """One split's figures; rates are fractions, None where there is no number."""
+    words, characters = scores.words, scores.characters
+    interval, over = wer_interval(scores.hypotheses)
+    record = {
+        "wer": words.rate,
+        "cer": characters.rate,
+        "wer_interval": interval,
+        "wer_interval_over": over,
+        "loss": scores.loss,
+        "num_errors": words.num_errors,
+        "num_reference_words": words.num_reference,
+        "substitutions": words.substitutions,
+        "insertions": words.insertions,
+        "deletions": words.deletions,
+        "num_utterances": len(scores.hypotheses),
+        "num_infinite": scores.num_infinite,
+        "num_undecodable": len(scores.failures),
+        "audio_seconds": scores.num_audio_seconds,
+        "eval_seconds": scores.seconds,
+        "weights": weights,
+    }
+    return finite({**record, "note": note} if note else record)
+
+
+def finite(record: dict[str, Any]) -> dict[str, Any]:
+    """`record` with NaN and infinity as None: JSON has neither."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+
+
+def describe(scores: Scores) -> str:
+    """`test: WER 12.34 % (123 errors of 997 words: 80 sub, 20 ins, 23 del), CER 4.56 %`."""
+    w = scores.words
+    return (
+        f"{scores.split}: WER {100 * w.rate:.2f} % ({w.num_errors:,} errors of {w.num_reference:,} words: "
+        f"{w.substitutions} sub, {w.insertions} ins, {w.deletions} del), CER {100 * scores.characters.rate:.2f} %"
+    )
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory this process has held: tensors on a CUDA device, else everything that was resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def write_hypotheses(path: Path, all_scores: Iterable[Scores]) -> None:
+    """One utterance a line: what was said, what was written, and the edits between them."""
+    lines = []
+    for scores in all_scores:
+        for h in scores.hypotheses:
+            record = {
+                "id": h.id,
+                "split": scores.split,
+                "reference": h.reference,
+                "hypothesis": h.hypothesis,
+                **dataclasses.asdict(h.words),
+                "num_character_errors": h.characters.num_errors,
+                "num_reference_characters": h.characters.num_reference,
+                "loss": h.loss,
+                "seconds": h.seconds,
+            }
+            known = {"speaker": h.speaker, "sex": h.sex, "dialect": h.dialect, "failure": h.failure or None}
+            record |= {key: value for key, value in known.items() if value is not None}
+            lines.append(json.dumps(finite(record), ensure_ascii=False) + "\n")
+    write_text(path, "".join(lines))
+
+
+def read_hypotheses(path: Path) -> dict[str, list[Hypothesis]]:
+    """The utterances of hypotheses.jsonl by split, in its order; ResultsError when it is not readable."""
+    splits: dict[str, list[Hypothesis]] = {}
+    number = 0
+    try:
+        for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n"):  # a transcript may hold U+2028
+            number += 1
+            r = json.loads(line)
+            reference, hypothesis = str(r["reference"]), str(r["hypothesis"])
+            splits.setdefault(str(r["split"]), []).append(Hypothesis(
+                id=str(r["id"]),
+                reference=reference,
+                hypothesis=hypothesis,
+                words=EditCounts(*(int(r[key]) for key in ("hits", "substitutions", "insertions", "deletions"))),
+                characters=count_character_errors(reference, hypothesis),
+                loss=math.inf if r["loss"] is None else float(r["loss"]),
+                failure=str(r.get("failure", "")),
+                **{key: r.get(key) for key in ("seconds", "speaker", "sex", "dialect")},
+            ))  # fmt: skip
+    except OSError as error:
+        raise ResultsError(f"{path}: not readable ({error.strerror}). Has the run come to its end?") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ResultsError(f"{path}:{number}: not an utterance as a run writes it ({error}).") from None
+    if not splits:
+        raise ResultsError(f"{path}: holds no utterance.")
+    return splits
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_results(run_dir: Path) -> dict[str, Any]:
+    """results.json; ResultsError when it is not there or none."""
+    path = run_dir / "results.json"
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        results["headline"], results["num_parameters"], results["device"]
+    except OSError as error:
+        raise ResultsError(f"{path}: not readable ({error.strerror}). Has the run come to its end?") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ResultsError(f"{path}: not the results of a run ({error}).") from None
+    return results

@@ -1,0 +1,148 @@
+"""TensorBoard's side of the log: what its tabs show, and a writer that may fail without stopping the training.
+
+Scalars in groups (train, grad_norm, eval) with a layout of their own, transcripts as a table, a few utterances to
+hear and to see, lengths and padding, options with the final WER. All of it is a function of the training state and not
+of the clock, so that a resumed run leaves the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from data.batches.plan import BatchPlan, padded_seconds, padding_share
+from data.text.vocab import Vocab
+from data.utterance import SAMPLE_RATE
+from trainer.config.schema import Config
+from trainer.errors import AudioError
+from trainer.loop.state import TrainState
+from trainer.rundir.eventfiles import drop_events_after
+from trainer.rundir.pictures import draw_posteriors
+from trainer.scoring.evaluate import EvalSet, Scores
+from trainer.scoring.followed import followed_positions, shown_positions
+
+LAYOUT = {
+    "recognition": {
+        "word and character errors": ["Multiline", ["^eval/wer$", "^eval/cer$"]],
+        "share of frames that are blank": ["Multiline", ["^(train|eval)/blank_share$"]],
+    },
+    "loss": {"training and evaluation, nats per unit": ["Multiline", ["^train/loss$", "^eval/loss$"]]},
+    "optimisation": {
+        "learning rate": ["Multiline", ["^train/lr$"]],
+        "gradient norm, whole and by part": ["Multiline", ["^train/grad_norm$", "^grad_norm/"]],
+        "steps not applied": ["Multiline", ["^train/num_skipped$"]],
+    },
+    "speed": {"seconds of audio per second": ["Multiline", ["^train/audio_seconds_per_second$"]]},
+}
+"""Of the tab Custom Scalars: categories, charts, tags by regular expression."""
+
+
+class Board:
+    """One run's event file."""
+
+    def __init__(self, run_dir: Path, state: TrainState, warn: Callable[[str], None]) -> None:
+        self.warn = warn
+        self.writer: SummaryWriter | None = None
+        try:
+            drop_events_after(run_dir, state)
+            self.writer = SummaryWriter(str(run_dir))
+        except Exception as error:  # whatever the writer meets: training does not need it
+            warn(f"no TensorBoard log ({error})")
+
+    def show(self, action: Callable[[SummaryWriter], object]) -> None:
+        """Let TensorBoard have it; when that fails, training goes on without."""
+        if self.writer is None:
+            return
+        try:
+            action(self.writer)
+        except Exception as error:  # its writer thread hands over whatever it met
+            self.writer = None
+            self.warn(f"TensorBoard's log ends here ({error}); metrics.jsonl goes on")
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        for tag, value in values.items():
+            self.show(lambda writer: writer.add_scalar(tag, value, step))  # noqa: B023
+
+    def begin(self, plan: BatchPlan, monitor: EvalSet) -> None:
+        """What is the same throughout: layout, lengths, padding, and what the followed utterances sound like."""
+        self.show(lambda writer: writer.add_custom_scalars(LAYOUT))
+        lengths, batches = plan.epoch_lengths(0), plan.batches(0)
+        self._histogram("utterances/train_seconds", [n / SAMPLE_RATE for n in lengths])
+        self._histogram(f"utterances/{monitor.split}_seconds", [e.num_samples / SAMPLE_RATE for e in monitor.examples])
+        self._histogram("utterances/batch_seconds", padded_seconds(batches, lengths))
+        self._histogram("utterances/batch_padding_share", [padding_share([batch], lengths) for batch in batches])
+        for example in (monitor.examples[i] for i in followed_positions(monitor)):
+            try:
+                waveform = example.load()[None]
+            except AudioError:  # without a store; the evaluation counts and names it
+                continue
+            self.show(lambda writer: writer.add_audio(f"eval/{example.utterance.id}", waveform, 0, SAMPLE_RATE))  # noqa: B023
+
+    def evaluation(self, step: int, scores: Scores, vocab: Vocab) -> None:
+        """Transcripts as a table, posteriors as pictures."""
+        shown = [scores.hypotheses[i] for i in shown_positions(len(scores.hypotheses))]
+        rows = [(h.id, h.reference, h.hypothesis, f"{h.words.num_errors} of {h.words.num_reference}") for h in shown]
+        cells = ["utterance | reference | hypothesis | word errors", "---|---|---|---"]
+        cells += [" | ".join(map(_cell, row)) for row in rows]
+        table = "\n".join(f"| {row} |" for row in cells)
+        self.show(lambda writer: writer.add_text("eval/transcripts", table, step))
+        heard = {h.id: h for h in scores.hypotheses}
+        for followed in scores.followed:
+            h = heard[followed.id]
+            self.show(
+                lambda writer: writer.add_image(
+                    f"eval/posteriors/{followed.id}",  # noqa: B023
+                    draw_posteriors(followed, vocab, h.hypothesis, h.reference),  # noqa: B023
+                    step,
+                    dataformats="HWC",
+                )
+            )
+
+    def end(self, config: Config, results: Mapping[str, Any], num_steps: int) -> None:
+        """Options and final figures, for the tab HParams; in the run's own event file."""
+        final = {f"final/{name}": results[name] for name in ("wer", "cer", "loss")}
+        final = {tag: math.nan if value is None else value for tag, value in final.items()}
+        for summary in hparams(flat_options(config), final):
+            self.show(lambda writer: writer._get_file_writer().add_summary(summary))  # noqa: B023
+        self.scalars(num_steps, final)
+
+    def _histogram(self, tag: str, values: Sequence[float]) -> None:
+        self.show(lambda writer: writer.add_histogram(tag, np.asarray(values), 0, bins=30))
+
+
+def flat_options(config: Config) -> dict[str, bool | int | float | str]:
+    """The options that decide a result; what is None is left out.
+
+    The tab sorts them by name and shows the first five, so the usual suspects have short names without their group.
+    """
+    optim, train, batching, model = config.optim, config.train, config.batching, config.model
+    flat: dict[str, Any] = {
+        "batch_size": batching.batch_size,
+        "epochs": train.epochs,
+        "grad_accum_steps": train.grad_accum_steps,
+        "lr": optim.lr,
+        "model": model.pretrained or f"{model.family} {model.size}",
+        "max_batch_seconds": batching.max_batch_seconds,
+        "max_steps": train.max_steps,
+        "preset": config.preset,
+        "precision": config.precision,
+        "seed": config.seed,
+        "speeds": config.augment.speeds or None,
+        **{f"optim.{k}": v for k, v in vars(optim).items() if k != "lr"},
+        **{f"model.{k}": v for k, v in vars(model).items() if k not in ("pretrained", "family", "size")},
+    }
+    return {
+        k: v if isinstance(v, bool | int | float | str) else " ".join(map(str, v)) for k, v in flat.items()
+        if v is not None
+    }  # fmt: skip
+
+
+def _cell(text: str) -> str:
+    """`text` inside a Markdown table: nothing in it is markup."""
+    return "".join(f"\\{c}" if c in "\\|*_`<>[]#" else c for c in text) or "(nothing)"

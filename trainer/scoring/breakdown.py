@@ -1,0 +1,119 @@
+"""For whom and for what a recogniser fails: error rates by speaker, sex, dialect region and length."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from trainer.scoring.evaluate import Hypothesis
+from trainer.scoring.metrics import EditCounts, pool
+from trainer.scoring.statistics import bootstrap_interval
+
+FEW_UNITS = 10
+"""Of fewer the bootstrap knows too little: its interval is too narrow."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some of a split's utterances and their pooled errors."""
+
+    name: str
+    num_utterances: int
+    num_speakers: int
+    """0 where speakers are not known."""
+    words: EditCounts
+    characters: EditCounts
+    interval: tuple[float, float] | None
+    """95 % bootstrap interval of the word error rate, which draws what the whole split's does; None where it is not
+    asked for, or cannot be: one speaker alone says nothing of others."""
+
+
+def knows_speakers(hypotheses: Sequence[Hypothesis]) -> bool:
+    """Whether a bootstrap over a split draws speakers: all are known and there are at least two."""
+    speakers = {h.speaker for h in hypotheses}
+    return None not in speakers and len(speakers) > 1
+
+
+def drawn_units(hypotheses: Sequence[Hypothesis]) -> tuple[list[str], str]:
+    """The unit of each utterance that a bootstrap over a split draws, and what the units are.
+
+    Speakers, where they are known; else each utterance is a unit of its own.
+    """
+    return _units(hypotheses, are_speakers=knows_speakers(hypotheses))
+
+
+def _units(hypotheses: Sequence[Hypothesis], *, are_speakers: bool) -> tuple[list[str], str]:
+    if are_speakers:
+        speakers = [str(h.speaker) for h in hypotheses]
+        return speakers, f"{len(set(speakers))} speakers"
+    return [str(i) for i in range(len(hypotheses))], f"{len(hypotheses)} utterances"
+
+
+def wer_interval(hypotheses: Sequence[Hypothesis]) -> tuple[tuple[float, float] | None, str]:
+    """The 95 % interval of a split's word error rate, and what was drawn: "24 speakers" or "200 utterances"."""
+    units, over = drawn_units(hypotheses)
+    return _interval(hypotheses, units), over
+
+
+def _interval(hypotheses: Sequence[Hypothesis], units: Sequence[str]) -> tuple[float, float] | None:
+    pooled: dict[str, EditCounts] = {}
+    for unit, hypothesis in zip(units, hypotheses, strict=True):
+        pooled[unit] = pooled.get(unit, EditCounts()) + hypothesis.words
+    return bootstrap_interval([(c.num_errors, c.num_reference) for c in pooled.values()])
+
+
+def by_sex(hypotheses: Sequence[Hypothesis]) -> list[Group]:
+    """Women and men; empty where the corpus does not know."""
+    names = {"F": "women", "M": "men"}
+    return _groups(hypotheses, lambda h: names.get(h.sex, h.sex) if h.sex else None)
+
+
+def by_dialect(hypotheses: Sequence[Hypothesis]) -> list[Group]:
+    return _groups(hypotheses, lambda h: h.dialect)
+
+
+def by_speaker(hypotheses: Sequence[Hypothesis]) -> list[Group]:
+    """Worst first, without intervals: one speaker's few utterances do not carry one."""
+    groups = _groups(hypotheses, lambda h: h.speaker, interval=False)
+    return sorted(groups, key=lambda g: (-g.words.rate, g.name))
+
+
+def by_length(hypotheses: Sequence[Hypothesis]) -> list[Group]:
+    """Four groups of as many utterances each, short to long: "1.3 to 1.6 s"."""
+    timed = sorted((h for h in hypotheses if h.seconds), key=lambda h: h.seconds or 0.0)
+    cuts, draws_speakers = [len(timed) * i // 4 for i in range(5)], knows_speakers(hypotheses)
+    groups = []
+    for first, end in itertools.pairwise(cuts):
+        if part := timed[first:end]:
+            groups.append(_group(f"{part[0].seconds:.1f} to {part[-1].seconds:.1f} s", part, draws_speakers))
+    return groups
+
+
+def breakdowns(hypotheses: Sequence[Hypothesis]) -> dict[str, list[Group]]:
+    """Every breakdown but that by speaker, by its title; those of a single group tell nothing and are left out."""
+    found = {"sex": by_sex(hypotheses), "dialect region": by_dialect(hypotheses), "length": by_length(hypotheses)}
+    return {title: groups for title, groups in found.items() if len(groups) > 1}
+
+
+def _groups(
+    hypotheses: Sequence[Hypothesis], key: Callable[[Hypothesis], str | None], *, interval: bool = True
+) -> list[Group]:
+    parts: dict[str, list[Hypothesis]] = {}
+    draws_speakers = knows_speakers(hypotheses)
+    for hypothesis in hypotheses:
+        if (name := key(hypothesis)) is not None:
+            parts.setdefault(name, []).append(hypothesis)
+    return [_group(name, parts[name], draws_speakers, interval=interval) for name in sorted(parts)]
+
+
+def _group(name: str, part: Sequence[Hypothesis], draws_speakers: bool, *, interval: bool = True) -> Group:
+    units, _ = _units(part, are_speakers=draws_speakers)
+    return Group(
+        name=name,
+        num_utterances=len(part),
+        num_speakers=len({h.speaker for h in part} - {None}),
+        words=pool(h.words for h in part),
+        characters=pool(h.characters for h in part),
+        interval=_interval(part, units) if interval else None,
+    )

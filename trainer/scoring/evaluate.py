@@ -1,0 +1,240 @@
+"""Score a model on a split: batches in, hypotheses and pooled error counts out. Every utterance is scored.
+
+Transcripts equal those of one utterance at a time: layer-norm encoders because padding cannot reach a real
+frame, group-norm encoders because only equal lengths share a batch.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from data.batches.collate import Batch, BatchDataset, Frontend
+from data.batches.loading import load_batches
+from data.batches.plan import evaluation_batches
+from data.examples import Example
+from data.text.normalise import collapse_spaces
+from data.text.vocab import Vocab
+from data.utterance import SAMPLE_RATE
+from models.ctc import CTCModel, ctc_loss_per_utterance
+from models.feature_table import FeatureTable
+from trainer.config.schema import EvalConfig
+from trainer.device import HostCopy
+from trainer.scoring.decode import NOTHING, collapse
+from trainer.scoring.metrics import EditCounts, count_character_errors, count_word_errors, pool
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What the model wrote for one utterance."""
+
+    id: str
+    reference: str
+    hypothesis: str
+    words: EditCounts
+    characters: EditCounts
+    loss: float
+    """Nats per unit; infinite where CTC cannot write the reference, or nothing could be decoded."""
+    seconds: float | None = None
+    speaker: str | None = None
+    sex: str | None = None
+    dialect: str | None = None
+    """These four None where the corpus does not know."""
+    failure: str = ""
+    """Why there was no audio to decode."""
+    num_frames: int = 0
+    num_blank_frames: int = 0
+    """Frames whose most likely unit is the blank."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """An utterance that is looked at in every evaluation."""
+
+    id: str
+    targets: tuple[int, ...]
+    num_seconds: float
+    posteriors: np.ndarray
+    """float32 (T, V), probabilities."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One evaluation of one split, utterances in corpus order."""
+
+    split: str
+    hypotheses: tuple[Hypothesis, ...]
+    seconds: float
+    num_audio_seconds: float
+    failures: dict[str, str]
+    """Utterances whose audio could not be decoded, scored as deletions."""
+    followed: tuple[Followed, ...] = ()
+
+    @property
+    def words(self) -> EditCounts:
+        return pool(h.words for h in self.hypotheses)
+
+    @property
+    def characters(self) -> EditCounts:
+        return pool(h.characters for h in self.hypotheses)
+
+    @property
+    def blank_share(self) -> float:
+        """Share of frames whose most likely unit is the blank."""
+        num_frames = sum(h.num_frames for h in self.hypotheses)
+        return sum(h.num_blank_frames for h in self.hypotheses) / num_frames if num_frames else float("nan")
+
+    @property
+    def num_infinite(self) -> int:
+        """Utterances that `loss` leaves out."""
+        return sum(h.loss == float("inf") for h in self.hypotheses)
+
+    @property
+    def loss(self) -> float:
+        """Mean of the finite losses."""
+        finite = [h.loss for h in self.hypotheses if h.loss != float("inf")]
+        return sum(finite) / len(finite) if finite else float("nan")
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """A split ready to be scored, as often as needed."""
+
+    split: str
+    examples: Sequence[Example]
+    frontend: Frontend
+    vocab: Vocab
+    config: EvalConfig
+    num_workers: int
+    worker_timeout: float = 600.0
+    features: FeatureTable | None = None
+    """What a frozen feature encoder gives for `examples`, if it was computed beforehand; then no audio is loaded."""
+
+
+class Transcript(NamedTuple):
+    """What the model writes for an utterance, before it is scored."""
+
+    units: tuple[int, ...]
+    loss: float
+    num_frames: int
+    num_blank_frames: int
+
+
+@torch.inference_mode()
+def evaluate(
+    model: CTCModel,
+    eval_set: EvalSet,
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager],
+    progress: Callable = lambda batches, total: batches,
+) -> Scores:
+    """Scores of `model` on every utterance of `eval_set`; the model's mode is restored."""
+    start, was_training = time.perf_counter(), model.training
+    examples = eval_set.examples
+    scored: dict[int, Hypothesis] = {}
+    failures = {e.utterance.id: "no audio could be decoded" for e in examples if e.num_samples == 0}
+    plan = _plan(model, eval_set)
+    model.eval()
+    try:
+        batches = progress(_load(eval_set, plan, device), total=len(plan))
+        write = functools.partial(_write, model, eval_set.features, device=device, autocast=autocast)
+        for batch, transcripts in _ahead(map(write, batches)):
+            for i, utterance_id, transcript in zip(batch.positions, batch.ids, transcripts, strict=True):
+                if utterance_id not in batch.failures:
+                    scored[i] = _score(examples[i], eval_set.vocab, transcript)
+            failures |= batch.failures
+    finally:
+        model.train(was_training)
+    nothing = Transcript((), math.inf, 0, 0)
+    hypotheses = tuple(
+        scored.get(i) or _score(example, eval_set.vocab, nothing, failures.get(example.utterance.id, ""))
+        for i, example in enumerate(examples)
+    )
+    num_audio_seconds = sum(example.num_samples for example in examples) / SAMPLE_RATE
+    return Scores(eval_set.split, hypotheses, time.perf_counter() - start, num_audio_seconds, failures)
+
+
+def _write(
+    model: CTCModel, features: FeatureTable | None, batch: Batch, device: torch.device,
+    autocast: Callable[[], AbstractContextManager],
+) -> tuple[Batch, HostCopy]:  # fmt: skip
+    """On their way to the host: the unit each frame writes (B, T), nats per unit (B,), and frames of blank (B,)."""
+    b = batch.to(device)
+    inputs = b.waveforms
+    if features is not None:
+        assert batch.feature_rows is not None
+        inputs = features.gather(batch.feature_rows, device)
+    with autocast():
+        logits = model(inputs, b.frame_lengths, is_padded=b.is_padded)
+    nats = ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=model.blank_id)
+    best = logits.argmax(-1)
+    is_real = torch.arange(best.shape[1], device=device) < b.frame_lengths[:, None]
+    num_blank = ((best == model.blank_id) & is_real).sum(1)
+    return batch, HostCopy(collapse(best, b.frame_lengths, model.blank_id), nats, num_blank)
+
+
+def _ahead(launched: Iterator[tuple[Batch, HostCopy]]) -> Iterator[tuple[Batch, list[Transcript]]]:
+    """Each batch's transcripts, when the next one has been launched: the host reads while the device computes."""
+    before: tuple[Batch, HostCopy] | None = None
+    for now in itertools.chain(launched, [None]):
+        if before is not None:
+            batch, (units, nats, num_blank) = before[0], before[1].wait()
+            written = (tuple(row[row != NOTHING].tolist()) for row in units.numpy())
+            rows = zip(written, nats.tolist(), batch.frame_lengths.tolist(), num_blank.tolist(), strict=True)
+            yield batch, [Transcript(*row) for row in rows]
+        before = now
+
+
+def _plan(model: CTCModel, eval_set: EvalSet) -> list[list[int]]:
+    """Batches of positions, without the utterances that give no frame: their hypothesis stays empty."""
+    lengths = [example.num_samples for example in eval_set.examples]
+    with_frames = [i for i, n in enumerate(lengths) if model.num_frames(n) > 0]
+    batches = evaluation_batches(
+        [lengths[i] for i in with_frames],
+        batch_size=eval_set.config.batch_size,
+        max_batch_seconds=eval_set.config.max_batch_seconds,
+        equal_lengths=not model.is_batch_invariant,
+    )
+    return [[with_frames[k] for k in batch] for batch in batches]
+
+
+def _load(eval_set: EvalSet, plan: list[list[int]], device: torch.device) -> Iterator[Batch]:
+    frontend, num_workers = eval_set.frontend, eval_set.num_workers
+    if eval_set.features is not None:  # row numbers need no help
+        frontend, num_workers = replace(frontend, first_rows=eval_set.features.first_rows), 0
+    return load_batches(
+        BatchDataset(eval_set.examples, frontend),
+        lambda: ((0, positions) for positions in plan),
+        num_workers=num_workers,
+        pin_memory=device.type == "cuda",
+        timeout_seconds=eval_set.worker_timeout,
+    )
+
+
+def _score(example: Example, vocab: Vocab, written: Transcript, failure: str = "") -> Hypothesis:
+    reference, text = collapse_spaces(example.text), collapse_spaces(vocab.decode(written.units))
+    utterance = example.utterance
+    return Hypothesis(
+        id=utterance.id,
+        reference=reference,
+        hypothesis=text,
+        words=count_word_errors(reference, text),
+        characters=count_character_errors(reference, text),
+        loss=written.loss,
+        num_frames=written.num_frames,
+        num_blank_frames=written.num_blank_frames,
+        seconds=example.num_samples / SAMPLE_RATE,
+        speaker=utterance.speaker,
+        sex=utterance.sex,
+        dialect=utterance.dialect,
+        failure=failure,
+    )

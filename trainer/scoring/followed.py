@@ -1,0 +1,58 @@
+"""The same few utterances through the whole of training: what the model makes of them, frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+
+from data.batches.collate import BatchDataset
+from data.utterance import SAMPLE_RATE
+from models.ctc import CTCModel
+from trainer.scoring.evaluate import EvalSet, Followed
+
+NUM_SHOWN = 8
+"""Utterances in the table of transcripts; every second of them is heard and drawn."""
+MAX_SECONDS = 30.0
+"""A longer one is not drawn: nobody could see its frames."""
+
+
+def shown_positions(num_utterances: int) -> list[int]:
+    """Positions of the utterances to show, spread over the split: neighbours are often of one speaker.
+
+    >>> shown_positions(20)
+    [0, 2, 4, 6, 8, 10, 12, 14]
+    """
+    return list(range(0, num_utterances, max(1, num_utterances // NUM_SHOWN)))[:NUM_SHOWN]
+
+
+def followed_positions(eval_set: EvalSet) -> list[int]:
+    """Positions of the utterances to hear and draw."""
+    lengths = [eval_set.examples[i].num_samples for i in shown_positions(len(eval_set.examples))]
+    short = [i for i, n in zip(shown_positions(len(eval_set.examples)), lengths, strict=True)
+             if 0 < n <= MAX_SECONDS * SAMPLE_RATE and eval_set.frontend.num_frames(n) > 0]  # fmt: skip
+    return short[::2]
+
+
+@torch.inference_mode()
+def follow(
+    model: CTCModel, eval_set: EvalSet, device: torch.device, autocast: Callable[[], AbstractContextManager]
+) -> tuple[Followed, ...]:
+    """The posteriors of the followed utterances, one forward pass each; the model's mode is restored."""
+    dataset, was_training = BatchDataset(eval_set.examples, eval_set.frontend), model.training
+    found = []
+    model.eval()
+    try:
+        for i in followed_positions(eval_set):
+            batch = dataset[0, [i]]
+            if batch.failures:  # decoded on the fly, and not decodable: the evaluation counts and names it
+                continue
+            b = batch.to(device)
+            with autocast():
+                logits = model(b.waveforms, b.frame_lengths, is_padded=b.is_padded)
+            posteriors = logits[0, : int(batch.frame_lengths[0])].float().softmax(-1).cpu().numpy()
+            found.append(Followed(batch.ids[0], eval_set.examples[i].targets, batch.num_seconds, posteriors))
+    finally:
+        model.train(was_training)
+    return tuple(found)

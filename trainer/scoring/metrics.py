@@ -1,0 +1,69 @@
+"""Error rates from pooled integer counts: aligned by jiwer per utterance, summed over the corpus, divided once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import jiwer
+
+from data.text.normalise import collapse_spaces
+
+
+@dataclass(frozen=True)
+class EditCounts:
+    """Of one alignment, or of many summed."""
+
+    hits: int = 0
+    substitutions: int = 0
+    insertions: int = 0
+    deletions: int = 0
+
+    def __add__(self, other: EditCounts) -> EditCounts:
+        return EditCounts(
+            self.hits + other.hits,
+            self.substitutions + other.substitutions,
+            self.insertions + other.insertions,
+            self.deletions + other.deletions,
+        )
+
+    @property
+    def num_errors(self) -> int:
+        return self.substitutions + self.insertions + self.deletions
+
+    @property
+    def num_reference(self) -> int:
+        """Words (or characters) of the reference."""
+        return self.hits + self.substitutions + self.deletions
+
+    @property
+    def rate(self) -> float:
+        """Errors per reference word as a fraction; with an empty reference 0, or infinite if anything was written."""
+        if self.num_reference == 0:
+            return math.inf if self.num_errors else 0.0
+        return self.num_errors / self.num_reference
+
+
+def pool(counts: Iterable[EditCounts]) -> EditCounts:
+    """The sum: what a corpus' rate is computed from, never the mean of rates."""
+    return sum(counts, EditCounts())
+
+
+def count_word_errors(reference: str, hypothesis: str) -> EditCounts:
+    """Word edits that turn `reference` into `hypothesis`; words are what white space separates."""
+    if not reference.split():  # jiwer's answer to an empty reference is not ours: all that was written is insertions
+        return EditCounts(insertions=len(hypothesis.split()))
+    return _counts(jiwer.process_words(collapse_spaces(reference), collapse_spaces(hypothesis)))
+
+
+def count_character_errors(reference: str, hypothesis: str) -> EditCounts:
+    """Character edits; the single spaces between words count as characters."""
+    reference, hypothesis = collapse_spaces(reference), collapse_spaces(hypothesis)
+    if not reference:
+        return EditCounts(insertions=len(hypothesis))
+    return _counts(jiwer.process_characters(reference, hypothesis))
+
+
+def _counts(out: jiwer.WordOutput | jiwer.CharacterOutput) -> EditCounts:
+    return EditCounts(out.hits, out.substitutions, out.insertions, out.deletions)
