@@ -28,5 +28,3 @@ class FeatureTable:
         Does not wait where the rows lie on the device; else the host gathers, and a CUDA device waits for the copy.
         """
         return self.rows[index.to(self.rows.device, non_blocking=True)].to(device, non_blocking=True)
-
-

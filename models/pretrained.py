@@ -69,7 +69,7 @@ def refuse_new_head(source: str, report: LoadReport) -> None:
 
 
 @dataclass(frozen=True)
-class Encoder:
+class EncoderSource:
     """An encoder before its weights: enough to know frames and units."""
 
     config: PreTrainedConfig
@@ -83,12 +83,12 @@ class Encoder:
         return num_frames_function(self.config.conv_kernel, self.config.conv_stride)
 
 
-def read_encoder(model: ModelConfig) -> Encoder:
+def read_encoder(model: ModelConfig) -> EncoderSource:
     """The configuration of random weights or of the checkpoint."""
     if model.pretrained is None:
-        return Encoder(random_config(model), None)
+        return EncoderSource(random_config(model), None)
     pretrained = read_pretrained(model.pretrained, model.revision)
-    return Encoder(pretrained.config, pretrained)
+    return EncoderSource(pretrained.config, pretrained)
 
 
 def read_pretrained(source: str, revision: str | None) -> Pretrained:

@@ -139,7 +139,7 @@ def read_manifest(path: str, normalizer: str, number: int | None) -> Speech:
 def read_run(model: Path, number: int) -> Speech:
     """`number` of the utterances that the run of `model` (runs/NAME/model) was scored on; noise without them."""
     from trainer.cli.console import Console
-    from trainer.prepare.data import read_corpus
+    from trainer.prepare.corpus import read_corpus
 
     run_dir, why = model.resolve().parent, "it belongs to no run"
     if (model / "config.json").is_file() and (run_dir / "results.json").is_file():

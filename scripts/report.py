@@ -84,7 +84,7 @@ def read_source(run_dir: Path, cache_dir: str | None) -> MediaSource:
     from trainer.cli.console import Console
     from trainer.device import choose_device
     from trainer.prepare.build import build_eval_sets, build_model
-    from trainer.prepare.data import read_corpus, read_data
+    from trainer.prepare.corpus import prepare_corpus, read_corpus
     from trainer.report.media_choice import MediaSource
 
     config: Config = read_config(run_dir / "config.json", fill=True)
@@ -99,7 +99,7 @@ def read_source(run_dir: Path, cache_dir: str | None) -> MediaSource:
     config, console = resolve(validate(config, training=False)), Console()
     device = choose_device("auto")  # the run's own may be on another machine
     encoder = read_encoder(config.model)
-    data = read_data(config, read_corpus(config, console, training=False), encoder, console, training=False)
+    data = prepare_corpus(config, read_corpus(config, console, training=False), encoder, console, training=False)
     ctc_model, _ = build_model(config, encoder, data, device)
     return MediaSource(ctc_model, build_eval_sets(config, data, ctc_model, 0, encoder.do_normalize), device)
 

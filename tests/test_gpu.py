@@ -28,10 +28,10 @@ from models.feature_table import FeatureTable
 from tests.helpers.steps import EXAMPLES, NUM_FRAMES, loader_of, make_batch, make_parts, run_fit, small_model
 from trainer.config.schema import OptimConfig, TrainConfig
 from trainer.device import autocast_for
-from trainer.loop.fit import settle
+from trainer.loop.fit import finish_previous_step
 from trainer.loop.optim import build_optimizer, build_schedule
 from trainer.loop.state import TrainState
-from trainer.loop.step import Parts, train_step
+from trainer.loop.step import TrainingParts, train_step
 from trainer.run import main
 
 CUDA = torch.device(os.environ.get("GPU_TESTS_DEVICE", "cuda"))
@@ -42,11 +42,13 @@ pytestmark = [
 ]
 
 
-def cuda_parts(precision: str = "fp32", init_scale: float = 1024.0) -> Parts:
+def cuda_parts(precision: str = "fp32", init_scale: float = 1024.0) -> TrainingParts:
     model = small_model().to(CUDA)
     optimizer = build_optimizer(model, OptimConfig(lr=1e-2, weight_decay=0.01))
     scaler = GradScaler(CUDA.type, enabled=precision == "fp16", init_scale=init_scale)
-    return Parts(model, optimizer, build_schedule(optimizer, 3, 20), scaler, CUDA, autocast_for(precision, CUDA))
+    return TrainingParts(
+        model, optimizer, build_schedule(optimizer, 3, 20), scaler, CUDA, autocast_for(precision, CUDA)
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +84,7 @@ def test_fp16_overflow_is_skipped_on_cuda_and_holds_the_schedule() -> None:
     parts.model.train()
     before = parts.model.hf.lm_head.weight.detach().clone()
     step = partial(train_step, parts, [make_batch([0, 1])], 1.0, lambda: None)
-    settle(step(), parts, state, 25, lambda r: None)
+    finish_previous_step(step(), parts, state, 25, lambda r: None)
     assert torch.equal(parts.model.hf.lm_head.weight, before)
     assert (parts.scaler.get_scale(), parts.scheduler.last_epoch, state.num_skipped) == (2.0**39, 0, 1)
 
@@ -95,7 +97,7 @@ def test_a_bad_step_on_cuda_leaves_moments_and_step_count_alone() -> None:
     bad = make_batch([2])
     bad.waveforms[0, 5] = float("nan")
     state = TrainState()
-    settle(train_step(parts, [bad], 1.0, lambda: None), parts, state, 25, lambda r: None)
+    finish_previous_step(train_step(parts, [bad], 1.0, lambda: None), parts, state, 25, lambda r: None)
     after = [v for s in parts.optimizer.state.values() for v in s.values()]
     assert state.num_skipped == 1
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
@@ -119,7 +121,7 @@ def test_a_step_waits_for_the_device_in_ctc_alone(kind: str, monkeypatch: pytest
     with syncs_are("error"):
         result = step()
     state = TrainState()
-    settle(result, parts, state, 25, lambda r: None)
+    finish_previous_step(result, parts, state, 25, lambda r: None)
     assert state.num_skipped == 0
     assert result.loss.item() > 0
 

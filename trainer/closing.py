@@ -27,9 +27,9 @@ from trainer.config.schema import Config, resolve, validate
 from trainer.device import choose_device
 from trainer.errors import CheckpointError
 from trainer.loop.state import TrainState
-from trainer.loop.step import Parts
+from trainer.loop.step import TrainingParts
 from trainer.prepare.build import build_eval_sets, build_model
-from trainer.prepare.data import Data, read_corpus, read_data
+from trainer.prepare.corpus import PreparedCorpus, prepare_corpus, read_corpus
 from trainer.report.run import MediaSource, report_or_warn
 from trainer.rundir.checkpoint import load_best
 from trainer.rundir.disk import sync, write_text
@@ -49,8 +49,8 @@ def is_closed(run_dir: Path, step: int) -> bool:
 
 def close_run(
     config: Config,
-    parts: Parts,
-    data: Data,
+    parts: TrainingParts,
+    data: PreparedCorpus,
     eval_sets: dict[str, EvalSet],
     state: TrainState,
     runlog: RunLog,
@@ -114,8 +114,14 @@ def publish(config: Config, source: MediaSource, console: Console) -> None:
         write_json(run_dir / "pushed.json", {"repo": repo})
 
 
-def publish_late(config: Config, parts: Parts, data: Data, eval_sets: dict[str, EvalSet], state: TrainState,
-                 console: Console) -> None:  # fmt: skip
+def publish_late(
+    config: Config,
+    parts: TrainingParts,
+    data: PreparedCorpus,
+    eval_sets: dict[str, EvalSet],
+    state: TrainState,
+    console: Console,
+) -> None:
     """`publish` for a run that was closed by an earlier process: the weights in `parts` are the last step's."""
     if data.corpus.splits.selects and state.best_step != state.step:
         try:
@@ -146,7 +152,7 @@ def score_model(config: Config) -> dict[str, Any]:
     device, console, run_dir = choose_device(config.device), Console(), config.run_dir
     encoder = read_encoder(config.model)
     reading = read_corpus(config, console, training=False)
-    data = read_data(config, reading, encoder, console, training=False)
+    data = prepare_corpus(config, reading, encoder, console, training=False)
     model, load_report = build_model(config, encoder, data, device)
     if load_report is not None:
         refuse_new_head(str(config.model.pretrained), load_report)

@@ -28,12 +28,12 @@ from trainer.errors import (
 )
 from trainer.loop.fit import InterruptedEvaluation, fit, is_done, out_of_memory_in_evaluation
 from trainer.loop.state import TrainState
-from trainer.prepare.build import Prepared, prepare, use_features
+from trainer.prepare.build import PreparedRun, prepare, use_features
 from trainer.prepare.identity import compare, identity
 from trainer.prepare.intro import introduce
 from trainer.prepare.preflight import check
 from trainer.rundir.alarms import unigram_entropy
-from trainer.rundir.checkpoint import Saver, newest_sound, restore, sound_best
+from trainer.rundir.checkpoint import Saver, newest_valid, restore, valid_best
 from trainer.rundir.disk import write_text
 from trainer.rundir.lock import lock_run
 from trainer.rundir.log import RunLog, read_records
@@ -49,19 +49,19 @@ def train(config: Config, preset: Config, argv: Sequence[str], flag: StopFlag) -
     config, console = resolve(validate(config)), Console()
     if config.check:
         return check(prepare(config, console), console)
-    refuse(config)
+    check_run_dir(config)
     run = prepare(config, console)
     with lock_run(config.run_dir):
-        refuse(config)  # again: another process may have begun a run here meanwhile
+        check_run_dir(config)  # again: another process may have begun a run here meanwhile
         if config.overwrite:
             clear(config.run_dir)
         return _train(run, argv, console, flag)
 
 
-def _train(run: Prepared, argv: Sequence[str], console: Console, flag: StopFlag) -> int:
+def _train(run: PreparedRun, argv: Sequence[str], console: Console, flag: StopFlag) -> int:
     config, parts, run_dir = run.config, run.parts, run.config.run_dir
-    itself = identity(config, run.data, parts.model, parts.device, run.precision)
-    state = resume(run, itself, console) if config.resume else TrainState()
+    fingerprint = identity(config, run.data, parts.model, parts.device, run.precision)
+    state = resume(run, fingerprint, console) if config.resume else TrainState()
     is_over = state.step > 0 and is_done(state, config.train, run.total_steps)
     if is_over and is_closed(run_dir, state.step):
         if is_published(config):
@@ -82,7 +82,7 @@ def _train(run: Prepared, argv: Sequence[str], console: Console, flag: StopFlag)
     )  # fmt: skip
     if state.step == 0:
         runlog.board.begin(run.plan, run.monitor)
-    saver = Saver(run_dir, config.train.save_total_limit, itself, console.warn)
+    saver = Saver(run_dir, config.train.save_total_limit, fingerprint, console.warn)
     with flag.waiting_for_the_step():
         try:
             complete = _fit(run, state, saver, runlog, console, flag)
@@ -109,7 +109,7 @@ def _train(run: Prepared, argv: Sequence[str], console: Console, flag: StopFlag)
     return 0 if saved else SAVE_FAILED
 
 
-def _fit(run: Prepared, state: TrainState, saver: Saver, runlog: RunLog, console: Console, flag: StopFlag) -> bool:
+def _fit(run: PreparedRun, state: TrainState, saver: Saver, runlog: RunLog, console: Console, flag: StopFlag) -> bool:
     parts, config = run.parts, run.config
     bar = interruptible(partial(console.progress, desc="evaluating", unit="batch"), flag, InterruptedEvaluation)
 
@@ -136,7 +136,7 @@ def _fit(run: Prepared, state: TrainState, saver: Saver, runlog: RunLog, console
     )
 
 
-def refuse(config: Config) -> None:
+def check_run_dir(config: Config) -> None:
     """ConfigError for a folder in use, or one that holds something and neither --resume nor --overwrite is given."""
     run_dir = config.run_dir
     if run_dir.is_file():
@@ -166,15 +166,15 @@ def clear(run_dir: Path) -> None:
             path.unlink()
 
 
-def resume(run: Prepared, itself: dict, console: Console) -> TrainState:
+def resume(run: PreparedRun, fingerprint: dict, console: Console) -> TrainState:
     """The state of the newest sound checkpoint, put into `run`; a new one when there is none."""
     config, run_dir = run.config, run.config.run_dir
-    found = newest_sound(run_dir, console.warn)
+    found = newest_valid(run_dir, console.warn)
     if found is None:
         console.say(f"{run_dir}: no checkpoint yet; starting at step 0")
         return TrainState()
     folder, record = found
-    changes = compare(str(folder), record, itself, config.allow_changes)
+    changes = compare(str(folder), record, fingerprint, config.allow_changes)
     state = restore(folder, record, run.parts)
     console.say(f"resuming from {folder}")
     if changes:
@@ -183,7 +183,7 @@ def resume(run: Prepared, itself: dict, console: Console) -> TrainState:
         state.batches_done -= state.batches_done % config.train.grad_accum_steps  # back to a step's boundary
         left = sum(1 for _ in run.plan.remaining(state.epoch, state.batches_done))
         run.total_steps = min(run.total_steps, state.step + left)
-    if state.best_step is not None and not sound_best(run_dir, console.warn):
+    if state.best_step is not None and not valid_best(run_dir, console.warn):
         state.best_step = state.best_wer = None
         state.eval_pending = True  # these weights are scored first, and are the best until better ones come
     return state

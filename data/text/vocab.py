@@ -62,8 +62,8 @@ class Vocab:
         """The tokens of blank, unknown and word_delimiter, by role."""
         return {"blank": self.blank, "unknown": self.unknown, "word_delimiter": self.word_delimiter}
 
-    def encoder(self) -> Encoder:
-        return Encoder(self)
+    def encoder(self) -> TextEncoder:
+        return TextEncoder(self)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of collapsed, blank-free `ids`; specials are printed as Hugging Face prints them."""
@@ -79,7 +79,7 @@ class Vocab:
         return not set().union(*map(set, texts)) - set(self.tokens) - {" "}
 
 
-class Encoder:
+class TextEncoder:
     """Text to ids; keeps the table that `Vocab.ids` builds."""
 
     def __init__(self, vocab: Vocab) -> None:

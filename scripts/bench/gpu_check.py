@@ -30,7 +30,7 @@ import torch
 
 from data.config import SyntheticConfig
 from models.flops import training_flops
-from models.pretrained import Encoder, read_encoder
+from models.pretrained import EncoderSource, read_encoder
 from trainer.card.text import versions
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.console import Console
@@ -38,11 +38,11 @@ from trainer.cli.parse import parse, report_errors
 from trainer.config.schema import Config, resolve, validate
 from trainer.device import autocast_for, choose_device
 from trainer.errors import ConfigError
-from trainer.loop.fit import settle
+from trainer.loop.fit import finish_previous_step
 from trainer.loop.state import TrainState
 from trainer.loop.step import StepResult, train_step
 from trainer.prepare.build import build_eval_sets, build_model, build_parts, build_train_loader, plan_batches
-from trainer.prepare.data import Data, read_corpus, read_data
+from trainer.prepare.corpus import PreparedCorpus, prepare_corpus, read_corpus
 from trainer.prepare.features import open_table
 from trainer.scoring.evaluate import evaluate
 
@@ -84,7 +84,7 @@ def check(args: Namespace) -> int:
     config = check_config(args.size, args.corpus, args.cache_dir)
     console = Console()
     encoder = read_encoder(config.model)
-    data = read_data(config, read_corpus(config, console), encoder, console)
+    data = prepare_corpus(config, read_corpus(config, console), encoder, console)
     report["preparation_seconds"] = time.perf_counter() - started
     report["training"] = {
         name: time_training(config, encoder, data, device, name.split(",")[0], args.steps, console, **changes)
@@ -135,7 +135,7 @@ def run_gpu_tests() -> dict[str, Any]:
 
 
 def time_training(
-    config: Config, encoder: Encoder, data: Data, device: torch.device, precision: str, num_steps: int,
+    config: Config, encoder: EncoderSource, data: PreparedCorpus, device: torch.device, precision: str, num_steps: int,
     console: Console, *, cache_features: bool = True, **changes: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Step times, throughput, memory and utilisation over `num_steps` steps after a warm-up."""
@@ -169,7 +169,8 @@ def time_training(
                 torch.cuda.reset_peak_memory_stats(device)
             begin = last = time.perf_counter()
         previous = result
-        result = train_step(parts, batches, 1.0, lambda: settle(previous, parts, state, MAX_SKIPS, report_skip))  # noqa: B023
+        finish_previous = functools.partial(finish_previous_step, previous, parts, state, MAX_SKIPS, report_skip)
+        result = train_step(parts, batches, 1.0, finish_previous)
         state.advance(epoch, batches, ends_epoch)
         if state.step > NUM_WARMUP:
             synchronize(device)  # a step's own time; the loop of a real run does not wait here
@@ -181,7 +182,7 @@ def time_training(
             )
         losses.append(result.loss)
     elapsed = time.perf_counter() - begin
-    settle(result, parts, state, MAX_SKIPS, report_skip)
+    finish_previous_step(result, parts, state, MAX_SKIPS, report_skip)
     ordered = sorted(seconds)
     return {
         "num_steps": num_steps,
@@ -197,7 +198,9 @@ def time_training(
     }
 
 
-def time_evaluation(config: Config, encoder: Encoder, data: Data, device: torch.device) -> dict[str, Any]:
+def time_evaluation(
+    config: Config, encoder: EncoderSource, data: PreparedCorpus, device: torch.device
+) -> dict[str, Any]:
     """One evaluation of the test split in bf16 on CUDA, the second of two (the first warms up)."""
     model, _ = build_model(config, encoder, data, device)
     eval_set = build_eval_sets(config, data, model, NUM_WORKERS, encoder.do_normalize)["test"]

@@ -29,7 +29,7 @@ from scripts.bench.save_cost import build, noise
 from scripts.hf.modules import hf_encoder, hf_front_end, hf_modules, hf_positions
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors
-from trainer.loop.step import Parts, train_step
+from trainer.loop.step import TrainingParts, train_step
 from trainer.prepare.features import zero_table
 
 
@@ -66,7 +66,7 @@ def measure_levers(options: Namespace) -> int:
     return 0
 
 
-def levers(parts: Parts, batch: Batch) -> Iterator[tuple[str, Callable[[], object], Callable[[], object]]]:
+def levers(parts: TrainingParts, batch: Batch) -> Iterator[tuple[str, Callable[[], object], Callable[[], object]]]:
     """(Name, the work without the lever, the work with it)."""
 
     def step() -> None:
@@ -98,7 +98,7 @@ def levers(parts: Parts, batch: Batch) -> Iterator[tuple[str, Callable[[], objec
     yield "frozen step: activation checkpointing", step, under(lambda: checkpointed(parts), step)
 
 
-def updates(parts: Parts, *, fused: bool) -> Callable[[], object]:
+def updates(parts: TrainingParts, *, fused: bool) -> Callable[[], object]:
     """An AdamW of its own over copies of the weights, with a gradient of noise."""
     copies = [p.detach().clone() for p in parts.model.parameters()]
     for copy in copies:
@@ -123,7 +123,7 @@ def padded(batch: Batch) -> Iterator[None]:
 
 
 @contextmanager
-def cached(parts: Parts, batch: Batch) -> Iterator[None]:
+def cached(parts: TrainingParts, batch: Batch) -> Iterator[None]:
     """A table of features, as long as this batch."""
     size, frames = len(batch.ids), int(batch.frame_lengths.max())
     parts.features = zero_table(parts.model, size * frames, parts.device)
@@ -135,7 +135,7 @@ def cached(parts: Parts, batch: Batch) -> Iterator[None]:
 
 
 @contextmanager
-def compiled(parts: Parts) -> Iterator[None]:
+def compiled(parts: TrainingParts) -> Iterator[None]:
     parts.model.compile_layers = True
     try:
         yield
@@ -144,7 +144,7 @@ def compiled(parts: Parts) -> Iterator[None]:
 
 
 @contextmanager
-def checkpointed(parts: Parts) -> Iterator[None]:
+def checkpointed(parts: TrainingParts) -> Iterator[None]:
     parts.model.activation_checkpointing = True
     try:
         yield

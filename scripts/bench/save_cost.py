@@ -30,7 +30,7 @@ from trainer.cli.parse import report_errors
 from trainer.config.schema import OptimConfig
 from trainer.loop.optim import build_optimizer, build_schedule
 from trainer.loop.state import TrainState
-from trainer.loop.step import Parts, train_step
+from trainer.loop.step import TrainingParts, train_step
 from trainer.rundir.checkpoint import Saver
 
 KINDS = ("no saving", "waiting", "background")
@@ -77,7 +77,7 @@ def compare_kinds(options: Namespace) -> int:
     return 0
 
 
-def run(parts: Parts, batch: Batch, kind: str, steps: int, every: int, folder: Path) -> float:
+def run(parts: TrainingParts, batch: Batch, kind: str, steps: int, every: int, folder: Path) -> float:
     """Seconds per step over `steps` steps, the last save's writing included only where the loop waits for it."""
     saver, state = Saver(folder, 3, {}, lambda line: print(line, file=sys.stderr)), TrainState()
     begin = time.perf_counter()
@@ -92,7 +92,7 @@ def run(parts: Parts, batch: Batch, kind: str, steps: int, every: int, folder: P
     return elapsed / steps
 
 
-def build(size: str) -> Parts:
+def build(size: str) -> TrainingParts:
     """A model of that size with random weights, in training, on CUDA where there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = configure(random_config(ModelConfig(size=size)), ModelConfig(size=size), vocab_size=32, blank_id=31)  # type: ignore[arg-type]
@@ -100,7 +100,7 @@ def build(size: str) -> Parts:
     model.train()
     optimizer = build_optimizer(model, OptimConfig(lr=1e-4))
     scaler = GradScaler(device.type, enabled=False)
-    return Parts(model, optimizer, build_schedule(optimizer, 10, 10**6), scaler, device, nullcontext)
+    return TrainingParts(model, optimizer, build_schedule(optimizer, 10, 10**6), scaler, device, nullcontext)
 
 
 def noise(model: CTCModel, batch_size: int, seconds: float, num_units: int = 40) -> Batch:

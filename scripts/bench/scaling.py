@@ -32,7 +32,7 @@ from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors
 from trainer.config.schema import OptimConfig
 from trainer.loop.optim import build_optimizer, build_schedule
-from trainer.loop.step import Parts, train_step
+from trainer.loop.step import TrainingParts, train_step
 
 SECONDS, BATCH_SIZES, DEPTHS = (1.0, 2.0, 4.0, 8.0, 16.0), (1, 4, 16, 64), (1, 3, 6, 12)
 USUAL = {"seconds": 2.0, "batch_size": 8, "depth": 3}
@@ -118,7 +118,7 @@ def step_time(seconds: float, batch_size: int, depth: int, num_steps: int) -> fl
     model = CTCModel(build_random(config, 0), freeze_feature_encoder=False).to(device).train()
     optimizer = build_optimizer(model, OptimConfig(lr=1e-4))
     schedule = build_schedule(optimizer, 0, 10**6)
-    parts = Parts(model, optimizer, schedule, GradScaler(device.type, enabled=False), device, nullcontext)
+    parts = TrainingParts(model, optimizer, schedule, GradScaler(device.type, enabled=False), device, nullcontext)
     batch, times = noise(model, batch_size, seconds, int(10 * seconds)), []
     for number in range(num_steps + 2):
         begin = time.perf_counter()

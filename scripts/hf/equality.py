@@ -44,10 +44,10 @@ from models.pretrained import quiet
 from scripts.bench.tones import LETTERS, tone_texts, tone_utterance
 from scripts.hf.modules import hf_modules
 from trainer.config.schema import OptimConfig
-from trainer.loop.fit import settle
+from trainer.loop.fit import finish_previous_step
 from trainer.loop.optim import build_optimizer, build_schedule
 from trainer.loop.state import TrainState
-from trainer.loop.step import Parts, train_step
+from trainer.loop.step import TrainingParts, train_step
 
 VOCAB = Vocab(("|", *LETTERS, "[UNK]", "[PAD]"))
 
@@ -170,12 +170,12 @@ def our_batches(model: CTCModel, batches: Sequence[Sequence[Example]], recipe: R
     return collated
 
 
-def our_parts(folder: Path, recipe: Recipe, scaler: GradScaler) -> Parts:
+def our_parts(folder: Path, recipe: Recipe, scaler: GradScaler) -> TrainingParts:
     """Our model, optimizer and schedule from the checkpoint."""
     model = CTCModel(load_hf(folder, recipe), freeze_feature_encoder=False).train()
     optimizer = build_optimizer(model, OptimConfig(lr=recipe.lr, weight_decay=recipe.weight_decay))
     schedule = build_schedule(optimizer, recipe.warmup_steps, recipe.planned_steps)
-    return Parts(model, optimizer, schedule, scaler, torch.device("cpu"), contextlib.nullcontext)
+    return TrainingParts(model, optimizer, schedule, scaler, torch.device("cpu"), contextlib.nullcontext)
 
 
 def train_ours(folder: Path, batches: Sequence[Sequence[Example]], recipe: Recipe) -> Curve:
@@ -186,7 +186,7 @@ def train_ours(folder: Path, batches: Sequence[Sequence[Example]], recipe: Recip
     for step in range(recipe.steps):
         with hf_modules() if recipe.hf_modules else contextlib.nullcontext():
             result = train_step(parts, collated[step * n : (step + 1) * n], recipe.max_grad_norm, lambda: None, step)
-        settle(result, parts, state, 1, lambda skipped: None)
+        finish_previous_step(result, parts, state, 1, lambda skipped: None)
         # in fp64 the step's own loss, an fp32 figure for the log, is not precise enough
         loss = torch.cat(result.nats).mean() if recipe.double else result.loss
         curve.losses.append(loss.item())

@@ -21,7 +21,7 @@ from torch.amp import GradScaler
 
 from data.examples import Example
 from scripts.hf.equality import Recipe, our_batches, our_parts, plan, silent, train_hf, train_ours
-from trainer.loop.fit import settle
+from trainer.loop.fit import finish_previous_step
 from trainer.loop.optim import build_schedule
 from trainer.loop.state import TrainState
 from trainer.loop.step import train_step
@@ -86,7 +86,7 @@ def our_overflow(folder: Path, examples: Sequence[Example]) -> Overflow:
     for number, batch in enumerate(our_batches(parts.model, plan(examples, recipe), recipe)):
         before = weight.detach().clone()
         overflow = weight.register_hook(lambda gradient: gradient * float("inf")) if number == 1 else None
-        settle(train_step(parts, [batch], 1.0, lambda: None), parts, state, 10, lambda skipped: None)
+        finish_previous_step(train_step(parts, [batch], 1.0, lambda: None), parts, state, 10, lambda skipped: None)
         if overflow is not None:
             overflow.remove()
         updates += not torch.equal(before, weight)

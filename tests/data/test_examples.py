@@ -276,14 +276,14 @@ def read(tone_corpus, tmp_path: Path, **corpus):
     """(Data, the console's lines) of the tone corpus."""
     from models.config import ModelConfig
     from models.pretrained import read_encoder
-    from trainer.prepare.data import read_corpus, read_data
+    from trainer.prepare.corpus import prepare_corpus, read_corpus
 
     model = ModelConfig(size="tiny")
     manifests = ManifestConfig(train=str(tone_corpus.train), eval=str(tone_corpus.eval), **corpus)
     config = Config(corpus=manifests, model=model, cache_dir=str(tmp_path / "cache"))
     stream = io.StringIO()
     console = Console(stream)
-    data = read_data(config, read_corpus(config, console), read_encoder(model), console)
+    data = prepare_corpus(config, read_corpus(config, console), read_encoder(model), console)
     return data, stream.getvalue().splitlines()
 
 

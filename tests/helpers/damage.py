@@ -19,5 +19,3 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "one bit flipped": flip_a_bit,
     "missing": lambda path: path.unlink(),
 }
-
-

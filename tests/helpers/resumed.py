@@ -53,5 +53,3 @@ def everything(run_dir: Path) -> dict:
 
 def differences(a: dict, b: dict) -> list[str]:
     return [key for key in {**a, **b} if a.get(key) != b.get(key)]
-
-

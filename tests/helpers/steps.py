@@ -22,7 +22,7 @@ from trainer.config.schema import OptimConfig, TrainConfig
 from trainer.loop.fit import fit
 from trainer.loop.optim import build_optimizer, build_schedule
 from trainer.loop.state import TrainState
-from trainer.loop.step import Parts, StepResult, train_step
+from trainer.loop.step import StepResult, TrainingParts, train_step
 from trainer.scoring.evaluate import Scores
 
 KERNELS, STRIDES = (10, 3, 3), (5, 4, 4)
@@ -42,10 +42,10 @@ def small_model(seed: int = 0, **options: float) -> CTCModel:
     return CTCModel(build_random(config, seed), freeze_feature_encoder=False)
 
 
-def make_parts(model: CTCModel, total_steps: int = 20, scaler: GradScaler | None = None) -> Parts:
+def make_parts(model: CTCModel, total_steps: int = 20, scaler: GradScaler | None = None) -> TrainingParts:
     optimizer = build_optimizer(model, OptimConfig(lr=1e-2, weight_decay=0.01))
     scaler = scaler or GradScaler("cpu", enabled=False)
-    return Parts(model, optimizer, build_schedule(optimizer, 3, total_steps), scaler, CPU, nullcontext)
+    return TrainingParts(model, optimizer, build_schedule(optimizer, 3, total_steps), scaler, CPU, nullcontext)
 
 
 def make_example(i: int, num_samples: int) -> Example:
@@ -90,7 +90,9 @@ class Recorder:
     def halved(self, state: TrainState, result: StepResult) -> None: ...
 
 
-def run_fit(parts: Parts, loader: TrainLoader, config: TrainConfig, total_steps: int, **overrides: object) -> Recorder:
+def run_fit(
+    parts: TrainingParts, loader: TrainLoader, config: TrainConfig, total_steps: int, **overrides: object
+) -> Recorder:
     log, state = Recorder(), overrides.pop("state", None) or TrainState()
     arguments = dict(
         max_grad_norm=1.0, total_steps=total_steps, score=lambda: Scores("dev", (), 0.0, 0.0, {}),
@@ -113,5 +115,3 @@ def gradient_of_step(batches: Sequence[Sequence[int]]) -> torch.Tensor:
     parts.model.train()
     train_step(parts, [make_batch(b) for b in batches], 1e9, lambda: None)
     return seen[0]
-
-

@@ -21,10 +21,10 @@ from models.config import ModelConfig
 from models.ctc import CTCModel
 from models.encoder import configure
 from models.export import save_huggingface
-from models.pretrained import Encoder, LoadReport, load_pretrained, read_pretrained
+from models.pretrained import EncoderSource, LoadReport, load_pretrained, read_pretrained
 from tests.helpers.models import EVERY_FAMILY, FAMILIES, VOCAB, edit_json, padded_batch, small_config, small_hf_model
 from trainer.errors import CorpusError, ModelError
-from trainer.prepare.data import choose_vocabulary
+from trainer.prepare.corpus import choose_vocabulary
 
 Tensors = dict[str, Tensor]
 HEAD = {"lm_head.weight", "lm_head.bias"}
@@ -388,9 +388,9 @@ def test_feature_extractor_that_we_cannot_feed_is_refused(
         read_pretrained(str(tmp_path), None)
 
 
-def encoder_of(folder: Path) -> Encoder:
+def encoder_of(folder: Path) -> EncoderSource:
     pretrained = read_pretrained(str(folder), None)
-    return Encoder(pretrained.config, pretrained)
+    return EncoderSource(pretrained.config, pretrained)
 
 
 def test_own_tokenizer_that_fits_is_used_and_keeps_the_head(tmp_path: Path) -> None:

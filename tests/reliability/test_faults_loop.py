@@ -27,7 +27,7 @@ from trainer.config.schema import TrainConfig
 from trainer.errors import LoaderError, TrainingStopped
 from trainer.loop.fit import InterruptedEvaluation, fit
 from trainer.loop.state import TrainState
-from trainer.loop.step import Parts, train_step
+from trainer.loop.step import TrainingParts, train_step
 from trainer.scoring.evaluate import Scores
 
 
@@ -76,7 +76,7 @@ def memory_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     original = trainer.loop.step.backward
 
     def limit(num_utterances: int) -> None:
-        def backward(parts: Parts, batch: Batch, *rest: int) -> torch.Tensor:
+        def backward(parts: TrainingParts, batch: Batch, *rest: int) -> torch.Tensor:
             if len(batch.ids) > num_utterances:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return original(parts, batch, *rest)

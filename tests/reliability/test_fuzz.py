@@ -36,8 +36,8 @@ from tests.helpers.reference import (
     reference_transcript,
 )
 from trainer.loop.state import TrainState
-from trainer.loop.step import Parts
-from trainer.rundir.checkpoint import Saver, newest_sound, restore
+from trainer.loop.step import TrainingParts
+from trainer.rundir.checkpoint import Saver, newest_valid, restore
 
 if TYPE_CHECKING:
     from tests.helpers.refused import Tally
@@ -315,7 +315,7 @@ def _read_segments(path: Path) -> list[tuple[int, int, str]]:
 # Checkpoints
 
 
-def small_parts() -> Parts:
+def small_parts() -> TrainingParts:
     """Something to train of 8 parameters, after one step."""
     torch.manual_seed(0)
     model = nn.Linear(3, 2)
@@ -324,7 +324,7 @@ def small_parts() -> Parts:
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     scaler = SimpleNamespace(state_dict=dict, load_state_dict=lambda state: None)
-    return Parts(model, optimizer, scheduler, scaler, torch.device("cpu"), None)  # type: ignore[arg-type]
+    return TrainingParts(model, optimizer, scheduler, scaler, torch.device("cpu"), None)  # type: ignore[arg-type]
 
 
 def as_bytes(tensors: dict[str, torch.Tensor]) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
@@ -354,7 +354,7 @@ def test_checkpoints_are_refused_or_restored_as_the_reference_reads_them(
     originals = {name: (step / name).read_bytes() for name in CHECKPOINT_FILES}
 
     def read() -> dict[str, Any]:
-        found = newest_sound(folder, lambda message: None)
+        found = newest_valid(folder, lambda message: None)
         assert found is not None
         fresh = small_parts()
         state = restore(*found, fresh)

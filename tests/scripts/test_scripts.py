@@ -111,9 +111,7 @@ def test_run_in_place_of_its_model_is_told_where_the_model_is(
 
 
 @pytest.mark.slow
-def test_gpu_check_runs_on_a_cpu_stand_in(
-    synthetic_cache: Path, tiny_timit: Path, tmp_path: Path
-) -> None:
+def test_gpu_check_runs_on_a_cpu_stand_in(synthetic_cache: Path, tiny_timit: Path, tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     options = ["--device", "cpu", "--size", "tiny", "--corpus", "tiny", "--steps", "2", "--no-tests",
                "--cache-dir", str(synthetic_cache), "--out", str(out)]  # fmt: skip

@@ -19,9 +19,10 @@ from tests.helpers.resumed import OPTIONS, differences, everything, run
 from trainer.config.presets import PRESETS
 from trainer.errors import ConfigError
 from trainer.run import main
-from trainer.session import refuse
+from trainer.session import check_run_dir
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+
 
 def run_stopped(folder: Path, cache: Path, stop_at: int, monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
     """A run that Ctrl-C stops in step `stop_at`."""
@@ -165,7 +166,7 @@ def test_what_a_run_leaves_that_died_before_it_began_is_no_obstacle(tmp_path: Pa
     run_dir.mkdir()
     (run_dir / "lock").touch()
     (run_dir / ".config.json.part").write_text("{")
-    refuse(replace(PRESETS["demo"](), runs_dir=str(tmp_path)))
+    check_run_dir(replace(PRESETS["demo"](), runs_dir=str(tmp_path)))
     (run_dir / "thesis.tex").touch()
     with pytest.raises(ConfigError, match="exists and holds no run"):
-        refuse(replace(PRESETS["demo"](), runs_dir=str(tmp_path)))
+        check_run_dir(replace(PRESETS["demo"](), runs_dir=str(tmp_path)))

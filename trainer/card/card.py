@@ -19,7 +19,7 @@ from models.pretrained import LoadReport
 from trainer.card import tables, text
 from trainer.card.hyperparameters import hyperparameters
 from trainer.config.schema import Config
-from trainer.prepare.data import Data
+from trainer.prepare.corpus import PreparedCorpus
 from trainer.report.curves import draw_curves, to_png
 from trainer.rundir.disk import write_bytes, write_text
 from trainer.rundir.log import read_records
@@ -29,7 +29,7 @@ from trainer.rundir.results import read_hypotheses
 def write_card(
     run_dir: Path,
     config: Config,
-    data: Data,
+    data: PreparedCorpus,
     results: dict[str, Any],
     load_report: LoadReport | None,
     argv: Sequence[str],
@@ -76,7 +76,7 @@ def write_card(
     write_text(run_dir / "model" / "README.md", card.content)
 
 
-def _metadata(config: Config, data: Data, results: dict[str, Any]) -> ModelCardData:
+def _metadata(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> ModelCardData:
     pretrained = config.model.pretrained
     return ModelCardData(
         language=text.language_of(config.corpus),

@@ -16,7 +16,7 @@ from data.leaks import describe_leaks
 from data.utterance import SAMPLE_RATE
 from models.pretrained import LoadReport
 from trainer.config.schema import Config
-from trainer.prepare.data import Data
+from trainer.prepare.corpus import PreparedCorpus
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "jiwer", "soundfile", "soxr")
 
@@ -26,7 +26,7 @@ def language_of(corpus: CorpusConfig) -> str | None:
     return "en" if isinstance(corpus, TimitConfig | SyntheticConfig) else None
 
 
-def summary(config: Config, data: Data, results: dict[str, Any]) -> str:
+def summary(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> str:
     tuned = config.model.pretrained is not None
     origin = f"is a fine-tuned version of {_origin(config)}" if tuned else "was trained from random weights"
     loss = "none" if results["loss"] is None else f"{results['loss']:.4f}"
@@ -50,7 +50,7 @@ def _origin(config: Config) -> str:
     return f"[{name}](https://huggingface.co/{name}){commit}"
 
 
-def description(config: Config, data: Data, results: dict[str, Any], report: LoadReport | None) -> str:
+def description(config: Config, data: PreparedCorpus, results: dict[str, Any], report: LoadReport | None) -> str:
     model, vocab = config.model, data.vocab
     encoder = model.family if model.pretrained is None else Path(str(model.pretrained)).name
     frozen = "not trained (frozen)" if model.freeze_feature_encoder else "trained with the rest"
@@ -64,7 +64,7 @@ def description(config: Config, data: Data, results: dict[str, Any], report: Loa
     return "\n\n".join(lines)
 
 
-def _units(data: Data) -> str:
+def _units(data: PreparedCorpus) -> str:
     shown = " ".join(f"`{token}`" for token in data.vocab.tokens[:48])
     return shown + (" ..." if len(data.vocab) > 48 else "") + f"; `{data.vocab.blank}` is the blank"
 
@@ -77,7 +77,7 @@ def usage(config: Config) -> str:
     )
 
 
-def limits(config: Config, data: Data) -> str:
+def limits(config: Config, data: PreparedCorpus) -> str:
     """For which speech the figures speak, said from the training data."""
     lengths = sorted(e.num_samples / SAMPLE_RATE for e in data.train)
     if "synthetic" in data.corpus.title:
@@ -96,7 +96,7 @@ def limits(config: Config, data: Data) -> str:
     )
 
 
-def describe_data(data: Data) -> str:
+def describe_data(data: PreparedCorpus) -> str:
     """Counts, hours and speakers of every split; what was dropped, converted, leaked and never seen."""
     rows = ["| Split | Used for | Utterances | Hours | Words | Speakers |", "|---|---|---|---|---|---|"]
     rows.append(_data_row(data.corpus.splits.train, "training", data.train))

@@ -94,5 +94,3 @@ def interruptible(
             yield batch
 
     return items
-
-

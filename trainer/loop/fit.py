@@ -21,7 +21,7 @@ from data.randomness import derive_seed
 from trainer.config.schema import TrainConfig
 from trainer.errors import AudioError, LoaderError, TrainingStopped
 from trainer.loop.state import TrainState
-from trainer.loop.step import Parts, StepResult, train_step
+from trainer.loop.step import StepResult, TrainingParts, train_step
 from trainer.scoring.evaluate import Scores
 
 
@@ -45,7 +45,7 @@ class InterruptedEvaluation(Exception):  # noqa: N818  a request, not an error
 
 
 def fit(
-    parts: Parts,
+    parts: TrainingParts,
     loader: TrainLoader,
     state: TrainState,
     config: TrainConfig,
@@ -75,7 +75,7 @@ def fit(
         recent.clear()
         state.train_seconds += time.perf_counter() - clock
         clock = time.perf_counter()
-        settle(result, parts, state, config.max_skips, on_skip)
+        finish_previous_step(result, parts, state, config.max_skips, on_skip)
 
     def evaluate_and_record() -> bool:
         """Score the monitored split; False when a signal cut that short."""
@@ -103,10 +103,10 @@ def fit(
     clock = time.perf_counter()
     try:
         for epoch, batches, ends_epoch in loader.steps(state.epoch, state.batches_done):
-            settle_previous = functools.partial(settle, result, parts, state, config.max_skips, on_skip)
+            finish_previous = functools.partial(finish_previous_step, result, parts, state, config.max_skips, on_skip)
             seed = derive_seed(loader.plan.seed, "step", state.step)
             log_due = state.step + 1 >= total_steps or is_due(state.step + 1, config.log_every)
-            result = train_step(parts, batches, max_grad_norm, settle_previous, seed, log_due)
+            result = train_step(parts, batches, max_grad_norm, finish_previous, seed, log_due)
             recent.append(result.loss)
             state.advance(epoch, batches, ends_epoch)
             result.step = state.step
@@ -157,9 +157,9 @@ def out_of_memory_in_evaluation() -> TrainingStopped:
     )
 
 
-def settle(
+def finish_previous_step(
     result: StepResult | None,
-    parts: Parts,
+    parts: TrainingParts,
     state: TrainState,
     max_skips: int,
     on_skip: Callable[[StepResult], None],

@@ -48,7 +48,7 @@ class TrainState:
         self.audio_seconds += sum(batch.num_seconds for batch in batches)
         self.padded_seconds += sum(batch.num_padded_seconds for batch in batches)
 
-    def tells_of(self, step: int, tag: str) -> bool:
+    def is_already_logged(self, step: int, tag: str) -> bool:
         """Whether what was logged as `tag` at `step` is part of this state, and not about to happen again."""
         if self.step == 0 or step > self.step or tag.startswith(("final/", "_hparams_/")):
             return False

@@ -53,7 +53,7 @@ class StepResult:
 
 
 @dataclass
-class Parts:
+class TrainingParts:
     """What is trained, and with what."""
 
     model: CTCModel
@@ -67,7 +67,7 @@ class Parts:
 
 
 def train_step(
-    parts: Parts,
+    parts: TrainingParts,
     batches: Sequence[Batch],
     max_grad_norm: float,
     before_update: Callable[[], None],
@@ -101,7 +101,7 @@ def train_step(
 
 
 def accumulate_gradient(
-    parts: Parts, batches: Sequence[Batch], seed: int
+    parts: TrainingParts, batches: Sequence[Batch], seed: int
 ) -> tuple[Tensor, list[Tensor], list[str], Tensor]:
     """(Step loss, nats per unit of each microbatch's utterances, ids, blank share); the gradient is in the parameters.
 
@@ -135,7 +135,7 @@ def accumulate_gradient(
             batches += batch.halves(parts.model.num_frames) if len(batch.ids) > 1 else [batch]
 
 
-def backward(parts: Parts, batch: Batch, num_utterances: int) -> tuple[Tensor, Tensor]:
+def backward(parts: TrainingParts, batch: Batch, num_utterances: int) -> tuple[Tensor, Tensor]:
     """(Nats per unit, share of blank frames), each (B,), of one microbatch, once its share of the gradient is added."""
     b = batch.to(parts.device)
     inputs = b.waveforms

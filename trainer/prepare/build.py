@@ -17,25 +17,25 @@ from data.batches.specaugment import SpecAugment
 from data.randomness import derive_seed
 from models.ctc import CTCModel
 from models.encoder import build_random, configure
-from models.pretrained import Encoder, LoadReport, load_pretrained, read_encoder
+from models.pretrained import EncoderSource, LoadReport, load_pretrained, read_encoder
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.device import autocast_for, choose_device, choose_precision
 from trainer.errors import ConfigError
 from trainer.loop.optim import build_optimizer, build_schedule
-from trainer.loop.step import Parts
-from trainer.prepare.data import Data, read_corpus, read_data
+from trainer.loop.step import TrainingParts
+from trainer.prepare.corpus import PreparedCorpus, prepare_corpus, read_corpus
 from trainer.prepare.features import num_table_bytes, open_table, table_examples, wants_cache
 from trainer.scoring.evaluate import EvalSet
 
 
 @dataclass
-class Prepared:
+class PreparedRun:
     """A run short of its first step."""
 
     config: Config
-    data: Data
-    parts: Parts
+    data: PreparedCorpus
+    parts: TrainingParts
     plan: BatchPlan
     total_steps: int
     loader: TrainLoader
@@ -51,7 +51,7 @@ class Prepared:
         return self.eval_sets[self.data.corpus.splits.monitor]
 
 
-def prepare(config: Config, console: Console) -> Prepared:
+def prepare(config: Config, console: Console) -> PreparedRun:
     """Everything short of training: corpus, vocabulary, model, plan, optimizer."""
     if config.deterministic:
         # cuBLAS reads this when CUDA starts, which is later than here
@@ -64,7 +64,7 @@ def prepare(config: Config, console: Console) -> Prepared:
     encoder = read_encoder(config.model)
     if encoder.pretrained is not None and encoder.pretrained.commit:
         config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
-    data = read_data(config, corpus, encoder, console)
+    data = prepare_corpus(config, corpus, encoder, console)
     model, load_report = build_model(config, encoder, data, device)
     plan = plan_batches(config, data)
     total_steps = plan.total_steps(at_most=config.train.max_steps)
@@ -76,10 +76,10 @@ def prepare(config: Config, console: Console) -> Prepared:
         num_workers = 2 if on_cuda else 0
     loader = build_train_loader(config, data, model, plan, num_workers, on_cuda, encoder.do_normalize)
     eval_sets = build_eval_sets(config, data, model, num_workers, encoder.do_normalize)
-    return Prepared(config, data, parts, plan, total_steps, loader, eval_sets, load_report, precision, asked)
+    return PreparedRun(config, data, parts, plan, total_steps, loader, eval_sets, load_report, precision, asked)
 
 
-def use_features(run: Prepared, console: Console) -> None:
+def use_features(run: PreparedRun, console: Console) -> None:
     """Let training and its evaluations start from the frozen feature encoder's output, computed now if it is not on
     the disk.
 
@@ -112,7 +112,7 @@ def with_cache(config: Config, cached: bool) -> Config:
 
 
 def build_model(
-    config: Config, encoder: Encoder, data: Data, device: torch.device
+    config: Config, encoder: EncoderSource, data: PreparedCorpus, device: torch.device
 ) -> tuple[CTCModel, LoadReport | None]:
     """The model on its device, and what a checkpoint gave to it."""
     vocab, seed = data.vocab, derive_seed(config.seed, "weights")
@@ -133,7 +133,7 @@ def build_model(
 
 def build_parts(
     config: Config, model: CTCModel, device: torch.device, precision: str, total_steps: int
-) -> tuple[Config, Parts]:
+) -> tuple[Config, TrainingParts]:
     """Optimizer, schedule and scaler around `model`; and the Config with its warm-up resolved."""
     warmup = config.optim.warmup_steps
     if warmup is None:
@@ -147,10 +147,10 @@ def build_parts(
     optimizer = build_optimizer(model, config.optim)
     scheduler = build_schedule(optimizer, warmup, total_steps)
     scaler = GradScaler(device.type, enabled=precision == "fp16")
-    return config, Parts(model, optimizer, scheduler, scaler, device, autocast_for(precision, device))
+    return config, TrainingParts(model, optimizer, scheduler, scaler, device, autocast_for(precision, device))
 
 
-def plan_batches(config: Config, data: Data) -> BatchPlan:
+def plan_batches(config: Config, data: PreparedCorpus) -> BatchPlan:
     """Every batch of the run to come."""
     return BatchPlan(
         lengths=[e.num_samples for e in data.train],
@@ -163,8 +163,15 @@ def plan_batches(config: Config, data: Data) -> BatchPlan:
     )
 
 
-def build_train_loader(config: Config, data: Data, model: CTCModel, plan: BatchPlan, num_workers: int, pin: bool,
-                       do_normalize: bool) -> TrainLoader:  # fmt: skip
+def build_train_loader(
+    config: Config,
+    data: PreparedCorpus,
+    model: CTCModel,
+    plan: BatchPlan,
+    num_workers: int,
+    pin: bool,
+    do_normalize: bool,
+) -> TrainLoader:
     """Batches with SpecAugment as the model's configuration has it."""
     hf = model.hf.config
     spec = SpecAugment(
@@ -187,7 +194,7 @@ def build_train_loader(config: Config, data: Data, model: CTCModel, plan: BatchP
 
 
 def build_eval_sets(
-    config: Config, data: Data, model: CTCModel, num_workers: int, do_normalize: bool
+    config: Config, data: PreparedCorpus, model: CTCModel, num_workers: int, do_normalize: bool
 ) -> dict[str, EvalSet]:
     """Every evaluation split, ready to be scored."""
     frontend = Frontend(model.num_frames, do_normalize)
@@ -195,5 +202,3 @@ def build_eval_sets(
         split: EvalSet(split, examples, frontend, data.vocab, config.eval, num_workers, config.batching.worker_timeout)
         for split, examples in data.evaluation.items()
     }
-
-

@@ -33,7 +33,7 @@ from models.frontend import extract_features
 from trainer.config.as_json import read_config
 from trainer.config.schema import Config
 from trainer.errors import ConfigError, DamagedError
-from trainer.prepare.data import Data
+from trainer.prepare.corpus import PreparedCorpus
 from trainer.rundir.disk import verify, write_sealed
 
 FORMAT = "features-1"
@@ -73,7 +73,7 @@ def why_not(config: Config, model: CTCModel) -> str | None:
     return None
 
 
-def table_examples(data: Data) -> list[Example]:
+def table_examples(data: PreparedCorpus) -> list[Example]:
     """Whose features the table holds: every utterance of training, then of the split that is scored again and again."""
     return [*data.train, *data.evaluation[data.corpus.splits.monitor]]
 

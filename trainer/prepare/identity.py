@@ -15,7 +15,7 @@ from data.examples import Example
 from models.encoder import weights_digest
 from trainer.config.schema import Config
 from trainer.errors import CheckpointError
-from trainer.prepare.data import Data
+from trainer.prepare.corpus import PreparedCorpus
 
 FREE = {
     "preset", "name", "runs_dir", "cache_dir", "device", "precision", "auto_precision", "resume", "overwrite", "check",
@@ -29,7 +29,9 @@ FREE = {
 compared by content: corpus, initial weights, precision."""
 
 
-def identity(config: Config, data: Data, model: nn.Module, device: torch.device, precision: str) -> dict[str, Any]:
+def identity(
+    config: Config, data: PreparedCorpus, model: nn.Module, device: torch.device, precision: str
+) -> dict[str, Any]:
     """What a checkpoint remembers of its run, taken before the first step."""
     return {
         "options": {k: v for k, v in _flatten(dataclasses.asdict(config)).items() if k not in FREE},

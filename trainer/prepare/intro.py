@@ -10,7 +10,7 @@ from data.examples import Example
 from data.utterance import SAMPLE_RATE
 from trainer.cli.console import Console
 from trainer.loop.gradients import PARTS, part_of
-from trainer.prepare.build import Prepared
+from trainer.prepare.build import PreparedRun
 from trainer.prepare.timing import estimate_training
 from trainer.rundir.log import clock
 
@@ -18,7 +18,7 @@ WIDTH = 80
 """Columns of a small terminal."""
 
 
-def introduce(run: Prepared, steps_left: int, console: Console) -> None:
+def introduce(run: PreparedRun, steps_left: int, console: Console) -> None:
     """What is about to be trained, on what, where, and how long that takes."""
     console.say(f"{run.config.preset} -> {run.config.run_dir}")
     for name, what in describe(run, steps_left):
@@ -30,7 +30,7 @@ def introduce(run: Prepared, steps_left: int, console: Console) -> None:
         console.say(f"{run.config.model.pretrained}: {run.load_report.describe()}")
 
 
-def describe(run: Prepared, steps_left: int) -> Iterator[tuple[str, str]]:
+def describe(run: PreparedRun, steps_left: int) -> Iterator[tuple[str, str]]:
     """(Name, what) of each line."""
     config, model, plan = run.config, run.parts.model, run.plan
     yield "corpus", f"{run.data.corpus.title}: {_amount(run.data.train)}, {_speakers(run.data.train)}"
@@ -48,13 +48,19 @@ def describe(run: Prepared, steps_left: int) -> Iterator[tuple[str, str]]:
     yield "trained", f"{_millions(trained.values())}: {parts}"
     batches, accumulated = plan.batches(0), config.train.grad_accum_steps
     per_step = f", {accumulated} a step" if accumulated > 1 else ""
-    yield "batches", (
-        f"{len(batches)} an epoch of {_range([len(b) for b in batches])} utterances{per_step}, "
-        f"{100 * padding_share(batches, plan.epoch_lengths(0)):.1f} % padding"
+    yield (
+        "batches",
+        (
+            f"{len(batches)} an epoch of {_range([len(b) for b in batches])} utterances{per_step}, "
+            f"{100 * padding_share(batches, plan.epoch_lengths(0)):.1f} % padding"
+        ),
     )
-    yield "schedule", (
-        f"{run.total_steps} steps, {run.total_steps / plan.num_steps(0):.3g} epochs; lr {config.optim.lr:g} after "
-        f"{config.optim.warmup_steps} steps, then linearly to 0"
+    yield (
+        "schedule",
+        (
+            f"{run.total_steps} steps, {run.total_steps / plan.num_steps(0):.3g} epochs; lr {config.optim.lr:g} after "
+            f"{config.optim.warmup_steps} steps, then linearly to 0"
+        ),
     )
     every = f"every {config.train.eval_every} steps" if config.train.eval_every else "at the end"
     saves = f"every {config.train.save_every}" if config.train.save_every else "at the end"
@@ -62,7 +68,7 @@ def describe(run: Prepared, steps_left: int) -> Iterator[tuple[str, str]]:
     yield "time", _time(run, steps_left)
 
 
-def _time(run: Prepared, steps_left: int) -> str:
+def _time(run: PreparedRun, steps_left: int) -> str:
     if steps_left <= 0:
         return "no step is left, only the closing evaluation"
     seconds = estimate_training(run, steps_left)

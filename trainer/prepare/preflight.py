@@ -17,7 +17,7 @@ from data.leaks import describe_leaks
 from data.utterance import SAMPLE_RATE
 from trainer.cli.console import Console
 from trainer.loop.step import train_step
-from trainer.prepare.build import Prepared, with_cache
+from trainer.prepare.build import PreparedRun, with_cache
 from trainer.prepare.features import ROOM, fits_device, num_table_bytes, seconds_to_fill, table_examples, table_folder
 from trainer.prepare.timing import timed, training_batches
 from trainer.rundir.log import clock
@@ -26,7 +26,7 @@ from trainer.rundir.results import peak_memory_bytes
 GB = 1e9
 
 
-def check(run: Prepared, console: Console) -> int:
+def check(run: PreparedRun, console: Console) -> int:
     """Print what the run would do and need; 2 when the disk is too small, else 0."""
     plan, config, model = run.plan, run.config, run.parts.model
     say = console.say
@@ -103,7 +103,7 @@ class _Table:
         )
 
 
-def _find_table(run: Prepared) -> _Table:
+def _find_table(run: PreparedRun) -> _Table:
     cache = Path(run.config.cache_dir)
     if not run.config.model.cache_features:
         return _Table(cache)
@@ -123,7 +123,7 @@ def _lengths(split: str, examples: Sequence[Example]) -> str:
     )
 
 
-def _time_steps(run: Prepared, padded: Sequence[float]) -> tuple[float, float, float]:
+def _time_steps(run: PreparedRun, padded: Sequence[float]) -> tuple[float, float, float]:
     """(Training seconds per padded second, forward seconds per padded second, peak memory in bytes)."""
     parts, batches = run.parts, run.plan.batches(0)
     by_size = sorted(range(len(batches)), key=padded.__getitem__)
@@ -147,12 +147,12 @@ def _time_steps(run: Prepared, padded: Sequence[float]) -> tuple[float, float, f
     return statistics.mean(trained.values()), forward / padded[middle], float(peak_memory_bytes(parts.device))
 
 
-def _seconds_to_fill(run: Prepared) -> float:
+def _seconds_to_fill(run: PreparedRun) -> float:
     parts, do_normalize = run.parts, run.loader.dataset.frontend.do_normalize
     return seconds_to_fill(parts.model, table_examples(run.data), do_normalize, parts.device, parts.autocast)
 
 
-def _padded_evaluation(run: Prepared) -> float:
+def _padded_evaluation(run: PreparedRun) -> float:
     """Padded seconds of one evaluation of the monitored split."""
     lengths = [e.num_samples for e in run.monitor.examples]
     config = run.config.eval
@@ -165,7 +165,7 @@ def _padded_evaluation(run: Prepared) -> float:
     return sum(padded_seconds(batches, lengths))
 
 
-def _check_disk(run: Prepared, table: _Table, say: Callable[[str], None]) -> int:
+def _check_disk(run: PreparedRun, table: _Table, say: Callable[[str], None]) -> int:
     """Room for the checkpoints that are kept, one being written, the best and the exported weights (fp32)."""
     num_all = sum(t.numel() for t in run.parts.model.state_dict().values())
     num_trained = sum(p.numel() for p in run.parts.model.parameters() if p.requires_grad)

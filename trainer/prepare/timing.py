@@ -13,14 +13,14 @@ from data.batches.collate import Batch, BatchDataset
 from data.batches.plan import padded_seconds
 from trainer.errors import TrainingStopped
 from trainer.loop.step import accumulate_gradient
-from trainer.prepare.build import Prepared
+from trainer.prepare.build import PreparedRun
 from trainer.prepare.features import zero_table
 
 WARM_ENOUGH = 5.0
 """Seconds of a first timing beside which what only a first one has in it (kernels chosen, memory taken) is little."""
 
 
-def estimate_training(run: Prepared, steps_left: int) -> float | None:
+def estimate_training(run: PreparedRun, steps_left: int) -> float | None:
     """Seconds that the steps left take, about: the gradient of one batch of middling size is computed and dropped.
 
     Weights, moments and random states stay as they are. None when the device has no memory for a single
@@ -47,7 +47,7 @@ def estimate_training(run: Prepared, steps_left: int) -> float | None:
 
 
 @contextmanager
-def training_batches(run: Prepared) -> Iterator[Callable[[Sequence[int]], Batch]]:
+def training_batches(run: PreparedRun) -> Iterator[Callable[[Sequence[int]], Batch]]:
     """How to load the batch of these positions as training will have it: where features come from a table, with one
     of zeros in its place, as long as the longest utterance."""
     frontend = run.loader.dataset.frontend

@@ -27,7 +27,7 @@ from models.geometry import FrameGeometry
 from models.pretrained import load_pretrained, read_encoder, refuse_new_head
 from trainer.device import choose_device
 from trainer.errors import ConfigError
-from trainer.prepare.data import choose_vocabulary
+from trainer.prepare.corpus import choose_vocabulary
 from trainer.recognize.words import TimedTranscript, find_words
 
 Progress = Callable[..., Iterable[Any]]

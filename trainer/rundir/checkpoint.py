@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from data import strict_json
 from trainer.errors import CheckpointError, DamagedError
 from trainer.loop.state import TrainState
-from trainer.loop.step import Parts
+from trainer.loop.step import TrainingParts
 from trainer.rundir.disk import recover, remove, verify, write_sealed
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -41,7 +41,7 @@ class Saver:
         self._thread: threading.Thread | None = None
         self._failure = ""
 
-    def save(self, parts: Parts, state: TrainState) -> None:
+    def save(self, parts: TrainingParts, state: TrainState) -> None:
         """Copy everything to the host and start writing checkpoints/step-N; reports a failure of the save before."""
         self.finish()
         tensors = {
@@ -105,7 +105,7 @@ def checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-def newest_sound(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
+def newest_valid(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
     """The newest checkpoint that is as it was written, and its state.json; None when there is no checkpoint at all.
 
     Damaged ones are named, passed over and put aside as step-N.damaged, where rotation does not count them;
@@ -135,7 +135,7 @@ def newest_sound(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, dict
     return None
 
 
-def restore(folder: Path, record: Mapping[str, Any], parts: Parts) -> TrainState:
+def restore(folder: Path, record: Mapping[str, Any], parts: TrainingParts) -> TrainState:
     """Put everything back as it was when `folder` was saved; CheckpointError when it belongs to another model."""
     weights, own = _read_tensors(folder / "model.safetensors"), parts.model.state_dict()
     if odd := [name for name, tensor in weights.items() if name in own and tensor.dtype != own[name].dtype]:
@@ -155,7 +155,7 @@ def restore(folder: Path, record: Mapping[str, Any], parts: Parts) -> TrainState
     return TrainState(**record["state"])
 
 
-def sound_best(run_dir: Path, warn: Callable[[str], None]) -> bool:
+def valid_best(run_dir: Path, warn: Callable[[str], None]) -> bool:
     """Whether the best weights are as they were written; a warning if not."""
     try:
         verify(run_dir / "checkpoints" / "best")
@@ -177,14 +177,14 @@ def load_best(run_dir: Path, model: nn.Module) -> tuple[int, float]:
     return record["step"], record["wer"]
 
 
-def _optimizer_tensors(parts: Parts) -> dict[str, Tensor]:
+def _optimizer_tensors(parts: TrainingParts) -> dict[str, Tensor]:
     names: dict[Tensor, str] = {parameter: name for name, parameter in parts.model.named_parameters()}
     return _on_host(
         {f"{key}/{names[p]}": moments[key] for p, moments in parts.optimizer.state.items() for key in MOMENTS}
     )
 
 
-def _restore_optimizer(folder: Path, parts: Parts, tensors: dict[str, Tensor]) -> None:
+def _restore_optimizer(folder: Path, parts: TrainingParts, tensors: dict[str, Tensor]) -> None:
     names = {parameter: name for name, parameter in parts.model.named_parameters()}
     trained = [p for group in parts.optimizer.param_groups for p in group["params"]]
     state = {}

@@ -24,7 +24,7 @@ from trainer.errors import DamagedError
 MANIFEST = "manifest.json"
 
 
-def operate(operation: Callable[..., Any], *args: Any) -> Any:
+def disk_operation(operation: Callable[..., Any], *args: Any) -> Any:
     """Every write, fsync, rename and removal of a save goes through here: tests count them, break them, die in them."""
     return operation(*args)
 
@@ -36,37 +36,37 @@ def write_sealed(folder: Path, files: Mapping[str, Callable[[Path], None]]) -> N
     refuses; the half-written folder is then removed.
     """
     temporary, old = _sibling(folder, "part"), _sibling(folder, "old")
-    operate(_remove, temporary)
+    disk_operation(_remove, temporary)
     try:
-        operate(os.makedirs, temporary)
+        disk_operation(os.makedirs, temporary)
         entries = {}
         for name, write in files.items():
-            operate(write, temporary / name)
-            operate(_fsync, temporary / name)
+            disk_operation(write, temporary / name)
+            disk_operation(_fsync, temporary / name)
             entries[name] = {"size": (temporary / name).stat().st_size, "sha256": sha256(temporary / name)}
-        operate(_write_bytes, temporary / MANIFEST, json.dumps({"files": entries}, indent=1).encode())
-        operate(_fsync, temporary / MANIFEST)
-        operate(_fsync, temporary)
+        disk_operation(_write_bytes, temporary / MANIFEST, json.dumps({"files": entries}, indent=1).encode())
+        disk_operation(_fsync, temporary / MANIFEST)
+        disk_operation(_fsync, temporary)
         if folder.exists():
-            operate(_remove, old)
-            operate(os.rename, folder, old)
-        operate(os.rename, temporary, folder)
-        operate(_fsync, folder.parent)
+            disk_operation(_remove, old)
+            disk_operation(os.rename, folder, old)
+        disk_operation(os.rename, temporary, folder)
+        disk_operation(_fsync, folder.parent)
     except BaseException:
         _remove(temporary)
         if not folder.exists():
             with contextlib.suppress(OSError):  # else `recover` does it
                 old.rename(folder)
         raise
-    operate(_remove, old)
+    disk_operation(_remove, old)
 
 
 def remove(folder: Path) -> None:
     """Remove a sealed folder: it loses its name first, so that no half of it is ever taken for a damaged one."""
     part = _sibling(folder, "part")
-    operate(_remove, part)
-    operate(os.rename, folder, part)
-    operate(_remove, part)
+    disk_operation(_remove, part)
+    disk_operation(os.rename, folder, part)
+    disk_operation(_remove, part)
 
 
 def recover(parent: Path) -> None:
@@ -124,9 +124,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     """As `write_text`; OSError when the disk refuses, and the file is as it was."""
     temporary = _sibling(path, "part")
     try:
-        operate(_write_bytes, temporary, content)
-        operate(_fsync, temporary)
-        operate(os.replace, temporary, path)
+        disk_operation(_write_bytes, temporary, content)
+        disk_operation(_fsync, temporary)
+        disk_operation(os.replace, temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -136,7 +136,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def sync(folder: Path) -> None:
     """Bring to the disk what others wrote into `folder`."""
     for path in [*folder.iterdir(), folder]:
-        operate(_fsync, path)
+        disk_operation(_fsync, path)
 
 
 def _sibling(path: Path, suffix: str) -> Path:

@@ -25,7 +25,7 @@ def drop_events_after(run_dir: Path, state: TrainState) -> None:
         content, kept, num_told = path.read_bytes(), bytearray(), 0
         for record, event in read_events(content):
             tags = [value.tag for value in event.summary.value]
-            if all(state.tells_of(event.step, tag) for tag in tags):
+            if all(state.is_already_logged(event.step, tag) for tag in tags):
                 kept += record
                 num_told += len(tags)
         if not num_told:

@@ -203,7 +203,7 @@ def clock(seconds: float) -> str:
 def drop_records_after(path: Path, state: TrainState) -> None:
     """Leave in a metrics file what is part of `state`: the rest is about to happen, and to be told, again."""
     if path.exists():
-        kept = [r for r in read_records(path) if all(state.tells_of(r["step"], tag) for tag in r)]
+        kept = [r for r in read_records(path) if all(state.is_already_logged(r["step"], tag) for tag in r)]
         write_text(path, "".join(json.dumps(r) + "\n" for r in kept))
 
 

@@ -46,5 +46,3 @@ def corpus_options(argv: Sequence[str]) -> list[str]:
         keep = word.startswith(("--corpus.", "--cache-dir", "--cache_dir")) if word.startswith("--") else keep
         kept += [word] if keep else []
     return kept
-
-

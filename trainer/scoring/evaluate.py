@@ -146,8 +146,8 @@ def evaluate(
     model.eval()
     try:
         batches = progress(_load(eval_set, plan, device), total=len(plan))
-        write = functools.partial(_write, model, eval_set.features, device=device, autocast=autocast)
-        for batch, transcripts in _ahead(map(write, batches)):
+        write = functools.partial(_launch, model, eval_set.features, device=device, autocast=autocast)
+        for batch, transcripts in _read_behind(map(write, batches)):
             for i, utterance_id, transcript in zip(batch.positions, batch.ids, transcripts, strict=True):
                 if utterance_id not in batch.failures:
                     scored[i] = _score(examples[i], eval_set.vocab, transcript)
@@ -163,7 +163,7 @@ def evaluate(
     return Scores(eval_set.split, hypotheses, time.perf_counter() - start, num_audio_seconds, failures)
 
 
-def _write(
+def _launch(
     model: CTCModel, features: FeatureTable | None, batch: Batch, device: torch.device,
     autocast: Callable[[], AbstractContextManager],
 ) -> tuple[Batch, HostCopy]:  # fmt: skip
@@ -182,7 +182,7 @@ def _write(
     return batch, HostCopy(collapse(best, b.frame_lengths, model.blank_id), nats, num_blank)
 
 
-def _ahead(launched: Iterator[tuple[Batch, HostCopy]]) -> Iterator[tuple[Batch, list[Transcript]]]:
+def _read_behind(launched: Iterator[tuple[Batch, HostCopy]]) -> Iterator[tuple[Batch, list[Transcript]]]:
     """Each batch's transcripts, when the next one has been launched: the host reads while the device computes."""
     before: tuple[Batch, HostCopy] | None = None
     for now in itertools.chain(launched, [None]):

@@ -203,7 +203,7 @@ def test_timit_hf_run_prints_the_checksum_line(tree: Path, tmp_path: Path, is_ma
     from models.pretrained import read_encoder
     from trainer.cli.console import Console
     from trainer.config.schema import Config
-    from trainer.prepare.data import read_corpus, read_data
+    from trainer.prepare.corpus import prepare_corpus, read_corpus
 
     if not is_marked:
         (tree / "SYNTHETIC.json").unlink()
@@ -211,7 +211,7 @@ def test_timit_hf_run_prints_the_checksum_line(tree: Path, tmp_path: Path, is_ma
     config = Config(corpus=corpus, model=ModelConfig(size="tiny"), cache_dir=str(tmp_path / "cache"))
     stream = io.StringIO()
     console = Console(stream)
-    read_data(config, read_corpus(config, console), read_encoder(config.model), console)
+    prepare_corpus(config, read_corpus(config, console), read_encoder(config.model), console)
     lines = [line for line in stream.getvalue().splitlines() if "TIMIT checksum" in line]
     assert len(lines) == 1
     assert lines[0].startswith(f"{expected}TIMIT checksum: 40/40 utterances")

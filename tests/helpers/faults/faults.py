@@ -53,9 +53,9 @@ def around_operations(before: Seen | None, after: Seen | None = None) -> None:
     """Call `before` and `after` with number, function and path of every write, fsync, rename and removal."""
     import trainer.rundir.disk
 
-    original, number = trainer.rundir.disk.operate, iter(range(10**9))
+    original, number = trainer.rundir.disk.disk_operation, iter(range(10**9))
 
-    def operate(operation: Callable, *args: Any) -> Any:
+    def disk_operation(operation: Callable, *args: Any) -> Any:
         function = operation.func if isinstance(operation, functools.partial) else operation
         this, name, path = next(number), function.__name__, Path(args[0])
         if before is not None:
@@ -65,7 +65,7 @@ def around_operations(before: Seen | None, after: Seen | None = None) -> None:
             after(this, name, path)
         return done
 
-    trainer.rundir.disk.operate = operate
+    trainer.rundir.disk.disk_operation = disk_operation
 
 
 def trace_operations(path: str) -> None:

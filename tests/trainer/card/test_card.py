@@ -29,7 +29,7 @@ from trainer.card.card import write_card
 from trainer.card.hyperparameters import NOT_HYPERPARAMETERS, flatten, hyperparameters
 from trainer.card.push import find_card_problems
 from trainer.config.schema import Config, OptimConfig, TrainConfig
-from trainer.prepare.data import Data
+from trainer.prepare.corpus import PreparedCorpus
 from trainer.rundir.results import write_hypotheses
 from trainer.scoring.evaluate import Hypothesis, Scores
 from trainer.scoring.metrics import count_character_errors, count_word_errors
@@ -196,10 +196,10 @@ RECORDS: list[dict[str, Any]] = [
 ]
 
 
-def data_of(title: str = "TIMIT", **changes: Any) -> Data:
+def data_of(title: str = "TIMIT", **changes: Any) -> PreparedCorpus:
     splits = Splits(train="train", monitor="dev", headline="core", closing=("core",))
     examples = [example(16_000 * n, "abba", seed=n) for n in (1, 2, 3)]
-    data = Data(
+    data = PreparedCorpus(
         corpus=SimpleNamespace(title=title, splits=splits), vocab=VOCAB, own_tokenizer=False, train=examples,
         evaluation={"core": examples}, drops=Drops("train", 3), unseen={"core": Counter()},
     )  # fmt: skip
@@ -212,7 +212,7 @@ def written(reference: str, hypothesis: str, number: int = 0, **known: Any) -> H
 
 
 def written_card(
-    folder: Path, config: Config = CONFIG, data: Data | None = None, results: dict[str, Any] = RESULTS,
+    folder: Path, config: Config = CONFIG, data: PreparedCorpus | None = None, results: dict[str, Any] = RESULTS,
     report: LoadReport | None = None, records: list[dict[str, Any]] = RECORDS,
     hypotheses: tuple[Hypothesis, ...] = (),
 ) -> ModelCard:  # fmt: skip

@@ -103,8 +103,7 @@ def test_a_run_that_is_over_survives_a_hub_that_refuses(model: Path) -> None:
     stream = io.StringIO()
     push_or_warn(model, "lab/tiny", Console(stream), StandIn(ConnectionError("no route")))
     assert stream.getvalue() == (
-        "warning: not uploaded (no route). Later: the same command with --resume, or "
-        f"hf upload lab/tiny {model}\n"
+        f"warning: not uploaded (no route). Later: the same command with --resume, or hf upload lab/tiny {model}\n"
     )
 
 

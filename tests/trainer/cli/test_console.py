@@ -23,7 +23,6 @@ from trainer.rundir.next_steps import next_commands
 pytestmark = pytest.mark.slow  # whole runs
 
 
-
 class Terminal(io.StringIO):
     """What says that it is a terminal."""
 

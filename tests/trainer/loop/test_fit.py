@@ -23,7 +23,7 @@ from tests.helpers.steps import (
     small_model,
 )
 from trainer.config.schema import TrainConfig
-from trainer.loop.fit import settle
+from trainer.loop.fit import finish_previous_step
 from trainer.loop.optim import lr_factor
 from trainer.loop.state import TrainState
 from trainer.loop.step import train_step
@@ -109,7 +109,7 @@ def test_a_step_with_nan_changes_nothing_and_names_the_utterance() -> None:
     before, epoch = snapshot(), parts.scheduler.last_epoch
     examples = [EXAMPLES[0], poisoned(EXAMPLES[1]), EXAMPLES[2]]
     result = train_step(parts, [make_batch([0], examples), make_batch([1, 2], examples)], 1.0, lambda: None)
-    settle(result, parts, state, 25, skips.append)
+    finish_previous_step(result, parts, state, 25, skips.append)
     assert all(torch.equal(a, b) for a, b in zip(before, snapshot(), strict=True))
     assert (state.num_skipped, parts.scheduler.last_epoch) == (1, epoch)
     assert skips[0].culprits() == ["u1"]
@@ -124,12 +124,14 @@ def test_fp16_overflow_skips_the_step_lowers_the_scale_and_keeps_the_schedule() 
     weight = parts.model.hf.lm_head.weight
     handle = weight.register_hook(lambda grad: grad * math.inf)
     before = weight.detach().clone()
-    settle(train_step(parts, [make_batch([0, 1])], 1.0, lambda: None), parts, state, 25, lambda r: None)
+    finish_previous_step(train_step(parts, [make_batch([0, 1])], 1.0, lambda: None), parts, state, 25, lambda r: None)
     assert torch.equal(weight, before)
     assert (scaler.get_scale(), parts.scheduler.last_epoch, state.num_skipped) == (512.0, 0, 1)
     handle.remove()
     for _ in range(2):  # the warm-up's first rate is 0
-        settle(train_step(parts, [make_batch([0, 1])], 1.0, lambda: None), parts, state, 25, lambda r: None)
+        finish_previous_step(
+            train_step(parts, [make_batch([0, 1])], 1.0, lambda: None), parts, state, 25, lambda r: None
+        )
     assert not torch.equal(weight, before)
     assert (scaler.get_scale(), parts.scheduler.last_epoch, state.num_skipped) == (512.0, 2, 1)
 
@@ -141,7 +143,9 @@ def test_scaled_gradient_is_unscaled_before_clipping() -> None:
         parts = make_parts(small_model(), scaler=scaler)
         parts.model.train()
         for _ in range(3):
-            settle(train_step(parts, [make_batch([0, 1])], 0.1, lambda: None), parts, TrainState(), 25, lambda r: None)
+            finish_previous_step(
+                train_step(parts, [make_batch([0, 1])], 0.1, lambda: None), parts, TrainState(), 25, lambda r: None
+            )
         updated.append(torch.cat([p.detach().flatten() for p in parts.model.parameters()]))
     assert torch.equal(*updated)
 

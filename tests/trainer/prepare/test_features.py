@@ -169,7 +169,7 @@ def test_a_frozen_run_caches_by_itself_and_says_so(tone_corpus, tmp_path: Path, 
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """"said": as the system tells beforehand; "found": another process has taken the room meanwhile."""
+    """ "said": as the system tells beforehand; "found": another process has taken the room meanwhile."""
 
     def refuse(*args: object) -> torch.Tensor:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -20,7 +20,7 @@ from tests.helpers.resumed import differences, everything, run
 from trainer.cli.console import Console
 from trainer.cli.parse import parse
 from trainer.config.schema import resolve, validate
-from trainer.prepare.build import Prepared, prepare
+from trainer.prepare.build import PreparedRun, prepare
 from trainer.prepare.features import open_table, table_examples
 from trainer.prepare.timing import estimate_training
 from trainer.run import main
@@ -38,7 +38,7 @@ def options(tone_corpus: Any, tmp_path: Path) -> list[str]:
     return [*OPTIONS, *tone_corpus.options, *where]
 
 
-def prepared(options: list[str]) -> Prepared:
+def prepared(options: list[str]) -> PreparedRun:
     return prepare(resolve(validate(parse(options))), Console(io.StringIO()))
 
 
@@ -93,9 +93,7 @@ def test_without_memory_for_the_estimate_there_is_none(options: list[str], monke
     assert estimate_training(run, 9) is None
 
 
-def test_the_estimate_stands_before_the_first_step(
-    options: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_estimate_stands_before_the_first_step(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*options, "--no-report"]) == 0
     said = capsys.readouterr().err
     assert 0 < said.index("  time       about ") < said.index("step 9/9")

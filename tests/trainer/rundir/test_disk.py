@@ -23,25 +23,25 @@ def writers(text: str) -> dict[str, Callable[[Path], None]]:
 def die_at(number: int) -> Callable:
     left = [number]
 
-    def operate(operation: Callable, *args: object) -> object:
+    def disk_operation(operation: Callable, *args: object) -> object:
         if left[0] == 0:
             os._exit(9)
         left[0] -= 1
         return operation(*args)
 
-    return operate
+    return disk_operation
 
 
 def count_operations(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     seen = 0
 
-    def operate(operation: Callable, *args: object) -> object:
+    def disk_operation(operation: Callable, *args: object) -> object:
         nonlocal seen
         seen += 1
         return operation(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr("trainer.rundir.disk.operate", operate)
+        patch.setattr("trainer.rundir.disk.disk_operation", disk_operation)
         write_sealed(folder, writers("counted"))
     return seen
 
@@ -64,7 +64,7 @@ def test_death_at_any_operation_leaves_the_old_folder_or_the_new_one_whole(
         if (pid := os.fork()) == 0:
             import trainer.rundir.disk
 
-            trainer.rundir.disk.operate = die_at(number)
+            trainer.rundir.disk.disk_operation = die_at(number)
             write_sealed(folder, writers("after"))
             os._exit(0)
         count(injected=1)
@@ -97,7 +97,7 @@ def test_a_full_disk_at_any_operation_leaves_the_old_folder_or_the_new_one_and_n
         if is_there:
             write_sealed(folder, writers("before"))
 
-        def operate(operation: Callable, *args: object, left: list[int] = left) -> object:
+        def disk_operation(operation: Callable, *args: object, left: list[int] = left) -> object:
             left[0] -= 1
             if left[0] == -1:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -105,7 +105,7 @@ def test_a_full_disk_at_any_operation_leaves_the_old_folder_or_the_new_one_and_n
 
         count(injected=1)
         with monkeypatch.context() as patch:
-            patch.setattr("trainer.rundir.disk.operate", operate)
+            patch.setattr("trainer.rundir.disk.disk_operation", disk_operation)
             with pytest.raises(OSError, match="No space left"):
                 write_sealed(folder, writers("after"))
         names = sorted(p.name for p in folder.parent.iterdir())
@@ -147,18 +147,18 @@ def test_a_replaced_file_is_the_old_one_or_the_new_one_and_a_refused_one_leaves_
 ) -> None:
     path = tmp_path / "results.json"
     write_bytes(path, b"before")
-    original = trainer.rundir.disk.operate
+    original = trainer.rundir.disk.disk_operation
     for refused in range(3):
         left = [refused]
 
-        def operate(operation: Callable, *args: object, left: list[int] = left) -> object:
+        def disk_operation(operation: Callable, *args: object, left: list[int] = left) -> object:
             left[0] -= 1
             if left[0] == -1:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             return original(operation, *args)
 
         with monkeypatch.context() as patch:
-            patch.setattr(trainer.rundir.disk, "operate", operate)
+            patch.setattr(trainer.rundir.disk, "disk_operation", disk_operation)
             with pytest.raises(OSError, match="Input/output error"):
                 write_bytes(path, b"after")
         assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
@@ -170,7 +170,7 @@ def test_a_replaced_file_is_the_old_one_or_the_new_one_and_a_refused_one_leaves_
 def test_rotation_takes_the_name_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A death while files are removed leaves nothing that looks like a damaged checkpoint."""
     write_sealed(tmp_path / "step-00000004", writers("before"))
-    monkeypatch.setattr(trainer.rundir.disk, "operate", die_at(2))
+    monkeypatch.setattr(trainer.rundir.disk, "disk_operation", die_at(2))
     if (pid := os.fork()) == 0:
         remove(tmp_path / "step-00000004")
         os._exit(0)

@@ -14,15 +14,15 @@ import trainer.rundir.disk
 from tests.helpers.steps import loader_of, make_batch, make_example, make_parts, run_fit, small_model
 from trainer.config.schema import TrainConfig
 from trainer.loop.state import TrainState
-from trainer.loop.step import Parts, train_step
-from trainer.rundir.checkpoint import Saver, checkpoints, newest_sound, restore
+from trainer.loop.step import TrainingParts, train_step
+from trainer.rundir.checkpoint import Saver, checkpoints, newest_valid, restore
 from trainer.rundir.disk import verify
 
 IDENTITY = {"options": {}, "content": {}, "tokens": ["a"]}
 
 
 @pytest.fixture
-def trained() -> Parts:
+def trained() -> TrainingParts:
     """Three steps into training, so that there are moments."""
     parts = make_parts(small_model())
     parts.model.train()
@@ -35,13 +35,13 @@ def trained() -> Parts:
 @pytest.fixture
 def slow_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Every operation of a save waits for the event."""
-    go, original = threading.Event(), trainer.rundir.disk.operate
+    go, original = threading.Event(), trainer.rundir.disk.disk_operation
 
-    def operate(operation: Callable, *args: object) -> object:
+    def disk_operation(operation: Callable, *args: object) -> object:
         assert go.wait(30)
         return original(operation, *args)
 
-    monkeypatch.setattr(trainer.rundir.disk, "operate", operate)
+    monkeypatch.setattr(trainer.rundir.disk, "disk_operation", disk_operation)
     yield go
     go.set()
 
@@ -50,7 +50,9 @@ def saver_in(folder: Path, said: list[str] | None = None, keep: int = 3) -> Save
     return Saver(folder, keep, IDENTITY, (said if said is not None else []).append)
 
 
-def test_save_returns_before_anything_is_written(trained: Parts, slow_disk: threading.Event, tmp_path: Path) -> None:
+def test_save_returns_before_anything_is_written(
+    trained: TrainingParts, slow_disk: threading.Event, tmp_path: Path
+) -> None:
     saver = saver_in(tmp_path)
     saver.save(trained, TrainState(step=3))
     assert not list(tmp_path.glob("checkpoints/*"))
@@ -60,7 +62,7 @@ def test_save_returns_before_anything_is_written(trained: Parts, slow_disk: thre
 
 
 def test_what_is_saved_is_the_state_at_the_call_however_late_it_is_written(
-    trained: Parts, slow_disk: threading.Event, tmp_path: Path
+    trained: TrainingParts, slow_disk: threading.Event, tmp_path: Path
 ) -> None:
     """Training goes on while the disk sleeps; weights, moments, schedule and counts come back as they were."""
     expected = [v.clone() for v in trained.model.state_dict().values()]
@@ -74,7 +76,7 @@ def test_what_is_saved_is_the_state_at_the_call_however_late_it_is_written(
     state.losses.append(3.0)
     slow_disk.set()
     saver.finish()
-    found = newest_sound(tmp_path, print)
+    found = newest_valid(tmp_path, print)
     assert found is not None
     parts = make_parts(small_model(seed=1))
     assert restore(*found, parts) == TrainState(step=3, losses=[1.0])
@@ -84,7 +86,7 @@ def test_what_is_saved_is_the_state_at_the_call_however_late_it_is_written(
     assert parts.scheduler.last_epoch == 3
 
 
-def test_a_save_waits_for_the_one_before_it(trained: Parts, slow_disk: threading.Event, tmp_path: Path) -> None:
+def test_a_save_waits_for_the_one_before_it(trained: TrainingParts, slow_disk: threading.Event, tmp_path: Path) -> None:
     saver = saver_in(tmp_path)
     saver.save(trained, TrainState(step=3))
     threading.Timer(0.2, slow_disk.set).start()
@@ -98,7 +100,7 @@ def test_a_save_waits_for_the_one_before_it(trained: Parts, slow_disk: threading
 
 @pytest.mark.parametrize("error", [OSError(28, "disk full"), MemoryError("no memory"), RuntimeError("odd")])
 def test_any_failure_in_the_background_is_reported_once_and_named(
-    error: Exception, trained: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, trained: TrainingParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not only what the disk refuses: an exception that nobody expects would otherwise pass for a success."""
     said: list[str] = []
@@ -108,7 +110,7 @@ def test_any_failure_in_the_background_is_reported_once_and_named(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.rundir.disk, "operate", refuse)
+        patch.setattr(trainer.rundir.disk, "disk_operation", refuse)
         saver.save(trained, TrainState(step=3))
         assert not saver.finish()
     assert saver.finish()
@@ -120,7 +122,7 @@ def test_any_failure_in_the_background_is_reported_once_and_named(
     assert [step for step, _ in checkpoints(tmp_path)] == [4]
 
 
-def test_rotation_goes_by_step_and_never_counts_what_is_put_aside(trained: Parts, tmp_path: Path) -> None:
+def test_rotation_goes_by_step_and_never_counts_what_is_put_aside(trained: TrainingParts, tmp_path: Path) -> None:
     """A damaged newest checkpoint must not push out the sound one that replaces it."""
     saver = saver_in(tmp_path, keep=1)
     for step in (4, 8):
@@ -129,7 +131,7 @@ def test_rotation_goes_by_step_and_never_counts_what_is_put_aside(trained: Parts
         saver.finish()
     (tmp_path / "checkpoints" / "step-00000008" / "model.safetensors").write_bytes(b"")
     said: list[str] = []
-    found = newest_sound(tmp_path, said.append)
+    found = newest_valid(tmp_path, said.append)
     assert found is not None
     assert found[0].name == "step-00000004"
     assert "step-00000008/model.safetensors: 0 bytes" in said[0]
@@ -140,7 +142,7 @@ def test_rotation_goes_by_step_and_never_counts_what_is_put_aside(trained: Parts
     assert (tmp_path / "checkpoints" / "step-00000008.damaged").is_dir()
 
 
-def test_a_vanished_run_folder_is_reported_and_not_made_again(trained: Parts, tmp_path: Path) -> None:
+def test_a_vanished_run_folder_is_reported_and_not_made_again(trained: TrainingParts, tmp_path: Path) -> None:
     said: list[str] = []
     saver = saver_in(tmp_path / "gone", said)
     saver.save(trained, TrainState(step=3))
@@ -151,8 +153,8 @@ def test_a_vanished_run_folder_is_reported_and_not_made_again(trained: Parts, tm
 
 def test_the_loop_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Saves of half a second and more every fifth step: none is there when the loop goes on, all are in the end."""
-    original = trainer.rundir.disk.operate
-    monkeypatch.setattr(trainer.rundir.disk, "operate", lambda *args: (time.sleep(0.04), original(*args))[1])
+    original = trainer.rundir.disk.disk_operation
+    monkeypatch.setattr(trainer.rundir.disk, "disk_operation", lambda *args: (time.sleep(0.04), original(*args))[1])
     parts, saver, state, at_once = make_parts(small_model()), saver_in(tmp_path), TrainState(), []
 
     def save() -> None:

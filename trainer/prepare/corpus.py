@@ -29,14 +29,14 @@ from data.leaks import find_leaks
 from data.text.normalise import NORMALIZERS
 from data.text.vocab import Vocab
 from data.utterance import AudioSource, Corpus, Utterance
-from models.pretrained import Encoder
+from models.pretrained import EncoderSource
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.errors import AudioError, CorpusError
 
 
 @dataclass
-class Data:
+class PreparedCorpus:
     """What is read of a corpus: everything that training and scoring need, and what the card tells of it."""
 
     corpus: Corpus
@@ -54,7 +54,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Reading:
+class CorpusUtterances:
     """A corpus' utterances as it wrote them."""
 
     corpus: Corpus
@@ -63,17 +63,19 @@ class Reading:
     evaluation: dict[str, list[Utterance]]
 
 
-def read_corpus(config: Config, console: Console, *, training: bool = True) -> Reading:
+def read_corpus(config: Config, console: Console, *, training: bool = True) -> CorpusUtterances:
     """All utterances that will be used, before any encoder is fetched; without `training` those to score."""
     with _synthesis_bar(console) as progress:
         corpus = open_corpus(config.corpus, Path(config.cache_dir), progress)
     splits = corpus.splits
     train = read_split(corpus, splits.train) if training else []
     eval_splits = dict.fromkeys([splits.monitor, *splits.closing, *splits.unselected])
-    return Reading(corpus, train, {split: read_split(corpus, split) for split in eval_splits})
+    return CorpusUtterances(corpus, train, {split: read_split(corpus, split) for split in eval_splits})
 
 
-def read_data(config: Config, reading: Reading, encoder: Encoder, console: Console, *, training: bool = True) -> Data:
+def prepare_corpus(
+    config: Config, reading: CorpusUtterances, encoder: EncoderSource, console: Console, *, training: bool = True
+) -> PreparedCorpus:
     """Check, encode and (unless --corpus.no-store) decode a corpus; one line on the console for each thing to know.
 
     Without `training` the vocabulary must be the checkpoint's.
@@ -119,11 +121,11 @@ def read_data(config: Config, reading: Reading, encoder: Encoder, console: Conso
         raise CorpusError(f"{'; '.join(leaks)}. Mend the splits, or train without --strict.")
     for leak in leaks:
         console.warn(leak)
-    return Data(corpus, vocab, own, train, evaluation, drops, unseen, leaks, conversions)
+    return PreparedCorpus(corpus, vocab, own, train, evaluation, drops, unseen, leaks, conversions)
 
 
 def choose_vocabulary(
-    rule: str, texts: Sequence[str], encoder: Encoder, bos_eos: bool, training: bool
+    rule: str, texts: Sequence[str], encoder: EncoderSource, bos_eos: bool, training: bool
 ) -> tuple[Vocab, bool]:
     """The vocabulary, and whether it is the checkpoint's own (then its head is kept too)."""
     pretrained = encoder.pretrained
