@@ -1,4 +1,4 @@
-"""From a Config to the parts that are trained: model, optimizer, plan, loaders. Shared by training and scoring."""
+"""Build from a Config what is trained or scored: model, optimizer, plan of batches, loaders."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from trainer.scoring.evaluate import EvalSet
 
 @dataclass
 class PreparedRun:
-    """A run short of its first step."""
+    """A run that is ready for its first step."""
 
     config: Config
     data: PreparedCorpus
@@ -43,7 +43,7 @@ class PreparedRun:
     load_report: LoadReport | None
     precision: str
     table_was_asked_for: bool
-    """--model.cache-features was given, and not chosen here."""
+    """Whether the user gave --model.cache-features; otherwise it was chosen here."""
 
     @property
     def monitor(self) -> EvalSet:
@@ -52,9 +52,9 @@ class PreparedRun:
 
 
 def prepare(config: Config, console: Console) -> PreparedRun:
-    """Everything short of training: corpus, vocabulary, model, plan, optimizer."""
+    """Prepare a run up to its first step: corpus, vocabulary, model, plan, optimizer."""
     if config.deterministic:
-        # cuBLAS reads this when CUDA starts, which is later than here
+        # cuBLAS reads this when CUDA starts, which has not happened yet
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
@@ -80,10 +80,10 @@ def prepare(config: Config, console: Console) -> PreparedRun:
 
 
 def use_features(run: PreparedRun, console: Console) -> None:
-    """Let training and its evaluations start from the frozen feature encoder's output, computed now if it is not on
-    the disk.
+    """Let training and its evaluations read the frozen feature encoder's output from a table, which is computed now
+    unless it is on the disk.
 
-    Without room for it, ConfigError where it was asked for, else a warning, and the run goes on without.
+    When the disk has no room: ConfigError if the user asked for the table, else a warning, and the run goes on without.
     """
     parts, frontend = run.parts, run.loader.dataset.frontend
     try:
@@ -107,14 +107,14 @@ def use_features(run: PreparedRun, console: Console) -> None:
 
 
 def with_cache(config: Config, cached: bool) -> Config:
-    """`config` that says whether training goes from a table of features."""
+    """`config`, saying whether training uses a table of features."""
     return replace(config, model=replace(config.model, cache_features=cached))
 
 
 def build_model(
     config: Config, encoder: EncoderSource, data: PreparedCorpus, device: torch.device
 ) -> tuple[CTCModel, LoadReport | None]:
-    """The model on its device, and what a checkpoint gave to it."""
+    """The model on its device, and a report of what was loaded from a checkpoint (None for random weights)."""
     vocab, seed = data.vocab, derive_seed(config.seed, "weights")
     hf_config = configure(encoder.config, config.model, vocab_size=len(vocab), blank_id=vocab.blank_id)
     report = None
@@ -134,7 +134,7 @@ def build_model(
 def build_parts(
     config: Config, model: CTCModel, device: torch.device, precision: str, total_steps: int
 ) -> tuple[Config, TrainingParts]:
-    """Optimizer, schedule and scaler around `model`; and the Config with its warm-up resolved."""
+    """The Config with the number of warm-up steps chosen; and `model` with optimizer, schedule and scaler."""
     warmup = config.optim.warmup_steps
     if warmup is None:
         warmup = min(1000, total_steps // 10)
@@ -151,7 +151,7 @@ def build_parts(
 
 
 def plan_batches(config: Config, data: PreparedCorpus) -> BatchPlan:
-    """Every batch of the run to come."""
+    """The plan of every batch of the run."""
     return BatchPlan(
         lengths=[e.num_samples for e in data.train],
         ids=[e.utterance.id for e in data.train],
@@ -172,7 +172,7 @@ def build_train_loader(
     pin: bool,
     do_normalize: bool,
 ) -> TrainLoader:
-    """Batches with SpecAugment as the model's configuration has it."""
+    """A loader of training batches, with SpecAugment as the model's configuration sets it."""
     hf = model.hf.config
     spec = SpecAugment(
         hidden_size=hf.hidden_size,
