@@ -18,15 +18,15 @@ from models.geometry import FrameGeometry
 class Word:
     """A word where the model wrote it, in samples at SAMPLE_RATE.
 
-    CTC writes a unit when it is sure of it: a word's times run from its first unit's first frame to its last unit's
-    last frame, which may lie within the spoken word.
+    A word begins with the first frame of its first unit and ends with the last frame of its last unit. CTC writes a
+    unit only when it is sure, so these times may lie within the spoken word.
     """
 
     text: str
     start: int
     end: int
     confidence: float
-    """Geometric mean over its units of the unit's highest posterior; not calibrated."""
+    """Geometric mean of its units' highest posteriors. It is not calibrated."""
 
     @property
     def start_seconds(self) -> float:
@@ -42,12 +42,12 @@ class TimedTranscript:
     """What the model wrote for one recording."""
 
     name: str
-    """The file, as it was given."""
+    """The file's path, as the user gave it."""
     num_samples: int
-    """At SAMPLE_RATE."""
+    """Length in samples at SAMPLE_RATE."""
     words: tuple[Word, ...]
     label: str = ""
-    """What tells it from other recordings, without a suffix; empty: the file's stem."""
+    """A name without suffix that is unique among the recordings; empty: the file's stem."""
 
     @property
     def text(self) -> str:
@@ -67,9 +67,9 @@ class _Unit:
 
 
 def find_words(ids: np.ndarray, log_probs: np.ndarray, vocab: Vocab, geometry: FrameGeometry) -> tuple[Word, ...]:
-    """Words from each frame's best unit (T,) and its log posterior (T,), in order.
+    """The words, in order, from each frame's best unit (T,) and its log posterior (T,).
 
-    Joined by spaces they are what trainer.scoring.evaluate would score.
+    Joined by spaces they are the text that trainer.scoring.evaluate scores.
     """
     words, units = [], list[_Unit]()
     for unit in [*_units(ids, log_probs, vocab), None]:
@@ -89,7 +89,7 @@ def find_words(ids: np.ndarray, log_probs: np.ndarray, vocab: Vocab, geometry: F
 
 
 def _units(ids: np.ndarray, log_probs: np.ndarray, vocab: Vocab) -> Iterator[_Unit]:
-    """Runs of the same unit, blanks left out; the word delimiter's text is a space."""
+    """Runs of the same unit, without blanks. The text of the word delimiter is a space."""
     for first, end in pairwise([*np.flatnonzero(np.diff(ids, prepend=-1)), len(ids)]):
         if ids[first] != vocab.blank_id:
             yield _Unit(
