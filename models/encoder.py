@@ -1,7 +1,7 @@
-"""Build a speech encoder with a CTC head: families, sizes, options, geometry.
+"""Build a speech encoder with a CTC head: families, sizes, options, number of frames.
 
-The modules are transformers' own, so that checkpoints load key by key (see models.pretrained); the forward pass is
-in models.ctc.
+The modules are transformers' own, so that checkpoints load key by key (see models.pretrained). The forward pass is in
+models.ctc.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FAMILIES = ("unispeech", "unispeech-sat", "wav2vec2", "hubert", "wavlm")
 # Shared by the public large checkpoints of all five families: layer norm after every convolution, pre-norm layers
 _LARGE = dict(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096,
               feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True)  # fmt: skip
-# Small models train for minutes: what regularises a long fine-tuning only slows them
+# Small models train for minutes; regularisation for long fine-tuning would only slow them down
 _UNREGULARISED = dict(hidden_dropout=0.0, attention_dropout=0.0, activation_dropout=0.0, feat_proj_dropout=0.0,
                       final_dropout=0.0, layerdrop=0.0, mask_time_prob=0.0, mask_feature_prob=0.0)  # fmt: skip
 _TINY = dict(hidden_size=144, num_hidden_layers=3, num_attention_heads=4, intermediate_size=576,
@@ -30,9 +30,9 @@ _TINY = dict(hidden_size=144, num_hidden_layers=3, num_attention_heads=4, interm
              feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True, **_UNREGULARISED)  # fmt: skip
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": _TINY,
-    # Narrower where the frame rate is high: a training step on a CPU takes 0.62 of tiny's time
+    # The layers with many frames are narrower: a training step on a CPU takes 0.62 times as long as tiny's
     "demo": {**_TINY, "conv_dim": (16, 16, 32, 64, 64, 128, 128)},
-    # As the public base checkpoints: group norm on the first convolution, post-norm layers
+    # Like the public base checkpoints: group norm on the first convolution, post-norm layers
     "base": dict(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
                  feat_extract_norm="group", do_stable_layer_norm=False, conv_bias=False),
     "large": _LARGE,
@@ -51,7 +51,7 @@ MASKING = ("mask_time_prob", "mask_time_length", "mask_time_min_masks",
 
 
 def num_frames_function(kernels: Sequence[int], strides: Sequence[int]) -> Callable[[int], int]:
-    """A function from samples to encoder frames, exact for every length; 0 below the receptive field."""
+    """A function from a number of samples to the number of encoder frames, exact for every length; 0 if too short."""
     geometry = tuple(zip(kernels, strides, strict=True))
 
     def num_frames(num_samples: int) -> int:
@@ -68,8 +68,8 @@ def random_config(model: ModelConfig) -> PreTrainedConfig:
     size = dict(SIZES[model.size])
     if model.family == "hubert" and size["feat_extract_norm"] == "group":
         size["feat_proj_layer_norm"] = True
-    # 0.02, transformers' fixed standard deviation, suits width 1024 or so; narrow layers would start
-    # nearly silent and learn late. 1/sqrt(width) keeps the signal at any width.
+    # transformers' fixed standard deviation, 0.02, suits a width of about 1024. With it the output of narrow layers
+    # starts near 0, and they learn late. 1/sqrt(width) keeps the signal's size at any width.
     return AutoConfig.for_model(model.family, **size, initializer_range=size["hidden_size"] ** -0.5)
 
 
@@ -79,7 +79,7 @@ def configure(config: PreTrainedConfig, model: ModelConfig, *, vocab_size: int, 
         if (value := getattr(model, name)) is not None:
             setattr(config, name, value)
     config.vocab_size, config.pad_token_id = vocab_size, blank_id
-    # transformers wants these inside the vocabulary, UniSpeech-SAT wants them at all; CTC has no use for them
+    # CTC does not use these ids. transformers wants them inside the vocabulary, UniSpeech-SAT wants them set
     config.bos_token_id = config.eos_token_id = blank_id if config.model_type == "unispeech-sat" else None
     config.ctc_loss_reduction, config.ctc_zero_infinity = "mean", False
     return config
@@ -93,12 +93,12 @@ def build_random(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
 
 
 def uses_attention_mask(config: PreTrainedConfig) -> bool:
-    """Layer-norm extractors were pre-trained with an attention mask, group-norm ones without (transformers' docs)."""
+    """Whether the encoder takes an attention mask. Layer-norm ones were pre-trained with it (transformers' docs)."""
     return config.feat_extract_norm == "layer"
 
 
 def weights_digest(model: nn.Module) -> str:
-    """Of every parameter's and buffer's name and bytes."""
+    """A hash of the names and bytes of all parameters and buffers."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())

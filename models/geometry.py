@@ -1,4 +1,4 @@
-"""Which samples an encoder's frames stand for, exactly, from its convolutions' kernels and strides (no padding)."""
+"""Which samples each frame of an encoder stands for, from its convolutions' kernels and strides (without padding)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class FrameGeometry:
 
     @classmethod
     def of(cls, kernels: Sequence[int], strides: Sequence[int]) -> FrameGeometry:
-        """Of a stack of convolutions, the first one first.
+        """The geometry of a stack of convolutions, in the order in which they are applied.
 
         >>> FrameGeometry.of((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
         FrameGeometry(stride=320, receptive_field=400)
@@ -29,12 +29,12 @@ class FrameGeometry:
         return cls(stride, receptive_field)
 
     def seen(self, first: int, last: int) -> slice:
-        """The samples that give frames [first, last) and no other."""
+        """The samples that give frames [first, last) and no other frame."""
         return slice(first * self.stride, (last - 1) * self.stride + self.receptive_field)
 
     def boundary(self, frame: int) -> int:
-        """Sample at which `frame`'s own stretch begins and that of the frame before ends.
+        """The sample at which the stretch of `frame` begins and that of the previous frame ends.
 
-        A frame's stretch is `stride` samples in the middle of those that it sees.
+        The stretch of a frame is the `stride` samples in the middle of those that it sees.
         """
         return frame * self.stride + (self.receptive_field - self.stride) // 2
