@@ -4,7 +4,7 @@
       -> in each overlap a cut where both windows agree -> (T,), as from one pass over everything -> words
 
 With layer-norm encoders a window's convolutions give exactly the frames of the whole recording. With group norm, which
-averages over time, they do not. Attention and the positional convolution see only the window. This is why windows overlap.
+averages over time, they do not. Attention and the positional convolution see only the window, so windows overlap.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def transcribe(recognizer: Recognizer, name: str, waveform: np.ndarray, windows:
 
 def best_frames(recognizer: Recognizer, waveform: np.ndarray, windows: Windows,
                 progress: Progress = lambda batches, total: batches) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Each frame's best unit, int64 (T,), and its log posterior, float32 (T,). T is that of one pass over everything."""
+    """Each frame's best unit, int64 (T,), and its log posterior, float32 (T,). T is as in one pass over everything."""
     geometry = recognizer.geometry
     num_frames = recognizer.model.num_frames(len(waveform))
     if num_frames == 0:
