@@ -161,7 +161,7 @@ def compare_mask_statistics(num_draws: int) -> list[bool]:
 
 
 def compare_transcripts(folder: Path, examples: Sequence[Example]) -> list[bool]:
-    """Compare our transcripts from batches of 8 with the Trainer's, from batches of 1 (as in the reference run) and of 8.
+    """Compare our transcripts (batches of 8) with the Trainer's (batches of 1, as in the reference run, and of 8).
 
     The checkpoint is first trained until it writes words with some mistakes.
     """
