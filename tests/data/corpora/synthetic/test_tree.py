@@ -180,7 +180,7 @@ def test_missing_package_says_how_to_install_it(tmp_path: Path, monkeypatch: pyt
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(synthetic, "version", version)
-    with pytest.raises(ValueError, match=r'not installed.*pip install "\.\[synthetic\]"'):
+    with pytest.raises(ValueError, match=r'not installed.*pip install --editable "\.\[synthetic\]"'):
         ensure_tree("tiny", 0, tmp_path)
 
 
