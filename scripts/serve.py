@@ -2,7 +2,8 @@
 
     python -m scripts.serve runs/demo/model
 
-MODEL is a folder that a run exported, or the hub id of a fine-tuned model. Needs gradio: pip install --editable ".[serve]".
+MODEL is a folder that a run exported, or the hub id of a fine-tuned model. Needs gradio:
+pip install --editable ".[serve]".
 Nobody but this machine reaches the page, unless --host says so.
 """
 
