@@ -37,6 +37,7 @@ from trainer.rundir.log import RunLog
 from trainer.rundir.next_steps import conclude
 from trainer.rundir.results import describe, finite, peak_memory_bytes, split_record, write_hypotheses, write_json
 from trainer.scoring.evaluate import EvalSet, Scores, evaluate
+from trainer.scoring.metrics import METRICS
 
 
 def is_closed(run_dir: Path, step: int) -> bool:
@@ -182,7 +183,7 @@ def _results(
 ) -> dict[str, Any]:
     """What every results.json has: the headline split's figures on top, then all splits."""
     return {
-        **{key: records[headline][key] for key in ("wer", "cer", "loss", "num_errors", "num_reference_words")},
+        **{key: records[headline][key] for key in (*METRICS, "loss", "num_errors", "num_reference_words")},
         "headline": headline,
         "weights": weights,
         "splits": records,
