@@ -1,4 +1,4 @@
-"""Build a speech encoder with a CTC head: families, sizes, options, number of frames.
+"""Build a speech encoder with a CTC head: families, sizes, options.
 
 The modules are transformers' own, so that checkpoints load key by key (see models.pretrained). The forward pass is in
 models.ctc.
@@ -8,35 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
 
 from models.config import ModelConfig
-
-FAMILIES = ("unispeech", "unispeech-sat", "wav2vec2", "hubert", "wavlm")
-
-# Shared by the public large checkpoints of all five families: layer norm after every convolution, pre-norm layers
-_LARGE = dict(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096,
-              feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True)  # fmt: skip
-# Small models train for minutes; regularisation for long fine-tuning would only slow them down
-_UNREGULARISED = dict(hidden_dropout=0.0, attention_dropout=0.0, activation_dropout=0.0, feat_proj_dropout=0.0,
-                      final_dropout=0.0, layerdrop=0.0, mask_time_prob=0.0, mask_feature_prob=0.0)  # fmt: skip
-_TINY = dict(hidden_size=144, num_hidden_layers=3, num_attention_heads=4, intermediate_size=576,
-             conv_dim=(32, 32, 64, 64, 64, 128, 128), num_conv_pos_embeddings=32, num_conv_pos_embedding_groups=8,
-             feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True, **_UNREGULARISED)  # fmt: skip
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": _TINY,
-    # The layers with many frames are narrower: a training step on a CPU takes 0.62 times as long as tiny's
-    "demo": {**_TINY, "conv_dim": (16, 16, 32, 64, 64, 128, 128)},
-    # Like the public base checkpoints: group norm on the first convolution, post-norm layers
-    "base": dict(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
-                 feat_extract_norm="group", do_stable_layer_norm=False, conv_bias=False),
-    "large": _LARGE,
-}  # fmt: skip
+from models.families import SIZES
 
 DROPOUTS = (
     "hidden_dropout",
@@ -48,18 +26,6 @@ DROPOUTS = (
 )
 MASKING = ("mask_time_prob", "mask_time_length", "mask_time_min_masks",
            "mask_feature_prob", "mask_feature_length", "mask_feature_min_masks")  # fmt: skip
-
-
-def num_frames_function(kernels: Sequence[int], strides: Sequence[int]) -> Callable[[int], int]:
-    """A function from a number of samples to the number of encoder frames, exact for every length; 0 if too short."""
-    geometry = tuple(zip(kernels, strides, strict=True))
-
-    def num_frames(num_samples: int) -> int:
-        for kernel, stride in geometry:
-            num_samples = max(0, (num_samples - kernel) // stride + 1)
-        return num_samples
-
-    return num_frames
 
 
 def random_config(model: ModelConfig) -> PreTrainedConfig:

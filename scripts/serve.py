@@ -3,7 +3,7 @@
     python -m scripts.serve runs/demo/model
 
 MODEL is a folder that a run exported, or the hub id of a fine-tuned model. The page needs gradio: pip install
-".[serve]". Only this machine reaches the page, unless --host says otherwise.
+--editable ".[serve]". Only this machine reaches the page, unless --host says otherwise.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 def run(args: Namespace) -> int:
     """Load the model and show the page until Ctrl-C."""
     if importlib.util.find_spec("gradio") is None:
-        raise ConfigError('the page needs gradio, which is not installed: pip install ".[serve]"')
+        raise ConfigError('the page needs gradio, which is not installed: pip install --editable ".[serve]"')
 
     from trainer.recognize.page import Limits, is_loopback, serving
     from trainer.recognize.transcribe import Windows, load_recognizer

@@ -17,7 +17,8 @@ from data.batches.specaugment import SpecAugment
 from data.randomness import derive_seed
 from models.ctc import CTCModel
 from models.encoder import build_random, configure
-from models.pretrained import EncoderSource, LoadReport, load_pretrained, read_encoder
+from models.pretrained import EncoderSource, LoadReport, load_pretrained, read_encoder, refuse_new_head
+from models.trust import refuse_what_is_no_checkpoint
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.device import autocast_for, choose_device, choose_precision
@@ -51,6 +52,44 @@ class PreparedRun:
         return self.eval_sets[self.data.corpus.splits.monitor]
 
 
+@dataclass(frozen=True)
+class ScoredModel:
+    """A trained model, with the splits to score it on."""
+
+    model: CTCModel
+    data: PreparedCorpus
+    eval_sets: dict[str, EvalSet]
+    load_report: LoadReport | None
+    device: torch.device
+
+
+def read_inputs(
+    config: Config, console: Console, *, training: bool = True
+) -> tuple[Config, EncoderSource, PreparedCorpus]:
+    """`config` with the resolved hub commit, and the encoder and the corpus that it names.
+
+    A folder that is not a model is refused first. Then the corpus is read, so that an error in it need not wait for the
+    download of an encoder. Without `training`, only the utterances to score are prepared.
+    """
+    if config.model.pretrained is not None:
+        refuse_what_is_no_checkpoint(config.model.pretrained)
+    corpus = read_corpus(config, console, training=training)
+    encoder = read_encoder(config.model)
+    if encoder.pretrained is not None and encoder.pretrained.commit:
+        config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
+    return config, encoder, prepare_corpus(config, corpus, encoder, console, training=training)
+
+
+def prepare_scoring(config: Config, device: torch.device, num_workers: int, console: Console) -> ScoredModel:
+    """The checkpoint that `config` names, which must have a CTC head, and its corpus, ready to be scored."""
+    config, encoder, data = read_inputs(config, console, training=False)
+    model, load_report = build_model(config, encoder, data, device)
+    if load_report is not None:
+        refuse_new_head(str(config.model.pretrained), load_report)
+    eval_sets = build_eval_sets(config, data, model, num_workers, encoder.do_normalize)
+    return ScoredModel(model, data, eval_sets, load_report, device)
+
+
 def prepare(config: Config, console: Console) -> PreparedRun:
     """Prepare a run up to its first step: corpus, vocabulary, model, plan, optimizer."""
     if config.deterministic:
@@ -60,11 +99,7 @@ def prepare(config: Config, console: Console) -> PreparedRun:
         torch.backends.cudnn.benchmark = False
     device = choose_device(config.device)
     precision = choose_precision(config.precision, config.auto_precision, device)
-    corpus = read_corpus(config, console)
-    encoder = read_encoder(config.model)
-    if encoder.pretrained is not None and encoder.pretrained.commit:
-        config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
-    data = prepare_corpus(config, corpus, encoder, console)
+    config, encoder, data = read_inputs(config, console)
     model, load_report = build_model(config, encoder, data, device)
     plan = plan_batches(config, data)
     total_steps = plan.total_steps(at_most=config.train.max_steps)

@@ -29,8 +29,9 @@ from models.ctc import CTCModel, ctc_loss_per_utterance
 from models.feature_table import FeatureTable
 from trainer.config.schema import EvalConfig
 from trainer.device import HostCopy
-from trainer.scoring.decode import NOTHING, collapse
-from trainer.scoring.metrics import EditCounts, count_character_errors, count_word_errors, pool
+from trainer.scoring.decode import collapse, written_units
+from trainer.scoring.forward import batch_logits
+from trainer.scoring.metrics import METRICS, EditCounts, count_character_errors, count_word_errors, pool
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class Hypothesis:
     num_frames: int = 0
     num_blank_frames: int = 0
     """Frames whose most likely unit is the blank."""
+
+    def counts(self, metric: str) -> EditCounts:
+        """The edits that `metric` of METRICS counts. Those of words and characters are already there."""
+        kept = {"wer": self.words, "cer": self.characters}.get(metric)
+        return METRICS[metric].count(self.reference, self.hypothesis) if kept is None else kept
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,11 @@ class Scores:
     @property
     def characters(self) -> EditCounts:
         return pool(h.characters for h in self.hypotheses)
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Every error rate of METRICS, as a fraction."""
+        return {metric: pool(h.counts(metric) for h in self.hypotheses).rate for metric in METRICS}
 
     @property
     def blank_share(self) -> float:
@@ -168,13 +179,7 @@ def _launch(
     autocast: Callable[[], AbstractContextManager],
 ) -> tuple[Batch, HostCopy]:  # fmt: skip
     """Launch a batch. The host copy holds the unit of each frame (B, T), nats per unit (B,), and blank frames (B,)."""
-    b = batch.to(device)
-    inputs = b.waveforms
-    if features is not None:
-        assert batch.feature_rows is not None
-        inputs = features.gather(batch.feature_rows, device)
-    with autocast():
-        logits = model(inputs, b.frame_lengths, is_padded=b.is_padded)
+    b, logits = batch_logits(model, batch, device, autocast, features)
     nats = ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=model.blank_id)
     best = logits.argmax(-1)
     is_real = torch.arange(best.shape[1], device=device) < b.frame_lengths[:, None]
@@ -188,7 +193,7 @@ def _read_behind(launched: Iterator[tuple[Batch, HostCopy]]) -> Iterator[tuple[B
     for now in itertools.chain(launched, [None]):
         if before is not None:
             batch, (units, nats, num_blank) = before[0], before[1].wait()
-            written = (tuple(row[row != NOTHING].tolist()) for row in units.numpy())
+            written = map(written_units, units)
             rows = zip(written, nats.tolist(), batch.frame_lengths.tolist(), num_blank.tolist(), strict=True)
             yield batch, [Transcript(*row) for row in rows]
         before = now
