@@ -24,7 +24,7 @@ from trainer.card.text import versions
 from trainer.cli.console import Console
 from trainer.config.as_json import to_json
 from trainer.config.schema import Config, resolve, validate
-from trainer.device import choose_device
+from trainer.device import choose_device, device_model
 from trainer.errors import CheckpointError
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
@@ -190,7 +190,7 @@ def _results(
         "headline": headline,
         "weights": weights,
         "splits": records,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": device_model(device),
         "num_parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),
     }
