@@ -28,7 +28,7 @@ from trainer.cli.arguments import ArgumentParser
 from trainer.cli.parse import report_errors
 from trainer.errors import AudioError, ConfigError
 from trainer.recognize.formats import FORMATS, ONE_A_LINE
-from trainer.recognize.words import TimedTranscript
+from trainer.recognize.transcript import TimedTranscript
 
 
 def main(argv: Sequence[str] | None = None) -> int:

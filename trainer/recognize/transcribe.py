@@ -28,7 +28,8 @@ from models.pretrained import load_pretrained, read_encoder, refuse_new_head
 from trainer.device import choose_device
 from trainer.errors import ConfigError
 from trainer.prepare.corpus import choose_vocabulary
-from trainer.recognize.words import TimedTranscript, find_words
+from trainer.recognize.transcript import TimedTranscript
+from trainer.recognize.words import find_words
 
 Progress = Callable[..., Iterable[Any]]
 
