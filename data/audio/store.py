@@ -3,17 +3,19 @@
     cache/audio/CONTENT_KEY/samples.bin   int16 where the source is 16-bit mono at 16 kHz, else float32
     cache/audio/CONTENT_KEY/index.json    byte offset, samples and type of each utterance, and what failed to decode
     cache/audio/listings/KEY              which CONTENT_KEY belongs to these paths, sizes and times
+    cache/audio/listings/CONTENT_KEY.lock held while the store is written
 
 The content key hashes every encoded byte, so a store is never mistaken for another; the listing spares
-reading those bytes again. int16 samples over 32768 are exactly what libsndfile gives as float32.
+reading those bytes again. Any number of processes may open the same store at once: the first one writes it, the others
+wait, and it gets its name only when it is whole. int16 samples over 32768 are exactly what libsndfile gives as float32.
 """
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -69,16 +71,18 @@ def open_store(
             return AudioStore(folder)
     digests = content_digests(sources)
     folder = cache_dir / "audio" / _key(iter(digests))
-    if not _is_whole(folder, len(sources)):
-        num_bytes = sum(s.num_samples * (2 if _fits_int16(s) else 4) for s in sources)
-        hours = sum(s.num_samples for s in sources) / SAMPLE_RATE / 3600
-        log(f"decoding {len(sources)} files ({hours:.2f} h) once into {folder} ({num_bytes / 1e6:.0f} MB)")
-        _write(sources, digests, folder, progress)
     listing.parent.mkdir(parents=True, exist_ok=True)
-    temporary = listing.with_suffix(f".{os.getpid()}")
-    temporary.write_text(folder.name)
-    temporary.replace(listing)
-    return AudioStore(folder)
+    with open(listing.with_name(f"{folder.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # wait for another run that decodes the same audio
+        if not _is_whole(folder, len(sources)):
+            num_bytes = sum(s.num_samples * (2 if _fits_int16(s) else 4) for s in sources)
+            hours = sum(s.num_samples for s in sources) / SAMPLE_RATE / 3600
+            log(f"decoding {len(sources)} files ({hours:.2f} h) once into {folder} ({num_bytes / 1e6:.0f} MB)")
+            _write(sources, digests, folder, progress)
+        temporary = listing.with_suffix(f".{folder.name}")
+        temporary.write_text(folder.name)
+        temporary.replace(listing)
+        return AudioStore(folder)
 
 
 def content_digests(sources: Sequence[AudioSource]) -> list[str]:
@@ -112,8 +116,10 @@ def _is_whole(folder: Path, num_sources: int) -> bool:
 
 
 def _write(sources: Sequence[AudioSource], digests: list[str], folder: Path, progress: Callable) -> None:
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    temporary.mkdir(parents=True, exist_ok=True)
+    """Decode `sources` into `folder`. The caller holds its lock."""
+    temporary = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
+    temporary.mkdir(parents=True)
     offsets, lengths, failures, position = [], [], {}, 0
     is_int16 = [_fits_int16(source) for source in sources]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -199,12 +200,13 @@ def test_what_fails_to_decode_is_kept_as_a_message_and_harms_no_other(opening: O
     assert opening.num_decoded == 0
 
 
-def test_interrupted_decoding_leaves_nothing_behind(opening: Opening, mixed: list[FileAudio], monkeypatch):
+def test_interrupted_decoding_leaves_an_empty_lock_only(opening: Opening, mixed: list[FileAudio], monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(BytesAudio, "load", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             opening([*mixed, BytesAudio(mixed[0].raw(), "x", "x")])
-    assert list((opening.cache_dir / "audio").rglob("*")) == []
+    left = [path for path in (opening.cache_dir / "audio").rglob("*") if path.is_file()]
+    assert [(path.suffix, path.stat().st_size) for path in left] == [(".lock", 0)]
 
 
 def test_cache_that_cannot_be_written_is_an_os_error(opening: Opening, mixed: list[FileAudio]):
@@ -260,3 +262,44 @@ def _cut_flac() -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, np.random.default_rng(0).uniform(-0.5, 0.5, 8000), 16_000, format="FLAC")
     return buffer.getvalue()[: len(buffer.getvalue()) // 2]
+
+
+def open_at_once(num_processes: int, sources: Sequence, cache_dir: Path) -> list[str]:
+    """Open the store of `sources` in that many processes at the same moment; what went wrong in each, or ""."""
+    context = multiprocessing.get_context("fork")
+    barrier, answers = context.Barrier(num_processes), context.SimpleQueue()
+
+    def open_and_compare() -> None:
+        try:
+            barrier.wait(30)
+            store = Opening(cache_dir)(sources)
+            same = all(np.array_equal(store.load(i), source.load()) for i, source in enumerate(sources))
+            answers.put("" if same else "other samples")
+        except BaseException as error:
+            answers.put(repr(error))
+
+    children = [context.Process(target=open_and_compare) for _ in range(num_processes)]
+    for child in children:
+        child.start()
+    found = [answers.get() for _ in children]
+    for child in children:
+        child.join(30)
+    return found
+
+
+def test_processes_that_open_an_empty_cache_at_once_all_get_the_store(write_tone: Callable, tmp_path: Path) -> None:
+    """Without a lock one of them removes what another has just published: more than one opening in ten dies."""
+    sources = [FileAudio(write_tone(f"{i}.wav", 0.05 + 0.01 * i, subtype="PCM_16")) for i in range(8)]
+    for number in range(6):
+        cache_dir = tmp_path / f"cache-{number}"
+        assert open_at_once(4, sources, cache_dir) == [""] * 4
+        assert len(Opening(cache_dir).folders) == 1
+
+
+def test_what_a_killed_process_left_is_in_nobodys_way(opening: Opening, mixed: list[FileAudio]) -> None:
+    store = opening(mixed)
+    shutil.rmtree(opening.cache_dir / "audio" / "listings")
+    store.folder.rename(store.folder.with_name(f"{store.folder.name}.part"))
+    again = opening(mixed)
+    assert opening.folders == [again.folder]
+    assert all(np.array_equal(again.load(i), source.load()) for i, source in enumerate(mixed))
