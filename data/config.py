@@ -70,6 +70,9 @@ class ManifestConfig(TextAndAudioConfig):
     eval: str = ""
     """Manifest of the evaluation split."""
 
+    test: str = ""
+    """Manifest of a test split: the evaluation split then selects the weights, and this one is reported."""
+
     text_field: str = "text"
     """Column that holds the transcript."""
 
@@ -95,6 +98,9 @@ class HubConfig(TextAndAudioConfig):
 
     eval_split: str = "test"
     """Split to evaluate on."""
+
+    test_split: str | None = None
+    """A split of its own to report; the evaluation split then selects the weights."""
 
     text_field: str = "text"
     """Column that holds the transcript."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -91,9 +91,13 @@ class Splits:
     closing: tuple[str, ...]
     """Scored at the end, with the weights that are exported."""
     selects: bool = False
-    """The best weights on `monitor` are exported, not the last."""
+    """`monitor` is there to select weights: the best ones on it are exported unless the user says otherwise."""
     unselected: dict[str, str] = field(default_factory=dict)
     """Splits that overlap `monitor`, scored with the last weights only, and the note that says so."""
+
+    def with_test(self, test: str) -> Splits:
+        """The same with a test split besides: `monitor` selects the weights, `test` is reported first."""
+        return replace(self, headline=test, closing=(test, *self.closing), selects=True)
 
 
 class Corpus(Protocol):

@@ -16,7 +16,7 @@ class ModelConfig:
     the sizes tiny and demo take 0, those of base and large the family's defaults in transformers."""
 
     pretrained: str | None = None
-    """Hub id or local folder of a Hugging Face checkpoint."""
+    """Hub id or folder of a Hugging Face checkpoint, a run (runs/NAME), or runs/NAME/checkpoints/best or step-N."""
 
     revision: str | None = None
     """Branch, tag or commit of the hub checkpoint; the run records the commit it resolved to."""

@@ -9,12 +9,14 @@ import contextlib
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import huggingface_hub
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 from transformers import (
+    MODEL_FOR_CTC_MAPPING,
     AutoConfig,
     AutoFeatureExtractor,
     AutoModelForCTC,
@@ -28,6 +30,7 @@ from models.config import ModelConfig
 from models.encoder import random_config
 from models.families import FAMILIES
 from models.geometry import FrameGeometry
+from models.training_checkpoint import is_training_checkpoint, read_trained_model, read_weights
 from models.trust import refuse_non_finite, refuse_remote_code, refuse_what_is_no_checkpoint
 from trainer.errors import ModelError
 
@@ -94,7 +97,13 @@ def read_encoder(model: ModelConfig) -> EncoderSource:
 
 
 def read_pretrained(source: str, revision: str | None) -> Pretrained:
-    """A checkpoint's configuration, tokenizer and feature extractor, from the hub or a local folder."""
+    """A checkpoint's configuration, tokenizer and feature extractor, from the hub or a local folder.
+
+    The folder may also be a checkpoint of training.
+    """
+    if is_training_checkpoint(Path(source)):
+        own = read_trained_model(Path(source))
+        return Pretrained(source, None, own.config, own.do_normalize, own.tokens, own.special)
     refuse_what_is_no_checkpoint(source)
     refuse_remote_code(source, revision)
     try:
@@ -152,8 +161,11 @@ def load_pretrained(
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
         try:
-            model, info = AutoModelForCTC.from_pretrained(
-                pretrained.source,
+            is_ours = is_training_checkpoint(Path(pretrained.source))
+            of_family = MODEL_FOR_CTC_MAPPING[type(config)] if is_ours else AutoModelForCTC
+            model, info = of_family.from_pretrained(
+                None if is_ours else pretrained.source,
+                state_dict=read_weights(Path(pretrained.source)) if is_ours else None,
                 revision=pretrained.commit,
                 config=config,
                 ignore_mismatched_sizes=True,

@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file
 
+from models.training_checkpoint import is_training_checkpoint
 from trainer.errors import ModelError
 
 CONFIGURATIONS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
@@ -21,9 +22,9 @@ CONFIGURATIONS = ("config.json", "preprocessor_config.json", "processor_config.j
 def refuse_what_is_no_checkpoint(source: str) -> None:
     """ModelError when `source` is a path, but not a folder with a config.json and regular files."""
     path = Path(source)
+    if is_training_checkpoint(path):
+        return
     if path.is_dir():
-        if (path / "model" / "config.json").exists():
-            raise ModelError(f"{source} is a run. Give its model: {path / 'model'}")
         if not (path / "config.json").exists():
             raise ModelError(f"{source}: no config.json here; this is not a Hugging Face model folder.")
         for file in sorted(path.iterdir()):

@@ -2,9 +2,9 @@
 
     python -m scripts.evaluate MODEL [PRESET] [--corpus... --eval... --device ...]
 
-MODEL is a folder (such as runs/demo/model) or a hub id. PRESET and options name the corpus, as for training. The
-command writes results.json and hypotheses.jsonl into runs/evaluate-NAME (or --name). For a model in runs/NAME/model,
-NAME is the run; otherwise it is the model's name.
+MODEL is a run (runs/demo), one of its checkpoints (runs/demo/checkpoints/best), a model folder or a hub id. PRESET and
+options name the corpus, as for training. The command writes results.json and hypotheses.jsonl into runs/evaluate-NAME
+(or --name). NAME is the run, RUN-best or RUN-step-400 for a checkpoint, or the model's name.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from models.config import ModelConfig
 from trainer.cli.parse import parse, report_errors
@@ -43,10 +42,12 @@ def parse_both(argv: Sequence[str]) -> tuple[str, Config]:
 
 def score(source: str, config: Config) -> int:
     """Score `source` on every closing split of the corpus and write the results."""
+    from trainer.rundir.model_source import find_model, model_name  # imports torch, which takes seconds
+
+    source = find_model(source)
     config = replace(config, model=ModelConfig(pretrained=source, freeze_feature_encoder=True))
     if not config.name:
-        path = Path(source).resolve()  # a model in runs/NAME/model is named after NAME
-        config = replace(config, name="evaluate-" + (path.parent if path.name == "model" else path).name)
+        config = replace(config, name=f"evaluate-{model_name(source)}")
     if any((config.run_dir / name).exists() for name in ("lock", "checkpoints", "metrics.jsonl")):
         raise ConfigError(f"{config.run_dir} holds a training run, which is not written over. Choose another --name.")
 

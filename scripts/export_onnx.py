@@ -3,8 +3,9 @@
     python -m scripts.export_onnx runs/demo/model
     python -m scripts.export_onnx runs/demo/model --int8 --manifest test.jsonl --out speech.onnx
 
-MODEL is a folder that a run exported, or the hub id of a fine-tuned model. The graph takes waveforms (batch, samples)
-of 16 kHz and waveform_lengths (batch), and gives logits (batch, frames, units) and frame_lengths (batch).
+MODEL is a run (runs/demo), one of its checkpoints (runs/demo/checkpoints/best), a model folder, or the hub id of a
+fine-tuned model. The graph takes waveforms (batch, samples) of 16 kHz and waveform_lengths (batch), and gives logits
+(batch, frames, units) and frame_lengths (batch).
 
 The command compares logits on 50 utterances and measures the word error rate of every version. The utterances come from
 --manifest (audio_filepath, text), or else from the evaluation split of the run that MODEL belongs to
@@ -54,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str] | None) -> Namespace:
     """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.export_onnx", description=(__doc__ or "").strip())
-    parser.add_argument("model", metavar="MODEL", help="folder or hub id")
-    parser.add_argument("--out", type=Path, help="file to write (default: model.onnx, in MODEL if it is a folder)")
+    parser.add_argument("model", metavar="MODEL", help="run, checkpoint, folder or hub id")
+    parser.add_argument("--out", type=Path, help="file to write (default: model.onnx, in the model's folder)")
     parser.add_argument("--int8", action="store_true", help="write OUT.int8.onnx too: 8-bit weights, for CPUs")
     parser.add_argument("--manifest", help="utterances with references to measure on: .jsonl, .csv or .tsv")
     parser.add_argument("--normalizer", choices=NORMALIZERS, default="plain",
@@ -83,12 +84,13 @@ def run(args: Namespace) -> int:
     from trainer.recognize.transcribe import load_recognizer
 
     recognizer = load_recognizer(args.model, args.revision, "cpu")
+    model = Path(recognizer.source)
     if speech is None:
-        speech = read_run(Path(args.model), args.utterances or NUM_SCORED)
+        speech = read_run(model, args.utterances or NUM_SCORED)
     compared = [w for w in speech.waveforms if recognizer.model.num_frames(len(w)) > 0][:NUM_COMPARED]
     if not compared:
         raise ConfigError(f"{speech.kind}: each is shorter than a frame of the model, so there is nothing to compare.")
-    path = args.out or (Path(args.model) if Path(args.model).is_dir() else Path()) / "model.onnx"
+    path = args.out or default_path(model)
     metadata = {
         "tokens": json.dumps(recognizer.vocab.tokens, ensure_ascii=False),
         "blank_id": str(recognizer.vocab.blank_id),
@@ -129,6 +131,16 @@ def run(args: Namespace) -> int:
     return 0
 
 
+def default_path(model: Path) -> Path:
+    """In the model's folder; in the working folder for a hub model; in the run for a checkpoint, which is sealed."""
+    from models.training_checkpoint import is_training_checkpoint
+    from trainer.rundir.model_source import short_name
+
+    if is_training_checkpoint(model):
+        return model.parent.parent / f"{short_name(model)}.onnx"
+    return (model if model.is_dir() else Path()) / "model.onnx"
+
+
 def read_manifest(path: str, normalizer: str, number: int | None) -> Speech:
     """The utterances of a manifest, or `number` of them; AudioError when one cannot be read."""
     from data.corpora.manifest import ManifestCorpus
@@ -138,18 +150,19 @@ def read_manifest(path: str, normalizer: str, number: int | None) -> Speech:
 
 
 def read_run(model: Path, number: int) -> Speech:
-    """`number` of the utterances that the run of `model` (runs/NAME/model) was scored on; noise if there are none."""
+    """`number` of the utterances that the run of `model` was scored on; noise if there are none."""
     from trainer.cli.console import Console
     from trainer.prepare.corpus import read_corpus
+    from trainer.rundir.model_source import run_of
 
-    run_dir, why = model.resolve().parent, "it belongs to no run"
-    if (model / "config.json").is_file() and (run_dir / "results.json").is_file():
+    run_dir, why = run_of(model), "it belongs to no run"
+    if run_dir is not None:
         try:
             config = read_config(run_dir / "config.json", fill=True)
             reading = read_corpus(config, Console(), training=False)
             split = reading.corpus.splits.headline
             normalize = NORMALIZERS[config.corpus.normalizer]
-            return speech_of(reading.evaluation[split], normalize, number, f"{config.name}'s {split}")
+            return speech_of(reading.evaluation[split], normalize, number, f"{run_dir.name}'s {split}")
         except (ValueError, OSError) as error:
             why = str(error)
     print(f"warning: {model}: no speech to measure on: {why}", file=sys.stderr)

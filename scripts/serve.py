@@ -2,8 +2,9 @@
 
     python -m scripts.serve runs/demo/model
 
-MODEL is a folder that a run exported, or the hub id of a fine-tuned model. The page needs gradio: pip install
---editable ".[serve]". Only this machine reaches the page, unless --host says otherwise.
+MODEL is a run (runs/demo), one of its checkpoints (runs/demo/checkpoints/best), a model folder, or the hub id of a
+fine-tuned model. The page needs gradio: pip install --editable ".[serve]". Only this machine reaches the page, unless
+--host says otherwise.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str] | None) -> Namespace:
     """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.serve", description=(__doc__ or "").strip())
-    parser.add_argument("model", metavar="MODEL", help="folder or hub id")
+    parser.add_argument("model", metavar="MODEL", help="run, checkpoint, folder or hub id")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=7860, help="(default: 7860)")
     parser.add_argument("--max-seconds", type=float, default=600.0, help="longest recording (default: 600)")

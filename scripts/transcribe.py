@@ -3,8 +3,9 @@
     python -m scripts.transcribe runs/demo/model speech.wav
     python -m scripts.transcribe runs/demo/model recordings/ --format srt json --out transcripts/
 
-MODEL is a folder that a run exported, or the hub id of a fine-tuned model. Audio may have any length. It may be wav,
-flac, ogg, mp3, aiff or another format of libsndfile; with ffmpeg installed also m4a, mp4, webm and the like.
+MODEL is a run (runs/demo), one of its checkpoints (runs/demo/checkpoints/best), a model folder, or the hub id of a
+fine-tuned model. Audio may have any length. It may be wav, flac, ogg, mp3, aiff or another format of libsndfile; with
+ffmpeg installed also m4a, mp4, webm and the like.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str] | None) -> Namespace:
     """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.transcribe", description=(__doc__ or "").strip())
-    parser.add_argument("model", metavar="MODEL", help="folder or hub id")
+    parser.add_argument("model", metavar="MODEL", help="run, checkpoint, folder or hub id")
     parser.add_argument("inputs", metavar="FILE_OR_FOLDER", nargs="+", type=Path, help="a folder with all below it")
     parser.add_argument("--format", nargs="+", choices=FORMATS, default=["text"], metavar="FORMAT",
                         help=f"one or more of {', '.join(FORMATS)} (default: text)")  # fmt: skip

@@ -33,7 +33,7 @@ TRAINER_FILES = [path for path in FILES if path.parts[0] == "trainer" and len(pa
 # They parse the command line first, or need heavy packages in one case of many: these take seconds
 MAY_IMPORT_LATE = {"data/corpora/__init__.py", "trainer/run.py", "scripts/evaluate.py", "scripts/bench/gpu_check.py",
                   "scripts/checks/golden_curve.py", "scripts/transcribe.py", "scripts/serve.py",
-                  "scripts/export_onnx.py", "scripts/report.py"}  # fmt: skip
+                  "scripts/export_onnx.py", "scripts/report.py", "scripts/export.py"}  # fmt: skip
 
 
 def imported(tree: ast.AST) -> Iterator[tuple[str, str]]:

@@ -39,6 +39,9 @@ from trainer.rundir.results import describe, finite, peak_memory_bytes, split_re
 from trainer.scoring.evaluate import EvalSet, Scores, evaluate
 from trainer.scoring.metrics import METRICS
 
+SELECTED = "optimistic: the weights were selected on it"
+"""What is said of a split whose WER chose among the weights that it is then scored with."""
+
 
 def is_closed(run_dir: Path, step: int) -> bool:
     """Whether an earlier process closed this run at `step`. It wrote results.json; only report and upload come later.
@@ -69,15 +72,16 @@ def close_run(
         scores = score_closing(model, eval_sets[split], parts.device, console)
         records[split] = split_record(scores, "last", note)
         console.say(f"{describe(scores)} ({note}; last weights)")
-    weights, best_step, best_wer = "best" if splits.selects else "last", state.best_step, state.best_wer
-    if splits.selects and state.best_step != state.step:
+    weights, best_step, best_wer = str(config.train.export), state.best_step, state.best_wer
+    if weights == "best" and state.best_step != state.step:
         best_step, best_wer = load_best(run_dir, model)
         if best_step != state.best_step:  # after a failed save, or when a resumed run took other steps
             console.warn(f"the best weights kept are those of step {best_step}, not of step {state.best_step}")
     closing = [score_closing(model, eval_sets[split], parts.device, console) for split in splits.closing]
     for scores in closing:
-        records[scores.split] = split_record(scores, weights)
-        console.say(describe(scores))
+        note = SELECTED if weights == "best" and scores.split == splits.monitor else ""
+        records[scores.split] = split_record(scores, weights, note)
+        console.say(f"{describe(scores)}{f' ({note})' * bool(note)}")
     results = _results(records, splits.headline, weights, model, parts.device) | finite({
         "steps": state.step,
         "num_skipped": state.num_skipped,
@@ -127,7 +131,7 @@ def publish_late(
     console: Console,
 ) -> None:
     """`publish` for a run that an earlier process closed. The weights in `parts` are those of the last step."""
-    if data.corpus.splits.selects and state.best_step != state.step:
+    if config.train.export == "best" and state.best_step != state.step:
         try:
             load_best(config.run_dir, parts.model)
         except CheckpointError as error:

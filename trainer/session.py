@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from models.training_checkpoint import describe_model
 from trainer.cli.console import Console
 from trainer.cli.signals import StopFlag, interruptible
 from trainer.closing import close_run, is_closed, is_published, publish_late
@@ -61,6 +62,7 @@ def train(config: Config, preset: Config, argv: Sequence[str], flag: StopFlag) -
 def _train(run: PreparedRun, argv: Sequence[str], console: Console, flag: StopFlag) -> int:
     config, parts, run_dir = run.config, run.parts, run.config.run_dir
     fingerprint = identity(config, run.data, parts.model, parts.device, run.precision)
+    fingerprint["model"] = describe_model(parts.model.hf, run.data.vocab.special, run.do_normalize)
     state = resume(run, fingerprint, console) if config.resume else TrainState()
     is_over = state.step > 0 and is_done(state, config.train, run.total_steps)
     if is_over and is_closed(run_dir, state.step):

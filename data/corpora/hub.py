@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -40,14 +41,18 @@ def audio_paths(dataset: datasets.Dataset, column: str) -> list[str | None]:
 
 
 class HubCorpus:
-    """Two splits of a data set with an audio and a text column."""
+    """Two splits of a data set with an audio and a text column; a third one, if given, is the test split."""
 
     def __init__(self, config: HubConfig) -> None:
         self.config = config
-        train, evaluation = config.train_split, config.eval_split
-        if train == evaluation:
-            raise CorpusError(f"--corpus.train-split and --corpus.eval-split are both {train!r}.")
+        train, evaluation, test = config.train_split, config.eval_split, config.test_split
+        named = {"train": train, "eval": evaluation, **({"test": test} if test else {})}
+        for (one, first), (other, second) in itertools.combinations(named.items(), 2):
+            if first == second:
+                raise CorpusError(f"--corpus.{one}-split and --corpus.{other}-split are both {first!r}.")
         self.splits = Splits(train=train, monitor=evaluation, headline=evaluation, closing=(evaluation,))
+        if test:
+            self.splits = self.splits.with_test(test)
 
     @property
     def title(self) -> str:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +26,31 @@ from trainer.errors import CorpusError
 
 
 class ManifestCorpus:
-    """Two manifests, one to train on and one to score."""
+    """Two manifests, one to train on and one to score; a third one, if given, is the test split."""
 
     splits = Splits(train="train", monitor="eval", headline="eval", closing=("eval",))
 
     def __init__(self, config: ManifestConfig) -> None:
         self.config = config
+        self.manifests = {"train": config.train, "eval": config.eval, "test": config.test}
+        if config.test and not config.eval:  # a model is only scored
+            self.splits = replace(self.splits, monitor="test", headline="test", closing=("test",))
+        elif config.test:
+            if os.path.realpath(config.test) == os.path.realpath(config.eval):
+                raise CorpusError(
+                    f"--corpus.test and --corpus.eval are both {config.test}. The test split must be another one: "
+                    "the evaluation split selects the weights. Without one, leave out --corpus.test."
+                )
+            self.splits = self.splits.with_test("test")
 
     @property
     def title(self) -> str:
-        return f"the manifests {Path(self.config.train).name} and {Path(self.config.eval).name}"
+        names = [Path(manifest).name for manifest in self.manifests.values() if manifest]
+        return f"the manifests {', '.join(names[:-1])} and {names[-1]}" if names[1:] else f"the manifest {names[0]}"
 
     def utterances(self, split: str) -> Iterable[Utterance]:
         """The rows of the split's manifest."""
-        manifest = Path(self.config.train if split == "train" else self.config.eval)
+        manifest = Path(self.manifests[split])
         number = 0
         for number, row in read_rows(manifest):
             yield self._utterance(manifest, number, row)

@@ -18,7 +18,7 @@ COMMANDS = sorted(
     for path in (ROOT / "scripts").rglob("*.py")
     if "def main(" in path.read_text()
 )
-LIGHT = ["evaluate", "export_onnx", "report", "serve", "transcribe"]
+LIGHT = ["evaluate", "export", "export_onnx", "report", "serve", "transcribe"]
 """For users: they say what is wrong before torch is imported."""
 
 

@@ -14,6 +14,7 @@ from scripts.bench.gpu_check import main as gpu_check
 from scripts.evaluate import main as evaluate
 from scripts.export_onnx import main as export_onnx
 from scripts.transcribe import main as transcribe
+from trainer.rundir.disk import verify
 from trainer.run import main as train
 
 pytestmark = pytest.mark.slow  # whole runs
@@ -100,14 +101,29 @@ def test_model_without_a_head_is_not_scored(
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("main", [evaluate, transcribe, export_onnx], ids=lambda main: main.__module__)
-def test_run_in_place_of_its_model_is_told_where_the_model_is(
-    main: Callable[[list[str]], int], finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("main", [transcribe, export_onnx], ids=lambda main: main.__module__)
+@pytest.mark.parametrize("part", [".", "model", "checkpoints/best", "checkpoints/step-4"])
+def test_every_command_takes_a_run_and_its_checkpoints(
+    main: Callable[[list[str]], int], part: str, finished_run: Path, tmp_path: Path
 ) -> None:
+    """export_onnx writes nothing into a checkpoint, which is sealed."""
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
     audio = str(finished_run.parents[1] / "eval-0.wav")
-    argv = {evaluate: ["demo", "--runs-dir", str(tmp_path)], transcribe: [audio], export_onnx: []}[main]
-    assert main([str(finished_run), *argv]) == 2
-    assert capsys.readouterr().err == f"error: {finished_run} is a run. Give its model: {finished_run / 'model'}\n"
+    assert main([str(run / part), *({transcribe: [audio], export_onnx: ["--utterances", "1"]}[main])]) == 0
+    for folder in (run / "checkpoints").iterdir():
+        verify(folder)
+
+
+def test_an_evaluation_of_a_checkpoint_is_named_after_run_and_step(finished_run: Path, tmp_path: Path) -> None:
+    options = ["--corpus.test", str(finished_run.parents[1] / "eval.jsonl"), "--runs-dir", str(tmp_path / "runs"),
+               "--cache-dir", str(tmp_path / "cache"), "--device", "cpu"]  # fmt: skip
+    run = Path(shutil.copytree(finished_run, tmp_path / "noise"))
+    for part in ("", "checkpoints/step-4", "checkpoints/best"):
+        assert evaluate([str(run / part), "manifest", *options]) == 0
+    scored = sorted((tmp_path / "runs").iterdir())
+    assert [path.name for path in scored] == ["evaluate-noise", "evaluate-noise-best", "evaluate-noise-step-4"]
+    of_model, _, of_step = ((path / "hypotheses.jsonl").read_text() for path in scored)
+    assert of_model == of_step
 
 
 @pytest.mark.slow

@@ -52,7 +52,7 @@ def write_card(
         "## Model description",
         text.description(config, data, results, load_report),
         "### How to use",
-        text.usage(config),
+        text.usage(config.name),
         "## Intended uses & limitations",
         text.limits(config, data),
         "## Training and evaluation data",

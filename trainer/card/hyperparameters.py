@@ -19,7 +19,7 @@ NOT_HYPERPARAMETERS = {
     "preset", "name", "runs_dir", "cache_dir", "resume", "overwrite", "allow_changes", "check",  # about the run as such
     "report", "push_to_hub", "train.log_every", "train.save_total_limit",  # about what it leaves
     "device", "batching.num_workers", "batching.worker_timeout", "corpus.store", "strict",  # change no number
-    "corpus.root", "corpus.train", "corpus.eval", "corpus.dataset",  # the card's own sections on data
+    "corpus.root", "corpus.train", "corpus.eval", "corpus.test", "corpus.dataset",  # the card's own sections on data
     "model.pretrained", "model.revision", "model.family", "model.size",  # and on the model
 }  # fmt: skip
 
@@ -29,14 +29,28 @@ def hyperparameters(config: Config, results: dict[str, Any], model_config: dict[
 
     `model_config` is the exported model's configuration. It has the values that the options left to the checkpoint.
     """
-    lines = _of_the_reference_card(config, results)
+    lines = _of_the_reference_card(config, results) | _others(config, model_config, TOLD_UNDER_OTHER_NAMES)
+    lines["ctc_loss_reduction"] = "each utterance's loss over its units, then the mean over the step's utterances"
+    return _as_list(lines)
+
+
+def options_of(config: Config, model_config: dict[str, Any]) -> str:
+    """All hyper-parameters under the names of the options; for weights of a run that is not over."""
+    return _as_list(_others(config, model_config, set()))
+
+
+def _others(config: Config, model_config: dict[str, Any], told: set[str]) -> dict[str, Any]:
+    lines = {}
     for name, value in flatten(config).items():
-        if name in TOLD_UNDER_OTHER_NAMES | NOT_HYPERPARAMETERS:
+        if name in told | NOT_HYPERPARAMETERS:
             continue
         if value is None and name.startswith("model."):
             value = model_config.get(name.removeprefix("model."))
         lines[name.removeprefix("model.")] = _shown(value)
-    lines["ctc_loss_reduction"] = "each utterance's loss over its units, then the mean over the step's utterances"
+    return lines
+
+
+def _as_list(lines: dict[str, Any]) -> str:
     return "\n".join(f"- {name}: {value}" for name, value in lines.items())
 
 

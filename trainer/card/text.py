@@ -17,6 +17,7 @@ from data.utterance import SAMPLE_RATE
 from models.pretrained import LoadReport
 from trainer.config.schema import Config
 from trainer.prepare.corpus import PreparedCorpus
+from trainer.rundir.model_source import model_name
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "jiwer", "soundfile", "soxr")
 
@@ -36,16 +37,27 @@ def summary(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> st
     return (
         f"This model {origin} on {data.corpus.title}.\n"
         f"It achieves the following results on the evaluation set ({results['headline']}, "
-        f"{record['num_utterances']} utterances):\n\n"
+        f"{record['num_utterances']} utterances) with {weights_scored(config, data, results)}:\n\n"
         f"- Loss: {loss}\n- Wer: {format_rate(results['wer'])} ({results['num_errors']} errors of "
         f"{results['num_reference_words']} words){trust}\n- Cer: {format_rate(results['cer'])}"
     )
 
 
+def weights_scored(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> str:
+    """Which weights the figures are of, and whether the split that selected them flatters them."""
+    if results["weights"] != "best":
+        return "the weights of the last step"
+    monitor = data.corpus.splits.monitor
+    said = f"the weights of step {results['best']['step']}, which had the lowest WER on {monitor} during training"
+    if monitor == results["headline"]:
+        return f"{said}. The same split selected the weights, so these figures are optimistic"
+    return said
+
+
 def _origin(config: Config) -> str:
     name = str(config.model.pretrained)
     if Path(name).exists():
-        return f"the local checkpoint `{Path(name).name}`"
+        return f"the local checkpoint `{model_name(name)}`"
     commit = f" (commit {config.model.revision})" if config.model.revision else ""
     return f"[{name}](https://huggingface.co/{name}){commit}"
 
@@ -69,10 +81,10 @@ def _units(data: PreparedCorpus) -> str:
     return shown + (" ..." if len(data.vocab) > 48 else "") + f"; `{data.vocab.blank}` is the blank"
 
 
-def usage(config: Config) -> str:
+def usage(name: str) -> str:
     return (
         "```python\nfrom transformers import pipeline\n\n"
-        f'recognise = pipeline("automatic-speech-recognition", "PATH/TO/THIS/FOLDER")  # {config.name}\n'
+        f'recognise = pipeline("automatic-speech-recognition", "PATH/TO/THIS/FOLDER")  # {name}\n'
         'print(recognise("speech.wav")["text"])\n```'
     )
 

@@ -57,7 +57,7 @@ def timit() -> Config:
         corpus=TimitConfig(protocol="kaldi", normalizer="plain"),
         model=ModelConfig(pretrained="microsoft/unispeech-large-1500h-cv"),
         batching=BatchingConfig(batch_size=32),
-        train=TrainConfig(epochs=20),
+        train=TrainConfig(epochs=20, export="best"),
         eval=EvalConfig(batch_size=32),
     )
 

@@ -80,6 +80,9 @@ class TrainConfig:
     patience: int | None = None
     """Stop after this many evaluations without a lower WER; None: never."""
 
+    export: Literal["best", "last"] | None = None
+    """Weights to score and export: the lowest WER or the last step's; None: best with patience or a test split."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
@@ -227,7 +230,7 @@ def _required_inputs(corpus: CorpusConfig, training: bool) -> list[tuple[str, st
         case TimitConfig():
             return [("--corpus.root, the folder of LDC93S1 that holds TRAIN and TEST", corpus.root)]
         case ManifestConfig():
-            scored = [("--corpus.eval MANIFEST", corpus.eval)]
+            scored = [("--corpus.eval MANIFEST", corpus.eval or (not training and corpus.test) or "")]
             return [("--corpus.train MANIFEST", corpus.train), *scored] if training else scored
         case HubConfig():
             return [("--corpus.dataset, a hub id or a folder written by save_to_disk", corpus.dataset)]

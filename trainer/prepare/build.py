@@ -15,6 +15,7 @@ from data.batches.loading import TrainLoader
 from data.batches.plan import BatchPlan
 from data.batches.specaugment import SpecAugment
 from data.randomness import derive_seed
+from data.utterance import Splits
 from models.ctc import CTCModel
 from models.encoder import build_random, configure
 from models.pretrained import EncoderSource, LoadReport, load_pretrained, read_encoder, refuse_new_head
@@ -27,6 +28,7 @@ from trainer.loop.optim import build_optimizer, build_schedule
 from trainer.loop.step import TrainingParts
 from trainer.prepare.corpus import PreparedCorpus, prepare_corpus, read_corpus
 from trainer.prepare.features import num_table_bytes, open_table, table_examples, wants_cache
+from trainer.rundir.model_source import find_model
 from trainer.scoring.evaluate import EvalSet
 
 
@@ -45,6 +47,11 @@ class PreparedRun:
     precision: str
     table_was_asked_for: bool
     """Whether the user gave --model.cache-features; otherwise it was chosen here."""
+
+    @property
+    def do_normalize(self) -> bool:
+        """Whether waveforms are normalised to mean 0 and variance 1."""
+        return self.loader.dataset.frontend.do_normalize
 
     @property
     def monitor(self) -> EvalSet:
@@ -72,7 +79,9 @@ def read_inputs(
     download of an encoder. Without `training`, only the utterances to score are prepared.
     """
     if config.model.pretrained is not None:
-        refuse_what_is_no_checkpoint(config.model.pretrained)
+        source = find_model(config.model.pretrained, console.say)
+        refuse_what_is_no_checkpoint(source)
+        config = replace(config, model=replace(config.model, pretrained=source))
     corpus = read_corpus(config, console, training=training)
     encoder = read_encoder(config.model)
     if encoder.pretrained is not None and encoder.pretrained.commit:
@@ -100,6 +109,7 @@ def prepare(config: Config, console: Console) -> PreparedRun:
     device = choose_device(config.device)
     precision = choose_precision(config.precision, config.auto_precision, device)
     config, encoder, data = read_inputs(config, console)
+    config = with_export(config, data.corpus.splits)
     model, load_report = build_model(config, encoder, data, device)
     plan = plan_batches(config, data)
     total_steps = plan.total_steps(at_most=config.train.max_steps)
@@ -144,6 +154,12 @@ def use_features(run: PreparedRun, console: Console) -> None:
 def with_cache(config: Config, cached: bool) -> Config:
     """`config`, saying whether training uses a table of features."""
     return replace(config, model=replace(config.model, cache_features=cached))
+
+
+def with_export(config: Config, splits: Splits) -> Config:
+    """`config` with --train.export chosen: the best weights where some split selects them or patience ends training."""
+    best = splits.selects or config.train.patience is not None
+    return replace(config, train=replace(config.train, export=config.train.export or ("best" if best else "last")))
 
 
 def build_model(

@@ -30,6 +30,7 @@ from trainer.errors import ConfigError
 from trainer.prepare.corpus import choose_vocabulary
 from trainer.recognize.transcript import TimedTranscript
 from trainer.recognize.words import find_words
+from trainer.rundir.model_source import find_model
 
 Progress = Callable[..., Iterable[Any]]
 
@@ -71,8 +72,11 @@ class Windows:
 
 
 def load_recognizer(source: str, revision: str | None = None, device: str = "auto") -> Recognizer:
-    """The fine-tuned checkpoint `source` (folder or hub id) in evaluation mode; ModelError when it has no CTC head."""
-    chosen = choose_device(device)
+    """The fine-tuned model `source` in evaluation mode; ModelError when it has no CTC head.
+
+    `source` is whatever trainer.rundir.model_source knows: a hub id, a model folder, a run or one of its checkpoints.
+    """
+    chosen, source = choose_device(device), find_model(source)
     options = ModelConfig(pretrained=source, revision=revision, freeze_feature_encoder=True)
     encoder = read_encoder(options)
     assert encoder.pretrained is not None

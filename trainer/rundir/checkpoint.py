@@ -37,7 +37,8 @@ class Saver:
     """Writes the checkpoints of one run in the background, one at a time."""
 
     def __init__(self, run_dir: Path, keep: int, identity: Mapping[str, Any], warn: Callable[[str], None]) -> None:
-        """`identity` goes into every state.json; a resumed run is compared with it."""
+        """`identity` goes into every state.json; a resumed run is compared with it. Its "tokens" and "model" say how to
+        use the weights; they go into that of the best ones too."""
         self.folder, self.keep, self.identity, self.warn = run_dir / "checkpoints", keep, identity, warn
         self._thread: threading.Thread | None = None
         self._failure = ""
@@ -61,6 +62,7 @@ class Saver:
         """The same for checkpoints/best, which holds the weights of the best evaluation so far."""
         self.finish()
         record = {"step": state.step, "wer": state.best_wer}
+        record |= {key: self.identity[key] for key in ("tokens", "model") if key in self.identity}
         self._write_later("best", {"model.safetensors": _on_host(model.state_dict())}, record)
 
     def finish(self) -> bool:

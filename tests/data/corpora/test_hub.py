@@ -125,6 +125,14 @@ def test_splits_are_those_that_were_named(saved: str):
     assert (splits.train, splits.monitor, splits.headline) == ("train", "validation", "validation")
 
 
+def test_a_test_split_is_reported_and_the_evaluation_split_selects(saved: str):
+    splits = HubCorpus(HubConfig(dataset=saved, eval_split="validation", test_split="test")).splits
+    assert (splits.monitor, splits.headline, splits.closing) == ("validation", "test", ("test", "validation"))
+    assert splits.selects
+    with pytest.raises(CorpusError, match=r"--corpus\.eval-split and --corpus\.test-split are both 'test'"):
+        HubCorpus(HubConfig(dataset=saved, test_split="test"))
+
+
 # What does not work
 
 

@@ -253,6 +253,23 @@ def test_manifest_that_cannot_be_opened_is_named_with_the_options(tmp_path: Path
     assert "--corpus.eval" in str(caught.value)
 
 
+def test_a_test_manifest_is_reported_and_the_evaluation_split_selects(tone_corpus):
+    train, evaluation = str(tone_corpus.train), str(tone_corpus.eval)
+    corpus = ManifestCorpus(ManifestConfig(train=evaluation, eval=train, test=evaluation))
+    splits = corpus.splits
+    assert (splits.monitor, splits.headline, splits.closing, splits.selects) == ("eval", "test", ("test", "eval"), True)
+    assert len(list(corpus.utterances("test"))) == 3
+    assert len(list(corpus.utterances("eval"))) == 6
+    with pytest.raises(CorpusError, match=r"--corpus\.test and --corpus\.eval are both"):
+        ManifestCorpus(ManifestConfig(train=train, eval=evaluation, test=f"{tone_corpus.folder}/./eval.jsonl"))
+
+
+def test_a_test_manifest_alone_can_be_scored(tone_corpus):
+    corpus = ManifestCorpus(ManifestConfig(test=str(tone_corpus.eval)))
+    assert (corpus.splits.monitor, corpus.splits.headline, corpus.splits.closing) == ("test", "test", ("test",))
+    assert corpus.title == "the manifest eval.jsonl"
+
+
 def test_splits_are_the_two_manifests(tone_corpus):
     corpus = ManifestCorpus(ManifestConfig(train=str(tone_corpus.train), eval=str(tone_corpus.eval)))
     assert [u.id for u in corpus.utterances("train")] == [f"train-{i}" for i in range(6)]

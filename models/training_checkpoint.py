@@ -1,0 +1,76 @@
+"""A checkpoint of training as a model: its weights, and what else is needed to use them.
+
+    FOLDER/model.safetensors   the weights, under the names of models.ctc
+    FOLDER/state.json          "tokens": the units in the order of the head's columns; "model": `describe_model`
+
+Any model that a command takes may be such a folder. trainer.rundir.checkpoint writes it, and
+trainer.rundir.model_source checks its seal before it is read here.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+
+from models.families import FAMILIES
+from trainer.errors import ModelError
+
+PREFIX = "hf."
+"""What models.ctc puts before the names of transformers."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What a checkpoint of training says of its model."""
+
+    config: PreTrainedConfig
+    tokens: tuple[str, ...]
+    special: dict[str, str]
+    """The units that stand for blank, unknown and word_delimiter."""
+    do_normalize: bool
+
+
+def describe_model(hf_model: PreTrainedModel, special: dict[str, str], do_normalize: bool) -> dict[str, Any]:
+    """What is needed besides weights and units to use a model later, as JSON has it."""
+    config = json.loads(hf_model.config.to_json_string(use_diff=False))
+    return {"config": config, "special": dict(special), "do_normalize": do_normalize}
+
+
+def is_training_checkpoint(folder: Path) -> bool:
+    """Whether `folder` is a checkpoint that training wrote, and not a Hugging Face folder."""
+    names = ("state.json", "model.safetensors")
+    return not (folder / "config.json").exists() and all((folder / name).is_file() for name in names)
+
+
+def read_trained_model(folder: Path) -> TrainedModel:
+    """What state.json says of the model; ModelError when it does not say enough."""
+    path = folder / "state.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        plain, tokens = dict(record["model"]), tuple(map(str, record["tokens"]))
+        special = {name: str(plain["special"][name]) for name in ("blank", "unknown", "word_delimiter")}
+        settings = dict(plain["config"])
+        family = settings.pop("model_type")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(
+            f"{path}: does not say which model it is ({type(error).__name__}: {error}). An older version of this "
+            "program wrote no model into its checkpoints; use the run's model folder."
+        ) from None
+    if family not in FAMILIES:
+        raise ModelError(f"{path}: a model of the family {family!r}; known are {', '.join(FAMILIES)}.")
+    try:
+        config = AutoConfig.for_model(family, **settings)
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{path}: no usable model configuration ({error}).") from None
+    return TrainedModel(config, tokens, special, bool(plain.get("do_normalize")))
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights under transformers' names."""
+    return {name.removeprefix(PREFIX): tensor for name, tensor in load_file(folder / "model.safetensors").items()}

@@ -1,0 +1,75 @@
+"""The model card of a folder that was exported from one checkpoint, without a closing evaluation of its weights.
+
+Its figures are those of the evaluation during training at that step. The card of a finished run, in trainer.card.card,
+has many more.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from trainer.card import tables, text
+from trainer.card.hyperparameters import options_of
+from trainer.config.as_json import read_config
+from trainer.rundir.disk import write_text
+from trainer.rundir.log import read_records
+from trainer.rundir.model_source import model_name
+from trainer.scoring.metrics import METRICS
+
+
+def write_checkpoint_card(folder: Path, run_dir: Path, checkpoint: Path) -> None:
+    """Write README.md into `folder`, the model that was exported from `checkpoint` of the run in `run_dir`."""
+    config = read_config(run_dir / "config.json", fill=True)
+    metrics = run_dir / "metrics.jsonl"
+    records = read_records(metrics) if metrics.exists() else []
+    is_best, step = checkpoint.name == "best", step_of(checkpoint)
+    until_then = [record for record in records if record["step"] <= step]
+    name, pretrained = model_name(str(checkpoint)), config.model.pretrained
+    metadata = ModelCardData(
+        language=text.language_of(config.corpus),
+        library_name="transformers",
+        pipeline_tag="automatic-speech-recognition",
+        tags=["automatic-speech-recognition", "ctc", "speech"],
+        base_model=pretrained if pretrained and not Path(pretrained).exists() else None,
+        metrics=list(METRICS),
+        model_name=name,
+    )
+    model_config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    sections = [
+        f"---\n{metadata.to_yaml()}\n---",
+        f"# {name}",
+        f"The weights of step {step} of the run {run_dir.resolve().name}. {figures(until_then, step, is_best)}",
+        "### How to use",
+        text.usage(name),
+        "### Training hyperparameters",
+        options_of(config, model_config),
+        "### Training results until this step",
+        tables.training_table(until_then),
+        "### Framework versions",
+        text.framework_versions(),
+    ]
+    write_text(folder / "README.md", ModelCard("\n\n".join(sections) + "\n").content)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step of `best` or of step-N."""
+    if checkpoint.name == "best":
+        return int(json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))["step"])
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def figures(records: list[dict[str, Any]], step: int, is_best: bool) -> str:
+    """What training measured at `step`, and how far that can be trusted."""
+    found = next((record for record in records if record["step"] == step and "eval/wer" in record), None)
+    if found is None:
+        return "No evaluation was made at this step; `python -m scripts.evaluate` makes one."
+    rates = ", ".join(f"{m.upper()} {text.format_rate(found.get(f'eval/{m}'))}" for m in METRICS)
+    selected = " These weights were selected by that WER, so it is optimistic." if is_best else ""
+    return (
+        f"During training they reached {rates} on the split that was scored then.{selected} This is not the closing "
+        "evaluation of a finished run; `python -m scripts.evaluate` scores the folder on any corpus."
+    )

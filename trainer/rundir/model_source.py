@@ -1,0 +1,128 @@
+"""Which model a command is given: a hub id, a model folder, a run, or one checkpoint of a run.
+
+runs/NAME                         what the run exported; before its end the best weights so far, else the newest
+runs/NAME/checkpoints/best        the weights with the lowest WER so far
+runs/NAME/checkpoints/step-400    the weights of that step
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from models.training_checkpoint import is_training_checkpoint
+from trainer.errors import DamagedError, ModelError
+from trainer.rundir.checkpoint import checkpoints
+from trainer.rundir.disk import verify
+
+
+def say(line: str) -> None:
+    """A line about the choice of a model, where it does not mix with transcripts."""
+    print(f"note: {line}", file=sys.stderr)
+
+
+def find_model(source: str, say: Callable[[str], None] = say) -> str:
+    """The hub id or folder that `source` means. ModelError when it is a path and no model is there.
+
+    A checkpoint is returned only if its files are as they were written.
+    """
+    path = Path(source)
+    if not path.exists():
+        path = _with_zeros(path)
+    if not path.is_dir():
+        if not path.exists():
+            _refuse_unknown(source)
+        return source
+    if (path / "model" / "config.json").exists():
+        return str(path / "model")
+    if is_run(path):
+        path = _newest(path)
+        say(f"{source} has no model/ yet: using {path}")
+    if is_training_checkpoint(path):
+        try:
+            verify(path)
+        except DamagedError as error:
+            raise ModelError(f"{error}. Give another checkpoint of this run, or its model.") from None
+        return str(path)
+    return source
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `folder` is a run's, of training or of an evaluation, at its end or before."""
+    try:
+        return "corpus" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False  # no such file, or another program's
+
+
+def run_of(model: Path) -> Path | None:
+    """The run that a model folder or a checkpoint lies in; None when it lies in none."""
+    parents = model.resolve().parents
+    return next((folder for folder in parents[:2] if is_run(folder)), None)
+
+
+def model_name(source: str) -> str:
+    """The run's name for what it exported, RUN-best or RUN-step-400 for a checkpoint, else the last part of `source`.
+
+    >>> model_name("OWNER/NAME")
+    'NAME'
+    """
+    path = Path(source).resolve()
+    run_dir = run_of(path)
+    if run_dir is None or path.parent not in (run_dir, run_dir / "checkpoints"):
+        return path.parent.name if path.name == "model" and path.exists() else path.name
+    return run_dir.name if path.name == "model" else f"{run_dir.name}-{short_name(path)}"
+
+
+def short_name(checkpoint: Path) -> str:
+    """`best`, or `step-400` without zeros in front.
+
+    >>> short_name(Path("runs/a/checkpoints/step-00000400"))
+    'step-400'
+    """
+    return re.sub(r"^step-0*(?=\d)", "step-", checkpoint.name)
+
+
+def _with_zeros(path: Path) -> Path:
+    """`step-400` as training writes it."""
+    match = re.fullmatch(r"step-(\d+)", path.name)
+    return path.with_name(f"step-{int(match[1]):08d}") if match else path
+
+
+def _newest(run_dir: Path) -> Path:
+    """The best weights of a run that is not over, or its newest checkpoint before any evaluation."""
+    best = run_dir / "checkpoints" / "best"
+    if is_training_checkpoint(best):
+        return best
+    if found := checkpoints(run_dir):
+        return found[-1][1]
+    raise ModelError(f"{run_dir}: a run without a model and without a checkpoint. Let it train, or give another model.")
+
+
+def _refuse_unknown(source: str) -> None:
+    """ModelError when `source` does not exist and cannot be a hub id; nothing when it can be one."""
+    path = Path(source)
+    is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", source) is not None and not source.startswith((".", "/", "~"))
+    if is_hub_id and not any(_models_in(path.parent)):
+        return
+    if is_run(Path("runs") / source):
+        raise ModelError(f"{source}: no such folder. Did you mean {Path('runs') / source}?")
+    near = next((folder for folder in path.parents if folder.is_dir()), Path())
+    beside = list(_models_in(near if near != Path() else Path("runs")))
+    close = [] if near.name == "checkpoints" else difflib.get_close_matches(source, beside, n=1)
+    shown = f"Did you mean {close[0]}? " if close else f"There are {', '.join(beside[:6])}. " if beside else ""
+    raise ModelError(
+        f"{source}: no such folder, and a hub id is OWNER/NAME. {shown}Give a model's folder, a run (runs/NAME), "
+        "one of its checkpoints (runs/NAME/checkpoints/best), or a hub id."
+    )
+
+
+def _models_in(folder: Path) -> Iterator[str]:
+    """Runs and checkpoints that lie right in `folder`."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_dir() and (is_run(path) or is_training_checkpoint(path)):
+            yield str(path)
