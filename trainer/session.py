@@ -27,7 +27,7 @@ from trainer.errors import (
     SaveError,
     TrainingStopped,
 )
-from trainer.loop.fit import InterruptedEvaluation, fit, is_done, out_of_memory_in_evaluation
+from trainer.loop.fit import InterruptedEvaluation, fit, is_done
 from trainer.loop.state import TrainState
 from trainer.prepare.build import PreparedRun, prepare, use_features
 from trainer.prepare.identity import compare, identity
@@ -101,8 +101,12 @@ def _train(run: PreparedRun, argv: Sequence[str], console: Console, flag: StopFl
         return flag.exit_code if saved else SAVE_FAILED
     try:
         close_run(config, parts, run.data, run.eval_sets, state, runlog, run.load_report, argv, run.precision)
-    except torch.OutOfMemoryError:
-        raise out_of_memory_in_evaluation() from None
+    except torch.OutOfMemoryError as error:
+        reason = str(error).splitlines()[0]
+        raise TrainingStopped(
+            f"out of memory in the closing evaluation or the export ({reason}). All steps are saved. Free the device "
+            "of other programs, or split the longest utterances; then --resume."
+        ) from None
     except (OSError, SafetensorError, CheckpointError) as error:
         raise SaveError(
             f"{run_dir}: training is over, but its results could not be written ({error}). Free some space or mend the "

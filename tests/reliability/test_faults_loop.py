@@ -162,7 +162,7 @@ def test_an_evaluation_without_memory_stops_with_everything_saved_and_comes_firs
         saved.append((state.step, state.eval_pending))
 
     for _ in range(2):  # also when it is tried again first thing
-        with pytest.raises(TrainingStopped, match=r"^out of memory in an evaluation: lower --eval\.batch-size"):
+        with pytest.raises(TrainingStopped, match=r"^out of memory in an evaluation: one utterance alone"):
             run_fit(parts, loader_of(EXAMPLES), config, 4, state=state, score=too_large, save=save)
         assert saved == [(2, True)]
     assert state.train_seconds < 0.5

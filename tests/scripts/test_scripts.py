@@ -14,8 +14,8 @@ from scripts.bench.gpu_check import main as gpu_check
 from scripts.evaluate import main as evaluate
 from scripts.export_onnx import main as export_onnx
 from scripts.transcribe import main as transcribe
-from trainer.rundir.disk import verify
 from trainer.run import main as train
+from trainer.rundir.disk import verify
 
 pytestmark = pytest.mark.slow  # whole runs
 

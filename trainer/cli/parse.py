@@ -14,7 +14,7 @@ from trainer.cli.help import help_text, one_line, refuse_unknown
 from trainer.cli.streams import drop_unread_output
 from trainer.config.presets import PRESETS
 from trainer.config.schema import Config
-from trainer.errors import INTERRUPTED, UNREAD, WRONG_INPUT, ConfigError, UserError
+from trainer.errors import INTERRUPTED, TRAINING_STOPPED, UNREAD, WRONG_INPUT, ConfigError, UserError
 
 
 def parse(argv: Sequence[str], prog: str = "python -m trainer.run") -> Config:
@@ -41,14 +41,20 @@ def parse(argv: Sequence[str], prog: str = "python -m trainer.run") -> Config:
 def report_errors(action: Callable[[], int], advice: str = "Mend that and try again.") -> int:
     """Run `action` and return its exit code. An error that the user can correct becomes one line on stderr.
 
-    A UserError has its own exit code. An OSError has exit code 2, and `advice` follows its message. If the reader of
-    the output goes away (`| head`) or at Ctrl-C, nothing is printed and the exit code is the one that a shell uses.
+    A UserError has its own exit code. An OSError has exit code 2, and torch's OutOfMemoryError 3; `advice` follows what
+    they say. If the reader of the output goes away (`| head`) or at Ctrl-C, nothing is printed and the exit code is the
+    one that a shell uses.
     """
     message = ""
     try:
         code = action()
     except UserError as error:
         message, code = str(error), error.exit_code
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's; it is not imported for this
+            raise
+        reason = str(error).splitlines()[0]
+        message, code = f"out of memory on the device ({reason}). Free it of other programs. {advice}", TRAINING_STOPPED
     except BrokenPipeError:
         code = UNREAD
     except KeyboardInterrupt:

@@ -141,19 +141,32 @@ def fit(
             if done or stopping:
                 return done
             clock = time.perf_counter()
+    except torch.OutOfMemoryError as error:
+        reason = str(error).splitlines()[0]
     except (TrainingStopped, LoaderError, AudioError):
         with contextlib.suppress(TrainingStopped):
             catch_up()
         save()
         raise
-    raise AssertionError("the plan ended before its last step")
+    else:
+        raise AssertionError("the plan ended before its last step")
+    # Outside of the exception, which holds the tensors of the step that was not taken
+    parts.optimizer.zero_grad(set_to_none=True)
+    torch.cuda.empty_cache()
+    with contextlib.suppress(TrainingStopped):
+        catch_up()
+    save()
+    raise TrainingStopped(
+        f"out of memory after step {state.step}, in clipping or the optimizer ({reason}). Free the device of other "
+        "programs, freeze the feature encoder, or train a smaller model; then --resume."
+    )
 
 
 def out_of_memory_in_evaluation() -> TrainingStopped:
-    """The error to raise when an evaluation's batch does not fit into the device's memory."""
+    """The error to raise when a single utterance of an evaluation does not fit into the device's memory."""
     return TrainingStopped(
-        "out of memory in an evaluation: lower --eval.batch-size or --eval.max-batch-seconds, which changes no "
-        "transcript; then --resume."
+        "out of memory in an evaluation: one utterance alone does not fit. Free the device of other programs, or split "
+        "the longest utterances; then --resume."
     )
 
 

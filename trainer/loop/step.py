@@ -21,6 +21,7 @@ from models.feature_table import FeatureTable
 from trainer.device import HostCopy
 from trainer.errors import TrainingStopped
 from trainer.loop.gradients import norms_by_part
+from trainer.loop.optim import allocate_moments
 from trainer.scoring.forward import batch_logits
 
 
@@ -87,6 +88,7 @@ def train_step(
     part_norms = norms_by_part(parts.model.named_parameters()) if by_part else {}
     grad_norm = torch.nn.utils.clip_grad_norm_((p for g in optimizer.param_groups for p in g["params"]), max_grad_norm)
     finite = torch.isfinite(loss) & torch.isfinite(grad_norm)
+    allocate_moments(optimizer)  # from here on nothing large is allocated: an update is not left half done
     before_update()
     lr = optimizer.param_groups[0]["lr"]
     # AdamW's fused kernel reads found_inf on the device and leaves weights, moments and its step count alone if

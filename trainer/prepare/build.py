@@ -128,7 +128,8 @@ def use_features(run: PreparedRun, console: Console) -> None:
     """Let training and its evaluations read the frozen feature encoder's output from a table, which is computed now
     unless it is on the disk.
 
-    When the disk has no room: ConfigError if the user asked for the table, else a warning, and the run goes on without.
+    When the disk or the device has no room: ConfigError if the user asked for the table, else a warning, and the run
+    goes on without.
     """
     parts, frontend = run.parts, run.loader.dataset.frontend
     try:
@@ -137,8 +138,10 @@ def use_features(run: PreparedRun, console: Console) -> None:
             precision=run.precision, device=parts.device, autocast=parts.autocast, log=console.say,
             progress=partial(console.progress, desc="features", unit="utterance"),
         )  # fmt: skip
-    except OSError as error:
-        what = f"{run.config.cache_dir}: the feature encoder's output cannot be written ({error.strerror or error})"
+    except (OSError, torch.OutOfMemoryError) as error:
+        reason = str(getattr(error, "strerror", None) or error).splitlines()[0]
+        verb = "written" if isinstance(error, OSError) else "computed"
+        what = f"{run.config.cache_dir}: the feature encoder's output cannot be {verb} ({reason})"
         if run.table_was_asked_for:
             raise ConfigError(
                 f"{what}. Give another --cache-dir, or --model.no-cache-features to compute it in every step."

@@ -9,6 +9,7 @@ the GPU's model and torch's version. SHA-256 shows whether the file is damaged; 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -153,7 +154,8 @@ def open_table(
     mapped = np.memmap(folder / "frames.bin", dtype=np.float32, mode="c").reshape(-1, model.hf.config.conv_dim[-1])
     rows = torch.from_numpy(mapped)
     if fits_device(num_bytes, device):
-        rows = rows.to(device)
+        with contextlib.suppress(torch.OutOfMemoryError):  # it then stays on the host
+            rows = rows.to(device)
     frames = (model.num_frames(e.num_samples) for e in examples)
     return FeatureTable(rows, tuple(accumulate(frames, initial=1))[:-1])
 

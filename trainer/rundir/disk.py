@@ -29,9 +29,10 @@ def disk_operation(operation: Callable[..., Any], *args: Any) -> Any:
     return operation(*args)
 
 
-def write_sealed(folder: Path, files: Mapping[str, Callable[[Path], None]]) -> None:
+def write_sealed(folder: Path, files: Mapping[str, Callable[[Path], Any]]) -> None:
     """Make `folder` hold `files` (name -> function that writes a path) and their manifest, or leave it as it was.
 
+    A function that knows size and hash of its file already returns its entry of the manifest, all others return None.
     Whatever happens in between, `folder` or its `.old` sibling is whole; `recover` puts it back. OSError when the disk
     refuses; the half-written folder is then removed.
     """
@@ -41,9 +42,10 @@ def write_sealed(folder: Path, files: Mapping[str, Callable[[Path], None]]) -> N
         disk_operation(os.makedirs, temporary)
         entries = {}
         for name, write in files.items():
-            disk_operation(write, temporary / name)
-            disk_operation(_fsync, temporary / name)
-            entries[name] = {"size": (temporary / name).stat().st_size, "sha256": sha256(temporary / name)}
+            path = temporary / name
+            entry = disk_operation(write, path)
+            disk_operation(_fsync, path)
+            entries[name] = entry if isinstance(entry, dict) else {"size": path.stat().st_size, "sha256": sha256(path)}
         disk_operation(_write_bytes, temporary / MANIFEST, json.dumps({"files": entries}, indent=1).encode())
         disk_operation(_fsync, temporary / MANIFEST)
         disk_operation(_fsync, temporary)
@@ -83,17 +85,9 @@ def recover(parent: Path) -> None:
 
 def verify(folder: Path) -> None:
     """DamagedError unless `folder` holds exactly the files of its manifest, with the sizes and SHA-256 sums in it."""
-    try:
-        files = strict_json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        expected = {str(name): (int(entry["size"]), str(entry["sha256"])) for name, entry in files.items()}
-    except FileNotFoundError:
-        raise DamagedError(f"{folder}: it has no {MANIFEST}: not written to its end") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise DamagedError(f"{folder / MANIFEST}: not readable ({type(error).__name__})") from None
-    if not expected:
-        raise DamagedError(f"{folder / MANIFEST}: names no file")
-    for name, (size, digest) in expected.items():
-        path = folder / name
+    expected = read_manifest(folder)
+    for name, entry in expected.items():
+        path, size, digest = folder / name, entry["size"], entry["sha256"]
         if path.name != name or not os.path.isfile(path):  # Path.is_file raises an error for a name that is too long
             raise DamagedError(f"{path}: missing")
         try:
@@ -107,6 +101,22 @@ def verify(folder: Path) -> None:
             raise DamagedError(f"{path}: its content is not what was written (SHA-256 differs)")
     if unlisted := {p.name for p in folder.iterdir() if not p.name.startswith(".")} - {*expected, MANIFEST}:
         raise DamagedError(f"{folder / min(unlisted)}: not named by the {MANIFEST}")
+
+
+def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """Name -> {"size": bytes, "sha256": hex} of each file; DamagedError when there is no readable manifest."""
+    try:
+        files = strict_json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        entries = {
+            str(name): {"size": int(entry["size"]), "sha256": str(entry["sha256"])} for name, entry in files.items()
+        }
+    except FileNotFoundError:
+        raise DamagedError(f"{folder}: it has no {MANIFEST}: not written to its end") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise DamagedError(f"{folder / MANIFEST}: not readable ({type(error).__name__})") from None
+    if not entries:
+        raise DamagedError(f"{folder / MANIFEST}: names no file")
+    return entries
 
 
 def sha256(path: Path) -> str:

@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -158,7 +158,7 @@ def evaluate(
     try:
         batches = progress(_load(eval_set, plan, device), total=len(plan))
         write = functools.partial(_launch, model, eval_set.features, device=device, autocast=autocast)
-        for batch, transcripts in _read_behind(map(write, batches)):
+        for batch, transcripts in _read_behind(_launch_all(batches, write, model.num_frames)):
             for i, utterance_id, transcript in zip(batch.positions, batch.ids, transcripts, strict=True):
                 if utterance_id not in batch.failures:
                     scored[i] = _score(examples[i], eval_set.vocab, transcript)
@@ -172,6 +172,27 @@ def evaluate(
     )
     num_audio_seconds = sum(example.num_samples for example in examples) / SAMPLE_RATE
     return Scores(eval_set.split, hypotheses, time.perf_counter() - start, num_audio_seconds, failures)
+
+
+def _launch_all(
+    batches: Iterable[Batch], launch: Callable[[Batch], tuple[Batch, HostCopy]], num_frames: Callable[[int], int]
+) -> Iterator[tuple[Batch, HostCopy]]:
+    """Every batch launched. One for which the device has no memory goes in halves, which changes no transcript.
+
+    OutOfMemoryError when one utterance alone is too long.
+    """
+    for batch in batches:
+        try:
+            launched = launch(batch)
+        except torch.OutOfMemoryError:
+            if len(batch.ids) == 1:
+                raise
+            launched = None  # freeing memory must wait until the exception, which holds the batch's tensors, is gone
+        if launched is None:
+            torch.cuda.empty_cache()
+            yield from _launch_all(batch.halves(num_frames), launch, num_frames)
+        else:
+            yield launched
 
 
 def _launch(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +14,10 @@ import torch
 from torch.amp import GradScaler
 
 import trainer.rundir.disk
+from tests.helpers.damage import flip_a_bit
 from tests.helpers.steps import loader_of, make_batch, make_example, make_parts, run_fit, small_model
 from trainer.config.schema import TrainConfig
+from trainer.errors import DamagedError
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts, train_step
 from trainer.rundir.checkpoint import Saver, checkpoints, newest_valid, restore
@@ -87,16 +91,86 @@ def test_what_is_saved_is_the_state_at_the_call_however_late_it_is_written(
     assert parts.scheduler.last_epoch == 3
 
 
-def test_a_save_waits_for_the_one_before_it(trained: TrainingParts, slow_disk: threading.Event, tmp_path: Path) -> None:
+def test_a_third_save_waits_for_the_first(trained: TrainingParts, slow_disk: threading.Event, tmp_path: Path) -> None:
+    """Two may be under way: the best weights and the checkpoint of one step, which come together."""
     saver = saver_in(tmp_path)
+    saver.save_best(trained.model, TrainState(step=3, best_wer=0.5))
     saver.save(trained, TrainState(step=3))
+    assert not list(tmp_path.glob("checkpoints/*"))
     threading.Timer(0.2, slow_disk.set).start()
     begin = time.perf_counter()
-    saver.save_best(trained.model, TrainState(step=4, best_wer=0.5))
+    saver.save_best(trained.model, TrainState(step=4, best_wer=0.4))
     assert time.perf_counter() - begin >= 0.15
+    assert saver.finish()
     verify(tmp_path / "checkpoints" / "step-00000003")
-    saver.finish()
     verify(tmp_path / "checkpoints" / "best")
+    assert json.loads((tmp_path / "checkpoints" / "best" / "state.json").read_text())["step"] == 4
+
+
+def test_best_weights_and_checkpoint_of_a_step_share_one_file(trained: TrainingParts, tmp_path: Path) -> None:
+    """One copy to the host, one file. Of another step, or replaced later, they share nothing."""
+    saver, folder = saver_in(tmp_path), tmp_path / "checkpoints"
+    saver.save_best(trained.model, TrainState(step=3, best_wer=0.5))
+    saver.save(trained, TrainState(step=3))
+    train_step(trained, [make_batch([2])], 1.0, lambda: None)
+    saver.save(trained, TrainState(step=4))
+    assert saver.finish()
+    best, shared, other = (folder / name / "model.safetensors" for name in ("best", "step-00000003", "step-00000004"))
+    assert best.samefile(shared)
+    assert other.stat().st_nlink == 1
+    before = shared.read_bytes()
+    assert other.read_bytes() != before
+    saver.save_best(trained.model, TrainState(step=4, best_wer=0.4))
+    assert saver.finish()
+    assert shared.stat().st_nlink == 1
+    assert shared.read_bytes() == before
+    assert best.read_bytes() == other.read_bytes()
+    for path in (best, shared, other):
+        verify(path.parent)
+
+
+def test_without_hard_links_the_weights_are_written_twice(
+    trained: TrainingParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("trainer.rundir.checkpoint.os.link", refuse)
+    saver, folder = saver_in(tmp_path), tmp_path / "checkpoints"
+    saver.save_best(trained.model, TrainState(step=3, best_wer=0.5))
+    saver.save(trained, TrainState(step=3))
+    assert saver.finish()
+    best, own = (folder / name / "model.safetensors" for name in ("best", "step-00000003"))
+    assert not best.samefile(own)
+    assert best.read_bytes() == own.read_bytes()
+    verify(own.parent)
+
+
+def test_damage_between_the_two_saves_of_a_step_is_found(trained: TrainingParts, tmp_path: Path) -> None:
+    """A seal made anew would bless the damage."""
+    saver, folder = saver_in(tmp_path), tmp_path / "checkpoints"
+    saver.save_best(trained.model, TrainState(step=3, best_wer=0.5))
+    assert saver.finish()
+    flip_a_bit(folder / "best" / "model.safetensors")
+    saver.save(trained, TrainState(step=3))
+    assert saver.finish()
+    for name in ("best", "step-00000003"):
+        with pytest.raises(DamagedError, match="SHA-256 differs"):
+            verify(folder / name)
+
+
+def test_no_memory_for_the_copy_is_a_failed_save_and_no_end(
+    trained: TrainingParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    saver = saver_in(tmp_path, said)
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.rundir.checkpoint._on_host", lambda tensors: (_ for _ in ()).throw(MemoryError()))
+        saver.save(trained, TrainState(step=3))
+        assert not saver.finish()
+    assert said[0].startswith(f"{tmp_path}/checkpoints/step-00000003 could not be written (MemoryError")
+    saver.save(trained, TrainState(step=4))
+    assert saver.finish()
 
 
 @pytest.mark.parametrize("error", [OSError(28, "disk full"), MemoryError("no memory"), RuntimeError("odd")])
