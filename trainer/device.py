@@ -57,6 +57,36 @@ def device_model(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+PEAK_FLOPS = {
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10G": 125e12,
+    "T4": 65e12,
+    "V100": 125e12,
+}
+"""Part of a GPU's name -> dense FLOP/s of its tensor cores in half precision with fp32 sums, from NVIDIA's data sheets.
+
+The first that fits is taken. A multiplication and an addition count as two.
+"""
+
+
+def peak_flops(name: str, precision: str) -> float | None:
+    """The peak that utilisation in `precision` is a share of; None for another GPU, a CPU, and fp32.
+
+    >>> peak_flops("NVIDIA H100 80GB HBM3", "bf16") / 1e12
+    989.0
+    """
+    if precision == "fp32":  # without TF32 no tensor core takes part
+        return None
+    words = name.replace("-", " ").split()
+    return next((peak for part, peak in PEAK_FLOPS.items() if set(part.split()) <= set(words)), None)
+
+
 def choose_precision(asked: str, auto: str, device: torch.device) -> str:
     """The precision that --precision `asked` means on `device`: "auto" means `auto` on CUDA and fp32 elsewhere."""
     if asked == "auto":

@@ -5,6 +5,7 @@ Command line -> Config -> trainer.session: corpus, model, plan -> fit() -> closi
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = parse(argv)
         try:
             with stop_on_signals() as flag:
+                grow_segments()
                 from trainer.session import train  # imports torch, which takes seconds
 
                 return train(config, PRESETS[config.preset](), argv, flag)
@@ -31,6 +33,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return stop.exit_code
 
     return report_errors(run, "Mend that; what was saved is whole, --resume goes on.")
+
+
+def grow_segments() -> None:
+    """Let CUDA's allocator grow its segments, so that batches of many lengths do not leave gaps that nothing fits into.
+
+    torch reads this before its first allocation. What the user has set stays.
+    """
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the older name
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 
 if __name__ == "__main__":

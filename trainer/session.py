@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import time
 from collections.abc import Sequence
@@ -12,12 +13,15 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from data.utterance import SAMPLE_RATE
+from models.flops import forward_flops, training_flops
 from models.training_checkpoint import describe_model
 from trainer.cli.console import Console
 from trainer.cli.signals import StopFlag, interruptible
 from trainer.closing import close_run, is_closed, is_published, publish_late
 from trainer.config.as_json import read_config, to_json
 from trainer.config.schema import Config, resolve, validate
+from trainer.device import device_model, peak_flops
 from trainer.errors import (
     SAVE_FAILED,
     AudioError,
@@ -38,6 +42,7 @@ from trainer.rundir.checkpoint import Saver, checkpoints, newest_valid, restore,
 from trainer.rundir.disk import write_text
 from trainer.rundir.lock import lock_run
 from trainer.rundir.log import RunLog, read_records
+from trainer.rundir.profile import StepProfiler
 from trainer.scoring.evaluate import Scores, evaluate
 from trainer.scoring.followed import follow
 
@@ -81,13 +86,17 @@ def _train(run: PreparedRun, argv: Sequence[str], console: Console, flag: StopFl
     runlog = RunLog(
         run_dir, console, state, run.data.vocab, total_steps=run.total_steps, steps_per_epoch=run.plan.num_steps(0),
         unigram_entropy=unigram_entropy(example.targets for example in run.data.train),
+        device=parts.device, flops_share=flops_share(run),
     )  # fmt: skip
     if state.step == 0:
         runlog.board.begin(run.plan, run.monitor)
     saver = Saver(run_dir, config.train.save_total_limit, fingerprint, console.warn)
+    profiler = StepProfiler(run_dir, config.profile, parts.device, console.say)
+    gc.collect()
+    gc.freeze()  # what was prepared lives to the end: later collections need not look at a whole corpus' objects
     with flag.waiting_for_the_step():
         try:
-            complete = _fit(run, state, saver, runlog, console, flag)
+            complete = _fit(run, state, saver, runlog, console, flag, profiler)
         except (TrainingStopped, LoaderError, AudioError) as error:
             if not saver.finish():
                 raise SaveError(f"{error} Step {state.step} is not saved: --resume starts before it.") from None
@@ -95,6 +104,8 @@ def _train(run: PreparedRun, argv: Sequence[str], console: Console, flag: StopFl
         finally:
             saved = saver.finish()
             runlog.close_bar()
+            profiler.finish()
+            gc.unfreeze()
     if flag() or not complete:
         runlog.close()
         console.say(f"stopped at step {state.step} of {run.total_steps}; go on with the same command and --resume")
@@ -115,7 +126,27 @@ def _train(run: PreparedRun, argv: Sequence[str], console: Console, flag: StopFl
     return 0 if saved else SAVE_FAILED
 
 
-def _fit(run: PreparedRun, state: TrainState, saver: Saver, runlog: RunLog, console: Console, flag: StopFlag) -> bool:
+def flops_share(run: PreparedRun) -> float | None:
+    """The share of the device's peak that training at one second of audio per second takes; None for unknown peaks.
+
+    It is the mean over the training split. Padding and recomputed activations are no useful work and do not count.
+    """
+    peak = peak_flops(device_model(run.parts.device), run.precision)
+    if peak is None:
+        return None
+    hf, flops, num_samples = run.parts.model.hf.config, 0.0, 0
+    for example in run.data.train:
+        of_utterance = training_flops(hf, example.num_samples, frozen=run.parts.model.freeze_feature_encoder)
+        if run.config.model.cache_features:  # the convolutions ran before training
+            of_utterance -= forward_flops(hf, example.num_samples)[0]
+        flops, num_samples = flops + of_utterance, num_samples + example.num_samples
+    return flops / (num_samples / SAMPLE_RATE) / peak
+
+
+def _fit(
+    run: PreparedRun, state: TrainState, saver: Saver, runlog: RunLog, console: Console, flag: StopFlag,
+    profiler: StepProfiler,
+) -> bool:  # fmt: skip
     parts, config = run.parts, run.config
     bar = interruptible(partial(console.progress, desc="evaluating", unit="batch"), flag, InterruptedEvaluation)
 
@@ -138,7 +169,7 @@ def _fit(run: PreparedRun, state: TrainState, saver: Saver, runlog: RunLog, cons
         save_best=lambda: saver.save_best(parts.model, state),
         save=save,
         runlog=runlog,
-        must_stop=flag,
+        must_stop=lambda: profiler.after_step() or flag(),
     )
 
 

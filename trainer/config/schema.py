@@ -150,6 +150,9 @@ class Config:
     push_to_hub: str | None = None
     """Upload the finished model to this hub repository (OWNER/NAME), private if it is new; None: nowhere."""
 
+    profile: int = 0
+    """Profile this many steps after the first five: profile.json, a trace, and profile.txt, times by kind of kernel."""
+
     check: bool = False
     """Prepare the run but do not train: show counts, drops, leaks, memory and time to expect; exit code 0 or 2."""
 
@@ -181,6 +184,7 @@ def validate(config: Config, *, training: bool = True) -> Config:
         ("model.mask-feature-min-masks", config.model.mask_feature_min_masks, 0, MOST),
         ("model.mask-time-length", config.model.mask_time_length, 1, MOST),
         ("model.mask-feature-length", config.model.mask_feature_length, 1, MOST),
+        ("profile", config.profile, 0, 1000),
         ("seed", config.seed, 0, MOST_SEED),
         ("corpus.seed", getattr(config.corpus, "seed", 0), 0, MOST_SEED),
     ]:

@@ -29,21 +29,6 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.999), eps=1e-8, fused=True)
 
 
-def allocate_moments(optimizer: torch.optim.AdamW) -> None:
-    """Make AdamW's moments for every parameter that has a gradient but none yet: for all, or without memory for none.
-
-    AdamW would make them group by group while it updates. If memory ran out there, some weights would be of the new
-    step and some of the old one. The tensors are those that it makes itself.
-    """
-    fresh = {
-        p: {"step": torch.zeros((), device=p.device), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
-        for group in optimizer.param_groups
-        for p in group["params"]
-        if p.grad is not None and not optimizer.state.get(p)
-    }
-    optimizer.state.update(fresh)
-
-
 def lr_factor(step: int, warmup_steps: int, total_steps: int) -> float:
     """Share of the peak rate for update number `step` (from 0): linear up over the warm-up, linear down to 0.
 
@@ -57,3 +42,18 @@ def lr_factor(step: int, warmup_steps: int, total_steps: int) -> float:
 def build_schedule(optimizer: torch.optim.Optimizer, warmup_steps: int, total_steps: int) -> LambdaLR:
     """`lr_factor` as a LambdaLR, stepped once per applied update."""
     return LambdaLR(optimizer, lambda step: lr_factor(step, warmup_steps, total_steps))
+
+
+def allocate_moments(optimizer: torch.optim.AdamW) -> None:
+    """Make AdamW's moments for every parameter that has a gradient but none yet: for all, or without memory for none.
+
+    AdamW would make them group by group while it updates. If memory ran out there, some weights would be of the new
+    step and some of the old one. The tensors are those that it makes itself.
+    """
+    fresh = {
+        p: {"step": torch.zeros((), device=p.device), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+        for group in optimizer.param_groups
+        for p in group["params"]
+        if p.grad is not None and not optimizer.state.get(p)
+    }
+    optimizer.state.update(fresh)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from data.text.vocab import Vocab
@@ -19,6 +20,7 @@ from trainer.loop.state import TrainState
 from trainer.loop.step import StepResult
 from trainer.rundir.alarms import alarms
 from trainer.rundir.disk import write_text
+from trainer.rundir.results import peak_memory_bytes
 from trainer.rundir.tensorboard import Board
 from trainer.scoring.evaluate import Scores
 
@@ -39,8 +41,14 @@ class RunLog:
         total_steps: int,
         steps_per_epoch: int,
         unigram_entropy: float,
+        device: torch.device,
+        flops_share: float | None = None,
     ) -> None:
-        """Records of steps after `state`, from an earlier process, are removed: the steps will be taken again."""
+        """Records of steps after `state`, from an earlier process, are removed: the steps will be taken again.
+
+        `flops_share` is the share of the device's peak that one second of audio per second takes, where it is known.
+        """
+        self.device, self.flops_share = device, flops_share
         self.console, self.vocab = console, vocab
         self.total_steps, self.steps_per_epoch, self.unigram_entropy = total_steps, steps_per_epoch, unigram_entropy
         self.metrics_path = run_dir / "metrics.jsonl"
@@ -64,7 +72,8 @@ class RunLog:
         self._write(state, {
             "train/loss": loss, "train/lr": lr, "train/grad_norm": grad_norm, "train/grad_scale": grad_scale,
             "train/audio_seconds_per_second": rate, "train/num_skipped": state.num_skipped,
-            "train/blank_share": blank_share,
+            "train/blank_share": blank_share, "train/peak_memory_bytes": peak_memory_bytes(self.device),
+            **({} if self.flops_share is None else {"train/mfu": rate * self.flops_share}),
             **{f"grad_norm/{part}": norm for part, norm in part_norms.items()},
         })  # fmt: skip
         self.shown["loss"] = f"loss {loss:.3f}"

@@ -1,0 +1,95 @@
+"""`--profile N`: where the time of N steps goes, as a trace to look into and as a table by kind of work.
+
+runs/NAME/profile.json    the trace of torch.profiler: open it in https://ui.perfetto.dev or chrome://tracing
+runs/NAME/profile.txt     the share of each kind of kernel (on CUDA) or operator (on a CPU)
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+SKIPPED = 5
+"""Steps before the first that is profiled: they allocate, choose kernels and compile."""
+KINDS = {
+    "CTC loss": "ctc",
+    "optimizer": r"adam|multi_tensor|foreach",
+    "attention": "flash|fmha|attention|sdpa",
+    "convolution": "conv|cudnn|wgrad|dgrad|winograd",
+    "matrix products": r"gemm|gemv|cublas|cutlass|\bmm\b|addmm|bmm|matmul|linear|nvjet",
+    "normalisation": "norm",
+    "softmax": "softmax",
+    "copies": "memcpy|memset|copy|_to_copy|contiguous|fill|zero",
+    "reductions": "reduce|sum|mean|argmax",
+    "element-wise": "elementwise|gelu|dropout|add|mul|div|where|mask|bernoulli|vectorized|native_",
+}
+"""Kind -> pattern of a kernel's or operator's name. The first that fits counts."""
+
+
+class StepProfiler:
+    """Profiles `num_steps` steps from the SKIPPED-th of this process on. `after_step` is called after every step."""
+
+    def __init__(self, run_dir: Path, num_steps: int, device: torch.device, say: Callable[[str], None]) -> None:
+        self.run_dir, self.num_steps, self.device, self.say = run_dir, num_steps, device, say
+        self.steps_taken = 0
+        self._profile: profile | None = None
+
+    def after_step(self) -> Literal[False]:
+        """Start or end the profile when it is time; nothing without steps to profile. It never asks to stop."""
+        if self.num_steps == 0:
+            return False
+        self.steps_taken += 1
+        if self.steps_taken == SKIPPED:
+            cuda = [ProfilerActivity.CUDA] if self.device.type == "cuda" else []
+            self._profile = profile(activities=[ProfilerActivity.CPU, *cuda])
+            self._profile.start()
+        elif self.steps_taken == SKIPPED + self.num_steps:
+            self.finish()
+        return False
+
+    def finish(self) -> None:
+        """End the profile, if one is under way, and write its files. Training may have ended before the last step."""
+        if self._profile is None:
+            return
+        running, self._profile = self._profile, None
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        running.stop()
+        num_steps = min(self.num_steps, self.steps_taken - SKIPPED)
+        on_cuda = self.device.type == "cuda"
+        times = {e.key: e.self_device_time_total if on_cuda else e.self_cpu_time_total for e in running.key_averages()}
+        try:
+            running.export_chrome_trace(str(self.run_dir / "profile.json"))
+            (self.run_dir / "profile.txt").write_text(table(by_kind(times), num_steps), encoding="utf-8")
+        except (OSError, RuntimeError) as error:  # a profile is no reason to end a run
+            self.say(f"no profile: {error}")
+            return
+        self.say(f"profile of {num_steps} steps: {self.run_dir / 'profile.txt'} and profile.json")
+
+
+def by_kind(times: Mapping[str, float]) -> Counter[str]:
+    """Microseconds of each kind of KINDS, from those of each name."""
+    kinds: Counter[str] = Counter()
+    for name, microseconds in times.items():
+        found = (kind for kind, pattern in KINDS.items() if re.search(pattern, name, re.IGNORECASE))
+        kinds[next(found, "other")] += microseconds  # type: ignore[assignment]  # floats are counted too
+    return kinds
+
+
+def table(kinds: Counter[str], num_steps: int) -> str:
+    """Lines of kind, milliseconds a step and share, the largest first."""
+    total = sum(kinds.values())
+
+    def lines() -> Iterable[str]:
+        yield f"{'kind':16} {'ms a step':>10} {'share':>8}"
+        for kind, microseconds in kinds.most_common():
+            if microseconds > 0:
+                yield f"{kind:16} {microseconds / 1000 / max(1, num_steps):10.2f} {100 * microseconds / total:6.1f} %"
+
+    return "\n".join(lines()) + "\n"
