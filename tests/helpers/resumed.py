@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from trainer.run import main
 
-WALL_CLOCK = {"train_seconds", "eval_seconds", "eval/seconds", "train/audio_seconds_per_second"}
+WALL_CLOCK = {"train_seconds", "eval_seconds", "eval/seconds", "train/audio_seconds_per_second", "train/mfu",
+              "train/peak_memory_bytes"}  # fmt: skip
 # 32 utterances in batches of 5, two batches a step: epochs of 4 steps, the last of them with one batch
 OPTIONS = [
     "demo", "--corpus.size", "tiny", "--model.size", "tiny",

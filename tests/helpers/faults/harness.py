@@ -28,7 +28,7 @@ import soundfile
 from tests.helpers.paths import ROOT
 
 WALL_CLOCK = {"train_seconds", "eval_seconds", "audio_seconds_per_second", "eval/seconds", "peak_memory_bytes",
-              "train/audio_seconds_per_second"}  # fmt: skip
+              "train/audio_seconds_per_second", "train/mfu", "train/peak_memory_bytes"}  # fmt: skip
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 ENVIRONMENT.pop("PYTHONUNBUFFERED", None)  # it hides what a broken pipe does to the exit code
 Fault = tuple[str, dict[str, Any]]
