@@ -7,7 +7,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextAndAudioConfig:
+class CorpusConfig:
     """What every corpus has: how its text is normalised and which utterances are kept."""
 
     normalizer: Literal["plain", "plain-upper", "hf-timit"] = "plain"
@@ -33,7 +33,7 @@ class TextAndAudioConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimitConfig(TextAndAudioConfig):
+class TimitConfig(CorpusConfig):
     """The LDC93S1 tree."""
 
     root: str = ""
@@ -47,7 +47,7 @@ class TimitConfig(TextAndAudioConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SyntheticConfig(TextAndAudioConfig):
+class SyntheticConfig(CorpusConfig):
     """A TIMIT-shaped tree spoken by espeak-ng, made on the spot."""
 
     size: Literal["tiny", "demo", "full"] = "demo"
@@ -61,7 +61,7 @@ class SyntheticConfig(TextAndAudioConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ManifestConfig(TextAndAudioConfig):
+class ManifestConfig(CorpusConfig):
     """Your own corpus: JSON lines (.jsonl, .json), .csv or .tsv with audio_filepath, text, ..."""
 
     train: str = ""
@@ -81,7 +81,7 @@ class ManifestConfig(TextAndAudioConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HubConfig(TextAndAudioConfig):
+class HubConfig(CorpusConfig):
     """A data set of the `datasets` library, from the hub or from `save_to_disk`."""
 
     dataset: str = ""

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.config import ManifestConfig
+from data.corpora.manifest import ManifestConfig
 from data.text.normalise import NORMALIZERS, collapse_spaces
 from data.utterance import SAMPLE_RATE, Utterance
 from trainer.cli.arguments import ArgumentParser, count

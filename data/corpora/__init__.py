@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from data.config import CorpusConfig, HubConfig, ManifestConfig, SyntheticConfig, TimitConfig
-from data.corpora.manifest import ManifestCorpus
+from data.config import CorpusConfig
+from data.corpora.hub import HubConfig
+from data.corpora.manifest import ManifestConfig, ManifestCorpus
+from data.corpora.synthetic import SyntheticConfig
 from data.corpora.synthetic.tree import ensure_tree
-from data.corpora.timit import TimitCorpus
+from data.corpora.timit import TimitConfig, TimitCorpus
 from data.utterance import Corpus
 
 
@@ -25,6 +27,6 @@ def open_corpus(config: CorpusConfig, cache_dir: Path, synthesis_progress: Calla
         case ManifestConfig():
             return ManifestCorpus(config)
         case HubConfig():
-            from data.corpora.hub import HubCorpus  # datasets, pandas and pyarrow: a third of a second
+            from data.corpora.hub.corpus import HubCorpus  # datasets, pandas and pyarrow: a third of a second
 
             return HubCorpus(config)

@@ -13,7 +13,7 @@ import datasets
 import pyarrow.compute as pc
 
 from data.audio.decode import EncodedAudio, FileAudio
-from data.config import HubConfig
+from data.corpora.hub import HubConfig
 from data.utterance import Splits, Utterance
 from trainer.errors import AudioError, CorpusError
 

@@ -20,7 +20,7 @@ from typing import Any
 from data import strict_json
 from data.audio.decode import FileAudio
 from data.audio.files import open_regular
-from data.config import ManifestConfig
+from data.corpora.manifest import ManifestConfig
 from data.utterance import Splits, Utterance
 from trainer.errors import CorpusError
 

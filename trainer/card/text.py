@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
-from data.config import CorpusConfig, SyntheticConfig, TimitConfig
+from data.config import CorpusConfig
+from data.corpora.synthetic import SyntheticConfig
+from data.corpora.timit import TimitConfig
 from data.examples import Example
 from data.leaks import describe_leaks
 from data.utterance import SAMPLE_RATE

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from data.config import AugmentConfig, BatchingConfig, HubConfig, ManifestConfig, SyntheticConfig, TimitConfig
+from data.config import AugmentConfig, BatchingConfig
+from data.corpora.hub import HubConfig
+from data.corpora.manifest import ManifestConfig
+from data.corpora.synthetic import SyntheticConfig
+from data.corpora.timit import TimitConfig
 from models.config import ModelConfig
 from trainer.config.schema import Config, EvalConfig, OptimConfig, TrainConfig
 

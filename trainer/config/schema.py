@@ -14,15 +14,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from data.config import (
-    AugmentConfig,
-    BatchingConfig,
-    CorpusConfig,
-    HubConfig,
-    ManifestConfig,
-    SyntheticConfig,
-    TimitConfig,
-)
+from data.config import AugmentConfig, BatchingConfig, CorpusConfig
+from data.corpora.hub import HubConfig
+from data.corpora.manifest import ManifestConfig
+from data.corpora.synthetic import SyntheticConfig
+from data.corpora.timit import TimitConfig
 from models.config import ModelConfig
 from trainer.errors import ConfigError
 

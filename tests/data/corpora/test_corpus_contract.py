@@ -16,8 +16,12 @@ import soundfile
 
 from data.batches.collate import BatchDataset, Frontend
 from data.batches.loading import load_batches
-from data.config import CorpusConfig, HubConfig, ManifestConfig, SyntheticConfig, TimitConfig
+from data.config import CorpusConfig
 from data.corpora import open_corpus
+from data.corpora.hub import HubConfig
+from data.corpora.manifest import ManifestConfig
+from data.corpora.synthetic import SyntheticConfig
+from data.corpora.timit import TimitConfig
 from data.examples import Example
 from data.utterance import Corpus, Utterance
 

@@ -13,8 +13,8 @@ import pytest
 import soundfile
 import soxr
 
-from data.config import HubConfig
-from data.corpora.hub import HubCorpus
+from data.corpora.hub import HubConfig
+from data.corpora.hub.corpus import HubCorpus
 from trainer.errors import AudioError, CorpusError
 
 TEXTS = ["so it goes", "über élan", "", "one two"]

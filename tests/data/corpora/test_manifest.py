@@ -13,8 +13,7 @@ import pytest
 import soundfile
 import soxr
 
-from data.config import ManifestConfig
-from data.corpora.manifest import ManifestCorpus
+from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.utterance import Utterance
 from trainer.errors import CorpusError
 

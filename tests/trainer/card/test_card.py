@@ -18,7 +18,10 @@ from huggingface_hub import EvalResult, ModelCard
 from transformers import pipeline
 
 from data.audio.decode import decode, read_header
-from data.config import HubConfig, ManifestConfig, SyntheticConfig, TimitConfig
+from data.corpora.hub import HubConfig
+from data.corpora.manifest import ManifestConfig
+from data.corpora.synthetic import SyntheticConfig
+from data.corpora.timit import TimitConfig
 from data.examples import Drops
 from data.text.normalise import collapse_spaces
 from data.utterance import Splits
