@@ -11,7 +11,6 @@ import unicodedata
 CASED_LANGUAGES = {"tr": "tr", "tur": "tr", "az": "az", "aze": "az", "azj": "az", "azb": "az", "lt": "lt", "lit": "lt"}
 """ISO 639 codes of the languages that have rules, two and three letters long, and the name of the rules."""
 
-_DOTTED_I = str.maketrans({"İ": "i"})  # str.lower() would make i and U+0307 of it
 _TURKIC_LOWER = str.maketrans({"İ": "i", "I": "ı"})
 _TURKIC_UPPER = str.maketrans({"i": "İ"})
 _DOT_ABOVE = re.compile("[iı]\u0307+")
@@ -43,9 +42,9 @@ def lower(text: str, language: str = "") -> str:
     rules = rules_of(language)
     if rules == "lt":
         text = _LITHUANIAN_ACCENTED.sub("\\1\u0307", text.translate(_LITHUANIAN_APART))
-        text = _LONE_DOT_ABOVE.sub("i", text.translate(_DOTTED_I).lower())
+        text = _LONE_DOT_ABOVE.sub("i", text.lower())
     else:
-        text = _DOT_ABOVE.sub("i", text.translate(_TURKIC_LOWER if rules else _DOTTED_I).lower())
+        text = _DOT_ABOVE.sub("i", (text.translate(_TURKIC_LOWER) if rules else text).lower())
     return unicodedata.normalize("NFC", text)
 
 

@@ -23,6 +23,7 @@ from data.text.normalise import (
     plain,
     plain_upper,
 )
+from tests.helpers.paths import ROOT
 
 # The arguments of --chars_to_ignore in the reference run's run.sh, as the shell hands them over
 CHARS_TO_IGNORE = [",", "?", ".", "!", "-", ";", ":", '"', "“", "%", "‘", "”", "�"]
@@ -148,6 +149,23 @@ def test_apostrophes_stay_inside_words_and_letters_that_look_like_them_everywher
 def test_plain_by_language(text: str, expected: str):
     """Reference: written by hand from the scripts' own orthographies (The Unicode Standard, chapters 6 to 18)."""
     assert plain(text) == unicodedata.normalize("NFC", expected)
+
+
+def documented() -> typing.Iterator[tuple[str, str, str]]:
+    """(Written, learned, language) of the table in docs/howto-own-data.md, where both columns have as many examples."""
+    for line in (ROOT / "docs" / "howto-own-data.md").read_text(encoding="utf-8").splitlines():
+        cells = line.split(" | ")
+        if line.startswith("| ") and len(cells) > 2:
+            written, learned = ([code for _, code in re.findall(r"(`+)(.+?)\1(?!`)", cell)] for cell in cells[:2])
+            language = "tr" if "--corpus.language tr" in cells[2] else ""
+            if len(written) == len(learned):
+                yield from ((a, b, language) for a, b in zip(written, learned, strict=True))
+
+
+def test_the_documented_table_is_what_happens():
+    rows = list(documented())
+    assert len(rows) > 45
+    assert [(a, plain(a, language)) for a, _, language in rows] == [(a, b) for a, b, _ in rows]
 
 
 @pytest.mark.parametrize("normalize", [plain, plain_upper])
