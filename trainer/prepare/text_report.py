@@ -84,7 +84,7 @@ def find_changes(texts: Sequence[str], normalize: Callable[[str], str]) -> Chang
 
 def _compare(written: str, learned: str) -> Iterator[tuple[Change, bool]]:
     """Every change of a word, and whether it is one of case alone."""
-    a, b = (("".join(folded if len(folded := c.casefold()) == 1 else c for c in word)) for word in (written, learned))
+    a, b = _folded(written), _folded(learned)
     start = a.find(b)
     if start >= 0:  # most words lose something at their ends alone
         edits = [Edit("deletion", c, "") for c in written[:start]]
@@ -102,11 +102,21 @@ def _compare(written: str, learned: str) -> Iterator[tuple[Change, bool]]:
         if edit.kind != "hit":
             block.append(edit)
             continue
-        yield from ((change, False) for change in _fates(block, at_edge=at_start))
-        block, at_start = [], False
+        if block:
+            yield from ((change, False) for change in _fates(block, at_edge=at_start))
+            block = []
+        at_start = False
         if edit.reference != edit.hypothesis:
             yield Change("mapped", edit.reference, edit.hypothesis), True
     yield from ((change, False) for change in _fates(block, at_edge=True))
+
+
+def _folded(word: str) -> str:
+    """`word` without case, a character for a character."""
+    folded = word.casefold()
+    if len(folded) == len(word):  # no character folds to none, so each folds to one
+        return folded
+    return "".join(f if len(f := c.casefold()) == 1 else c for c in word)
 
 
 def _fates(block: Sequence[Edit], *, at_edge: bool) -> Iterator[Change]:
