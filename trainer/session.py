@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from trainer.cli.console import Console
-from trainer.cli.signals import StopFlag, interruptible
+from trainer.cli.signals import StopFlag
 from trainer.closing import close_run, is_closed, is_published, publish_late
 from trainer.config.as_json import read_config, to_json
 from trainer.config.schema import Config, resolve, validate
@@ -26,7 +26,7 @@ from trainer.errors import (
     SaveError,
     TrainingStopped,
 )
-from trainer.loop.fit import InterruptedEvaluation, fit, is_done, out_of_memory_in_evaluation
+from trainer.loop.fit import fit, is_done, out_of_memory_in_evaluation
 from trainer.loop.state import TrainState
 from trainer.prepare.build import PreparedRun, prepare, use_features
 from trainer.prepare.identity import compare, identity
@@ -111,14 +111,14 @@ def _train(run: PreparedRun, argv: Sequence[str], console: Console, flag: StopFl
 
 def _fit(run: PreparedRun, state: TrainState, saver: Saver, runlog: RunLog, console: Console, flag: StopFlag) -> bool:
     parts, config = run.parts, run.config
-    bar = interruptible(partial(console.progress, desc="evaluating", unit="batch"), flag, InterruptedEvaluation)
+    bar = partial(console.progress, desc="evaluating", unit="batch")
 
     def save() -> None:
         runlog.flush()  # what the log tells is on disk before the checkpoint that goes on from there
         saver.save(parts, state)
 
     def score() -> Scores:
-        scores = evaluate(parts.model, run.monitor, parts.device, parts.autocast, bar)
+        scores = evaluate(parts.model, run.monitor, parts.device, parts.autocast, bar, flag)
         return replace(scores, followed=follow(parts.model, run.monitor, parts.device, parts.autocast))
 
     return fit(

@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from data.batches.loading import TrainLoader
+from data.batches.loading import StopRequested, TrainLoader
 from data.randomness import derive_seed
 from trainer.config.schema import TrainConfig
 from trainer.errors import AudioError, LoaderError, TrainingStopped
@@ -38,10 +38,6 @@ class TrainLog(Protocol):
     def skipped(self, state: TrainState, result: StepResult) -> None: ...
 
     def halved(self, state: TrainState, result: StepResult) -> None: ...
-
-
-class InterruptedEvaluation(Exception):  # noqa: N818  a request, not an error
-    """A signal asked to stop in the middle of an evaluation."""
 
 
 def fit(
@@ -83,7 +79,7 @@ def fit(
         state.eval_pending = True
         try:
             scores = score()
-        except InterruptedEvaluation:
+        except StopRequested:
             return False
         except torch.OutOfMemoryError:
             clock = time.perf_counter()  # no time of training
@@ -102,7 +98,7 @@ def fit(
     parts.model.train()
     clock = time.perf_counter()
     try:
-        for epoch, batches, ends_epoch in loader.steps(state.epoch, state.batches_done):
+        for epoch, batches, ends_epoch in loader.steps(state.epoch, state.batches_done, must_stop):
             finish_previous = functools.partial(finish_previous_step, result, parts, state, config.max_skips, on_skip)
             seed = derive_seed(loader.plan.seed, "step", state.step)
             log_due = state.step + 1 >= total_steps or is_due(state.step + 1, config.log_every)
@@ -141,10 +137,12 @@ def fit(
             if done or stopping:
                 return done
             clock = time.perf_counter()
-    except (TrainingStopped, LoaderError, AudioError):
+    except (TrainingStopped, LoaderError, AudioError, StopRequested) as reason:
         with contextlib.suppress(TrainingStopped):
             catch_up()
         save()
+        if isinstance(reason, StopRequested):  # while the next step's batches were waited for
+            return False
         raise
     raise AssertionError("the plan ended before its last step")
 
