@@ -181,6 +181,17 @@ def prepare_evaluation(
     return examples, drops, unseen
 
 
+def refuse_wordless(examples: Sequence[Example], split: str) -> None:
+    """CorpusError when there is nothing to score: not one word in all references once they are normalised."""
+    if num_reference_words(examples) == 0:
+        u = examples[0].utterance
+        raise CorpusError(
+            f"{u.origin}: split {split!r} has no reference word, hence no error rate: its {len(examples)} transcripts "
+            f"are empty once normalised (the first was {u.text[:40]!r}). Mend them, or give another "
+            "--corpus.text-field or --corpus.normalizer."
+        )
+
+
 def refuse_endless(examples: Sequence[Example], max_seconds: float) -> None:
     """CorpusError over an evaluation utterance that is too long to be scored: none is left out."""
     for example in examples:

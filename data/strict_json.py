@@ -1,8 +1,13 @@
-"""JSON in which no object has a key twice: the json module would keep the last one and say nothing."""
+"""JSON as its standard has it (RFC 8259), where the json module is more lenient.
+
+Read: no object has a key twice; the module would keep the last one and say nothing. Written: no NaN and no Infinity;
+the module would write both, and other programs refuse the whole file.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 
@@ -13,6 +18,24 @@ class TwiceError(ValueError):
 def loads(text: str) -> Any:
     """json.loads; TwiceError, a ValueError as json's own, when an object has a key twice."""
     return json.loads(text, object_pairs_hook=_unique)
+
+
+def dumps(value: Any, *, indent: int | None = None, ensure_ascii: bool = False) -> str:
+    """json.dumps of `finite(value)`."""
+    return json.dumps(finite(value), indent=indent, ensure_ascii=ensure_ascii, allow_nan=False)
+
+
+def finite(value: Any) -> Any:
+    """`value` with None for every float in it that is no number.
+
+    >>> finite({"best": {"wer": float("inf")}, "losses": (1.0, float("nan"))})
+    {'best': {'wer': None}, 'losses': [1.0, None]}
+    """
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

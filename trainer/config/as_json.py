@@ -19,7 +19,7 @@ def to_json(config: Config) -> str:
     """The configuration as JSON; corpora carry their class under "kind"."""
     plain = dataclasses.asdict(config)
     plain["corpus"] = {"kind": type(config.corpus).__name__, **plain["corpus"]}
-    return json.dumps(plain, indent=2) + "\n"
+    return json.dumps(plain, indent=2, allow_nan=False) + "\n"
 
 
 def read_config(path: Path, *, fill: bool = False) -> Config:

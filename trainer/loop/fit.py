@@ -67,7 +67,7 @@ def fit(
     def catch_up() -> None:
         """Let the host know what the device knows, and the state what the loop knows."""
         nonlocal clock
-        state.losses += torch.stack(recent).tolist() if recent else []
+        state.losses += filter(math.isfinite, torch.stack(recent).tolist() if recent else [])
         recent.clear()
         state.train_seconds += time.perf_counter() - clock
         clock = time.perf_counter()
@@ -123,7 +123,7 @@ def fit(
             if log_due:
                 figures = [result.grad_norm, result.blank_share, *result.part_norms.values()]
                 grad_norm, blank_share, *norms = torch.stack(figures).tolist()  # one wait
-                runlog.train(state, loss=finite_mean(state.losses), grad_norm=grad_norm, lr=result.lr,
+                runlog.train(state, loss=mean(state.losses), grad_norm=grad_norm, lr=result.lr,
                              blank_share=blank_share, grad_scale=parts.scaler.get_scale(),
                              part_norms=dict(zip(result.part_norms, norms, strict=True)))  # fmt: skip
                 state.losses.clear()
@@ -196,7 +196,6 @@ def is_done(state: TrainState, config: TrainConfig, total_steps: int) -> bool:
     return state.step >= total_steps or (config.patience is not None and state.evals_without_gain >= config.patience)
 
 
-def finite_mean(losses: Sequence[float]) -> float:
-    """The mean of those losses that are numbers; the others belong to skipped steps, which are counted."""
-    finite = [loss for loss in losses if math.isfinite(loss)]
-    return sum(finite) / len(finite) if finite else math.nan
+def mean(losses: Sequence[float]) -> float:
+    """Of the steps since the last log; not a number when all of them were skipped."""
+    return sum(losses) / len(losses) if losses else math.nan

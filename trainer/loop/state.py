@@ -36,7 +36,7 @@ class TrainState:
     padded_seconds: float = 0.0
     """The same with padding."""
     losses: list[float] = field(default_factory=list)
-    """Of the steps since the last log."""
+    """Of the steps since the last log; those that are no numbers belong to skipped steps, which are counted."""
 
     def advance(self, epoch: int, batches: Sequence[Batch], ends_epoch: bool) -> None:
         """One step taken, over `batches` of `epoch`."""

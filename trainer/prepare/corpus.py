@@ -24,6 +24,7 @@ from data.examples import (
     read_split,
     refuse_endless,
     refuse_or_report,
+    refuse_wordless,
 )
 from data.leaks import find_leaks
 from data.text.normalise import NORMALIZERS
@@ -97,6 +98,7 @@ def prepare_corpus(
     unseen: dict[str, Counter[str]] = {}
     for split, of_split in eval_utterances.items():
         evaluation[split], unreadable, unseen[split] = prepare_evaluation(of_split, normalize, vocab, split=split)
+        refuse_wordless(evaluation[split], split)
         refuse_endless(evaluation[split], c.max_eval_seconds)
         if unreadable.num_dropped:
             console.warn(f"{unreadable.describe('scored as deletions')}")

@@ -27,6 +27,8 @@ class Word:
     end: int
     confidence: float
     """Geometric mean over its units of the unit's highest posterior; not calibrated."""
+    times: tuple[tuple[int, int], ...] = ()
+    """(start, end) of each character of `text`; () when not known."""
 
     @property
     def start_seconds(self) -> float:
@@ -82,6 +84,7 @@ def find_words(ids: np.ndarray, log_probs: np.ndarray, vocab: Vocab, geometry: F
                     geometry.boundary(units[0].first),
                     geometry.boundary(units[-1].last + 1),
                     math.exp(sum(u.log_prob for u in units) / len(units)),
+                    tuple((geometry.boundary(u.first), geometry.boundary(u.last + 1)) for u in units for _ in u.text),
                 )
             )
             units = []

@@ -15,7 +15,7 @@ import torch
 from data.batches.collate import Batch, BatchDataset, Frontend
 from data.batches.loading import StopRequested, load_batches
 from data.batches.transfer import SharedBatch
-from tests.data.batches.test_collate import EXAMPLES, NUM_FRAMES, assert_equal, training_set
+from tests.helpers.batches import EXAMPLES, NUM_FRAMES, assert_equal, training_set
 from trainer.errors import LoaderError
 
 POSITIONS = [(3, 11, 5), (1,), (0, 2)]
@@ -68,9 +68,7 @@ def test_no_room_for_locks_is_one_line_at_once_that_names_the_remedy(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("multiprocessing.synchronize._multiprocessing.SemLock", no_room)
-    with pytest.raises(
-        LoaderError, match=r"^the 2 loader workers cannot start \(No space left .* /dev/shm"
-    ):
+    with pytest.raises(LoaderError, match=r"^the 2 loader workers cannot start \(No space left .* /dev/shm"):
         next(load(BatchDataset(EXAMPLES, Frontend(NUM_FRAMES)), 2))
     assert capfd.readouterr().err == ""
 
