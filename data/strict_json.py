@@ -21,8 +21,12 @@ def loads(text: str) -> Any:
 
 
 def dumps(value: Any, *, indent: int | None = None, ensure_ascii: bool = False) -> str:
-    """json.dumps of `finite(value)`."""
-    return json.dumps(finite(value), indent=indent, ensure_ascii=ensure_ascii, allow_nan=False)
+    """json.dumps of `finite(value)`; in ASCII if it holds what UTF-8 cannot: the lone surrogates of a file's name that
+    is not UTF-8 itself."""
+    text = json.dumps(finite(value), indent=indent, ensure_ascii=ensure_ascii, allow_nan=False)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return dumps(value, indent=indent, ensure_ascii=True)
+    return text
 
 
 def finite(value: Any) -> Any:
