@@ -48,7 +48,7 @@ def train(config: Config, preset: Config, argv: Sequence[str], flag: StopFlag) -
         raise ConfigError("--model.pretrained and --model.size exclude each other: a checkpoint has its size.")
     config, console = resolve(validate(config)), Console()
     if config.check:
-        return check(prepare(config, console), console)
+        return check(config, console)
     check_run_dir(config)
     run = prepare(config, console)
     with lock_run(config.run_dir):
@@ -142,7 +142,7 @@ def check_run_dir(config: Config) -> None:
     if run_dir.is_file():
         raise ConfigError(f"{run_dir} is a file. Choose another --name.")
     # a run that died before it had begun leaves no more than these
-    if not run_dir.exists() or not {p.name for p in run_dir.iterdir()} - {"lock", ".config.json.part"}:
+    if not run_dir.exists() or not {p.name for p in run_dir.iterdir()} - {"lock", ".config.json.part", "check.jsonl"}:
         return
     if not (run_dir / "config.json").exists():
         raise ConfigError(f"{run_dir} exists and holds no run. Choose another --name, or clear it by hand.")

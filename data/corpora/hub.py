@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from data.audio.decode import EncodedAudio, FileAudio
 from data.config import HubConfig
+from data.faults import Faults
 from data.utterance import Splits, Utterance
 from trainer.errors import AudioError, CorpusError
 
@@ -54,7 +55,7 @@ class HubCorpus:
         path = Path(self.config.dataset)
         return f"the data set {path.name if path.exists() else self.config.dataset}"
 
-    def utterances(self, split: str) -> Iterable[Utterance]:
+    def utterances(self, split: str, faults: Faults | None = None) -> Iterable[Utterance]:
         """The rows of a split, ids SPLIT-ROW unless a column gives them."""
         config, dataset = self.config, self._load(split)
         columns = [c for c in (config.text_field, config.id_field, config.speaker_field) if c]
@@ -77,7 +78,9 @@ class HubCorpus:
             where = f"{config.dataset}, split {split}, row {row}"
             text = value[config.text_field]
             if not isinstance(text, str):
-                raise CorpusError(f"{where}: {config.text_field!r} must be a string, found {text!r}.")
+                with (faults or Faults()).noted("malformed row", split):
+                    raise CorpusError(f"{where}: {config.text_field!r} must be a string, found {text!r}.")
+                continue
             yield Utterance(
                 id=str(value[config.id_field]) if config.id_field else f"{split}-{row:06d}",
                 audio=FileAudio(Path(path)) if path else RowAudio(encoded, config.audio_field, row, where),

@@ -19,8 +19,12 @@ from data import strict_json
 from data.audio.decode import FileAudio
 from data.audio.files import open_regular
 from data.config import ManifestConfig
+from data.faults import Faults
 from data.utterance import Splits, Utterance
 from trainer.errors import CorpusError
+
+MALFORMED = "malformed row"
+"""A reason of Faults."""
 
 
 class ManifestCorpus:
@@ -35,13 +39,18 @@ class ManifestCorpus:
     def title(self) -> str:
         return f"the manifests {Path(self.config.train).name} and {Path(self.config.eval).name}"
 
-    def utterances(self, split: str) -> Iterable[Utterance]:
+    def utterances(self, split: str, faults: Faults | None = None) -> Iterable[Utterance]:
         """The rows of the split's manifest."""
         manifest = Path(self.config.train if split == "train" else self.config.eval)
-        number = 0
-        for number, row in read_rows(manifest):
-            yield self._utterance(manifest, number, row)
-        if number == 0:
+        faults = faults or Faults()
+        number, already = 0, len(faults.found)
+        for number, row in read_rows(manifest, faults):
+            utterance = None
+            with faults.noted(MALFORMED, split):
+                utterance = self._utterance(manifest, number, row)
+            if utterance is not None:
+                yield utterance
+        if number == 0 and len(faults.found) == already:
             raise CorpusError(f"{manifest}: holds no utterance. Give each a row with audio_filepath and text.")
 
     def checksum(self, words_per_split: dict[str, int]) -> None:
@@ -63,14 +72,17 @@ class ManifestCorpus:
         )
 
 
-def read_rows(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number from 1, row) of each row; CorpusError names file and line of what is malformed."""
+def read_rows(manifest: Path, faults: Faults | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number from 1, row) of each row; CorpusError names file and line of what is malformed.
+
+    Where `faults` collects, such a row is left out; what concerns the whole file is an error all the same.
+    """
     suffix = manifest.suffix.lower()
     if suffix not in (".jsonl", ".json", ".csv", ".tsv"):
         raise CorpusError(f"{manifest}: a manifest ends in .jsonl, .json, .csv or .tsv.")
     try:
         with io.TextIOWrapper(open_regular(manifest), encoding="utf-8-sig", newline="") as file:
-            yield from (_json_rows if suffix.startswith(".json") else _table_rows)(manifest, file)
+            yield from (_json_rows if suffix.startswith(".json") else _table_rows)(manifest, file, faults or Faults())
     except OSError as error:
         reason = error.strerror or error
         raise CorpusError(f"{manifest}: {reason}. --corpus.train and --corpus.eval name the manifests.") from None
@@ -78,23 +90,31 @@ def read_rows(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise CorpusError(f"{manifest}: byte {error.start} is not UTF-8. Save the manifest as UTF-8.") from None
 
 
-def _json_rows(manifest: Path, file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_rows(manifest: Path, file: Iterable[str], faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
-        try:
-            row = strict_json.loads(line)
-        except strict_json.TwiceError as error:
-            raise CorpusError(f'{manifest}:{number}: "{error}" stands twice. Leave one.') from None
-        except (ValueError, RecursionError) as error:
-            what = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-            raise CorpusError(f"{manifest}:{number}: not a JSON object on one line ({what}).") from None
-        if not isinstance(row, dict):
-            raise CorpusError(f"{manifest}:{number}: not a JSON object but {type(row).__name__}.")
-        yield number, row
+        row = None
+        with faults.noted(MALFORMED):
+            row = _json_row(line, f"{manifest}:{number}")
+        if row is not None:
+            yield number, row
 
 
-def _table_rows(manifest: Path, file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_row(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = strict_json.loads(line)
+    except strict_json.TwiceError as error:
+        raise CorpusError(f'{where}: "{error}" stands twice. Leave one.') from None
+    except (ValueError, RecursionError) as error:
+        what = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        raise CorpusError(f"{where}: not a JSON object on one line ({what}).") from None
+    if not isinstance(row, dict):
+        raise CorpusError(f"{where}: not a JSON object but {type(row).__name__}.")
+    return row
+
+
+def _table_rows(manifest: Path, file: Iterable[str], faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
     delimiter = "\t" if manifest.suffix.lower() == ".tsv" else ","
     reader = csv.DictReader(file, delimiter=delimiter, strict=True)
     try:
@@ -103,9 +123,11 @@ def _table_rows(manifest: Path, file: Iterable[str]) -> Iterator[tuple[int, dict
             raise CorpusError(f'{manifest}:{reader.line_num}: two columns are named "{twice[0]}". Rename one.')
         for row in reader:
             # DictReader files surplus cells under None and fills lacking ones with None
-            if None in row or None in row.values():
+            if None not in row and None not in row.values():
+                yield reader.line_num, row
+                continue
+            with faults.noted(MALFORMED):
                 raise CorpusError(f"{manifest}:{reader.line_num}: its cells do not match the header's {len(header)}.")
-            yield reader.line_num, row
     except csv.Error as error:
         # reader.line_num lags behind: DictReader sets it after each row that it could read
         raise CorpusError(f"{manifest}:{reader.reader.line_num}: not a well-formed table ({error}).") from None

@@ -14,6 +14,7 @@ from data.batches.collate import BatchDataset, Frontend
 from data.batches.loading import TrainLoader
 from data.batches.plan import BatchPlan
 from data.batches.specaugment import SpecAugment
+from data.faults import Faults
 from data.randomness import derive_seed
 from models.ctc import CTCModel
 from models.encoder import build_random, configure
@@ -51,8 +52,11 @@ class PreparedRun:
         return self.eval_sets[self.data.corpus.splits.monitor]
 
 
-def prepare(config: Config, console: Console) -> PreparedRun:
-    """Everything short of training: corpus, vocabulary, model, plan, optimizer."""
+def prepare(config: Config, console: Console, faults: Faults | None = None) -> PreparedRun:
+    """Everything short of training: corpus, vocabulary, model, plan, optimizer.
+
+    The first fault of the corpus is an error; where `faults` collects, it goes on with what is sound.
+    """
     if config.deterministic:
         # cuBLAS reads this when CUDA starts, which is later than here
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -60,7 +64,7 @@ def prepare(config: Config, console: Console) -> PreparedRun:
         torch.backends.cudnn.benchmark = False
     device = choose_device(config.device)
     precision = choose_precision(config.precision, config.auto_precision, device)
-    corpus = read_corpus(config, console)
+    corpus = read_corpus(config, console, faults=faults)
     encoder = read_encoder(config.model)
     if encoder.pretrained is not None and encoder.pretrained.commit:
         config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
