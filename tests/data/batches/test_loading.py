@@ -61,6 +61,7 @@ def test_tensors_need_no_room_in_dev_shm(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
+@pytest.mark.filterwarnings("error")  # of what torch prints when its half-made iterator is collected
 def test_no_room_for_locks_is_one_line_at_once_that_names_the_remedy(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
