@@ -8,6 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from data.faults import Faults
+
 SAMPLE_RATE = 16_000
 """Samples per second of everything behind an AudioSource; the encoders know no other rate."""
 
@@ -108,8 +110,8 @@ class Corpus(Protocol):
     @property
     def splits(self) -> Splits: ...
 
-    def utterances(self, split: str) -> Iterable[Utterance]:
-        """In a fixed order, ids unique; CorpusError where the corpus itself is malformed."""
+    def utterances(self, split: str, faults: Faults | None = None) -> Iterable[Utterance]:
+        """In a fixed order, ids unique; CorpusError where the corpus itself is malformed, unless `faults` collects."""
 
     def checksum(self, words_per_split: dict[str, int]) -> tuple[str, bool] | None:
         """(Line comparing the corpus as read with its published counts, whether it is worth a warning); or None."""

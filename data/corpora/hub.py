@@ -14,6 +14,7 @@ from data.config import HubConfig
 from data.corpora.columns import AUDIO, TEXT, find_speaker, known_as
 from data.corpora.hub_audio import row_sources
 from data.corpora.hub_loading import load_split
+from data.faults import Faults
 from data.utterance import Splits, Utterance
 from trainer.errors import CorpusError
 
@@ -34,9 +35,9 @@ class HubCorpus:
         path = Path(self.config.dataset)
         return f"the data set {path.name if path.exists() else self.config.dataset}"
 
-    def utterances(self, split: str) -> Iterable[Utterance]:
+    def utterances(self, split: str, faults: Faults | None = None) -> Iterable[Utterance]:
         """The rows of a split, ids SPLIT-ROW unless a column gives them."""
-        config = self.config
+        config, faults = self.config, faults or Faults()
         dataset, notes = load_split(config, split)
         audio = self._column(dataset, split, "audio", config.audio_field, AUDIO)
         text = self._column(dataset, split, "text", config.text_field, TEXT)
@@ -51,10 +52,15 @@ class HubCorpus:
         where = [f"{config.dataset}, split {split}, row {row}" for row in range(len(dataset))]
         values = dataset.select_columns([column for column in (text, name, speaker) if column])
         for row, (value, source) in enumerate(zip(values, self._sources(dataset, audio, where), strict=True)):
-            if not isinstance(value[text], str):
-                raise CorpusError(f"{where[row]}: {text!r} must be a string, found {value[text]!r}.")
-            if name and value[name] is None:
-                raise CorpusError(f"{where[row]}: {name!r} is empty. It is to be a unique id.")
+            is_sound = False
+            with faults.noted("malformed row", split):
+                if not isinstance(value[text], str):
+                    raise CorpusError(f"{where[row]}: {text!r} must be a string, found {value[text]!r}.")
+                if name and value[name] is None:
+                    raise CorpusError(f"{where[row]}: {name!r} is empty. It is to be a unique id.")
+                is_sound = True
+            if not is_sound:
+                continue
             yield Utterance(
                 id=str(value[name]) if name else f"{split}-{row:06d}",
                 audio=source,

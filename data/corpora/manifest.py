@@ -21,9 +21,12 @@ from data.audio.segments import AudioSegment
 from data.config import ManifestConfig
 from data.corpora.columns import AUDIO, TEXT, Columns, Times, find_column, read_times
 from data.corpora.tables import Row, open_table
+from data.faults import Faults
 from data.utterance import AudioSource, Splits, Utterance
 from trainer.errors import CorpusError
 
+MALFORMED = "malformed row"
+"""A reason of Faults."""
 COMMON_VOICE = {"client_id", "path", "sentence"}
 """Columns of Common Voice's own tables, whose paths are relative to the folder clips/ beside them."""
 
@@ -41,12 +44,15 @@ class ManifestCorpus:
     def title(self) -> str:
         return f"the manifests {Path(self.config.train).name} and {Path(self.config.eval).name}"
 
-    def utterances(self, split: str) -> Iterable[Utterance]:
+    def utterances(self, split: str, faults: Faults | None = None) -> Iterable[Utterance]:
         """The rows of the split's manifest."""
+        faults = faults or Faults()
         for reading in self.readings(split):
-            if isinstance(reading, CorpusError):
+            if isinstance(reading, Utterance):
+                yield reading
+                continue
+            with faults.noted(MALFORMED, split):
                 raise reading
-            yield reading
 
     def readings(self, split: str) -> Iterator[Utterance | CorpusError]:
         """Each row's utterance or what is wrong with it, in order; CorpusError raised where the file itself is."""
