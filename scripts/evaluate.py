@@ -2,7 +2,8 @@
 
     python -m scripts.evaluate MODEL [PRESET] [--corpus... --eval... --device ...]
 
-MODEL is a folder (such as runs/demo/model) or a hub id; PRESET and options name the corpus as for training.
+MODEL is a folder (such as runs/demo/model) or a hub id (--model.revision, and --model.target-lang for one of its
+languages); PRESET and options name the corpus as for training.
 Writes results.json and hypotheses.jsonl into runs/evaluate-NAME (or --name), NAME
 being the run of a model in runs/NAME/model, else the model's own name.
 """
@@ -43,7 +44,11 @@ def parse_both(argv: Sequence[str]) -> tuple[str, Config]:
 
 def score(source: str, config: Config) -> int:
     """Score `source` on every closing split of the corpus and write what was found."""
-    config = replace(config, model=ModelConfig(pretrained=source, freeze_feature_encoder=True))
+    model = ModelConfig(
+        pretrained=source, revision=config.model.revision, target_lang=config.model.target_lang,
+        freeze_feature_encoder=True,
+    )  # fmt: skip
+    config = replace(config, model=model)
     if not config.name:
         path = Path(source).resolve()  # runs/NAME/model is called after NAME
         config = replace(config, name="evaluate-" + (path.parent if path.name == "model" else path).name)

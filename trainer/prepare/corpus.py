@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from models.pretrained import EncoderSource
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.errors import AudioError, CorpusError
+from trainer.prepare.vocabulary import choose_vocabulary, describe_unseen, refuse_delimiters
 
 
 @dataclass
@@ -51,6 +52,8 @@ class PreparedCorpus:
     """Speakers and recordings that are in training and in an evaluation split."""
     conversions: str = ""
     """Which files are resampled or downmixed; empty when none is."""
+    language: str | None = None
+    """Whose adapter the model has, in a multilingual checkpoint: the exported folder names it."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,12 @@ def prepare_corpus(
     c, cache_dir = config.corpus, Path(config.cache_dir)
     corpus, utterances, eval_utterances = reading.corpus, reading.train, reading.evaluation
     splits, normalize = corpus.splits, NORMALIZERS[c.normalizer]
-    vocab, own = choose_vocabulary(c.vocabulary, [normalize(u.text) for u in utterances], encoder, c.bos_eos, training)
+    to_score = [u for of_split in eval_utterances.values() for u in of_split]
+    refuse_delimiters([*utterances, *to_score], normalize, encoder, c.vocabulary)
+    vocab, own = choose_vocabulary(
+        c.vocabulary, [normalize(u.text) for u in utterances], encoder, c.bos_eos, training,
+        spelling=c.spelling, to_score=[normalize(u.text) for u in to_score], console=console,
+    )  # fmt: skip
 
     train: list[Example] = []
     drops = Drops(splits.train, len(utterances))
@@ -101,9 +109,9 @@ def prepare_corpus(
         if unreadable.num_dropped:
             console.warn(f"{unreadable.describe('scored as deletions')}")
         if unseen[split]:
-            shown = ", ".join(f"{char!r} {count}" for char, count in unseen[split].most_common(5))
-            console.warn(f"{split}: {unseen[split].total()} characters were never seen in training ({shown})")
-    everything = {id(u): u for u in [*utterances, *(u for s in eval_utterances.values() for u in s)]}
+            what = "have no unit in the checkpoint's vocabulary" if own else "were never seen in training"
+            console.warn(f"{split}: {unseen[split].total()} characters {what} ({describe_unseen(unseen[split])})")
+    everything = {id(u): u for u in [*utterances, *to_score]}
     if conversions := describe_conversions(list(everything.values())):
         console.say(conversions)
     if c.store:
@@ -121,27 +129,10 @@ def prepare_corpus(
         raise CorpusError(f"{'; '.join(leaks)}. Mend the splits, or train without --strict.")
     for leak in leaks:
         console.warn(leak)
-    return PreparedCorpus(corpus, vocab, own, train, evaluation, drops, unseen, leaks, conversions)
-
-
-def choose_vocabulary(
-    rule: str, texts: Sequence[str], encoder: EncoderSource, bos_eos: bool, training: bool
-) -> tuple[Vocab, bool]:
-    """The vocabulary, and whether it is the checkpoint's own (then its head is kept too)."""
-    pretrained = encoder.pretrained
-    if pretrained is not None and pretrained.tokens is not None and (rule == "auto" or not training):
-        with contextlib.suppress(CorpusError):
-            num_units = pretrained.config.vocab_size
-            # transformers adds <s> and </s> (and misread entries of old files) behind the head's last unit
-            own = Vocab(pretrained.tokens[:num_units], **pretrained.special)
-            if len(own) == num_units and own.fits(texts):
-                return own, True
-    if not training:
-        raise CorpusError(
-            f"{pretrained.source if pretrained else 'the model'}: has no tokenizer that matches its CTC head, so its "
-            "output cannot be read. Give a folder that a training run exported, or a fine-tuned hub model."
-        )
-    return Vocab.build(texts, bos_eos=bos_eos), False
+    language = config.model.target_lang
+    if own and encoder.pretrained is not None:
+        language = encoder.pretrained.language
+    return PreparedCorpus(corpus, vocab, own, train, evaluation, drops, unseen, leaks, conversions, language)
 
 
 def _use_store(

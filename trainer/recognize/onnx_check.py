@@ -80,7 +80,10 @@ def max_deviation(reference: Logits, graph: Logits, waveforms: Sequence[np.ndarr
 def word_errors(
     recognizer: Recognizer, logits: Logits, waveforms: Sequence[np.ndarray], references: Sequence[str]
 ) -> EditCounts:
-    """Pooled over utterances, read one at a time, greedily decoded; one too short for a frame gives no words."""
+    """Pooled over utterances, read one at a time, greedily decoded; one too short for a frame gives no words.
+
+    `references` are in the form of Vocab.to_compare.
+    """
     vocab, found = recognizer.vocab, []
     for waveform, reference in zip(waveforms, references, strict=True):
         ids: list[int] = []
@@ -88,5 +91,5 @@ def word_errors(
             best = torch.from_numpy(logits([waveform])[0].argmax(-1))[None]
             units = collapse(best, torch.tensor([num_frames]), vocab.blank_id)
             ids = units[units != NOTHING].tolist()
-        found.append(count_word_errors(reference, collapse_spaces(vocab.decode(ids))))
+        found.append(count_word_errors(reference, collapse_spaces(vocab.decode_to_compare(ids))))
     return pool(found)

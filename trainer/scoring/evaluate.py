@@ -221,7 +221,7 @@ def _load(eval_set: EvalSet, plan: list[list[int]], device: torch.device) -> Ite
 
 
 def _score(example: Example, vocab: Vocab, written: Transcript, failure: str = "") -> Hypothesis:
-    reference, text = collapse_spaces(example.text), collapse_spaces(vocab.decode(written.units))
+    reference, text = collapse_spaces(example.text), collapse_spaces(vocab.decode_to_compare(written.units))
     utterance = example.utterance
     return Hypothesis(
         id=utterance.id,
