@@ -51,18 +51,15 @@ class Tokenizer:
         beyond = [token for i, token in sorted(self.by_id.items()) if i >= num_outputs]
         within = {i: token for i, token in self.by_id.items() if i < num_outputs}
         beyond = [t for t in beyond if t not in DEAD and not _is_dead_object(t) and t not in within.values()]
+        missing = [i for i in range(num_outputs) if i not in within]
         if beyond:
-            more = ", ..." if len(beyond) > 5 else ""
-            what = ", ".join(map(repr, beyond[:5])) + more
-            return None, (
-                f"its tokenizer has {len(within) + len(beyond)} tokens and its CTC head {num_outputs} outputs: no "
-                f"output writes {what}"
-            ), True  # fmt: skip
-        if missing := [i for i in range(num_outputs) if i not in within]:
-            return None, (
-                f"its CTC head has {num_outputs} outputs and its tokenizer no token for {len(missing)} of them "
-                f"(the first is {missing[0]})"
-            ), False  # fmt: skip
+            what = ", ".join(map(repr, beyond[:5])) + (", ..." if len(beyond) > 5 else "")
+            num_tokens = len(within) + len(beyond)
+            why = f"its tokenizer has {num_tokens} tokens and its CTC head {num_outputs} outputs: none writes {what}"
+            return None, why, num_tokens > num_outputs
+        if missing:
+            why = f"its CTC head has {num_outputs} outputs and its tokenizer no token for {len(missing)} of them"
+            return None, f"{why} (the first is {missing[0]})", False
         tokens = tuple(within[i] for i in range(num_outputs))
         for role, token in self.special.items():
             if token not in tokens and not (role == "word_delimiter" and token is None):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from transformers import (
     PreTrainedModel,
     Wav2Vec2CTCTokenizer,
@@ -90,3 +91,37 @@ def write_checkpoint(folder: Path, kind: Kind, *, seed: int = 0, **config: Any) 
     write_tokenizer(folder, kind)
     Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(folder)
     return model.hf
+
+
+LANGUAGES = {"eng": plus(*"abcde"), "tur": plus(*"abcdeçı"), "fra": plus(*"abcdé")}
+"""English and French have heads of one size: only the file tells them apart."""
+
+
+def write_multilingual(folder: Path, *, own: str = "eng", suffix: str = "safetensors") -> dict[str, PreTrainedModel]:
+    """A checkpoint as facebook/mms-1b-all is: nested vocab.json, the weights of `own`, a file for each language.
+
+    Returns transformers' own models of each language: the same encoder, another adapter and head.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    models: dict[str, PreTrainedModel] = {}
+    for seed, (language, tokens) in enumerate(LANGUAGES.items()):
+        options = dict(adapter_attn_dim=4, vocab_size=len(tokens), pad_token_id=0)
+        model = make_talkative(small_model("wav2vec2", seed=0, **options), seed=seed)
+        with torch.no_grad():
+            generator = torch.Generator().manual_seed(seed)
+            for name, tensor in model.hf.named_parameters():
+                if "adapter_layer" in name:
+                    tensor.copy_(0.5 * torch.randn(tensor.shape, generator=generator))
+        silence(model, [1, 2, 3])
+        models[language] = model.hf
+        adapter = {name: tensor.detach().contiguous() for name, tensor in model.hf._get_adapters().items()}
+        if suffix == "safetensors":
+            save_file(adapter, folder / f"adapter.{language}.safetensors", metadata={"format": "pt"})
+        else:
+            torch.save(adapter, folder / f"adapter.{language}.bin")
+    models[own].save_pretrained(folder)
+    vocabularies = {lang: {token: i for i, token in enumerate(tokens)} for lang, tokens in LANGUAGES.items()}
+    (folder / "vocab.json").write_text(json.dumps(vocabularies), encoding="utf-8")
+    Wav2Vec2CTCTokenizer(str(folder / "vocab.json"), target_lang=own).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(folder)
+    return models
