@@ -39,8 +39,8 @@ def plus(*units: str, delimiter: str = "|") -> tuple[str, ...]:
 
 
 KINDS = {
-    "capitals": Kind(plus(*"ABCDE'")),
-    "lower case": Kind(plus(*"abcde'")),
+    "capitals": Kind(plus(*"ABCDE")),
+    "lower case": Kind(plus(*"abcde")),
     "specials behind the head": Kind(("|", *"abcde", "[UNK]", "[PAD]"), dict(pad_token="[PAD]", unk_token="[UNK]")),
     "space as delimiter": Kind(plus(*"abcde", delimiter=" "), dict(word_delimiter_token=" ")),
     "space for the delimiter": Kind(plus(*"abcde", delimiter=" ")),

@@ -137,7 +137,6 @@ def test_pipeline_writes_what_transcribe_writes(kind: Kind, tmp_path: Path) -> N
             assert transcript.text == collapse_spaces(theirs)
         if kind.options.get("replace_word_delimiter_char", " ") == " ":
             assert " ".join(word.text for word in transcript.words) == transcript.text
-        assert len(transcript.words) > 1 or "'" in vocab.tokens
 
 
 # Tokens and outputs
