@@ -49,7 +49,7 @@ def is_adapter(name: str) -> bool:
 def read_adapter(source: str, revision: str | None, language: str) -> Adapter | None:
     """The file of `language`, None where the checkpoint has none; ModelError when it is damaged or no adapter."""
     if not is_safe_name(language):
-        raise ModelError(f"--model.target-lang {language!r}: letters, digits, - and _ make a language's name.")
+        raise ModelError(f"{source}: {language!r} is no language: letters, digits, - and _ make a name.")
     for name in (f"adapter.{language}.safetensors", f"adapter.{language}.bin"):
         try:
             path = cached_file(

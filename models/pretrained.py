@@ -28,7 +28,7 @@ from transformers import (
 from models.adapter import Adapter, draw_adapter, load_adapter, read_adapter
 from models.config import ModelConfig
 from models.encoder import FAMILIES, num_frames_function, random_config
-from models.tokenizer import read_tokenizer
+from models.tokenizer import is_safe_name, read_tokenizer
 from models.trust import refuse_non_finite, refuse_remote_code, refuse_what_is_no_checkpoint
 from trainer.errors import ModelError
 
@@ -48,6 +48,8 @@ class Pretrained:
     """Its tokens for blank, unknown and word_delimiter."""
     reading: dict[str, Any] = field(default_factory=dict)
     """How its units are read where that is not as in a new vocabulary: see models.tokenizer."""
+    doubt: str = ""
+    """What is odd about its tokenizer, although it has a token for each output."""
     mismatch: str = ""
     """Why there are no tokens although there is a tokenizer."""
     is_oversized: bool = False
@@ -58,6 +60,11 @@ class Pretrained:
     """That language's weights, where they lie in a file of their own."""
     has_no_such_language: bool = False
     """--model.target-lang is none of its languages: vocabulary, adapter and head would be new."""
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether its layers have an adapter for a language (MMS)."""
+        return getattr(self.config, "adapter_attn_dim", None) is not None
 
     @property
     def has_head(self) -> bool:
@@ -155,14 +162,16 @@ def _with_units(pretrained: Pretrained, revision: str | None, language: str | No
     source, config = pretrained.source, pretrained.config
     with quiet():
         tokenizer = read_tokenizer(source, revision, language)
+    if language and not pretrained.has_adapters:
+        raise ModelError(f"{source} has no adapters for languages. Leave --model.target-lang {language} out.")
     if language and tokenizer.languages and language not in tokenizer.languages:
+        if not is_safe_name(language):  # it will be part of a file's name
+            raise ModelError(f"--model.target-lang {language!r}: letters, digits, - and _ make a language's name.")
         why = f"{source}: {tokenizer.problem}"
         return replace(pretrained, language=language, mismatch=why, has_no_such_language=True)
-    has_adapters, adapter = getattr(config, "adapter_attn_dim", None) is not None, None
-    if has_adapters and tokenizer.language:
+    adapter = None
+    if pretrained.has_adapters and tokenizer.language:
         adapter = read_adapter(source, revision, tokenizer.language)
-    if language and not has_adapters:
-        raise ModelError(f"{source} has no adapters for languages. Leave --model.target-lang {language} out.")
     if language and adapter is None and language != tokenizer.own_language:
         raise ModelError(
             f"{source}: no adapter.{language}.safetensors and no adapter.{language}.bin, so it cannot be read in that "
@@ -170,9 +179,16 @@ def _with_units(pretrained: Pretrained, revision: str | None, language: str | No
         )
     num_outputs = adapter.num_outputs if adapter else config.vocab_size
     tokens, mismatch, is_oversized = tokenizer.tokens_of(num_outputs)
+    doubt, pad, blank = "", config.pad_token_id, tokenizer.special.get("blank")
+    if tokens and isinstance(pad, int) and pad < len(tokens) and tokens[pad] != blank:
+        doubt = (
+            f"{source}: its tokenizer's blank is {blank!r}, but its configuration says {tokens[pad]!r} (pad_token_id "
+            f"{pad}): it may have been trained with that. The tokenizer's is used, as in transformers"
+        )
     return replace(
         pretrained,
         tokens=tokens,
+        doubt=doubt,
         special=tokenizer.special if tokens else {},
         reading=tokenizer.reading if tokens else {},
         mismatch=f"{source}: {mismatch}" if mismatch else "",

@@ -95,6 +95,8 @@ def read_tokenizer(source: str, revision: str | None, language: str | None) -> T
     try:
         loaded = tokenizer_class.from_pretrained(source, revision=revision, **options)
         by_id = {**{i: token for token, i in loaded.added_tokens_encoder.items()}, **loaded.decoder}
+        if not all(isinstance(i, int) and i >= 0 for i in by_id):
+            return replace(found, problem="its vocab.json has ids that are no numbers from 0 on")
         if len(loaded.decoder) < len(loaded.encoder):
             return replace(found, problem="its vocab.json has one id for two tokens")
     except (OSError, AttributeError, TypeError, ValueError) as error:

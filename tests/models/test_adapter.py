@@ -107,7 +107,7 @@ def test_language_that_is_a_path_is_refused(
     (folder / "vocab.json").write_text(json.dumps({language: vocabulary["eng"], **vocabulary}))
     edit_json(folder / "tokenizer_config.json", target_lang=language)
     if language:
-        with pytest.raises(ModelError, match="make a language's name"):
+        with pytest.raises(ModelError, match="is no language: letters, digits, - and _ make a name"):
             load_recognizer(str(folder))
     else:
         assert heard(folder, "eng") == written_by(given[1]["eng"], "eng")
@@ -170,6 +170,11 @@ def test_damaged_adapter_is_refused_by_its_name(
     assert not (folder / "payload-was-run").exists()
 
 
+def test_new_language_cannot_have_the_name_of_a_path(given: tuple[Path, dict[str, PreTrainedModel]]) -> None:
+    with pytest.raises(ModelError, match=r"--model\.target-lang '\.\./x': letters"):
+        read_pretrained(str(given[0]), None, "../x")
+
+
 @pytest.mark.parametrize("language", ["eng", "tur"])
 def test_export_is_what_transformers_loads_with_the_right_adapter(
     language: str, given: tuple[Path, dict[str, PreTrainedModel]], tmp_path: Path
@@ -230,7 +235,7 @@ def write_corpus(folder: Path, text: str) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("language", "text"), [("tur", "çı abı"), ("swe", "å bå")])
+@pytest.mark.parametrize(("language", "text"), [("tur", "çı abı"), pytest.param("swe", "å bå", marks=pytest.mark.slow)])
 def test_only_adapter_and_head_are_trained_and_exported_for_transformers(
     language: str, text: str, given: tuple[Path, dict[str, PreTrainedModel]], tmp_path: Path
 ) -> None:

@@ -180,6 +180,26 @@ def test_tokenizer_whose_special_token_no_output_writes_is_no_vocabulary(missing
     assert f"none writes {missing!r}" in read_pretrained(str(tmp_path), None).mismatch
 
 
+@pytest.mark.parametrize("content", ['{"a": "0"}', '{"a": -1, "b": 0}', '{"a": {"b": 0}, "c": 1}', "{}", "[1]", "{"])
+def test_damaged_vocabulary_is_none(content: str, tmp_path: Path) -> None:
+    write_described(tmp_path, Kind(plus(*"abc")))
+    (tmp_path / "vocab.json").write_text(content)
+    pretrained = read_pretrained(str(tmp_path), None)
+    assert pretrained.tokens is None
+    assert pretrained.mismatch
+
+
+def test_blank_that_is_another_in_the_configuration_is_said(tmp_path: Path) -> None:
+    """As a model is that was made without pad_token_id: transformers' default is 0."""
+    write_described(tmp_path, KINDS["specials behind the head"])
+    assert (
+        "blank is '[PAD]', but its configuration says '|' (pad_token_id 0)"
+        in read_pretrained(str(tmp_path), None).doubt
+    )
+    edit_json(tmp_path / "config.json", pad_token_id=KINDS["specials behind the head"].tokens.index("[PAD]"))
+    assert read_pretrained(str(tmp_path), None).doubt == ""
+
+
 def test_tokenizer_of_pretraining_alone_is_none(tmp_path: Path) -> None:
     write_described(tmp_path, Kind(plus(*"abc")))
     for name in ("vocab.json", "tokenizer_config.json"):

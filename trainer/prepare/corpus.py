@@ -130,7 +130,7 @@ def prepare_corpus(
     for leak in leaks:
         console.warn(leak)
     language = config.model.target_lang
-    if own and encoder.pretrained is not None:
+    if own and encoder.pretrained is not None and encoder.pretrained.has_adapters:
         language = encoder.pretrained.language
     return PreparedCorpus(corpus, vocab, own, train, evaluation, drops, unseen, leaks, conversions, language)
 

@@ -47,6 +47,8 @@ def choose_vocabulary(
     """
     pretrained = encoder.pretrained
     own = own_vocabulary(pretrained) if pretrained is not None else None
+    if own is not None and pretrained is not None and pretrained.has_head and pretrained.doubt and console is not None:
+        console.warn(pretrained.doubt)
     if not training:
         if own is None or pretrained is None:
             why = _why_not(pretrained) or "there is no checkpoint"

@@ -263,24 +263,22 @@ def test_bar_in_a_reference_is_named_with_its_place(tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "expected"), [("capitals read as lower case", " "), ("space written as underscore", "_")]
-)  # fmt: skip
-def test_onnx_is_measured_in_the_same_form(
-    name: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_onnx_is_measured_in_the_same_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A checkpoint of capitals that are read as lower case, with underscores between words."""
     import onnx
 
-    model = write_checkpoint(tmp_path / "model", KINDS[name])
+    kind = Kind(plus(*"ABCDE"), dict(do_lower_case=True, replace_word_delimiter_char="_"))
+    model = write_checkpoint(tmp_path / "model", kind)
     model.lm_head.weight.data /= 100  # so loud a head shows differences that are rounding
     model.lm_head.bias.data /= 100
     model.save_pretrained(tmp_path / "model")
-    manifest = corpus_of(tmp_path, tmp_path / "model", name)
+    manifest = corpus_of(tmp_path, tmp_path / "model", "space written as underscore")
     assert export_main([str(tmp_path / "model"), "--manifest", str(manifest)]) == 0
     assert capsys.readouterr().out.count("WER 0.00 %") == 2
     graph = onnx.load(tmp_path / "model" / "model.onnx")
-    reading = json.loads({p.key: p.value for p in graph.metadata_props}["reading"])
-    assert (reading["lower_case"], reading["delimiter_text"]) == (name != "space written as underscore", expected)
+    assert json.loads({p.key: p.value for p in graph.metadata_props}["reading"]) == {
+        "word_delimiter": "|", "delimiter_text": "_", "between_units": "", "lower_case": True, "clean_up": False,
+    }  # fmt: skip
 
 
 def test_evaluate_takes_revision_and_language() -> None:
