@@ -123,7 +123,7 @@ def no_such_language(language: str | None, languages: Sequence[str]) -> str:
     close = difflib.get_close_matches(language or "", languages, 5) or list(languages[:5])
     shown = ", ".join(close) + (", ..." if len(languages) > len(close) else "")
     what = f"it has no vocabulary for {language!r}, but" if language else "it has vocabularies"
-    return f"{what} for {len(languages)} languages ({shown}): --model.target-lang chooses one"
+    return f"{what} for {len(languages)} languages ({shown}): choose one as the target language"
 
 
 def is_safe_name(language: str) -> bool:

@@ -180,6 +180,26 @@ def test_tokenizer_whose_special_token_no_output_writes_is_no_vocabulary(missing
     assert f"none writes {missing!r}" in read_pretrained(str(tmp_path), None).mismatch
 
 
+@pytest.mark.parametrize("tokenizer_class", ["Wav2Vec2CTCTokenizer", "Wav2Vec2Tokenizer"])
+def test_configuration_of_transformers_4_is_read(tokenizer_class: str, tmp_path: Path) -> None:
+    """As 4.40 wrote it: every token of several characters with its flags, clean-up on by default, <s> outside."""
+    kind = KINDS["specials behind the head"]
+    write_described(tmp_path, kind)
+    flags = dict(normalized=False, single_word=False)
+    added = {
+        str(i): dict(content=token, lstrip=i < 8, rstrip=i < 8, special=i >= 8, **flags)
+        for i, token in ((6, "[UNK]"), (7, "[PAD]"), (8, "<s>"), (9, "</s>"))
+    }
+    config = dict(
+        added_tokens_decoder=added, bos_token="<s>", eos_token="</s>", unk_token="[UNK]", pad_token="[PAD]",
+        clean_up_tokenization_spaces=True, do_lower_case=False, replace_word_delimiter_char=" ", target_lang=None,
+        tokenizer_class=tokenizer_class, word_delimiter_token="|", processor_class="Wav2Vec2Processor",
+    )  # fmt: skip
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    vocab = vocab_of(tmp_path)
+    assert (vocab.tokens, vocab.reading) == (kind.tokens, {"clean_up": True})
+
+
 @pytest.mark.parametrize("content", ['{"a": "0"}', '{"a": -1, "b": 0}', '{"a": {"b": 0}, "c": 1}', "{}", "[1]", "{"])
 def test_damaged_vocabulary_is_none(content: str, tmp_path: Path) -> None:
     write_described(tmp_path, Kind(plus(*"abc")))

@@ -115,7 +115,8 @@ def describe_data(data: PreparedCorpus) -> str:
         text += f" {told}." if told in data.leaks else f" {told[0].upper()}{told[1:]}."
     for split, unseen in data.unseen.items():
         if unseen:
-            text += f" In {split}, {unseen.total()} characters never occur in training: they count as errors."
+            why = "have no unit" if data.own_tokenizer else "never occur in training"
+            text += f" In {split}, {unseen.total()} characters {why}: they count as errors."
     return text
 
 

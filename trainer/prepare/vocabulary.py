@@ -79,7 +79,8 @@ def choose_vocabulary(
                 "new to train a new head."
             )
         if console is not None:
-            console.warn(f"{pretrained.mismatch}; units and head are new")
+            new = "vocabulary, adapter and head" if pretrained.has_no_such_language else "units and head"
+            console.warn(f"{pretrained.mismatch}; without one, {new} are new")
     return Vocab.build(texts, bos_eos=bos_eos), False
 
 
@@ -127,12 +128,12 @@ def _fit_training(
     if rule == "own":
         _say_spelling(best, source, console)
         if console is not None:
-            console.warn(f"{source}: {_standing_in_the_way(best, own)}: they are trained as {own.unknown}")
+            console.warn(f"{source}: {_standing_in_the_way(best, own)}: trained as {own.unknown}")
         return replace(own, spelling=best.spelling)
     if console is not None:
         console.warn(
-            f"{source}: {_standing_in_the_way(best, own)}, so units and head are new. To keep its head take them out "
-            f"of the training text, or train them as {own.unknown}: --corpus.vocabulary own"
+            f"{source}: {_standing_in_the_way(best, own)}, so units and head are new. To keep its head take them "
+            f"out of the training text, or train them as {own.unknown}: --corpus.vocabulary own"
         )
     return None
 
@@ -191,8 +192,8 @@ def _standing_in_the_way(fit: Fit, own: Vocab) -> str:
     how = spelled if fit.spelling != AS_IS else ""
     if own.phonemes:
         how += "; its units are phonemes, which transcripts must hold with spaces between them"
-    what = "phonemes" if own.phonemes else "characters"
-    return f"{fit.missing.total()} {what} have no unit in its vocabulary ({describe_unseen(fit.missing)}){how}"
+    what = ("phoneme" if own.phonemes else "character") + ("s have" if fit.missing.total() > 1 else " has")
+    return f"{fit.missing.total()} {what} no unit in its vocabulary ({describe_unseen(fit.missing)}){how}"
 
 
 def describe_unseen(missing: Counter[str]) -> str:
