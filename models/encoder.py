@@ -1,42 +1,20 @@
-"""Build a speech encoder with a CTC head: families, sizes, options, geometry.
+"""Build a speech encoder with a CTC head: families, sizes, options.
 
-The modules are transformers' own, so that checkpoints load key by key (see models.pretrained); the forward pass is
-in models.ctc.
+The modules are transformers' own, so that checkpoints load key by key (see models.pretrained). The forward pass is in
+models.ctc.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
 
 from models.config import ModelConfig
-
-FAMILIES = ("unispeech", "unispeech-sat", "wav2vec2", "hubert", "wavlm")
-
-# Shared by the public large checkpoints of all five families: layer norm after every convolution, pre-norm layers
-_LARGE = dict(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096,
-              feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True)  # fmt: skip
-# Small models train for minutes: what regularises a long fine-tuning only slows them
-_UNREGULARISED = dict(hidden_dropout=0.0, attention_dropout=0.0, activation_dropout=0.0, feat_proj_dropout=0.0,
-                      final_dropout=0.0, layerdrop=0.0, mask_time_prob=0.0, mask_feature_prob=0.0)  # fmt: skip
-_TINY = dict(hidden_size=144, num_hidden_layers=3, num_attention_heads=4, intermediate_size=576,
-             conv_dim=(32, 32, 64, 64, 64, 128, 128), num_conv_pos_embeddings=32, num_conv_pos_embedding_groups=8,
-             feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True, **_UNREGULARISED)  # fmt: skip
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": _TINY,
-    # Narrower where the frame rate is high: a training step on a CPU takes 0.62 of tiny's time
-    "demo": {**_TINY, "conv_dim": (16, 16, 32, 64, 64, 128, 128)},
-    # As the public base checkpoints: group norm on the first convolution, post-norm layers
-    "base": dict(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
-                 feat_extract_norm="group", do_stable_layer_norm=False, conv_bias=False),
-    "large": _LARGE,
-}  # fmt: skip
+from models.families import SIZES
 
 DROPOUTS = (
     "hidden_dropout",
@@ -50,26 +28,14 @@ MASKING = ("mask_time_prob", "mask_time_length", "mask_time_min_masks",
            "mask_feature_prob", "mask_feature_length", "mask_feature_min_masks")  # fmt: skip
 
 
-def num_frames_function(kernels: Sequence[int], strides: Sequence[int]) -> Callable[[int], int]:
-    """A function from samples to encoder frames, exact for every length; 0 below the receptive field."""
-    geometry = tuple(zip(kernels, strides, strict=True))
-
-    def num_frames(num_samples: int) -> int:
-        for kernel, stride in geometry:
-            num_samples = max(0, (num_samples - kernel) // stride + 1)
-        return num_samples
-
-    return num_frames
-
-
 def random_config(model: ModelConfig) -> PreTrainedConfig:
     """The configuration for random weights of a family and size, without a vocabulary."""
     assert model.size is not None
     size = dict(SIZES[model.size])
     if model.family == "hubert" and size["feat_extract_norm"] == "group":
         size["feat_proj_layer_norm"] = True
-    # 0.02, transformers' fixed standard deviation, suits width 1024 or so; narrow layers would start
-    # nearly silent and learn late. 1/sqrt(width) keeps the signal at any width.
+    # transformers' fixed standard deviation, 0.02, suits a width of about 1024. With it the output of narrow layers
+    # starts near 0, and they learn late. 1/sqrt(width) keeps the signal's size at any width.
     return AutoConfig.for_model(model.family, **size, initializer_range=size["hidden_size"] ** -0.5)
 
 
@@ -79,7 +45,7 @@ def configure(config: PreTrainedConfig, model: ModelConfig, *, vocab_size: int, 
         if (value := getattr(model, name)) is not None:
             setattr(config, name, value)
     config.vocab_size, config.pad_token_id = vocab_size, blank_id
-    # transformers wants these inside the vocabulary, UniSpeech-SAT wants them at all; CTC has no use for them
+    # CTC does not use these ids. transformers wants them inside the vocabulary, UniSpeech-SAT wants them set
     config.bos_token_id = config.eos_token_id = blank_id if config.model_type == "unispeech-sat" else None
     config.ctc_loss_reduction, config.ctc_zero_infinity = "mean", False
     return config
@@ -93,12 +59,12 @@ def build_random(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
 
 
 def uses_attention_mask(config: PreTrainedConfig) -> bool:
-    """Layer-norm extractors were pre-trained with an attention mask, group-norm ones without (transformers' docs)."""
+    """Whether the encoder takes an attention mask. Layer-norm ones were pre-trained with it (transformers' docs)."""
     return config.feat_extract_norm == "layer"
 
 
 def weights_digest(model: nn.Module) -> str:
-    """Of every parameter's and buffer's name and bytes."""
+    """A hash of the names and bytes of all parameters and buffers."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())

@@ -1,20 +1,22 @@
-"""Floating-point operations of an encoder, counted from its configuration: the denominator of utilisation.
+"""Floating-point operations of an encoder, counted from its configuration, to measure utilisation.
 
-Multiplications and additions count one each. Matrix products, convolutions and attention are counted; element-wise
-work is not, as is the custom for model FLOP utilisation. torch's FlopCounterMode cannot stand in for training: its
-weight gradient of grouped convolutions ignores the groups.
+A multiplication or an addition counts as one. Matrix products, convolutions and attention count; element-wise work does
+not, as is usual for model FLOP utilisation. torch's FlopCounterMode is wrong for training: its weight gradient of
+grouped convolutions ignores the groups.
 """
 
 from __future__ import annotations
 
 from transformers import PreTrainedConfig
 
+from models.geometry import convolved_length
+
 
 def forward_flops(config: PreTrainedConfig, num_samples: int) -> tuple[float, float]:
     """(feature encoder's, all the rest's) FLOPs of one utterance's forward pass."""
     frames, channels, convolutions = num_samples, 1, 0.0
     for width, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
-        frames = (frames - kernel) // stride + 1
+        frames = convolved_length(frames, kernel, stride)
         convolutions += 2.0 * frames * kernel * channels * width
         channels = width
     hidden, inner = config.hidden_size, config.intermediate_size

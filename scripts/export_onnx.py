@@ -6,9 +6,9 @@
 MODEL is a folder that a run exported, or the hub id of a fine-tuned model. The graph takes waveforms (batch, samples)
 of 16 kHz and waveform_lengths (batch), and gives logits (batch, frames, units) and frame_lengths (batch).
 
-Logits are compared on 50 utterances and the word error rate of every version is measured: on --manifest
-(audio_filepath, text), else on the evaluation split of the run that MODEL belongs to (runs/NAME/config.json). Where
-there is neither, logits are compared on noise and no word error rate is measured.
+The command compares logits on 50 utterances and measures the word error rate of every version. The utterances come from
+--manifest (audio_filepath, text), or else from the evaluation split of the run that MODEL belongs to
+(runs/NAME/config.json). Without either, it compares logits on noise and measures no word error rate.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
 TOLERANCE, NUM_COMPARED = 1e-4, 50
 NUM_SCORED = 200
-"""Utterances of a run that are scored, evenly spaced: all of a large corpus would take long on a CPU."""
+"""This many utterances of a run are scored, evenly spaced. A whole large corpus would take long on a CPU."""
 
 
 @dataclass(frozen=True)
 class Speech:
-    """What the versions are measured on."""
+    """The speech that the versions are measured on."""
 
     kind: str
     waveforms: list[np.ndarray]
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
-    """The command line's options; ConfigError when they cannot be."""
+    """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.export_onnx", description=(__doc__ or "").strip())
     parser.add_argument("model", metavar="MODEL", help="folder or hub id")
     parser.add_argument("--out", type=Path, help="file to write (default: model.onnx, in MODEL if it is a folder)")
@@ -73,10 +73,11 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def run(args: Namespace) -> int:
-    """Export, compare, measure; a line for each."""
+    """Export, compare and measure. Each prints a line."""
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ConfigError(f'the export needs {", ".join(missing)}, not installed here: pip install ".[onnx]"')
+        needed = ", ".join(missing)
+        raise ConfigError(f'the export needs {needed}, not installed here: pip install --editable ".[onnx]"')
     if args.out is not None and (args.out.is_dir() or args.out.suffix != ".onnx"):
         raise ConfigError(f"--out {args.out}: name a file that ends in .onnx.")
     if args.manifest is not None and not Path(args.manifest).is_file():
@@ -130,7 +131,7 @@ def run(args: Namespace) -> int:
             f"{len(speech.waveforms)} of {speech.kind})",
             flush=True,
         )
-    if not deviation <= TOLERANCE:  # NaN is no agreement either
+    if not deviation <= TOLERANCE:  # NaN is not agreement either
         print(f"error: the exported graph differs from PyTorch by more than {TOLERANCE:g}.", file=sys.stderr)
         return 1
     return 0
@@ -145,7 +146,7 @@ def read_manifest(path: str, normalizer: str, number: int | None) -> Speech:
 
 
 def read_run(model: Path, number: int) -> Speech:
-    """`number` of the utterances that the run of `model` (runs/NAME/model) was scored on; noise without them."""
+    """`number` of the utterances that the run of `model` (runs/NAME/model) was scored on; noise if there are none."""
     from trainer.cli.console import Console
     from trainer.prepare.corpus import read_corpus
 

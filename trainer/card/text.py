@@ -23,7 +23,7 @@ PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "jiwer", "soundfi
 
 
 def language_of(corpus: CorpusConfig) -> str | None:
-    """The language's code, where the kind of corpus says it."""
+    """The language's code, if the kind of corpus determines it."""
     return "en" if isinstance(corpus, TimitConfig | SyntheticConfig) else None
 
 
@@ -84,7 +84,7 @@ def usage(config: Config) -> str:
 
 
 def limits(config: Config, data: PreparedCorpus) -> str:
-    """For which speech the figures speak, said from the training data."""
+    """For which speech the figures hold, as the training data show."""
     lengths = sorted(e.num_samples / SAMPLE_RATE for e in data.train)
     if "synthetic" in data.corpus.title:
         kind = "synthetic speech, so expect little of human voices"
@@ -128,7 +128,7 @@ def _data_row(split: str, use: str, examples: Sequence[Example]) -> str:
 
 
 def speed(results: dict[str, Any]) -> str:
-    """What the run took, on what."""
+    """How long the run took, how much memory, and on which device."""
     lines = {
         "device": results["device"],
         "train_seconds": round(results["train_seconds"], 1),
@@ -148,7 +148,7 @@ def framework_versions() -> str:
 
 
 def versions() -> dict[str, str]:
-    """What ran: packages, Python, CUDA."""
+    """Versions of the packages, Python and CUDA that ran."""
     found = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {**found, "python": platform.python_version(), "cuda": str(torch.version.cuda)}
 

@@ -1,13 +1,14 @@
-"""A run's Config as JSON, read back strictly: nothing unknown, nothing missing, nothing of another type."""
+"""A run's Config as a flat list of options, and as JSON. JSON is read back strictly: no unknown key, no missing key, no
+value of another type.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import types
 import typing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from data import strict_json
 from data.config import CorpusConfig
@@ -16,17 +17,29 @@ from trainer.errors import ConfigError
 
 
 def to_json(config: Config) -> str:
-    """The configuration as JSON; corpora carry their class under "kind"."""
+    """The configuration as JSON; the corpus has its class' name under "kind"."""
     plain = dataclasses.asdict(config)
     plain["corpus"] = {"kind": type(config.corpus).__name__, **plain["corpus"]}
     return json.dumps(plain, indent=2) + "\n"
 
 
-def read_config(path: Path, *, fill: bool = False) -> Config:
-    """The configuration that a run left at `path`; ConfigError when it cannot be read, or is none.
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Name -> value of every option, with the command line's names, such as `train.max_skips`."""
+    flat: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            flat |= flatten(value, f"{prefix}{field.name}.")
+        else:
+            flat[prefix + field.name] = value
+    return flat
 
-    With `fill` an option that this run's version did not know yet has its default: enough to read a run by, not to
-    go on with it.
+
+def read_config(path: Path, *, fill: bool = False) -> Config:
+    """The configuration that a run left at `path`; ConfigError when it cannot be read or is not a configuration.
+
+    With `fill`, an option that the run's version did not have yet gets its default. This is enough to read a run, not
+    to continue it.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -37,7 +50,7 @@ def read_config(path: Path, *, fill: bool = False) -> Config:
 
 
 def from_json(text: str, origin: str, *, fill: bool = False) -> Config:
-    """The configuration that `to_json` wrote; ConfigError on unknown, missing (but with `fill`) or mistyped fields."""
+    """The configuration that `to_json` wrote; ConfigError on unknown, mistyped or (without `fill`) missing fields."""
     try:
         plain = strict_json.loads(text)
         kind = plain["corpus"].pop("kind")
@@ -72,26 +85,6 @@ def _build(cls: type, plain: Any, where: str, unions: dict[str, type] | None = N
 
 
 def _check_type(value: Any, hint: Any, where: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        fits = value in args
-    elif origin in (typing.Union, types.UnionType):
-        fits = any(_fits(value, arg) for arg in args)
-    elif origin is tuple:
-        fits = isinstance(value, list) and all(_fits(v, args[0]) for v in value)
-        value = tuple(value) if fits else value
-    else:
-        fits = _fits(value, hint)
-    if not fits:
+    if not strict_json.fits(value, hint):
         raise ConfigError(f"{where}: {value!r} is not {getattr(hint, '__name__', hint)}.")
-    return value
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if typing.get_origin(hint) is Literal:
-        return value in typing.get_args(hint)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
+    return tuple(value) if typing.get_origin(hint) is tuple else value

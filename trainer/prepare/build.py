@@ -1,4 +1,4 @@
-"""From a Config to the parts that are trained: model, optimizer, plan, loaders. Shared by training and scoring."""
+"""Build from a Config what is trained or scored: model, optimizer, plan of batches, loaders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from data.batches.specaugment import SpecAugment
 from data.randomness import derive_seed
 from models.ctc import CTCModel
 from models.encoder import build_random, configure
-from models.pretrained import EncoderSource, LoadReport, load_pretrained, read_encoder
+from models.pretrained import EncoderSource, LoadReport, load_pretrained, read_encoder, refuse_new_head
+from models.trust import refuse_what_is_no_checkpoint
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.device import autocast_for, choose_device, choose_precision
@@ -31,7 +32,7 @@ from trainer.scoring.evaluate import EvalSet
 
 @dataclass
 class PreparedRun:
-    """A run short of its first step."""
+    """A run that is ready for its first step."""
 
     config: Config
     data: PreparedCorpus
@@ -43,7 +44,7 @@ class PreparedRun:
     load_report: LoadReport | None
     precision: str
     table_was_asked_for: bool
-    """--model.cache-features was given, and not chosen here."""
+    """Whether the user gave --model.cache-features; otherwise it was chosen here."""
 
     @property
     def monitor(self) -> EvalSet:
@@ -51,20 +52,54 @@ class PreparedRun:
         return self.eval_sets[self.data.corpus.splits.monitor]
 
 
+@dataclass(frozen=True)
+class ScoredModel:
+    """A trained model, with the splits to score it on."""
+
+    model: CTCModel
+    data: PreparedCorpus
+    eval_sets: dict[str, EvalSet]
+    load_report: LoadReport | None
+    device: torch.device
+
+
+def read_inputs(
+    config: Config, console: Console, *, training: bool = True
+) -> tuple[Config, EncoderSource, PreparedCorpus]:
+    """`config` with the resolved hub commit, and the encoder and the corpus that it names.
+
+    A folder that is not a model is refused first. Then the corpus is read, so that an error in it need not wait for the
+    download of an encoder. Without `training`, only the utterances to score are prepared.
+    """
+    if config.model.pretrained is not None:
+        refuse_what_is_no_checkpoint(config.model.pretrained)
+    corpus = read_corpus(config, console, training=training)
+    encoder = read_encoder(config.model)
+    if encoder.pretrained is not None and encoder.pretrained.commit:
+        config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
+    return config, encoder, prepare_corpus(config, corpus, encoder, console, training=training)
+
+
+def prepare_scoring(config: Config, device: torch.device, num_workers: int, console: Console) -> ScoredModel:
+    """The checkpoint that `config` names, which must have a CTC head, and its corpus, ready to be scored."""
+    config, encoder, data = read_inputs(config, console, training=False)
+    model, load_report = build_model(config, encoder, data, device)
+    if load_report is not None:
+        refuse_new_head(str(config.model.pretrained), load_report)
+    eval_sets = build_eval_sets(config, data, model, num_workers, encoder.do_normalize)
+    return ScoredModel(model, data, eval_sets, load_report, device)
+
+
 def prepare(config: Config, console: Console) -> PreparedRun:
-    """Everything short of training: corpus, vocabulary, model, plan, optimizer."""
+    """Prepare a run up to its first step: corpus, vocabulary, model, plan, optimizer."""
     if config.deterministic:
-        # cuBLAS reads this when CUDA starts, which is later than here
+        # cuBLAS reads this when CUDA starts, which has not happened yet
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
     device = choose_device(config.device)
     precision = choose_precision(config.precision, config.auto_precision, device)
-    corpus = read_corpus(config, console)
-    encoder = read_encoder(config.model)
-    if encoder.pretrained is not None and encoder.pretrained.commit:
-        config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
-    data = prepare_corpus(config, corpus, encoder, console)
+    config, encoder, data = read_inputs(config, console)
     model, load_report = build_model(config, encoder, data, device)
     plan = plan_batches(config, data)
     total_steps = plan.total_steps(at_most=config.train.max_steps)
@@ -80,10 +115,10 @@ def prepare(config: Config, console: Console) -> PreparedRun:
 
 
 def use_features(run: PreparedRun, console: Console) -> None:
-    """Let training and its evaluations start from the frozen feature encoder's output, computed now if it is not on
-    the disk.
+    """Let training and its evaluations read the frozen feature encoder's output from a table, which is computed now
+    unless it is on the disk.
 
-    Without room for it, ConfigError where it was asked for, else a warning, and the run goes on without.
+    When the disk has no room: ConfigError if the user asked for the table, else a warning, and the run goes on without.
     """
     parts, frontend = run.parts, run.loader.dataset.frontend
     try:
@@ -107,14 +142,14 @@ def use_features(run: PreparedRun, console: Console) -> None:
 
 
 def with_cache(config: Config, cached: bool) -> Config:
-    """`config` that says whether training goes from a table of features."""
+    """`config`, saying whether training uses a table of features."""
     return replace(config, model=replace(config.model, cache_features=cached))
 
 
 def build_model(
     config: Config, encoder: EncoderSource, data: PreparedCorpus, device: torch.device
 ) -> tuple[CTCModel, LoadReport | None]:
-    """The model on its device, and what a checkpoint gave to it."""
+    """The model on its device, and a report of what was loaded from a checkpoint (None for random weights)."""
     vocab, seed = data.vocab, derive_seed(config.seed, "weights")
     hf_config = configure(encoder.config, config.model, vocab_size=len(vocab), blank_id=vocab.blank_id)
     report = None
@@ -137,7 +172,7 @@ def build_model(
 def build_parts(
     config: Config, model: CTCModel, device: torch.device, precision: str, total_steps: int
 ) -> tuple[Config, TrainingParts]:
-    """Optimizer, schedule and scaler around `model`; and the Config with its warm-up resolved."""
+    """The Config with the number of warm-up steps chosen; and `model` with optimizer, schedule and scaler."""
     warmup = config.optim.warmup_steps
     if warmup is None:
         warmup = min(1000, total_steps // 10)
@@ -154,7 +189,7 @@ def build_parts(
 
 
 def plan_batches(config: Config, data: PreparedCorpus) -> BatchPlan:
-    """Every batch of the run to come."""
+    """The plan of every batch of the run."""
     return BatchPlan(
         lengths=[e.num_samples for e in data.train],
         ids=[e.utterance.id for e in data.train],
@@ -175,7 +210,7 @@ def build_train_loader(
     pin: bool,
     do_normalize: bool,
 ) -> TrainLoader:
-    """Batches with SpecAugment as the model's configuration has it."""
+    """A loader of training batches, with SpecAugment as the model's configuration sets it."""
     hf = model.hf.config
     spec = SpecAugment(
         hidden_size=hf.hidden_size,

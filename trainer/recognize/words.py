@@ -1,64 +1,19 @@
-"""From the best unit of each frame to words with their times and confidences. No torch here."""
+"""From the best unit of each frame to words with their times and confidences."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
+import torch
 
 from data.text.normalise import collapse_spaces
 from data.text.vocab import Vocab, clean_up_spaces
-from data.utterance import SAMPLE_RATE
 from models.geometry import FrameGeometry
-
-
-@dataclass(frozen=True)
-class Word:
-    """A word where the model wrote it, in samples at SAMPLE_RATE.
-
-    CTC writes a unit when it is sure of it: a word's times run from its first unit's first frame to its last unit's
-    last frame, which may lie within the spoken word.
-    """
-
-    text: str
-    start: int
-    end: int
-    confidence: float
-    """Geometric mean over its units of the unit's highest posterior; not calibrated."""
-
-    @property
-    def start_seconds(self) -> float:
-        return self.start / SAMPLE_RATE
-
-    @property
-    def end_seconds(self) -> float:
-        return self.end / SAMPLE_RATE
-
-
-@dataclass(frozen=True)
-class TimedTranscript:
-    """What the model wrote for one recording."""
-
-    name: str
-    """The file, as it was given."""
-    num_samples: int
-    """At SAMPLE_RATE."""
-    words: tuple[Word, ...]
-    label: str = ""
-    """What tells it from other recordings, without a suffix; empty: the file's stem."""
-    written: str | None = None
-    """The text as the checkpoint's tokenizer writes it; None: the words with spaces between them."""
-
-    @property
-    def text(self) -> str:
-        return " ".join(word.text for word in self.words) if self.written is None else self.written
-
-    @property
-    def seconds(self) -> float:
-        return self.num_samples / SAMPLE_RATE
+from trainer.recognize.transcript import Word
+from trainer.scoring.decode import NOTHING, collapse
 
 
 @dataclass
@@ -70,9 +25,9 @@ class _Unit:
 
 
 def find_words(ids: np.ndarray, log_probs: np.ndarray, vocab: Vocab, geometry: FrameGeometry) -> tuple[Word, ...]:
-    """Words from each frame's best unit (T,) and its log posterior (T,), in order; of phonemes each is a word.
+    """The words, in order, from each frame's best unit (T,) and its log posterior (T,). Of phonemes each is a word.
 
-    Joined by spaces they are what trainer.scoring.evaluate would score.
+    Joined by spaces they are the text that trainer.scoring.evaluate scores.
     """
     return tuple(
         Word(
@@ -115,7 +70,9 @@ def _joined(words: Sequence[tuple[str, list[_Unit]]], texts: Sequence[str]) -> I
 
 
 def _units(ids: np.ndarray, log_probs: np.ndarray, vocab: Vocab) -> Iterator[_Unit]:
-    """Runs of the same unit, blanks left out."""
-    for first, end in pairwise([*np.flatnonzero(np.diff(ids, prepend=-1)), len(ids)]):
-        if ids[first] != vocab.blank_id:
-            yield _Unit(int(ids[first]), int(first), int(end) - 1, min(0.0, float(log_probs[first:end].max())))
+    """Runs of the same unit, without blanks."""
+    written = collapse(torch.from_numpy(ids)[None], torch.tensor([len(ids)]), vocab.blank_id)[0].numpy()
+    ends = np.append(np.flatnonzero(np.diff(ids)) + 1, len(ids))  # where the next unit or the blank begins
+    for first in np.flatnonzero(written != NOTHING):
+        end = ends[np.searchsorted(ends, first, side="right")]
+        yield _Unit(int(ids[first]), int(first), int(end) - 1, min(0.0, float(log_probs[first:end].max())))

@@ -1,8 +1,8 @@
-"""TensorBoard's side of the log: what its tabs show, and a writer that may fail without stopping the training.
+"""TensorBoard's part of the log: what its tabs show, and a writer that may fail without stopping training.
 
-Scalars in groups (train, grad_norm, eval) with a layout of their own, transcripts as a table, a few utterances to
-hear and to see, lengths and padding, options with the final WER. All of it is a function of the training state and not
-of the clock, so that a resumed run leaves the same.
+The tabs show scalars in groups (train, grad_norm, eval) with a layout, transcripts as a table, audio and pictures of a
+few utterances, lengths and padding, and the options with the final WER. All of it depends on the training state and not
+on the clock, so that a resumed run leaves the same.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.utils.tensorboard.summary import hparams
 from data.batches.plan import BatchPlan, padded_seconds, padding_share
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE
+from trainer.config.as_json import flatten
 from trainer.config.schema import Config
 from trainer.errors import AudioError
 from trainer.loop.state import TrainState
@@ -26,10 +27,11 @@ from trainer.rundir.eventfiles import drop_events_after
 from trainer.rundir.pictures import draw_posteriors
 from trainer.scoring.evaluate import EvalSet, Scores
 from trainer.scoring.followed import followed_positions, shown_positions
+from trainer.scoring.metrics import METRICS
 
 LAYOUT = {
     "recognition": {
-        "word and character errors": ["Multiline", ["^eval/wer$", "^eval/cer$"]],
+        "error rates": ["Multiline", [f"^eval/{metric}$" for metric in METRICS]],
         "share of frames that are blank": ["Multiline", ["^(train|eval)/blank_share$"]],
     },
     "loss": {"training and evaluation, nats per unit": ["Multiline", ["^train/loss$", "^eval/loss$"]]},
@@ -40,11 +42,11 @@ LAYOUT = {
     },
     "speed": {"seconds of audio per second": ["Multiline", ["^train/audio_seconds_per_second$"]]},
 }
-"""Of the tab Custom Scalars: categories, charts, tags by regular expression."""
+"""The layout of the tab Custom Scalars: category -> chart -> tags, as regular expressions."""
 
 
 class Board:
-    """One run's event file."""
+    """Writes one run's event file."""
 
     def __init__(self, run_dir: Path, state: TrainState, warn: Callable[[str], None]) -> None:
         self.warn = warn
@@ -52,16 +54,16 @@ class Board:
         try:
             drop_events_after(run_dir, state)
             self.writer = SummaryWriter(str(run_dir))
-        except Exception as error:  # whatever the writer meets: training does not need it
+        except Exception as error:  # any error of the writer: training does not need it
             warn(f"no TensorBoard log ({error})")
 
     def show(self, action: Callable[[SummaryWriter], object]) -> None:
-        """Let TensorBoard have it; when that fails, training goes on without."""
+        """Let `action` write to TensorBoard. When this fails, training goes on without TensorBoard."""
         if self.writer is None:
             return
         try:
             action(self.writer)
-        except Exception as error:  # its writer thread hands over whatever it met
+        except Exception as error:  # any error of the writer's thread
             self.writer = None
             self.warn(f"TensorBoard's log ends here ({error}); metrics.jsonl goes on")
 
@@ -70,7 +72,7 @@ class Board:
             self.show(lambda writer: writer.add_scalar(tag, value, step))  # noqa: B023
 
     def begin(self, plan: BatchPlan, monitor: EvalSet) -> None:
-        """What is the same throughout: layout, lengths, padding, and what the followed utterances sound like."""
+        """Write what stays the same throughout: layout, lengths, padding, and the audio of the followed utterances."""
         self.show(lambda writer: writer.add_custom_scalars(LAYOUT))
         lengths, batches = plan.epoch_lengths(0), plan.batches(0)
         self._histogram("utterances/train_seconds", [n / SAMPLE_RATE for n in lengths])
@@ -80,12 +82,12 @@ class Board:
         for example in (monitor.examples[i] for i in followed_positions(monitor)):
             try:
                 waveform = example.load()[None]
-            except AudioError:  # without a store; the evaluation counts and names it
+            except AudioError:  # can happen without a store; the evaluation counts and names it
                 continue
             self.show(lambda writer: writer.add_audio(f"eval/{example.utterance.id}", waveform, 0, SAMPLE_RATE))  # noqa: B023
 
     def evaluation(self, step: int, scores: Scores, vocab: Vocab) -> None:
-        """Transcripts as a table, posteriors as pictures."""
+        """Write transcripts as a table and posteriors as pictures."""
         shown = [scores.hypotheses[i] for i in shown_positions(len(scores.hypotheses))]
         rows = [(h.id, h.reference, h.hypothesis, f"{h.words.num_errors} of {h.words.num_reference}") for h in shown]
         cells = ["utterance | reference | hypothesis | word errors", "---|---|---|---"]
@@ -105,8 +107,8 @@ class Board:
             )
 
     def end(self, config: Config, results: Mapping[str, Any], num_steps: int) -> None:
-        """Options and final figures, for the tab HParams; in the run's own event file."""
-        final = {f"final/{name}": results[name] for name in ("wer", "cer", "loss")}
+        """Write options and final figures for the tab HParams, into the run's own event file."""
+        final = {f"final/{name}": results[name] for name in (*METRICS, "loss")}
         final = {tag: math.nan if value is None else value for tag, value in final.items()}
         for summary in hparams(flat_options(config), final):
             self.show(lambda writer: writer._get_file_writer().add_summary(summary))  # noqa: B023
@@ -116,33 +118,26 @@ class Board:
         self.show(lambda writer: writer.add_histogram(tag, np.asarray(values), 0, bins=30))
 
 
-def flat_options(config: Config) -> dict[str, bool | int | float | str]:
-    """The options that decide a result; what is None is left out.
+SHORT = ("batching.batch_size", "train.epochs", "train.grad_accum_steps", "optim.lr", "batching.max_batch_seconds",
+         "train.max_steps", "augment.speeds")  # fmt: skip
+"""Options that the tab HParams shows without their group, since it sorts by name and shows the first five."""
 
-    The tab sorts them by name and shows the first five, so the usual suspects have short names without their group.
-    """
-    optim, train, batching, model = config.optim, config.train, config.batching, config.model
-    flat: dict[str, Any] = {
-        "batch_size": batching.batch_size,
-        "epochs": train.epochs,
-        "grad_accum_steps": train.grad_accum_steps,
-        "lr": optim.lr,
-        "model": model.pretrained or f"{model.family} {model.size}",
-        "max_batch_seconds": batching.max_batch_seconds,
-        "max_steps": train.max_steps,
-        "preset": config.preset,
-        "precision": config.precision,
-        "seed": config.seed,
-        "speeds": config.augment.speeds or None,
-        **{f"optim.{k}": v for k, v in vars(optim).items() if k != "lr"},
-        **{f"model.{k}": v for k, v in vars(model).items() if k not in ("pretrained", "family", "size")},
-    }
+
+def flat_options(config: Config) -> dict[str, bool | int | float | str]:
+    """The options that decide a result, for the tab HParams. Those that are None are left out."""
+    model, flat = config.model, flatten(config)
+    shown: dict[str, Any] = {name.partition(".")[2]: flat[name] or None for name in SHORT}
+    shown |= {name: flat[name] for name in ("preset", "precision", "seed")}
+    shown["model"] = model.pretrained or f"{model.family} {model.size}"
+    told = {*SHORT, "model.pretrained", "model.family", "model.size"}
+    shown |= {k: v for k, v in flat.items() if k.startswith(("optim.", "model.")) and k not in told}
     return {
-        k: v if isinstance(v, bool | int | float | str) else " ".join(map(str, v)) for k, v in flat.items()
+        k: v if isinstance(v, bool | int | float | str) else " ".join(map(str, v))
+        for k, v in shown.items()
         if v is not None
-    }  # fmt: skip
+    }
 
 
 def _cell(text: str) -> str:
-    """`text` inside a Markdown table: nothing in it is markup."""
+    """`text` for a cell of a Markdown table, with all markup escaped."""
     return "".join(f"\\{c}" if c in "\\|*_`<>[]#" else c for c in text) or "(nothing)"

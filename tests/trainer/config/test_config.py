@@ -1,4 +1,4 @@
-"""Configuration (trainer.config.schema, config_json, presets, cli): JSON in and out, validation, the command line.
+"""Configuration (trainer.config, trainer.cli.parse): JSON in and out, validation, the command line.
 
 pytest tests/trainer/config/test_config.py
 """
@@ -27,8 +27,9 @@ from data.config import (
     TimitConfig,
 )
 from models.config import Family, ModelConfig, Size
-from models.encoder import DROPOUTS, MASKING, SIZES
-from models.encoder import FAMILIES as SUPPORTED
+from models.encoder import DROPOUTS, MASKING
+from models.families import FAMILIES as SUPPORTED
+from models.families import SIZES
 from tests.helpers.models import FAMILIES, small_model
 from tests.helpers.paths import ROOT
 from trainer.cli.parse import parse
@@ -250,7 +251,7 @@ def test_default_warmup_is_a_tenth_and_at_most_a_thousand(total_steps: int, warm
      ("timit-hf", "cuda", "fp32", "fp32")],
 )  # fmt: skip
 def test_automatic_precision_follows_preset_and_device(preset: str, device: str, option: str, precision: str) -> None:
-    """Reference: design.md section 5."""
+    """Reference: the row of --precision in docs/run-folder.md."""
     config = change(PRESETS[preset](), "precision", option)
     assert choose_precision(config.precision, config.auto_precision, torch.device(device)) == precision
 
@@ -308,7 +309,7 @@ def test_preset_without_options_is_the_presets_function(preset: str) -> None:
     assert parse([preset]) == PRESETS[preset]()
 
 
-# Reference: design.md section 5. Options of one line are given together: tyro takes a tenth of a second for each.
+# Reference: docs/run-folder.md. Options of one line are given together: tyro takes a tenth of a second for each.
 OPTIONS: dict[str, dict[str, tuple[str, Any]]] = {
     "demo": {
         "--corpus.on-bad drop": ("corpus.on_bad", "drop"),
@@ -387,7 +388,7 @@ def test_unknown_preset_is_named_with_its_nearest_neighbour(capsys: pytest.Captu
 
 
 def test_reference_preset_has_the_reference_runs_values() -> None:
-    """Reference: the command and its defaults in timit-facts.md sections 1.1 and 1.3, option by option."""
+    """Reference: the published command of the reference run and the defaults of its script, option by option."""
     config = resolve(parse(["timit-hf", "--corpus.root", "TIMIT"]))
     assert isinstance(config.corpus, TimitConfig)
     assert config.corpus.protocol == "hf"  # all 4620 and 1680 utterances, SA in
