@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data.config import ManifestConfig
-from data.text.normalise import NORMALIZERS, collapse_spaces
+from data.text.normalise import NORMALIZERS, collapse_spaces, normalizer
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE, Utterance
 from trainer.cli.arguments import ArgumentParser, count
@@ -65,6 +65,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--manifest", help="utterances with references to measure on: .jsonl, .csv or .tsv")
     parser.add_argument("--normalizer", choices=NORMALIZERS, default="plain",
                         help="of a manifest's references, as in training (default: plain)")  # fmt: skip
+    parser.add_argument("--language", default="", metavar="CODE",
+                        help="language of a manifest's references, as in training")  # fmt: skip
     parser.add_argument("--utterances", type=count, metavar="N",
                         help=f"how many to measure on (default: all of a manifest, {NUM_SCORED} of a run)")  # fmt: skip
     parser.add_argument("--revision", help="branch, tag or commit of a hub model")
@@ -82,7 +84,8 @@ def run(args: Namespace) -> int:
         raise ConfigError(f"--out {args.out}: name a file that ends in .onnx.")
     if args.manifest is not None and not Path(args.manifest).is_file():
         raise ConfigError(f"--manifest {args.manifest}: no such file.")
-    speech = read_manifest(args.manifest, args.normalizer, args.utterances) if args.manifest else None
+    normalize = normalizer(args.normalizer, args.language)
+    speech = read_manifest(args.manifest, normalize, args.utterances) if args.manifest else None
 
     from models.onnx_graph import write_onnx
     from trainer.recognize.onnx_check import max_deviation, open_graph, pytorch, quantize, word_errors
@@ -137,12 +140,12 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def read_manifest(path: str, normalizer: str, number: int | None) -> Speech:
+def read_manifest(path: str, normalize: Callable[[str], str], number: int | None) -> Speech:
     """The utterances of a manifest, or `number` of them; AudioError when one cannot be read."""
     from data.corpora.manifest import ManifestCorpus
 
     utterances = list(ManifestCorpus(ManifestConfig(eval=path)).utterances("eval"))
-    return speech_of(utterances, NORMALIZERS[normalizer], number or len(utterances), path)
+    return speech_of(utterances, normalize, number or len(utterances), path)
 
 
 def read_run(model: Path, number: int) -> Speech:
@@ -156,7 +159,7 @@ def read_run(model: Path, number: int) -> Speech:
             config = read_config(run_dir / "config.json", fill=True)
             reading = read_corpus(config, Console(), training=False)
             split = reading.corpus.splits.headline
-            normalize = NORMALIZERS[config.corpus.normalizer]
+            normalize = normalizer(config.corpus.normalizer, config.corpus.language)
             return speech_of(reading.evaluation[split], normalize, number, f"{config.name}'s {split}")
         except (ValueError, OSError) as error:
             why = str(error)

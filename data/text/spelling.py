@@ -15,6 +15,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from data.text.casing import lower, upper
+
 Case = Literal["", "upper", "lower"]
 Form = Literal["", "nfc", "nfd", "jamo"]
 
@@ -70,21 +72,20 @@ BY_NAME = {spelling.name: spelling for spelling in CANDIDATES}
 
 
 def _upper(text: str, units: Collection[str]) -> str:
-    """Capitals. A letter that becomes two (the German sharp s) stays where the vocabulary has it, or its capital.
-
-    A vocabulary with a dotted capital I is Turkish or a relative's: there i and dotless i have different capitals.
-    """
-    if "İ" in units:
-        text = text.replace("i", "İ")
-    if "ß" in text and "ẞ" in units:
+    """Capitals. A letter that becomes two (the German sharp s) stays where the vocabulary has it, or its capital."""
+    if "ẞ" in units:
         text = text.replace("ß", "ẞ")
-    return "".join(c if len(c.upper()) > 1 and c in units else c.upper() for c in text)
+    language = _language(units)
+    return "".join(c if len(c.upper()) > 1 and c in units else upper(c, language) for c in text)
 
 
 def _lower(text: str, units: Collection[str]) -> str:
-    if "ı" in units:  # Turkish and its relatives
-        text = text.replace("İ", "i").replace("I", "ı")
-    return text.replace("İ", "i").lower()  # Python's own lower() adds a combining dot
+    return lower(text, _language(units))
+
+
+def _language(units: Collection[str]) -> str:
+    """Whose rules of case hold: only Turkish and its relatives have a dotted capital I and a dotless small one."""
+    return "tr" if "İ" in units or "ı" in units else ""
 
 
 @functools.cache

@@ -23,8 +23,8 @@ PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "jiwer", "soundfi
 
 
 def language_of(corpus: CorpusConfig) -> str | None:
-    """The language's code, if the kind of corpus determines it."""
-    return "en" if isinstance(corpus, TimitConfig | SyntheticConfig) else None
+    """The language's code, where the kind of corpus or --corpus.language says it."""
+    return "en" if isinstance(corpus, TimitConfig | SyntheticConfig) else corpus.language or None
 
 
 def summary(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> str:
@@ -92,7 +92,8 @@ def limits(config: Config, data: PreparedCorpus) -> str:
         kind = "read sentences, American English, one close microphone in a quiet booth"
     else:
         kind = "this corpus, which does not say whether it was read or spoken freely"
-    language = {"en": "English", None: "not stated by the corpus"}[language_of(config.corpus)]
+    code = language_of(config.corpus)
+    language = {"en": "English", None: "not stated by the corpus"}.get(code, f"`{code}`")
     return (
         f"For 16 kHz mono speech like the training data: {kind}, utterances of {lengths[0]:.1f} to {lengths[-1]:.1f} s "
         f"(median {lengths[len(lengths) // 2]:.1f} s). Language: {language}. It writes text as the normaliser "

@@ -23,6 +23,7 @@ from data.config import (
     SyntheticConfig,
     TimitConfig,
 )
+from data.text.casing import rules_of
 from models.config import ModelConfig
 from trainer.errors import ConfigError
 
@@ -218,6 +219,14 @@ def validate(config: Config, *, training: bool = True) -> Config:
     for option, given in _required_inputs(config.corpus, training):
         if not given:
             raise ConfigError(f"Preset {config.preset} needs {option}.")
+    language = config.corpus.language
+    if language and not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*", language):
+        raise ConfigError(f"--corpus.language {language!r} must be an ISO 639 code, as in tr or tr-TR.")
+    if rules_of(language) and config.corpus.normalizer == "hf-timit":
+        raise ConfigError(
+            f"--corpus.language {language} has its own rules of case, which --corpus.normalizer hf-timit does not "
+            "know: choose plain or plain-upper."
+        )
     if config.push_to_hub is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", config.push_to_hub):
         raise ConfigError(f"--push-to-hub {config.push_to_hub!r} must be OWNER/NAME, as in speech-lab/my-model.")
     if config.precision == "fp16" and config.device == "cpu":

@@ -26,7 +26,7 @@ from data.examples import (
     refuse_or_report,
 )
 from data.leaks import find_leaks
-from data.text.normalise import NORMALIZERS
+from data.text.normalise import normalizer
 from data.text.vocab import Vocab
 from data.utterance import AudioSource, Corpus, Utterance
 from models.pretrained import EncoderSource
@@ -85,7 +85,7 @@ def prepare_corpus(
     """
     c, cache_dir = config.corpus, Path(config.cache_dir)
     corpus, utterances, eval_utterances = reading.corpus, reading.train, reading.evaluation
-    splits, normalize = corpus.splits, NORMALIZERS[c.normalizer]
+    splits, normalize = corpus.splits, normalizer(c.normalizer, c.language)
     to_score = [u for of_split in eval_utterances.values() for u in of_split]
     refuse_delimiters([*utterances, *to_score], normalize, encoder, c.vocabulary)
     vocab, own = choose_vocabulary(
