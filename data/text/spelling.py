@@ -15,7 +15,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from data.text.casing import lower, upper
+from data.text.casing import upper
 
 Case = Literal["", "upper", "lower"]
 Form = Literal["", "nfc", "nfd", "jamo"]
@@ -80,7 +80,9 @@ def _upper(text: str, units: Collection[str]) -> str:
 
 
 def _lower(text: str, units: Collection[str]) -> str:
-    return lower(text, _language(units))
+    if _language(units):
+        text = text.replace("I", "ı")
+    return text.replace("İ", "i").lower()  # not data.text.casing's, which composes: that is the form's part
 
 
 def _language(units: Collection[str]) -> str:

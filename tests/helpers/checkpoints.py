@@ -51,6 +51,7 @@ KINDS = {
     "lower case, told to lower": Kind(plus(*"abcdeß"), dict(do_lower_case=True)),
     "German": Kind(plus(*"abcdäöüß")),
     "decomposed": Kind(plus(*"abce", "\u0302", "\u0301")),
+    "letter and marks as one unit": Kind(plus("a", "b", "e\u0301", "o\u0302\u0301", "u")),
     "Korean letters": Kind(plus(*JAMO)),
     "Korean letters that stand alone": Kind(plus(*"ㄱㄴㄷㅏㅗ")),
     "several characters": Kind(plus(*"abch", "ch", "abc")),

@@ -195,8 +195,10 @@ def as_people_write(name: str) -> Callable[[str], str]:
     return lambda text: unicodedata.normalize("NFC", text).lower()
 
 
-END_TO_END = ["capitals", "decomposed"]
-OTHERS = [name for name in KINDS if name not in (*END_TO_END, "cleaned up", "Korean letters that stand alone")]
+END_TO_END = ["capitals", "letter and marks as one unit"]
+# Nonsense of marks without a letter, of quotes, of Korean letters out of order is no text that people write
+NO_TEXT = ("decomposed", "cleaned up", "Korean letters that stand alone")
+OTHERS = [name for name in KINDS if name not in (*END_TO_END, *NO_TEXT)]
 
 
 def corpus_of(folder: Path, checkpoint: Path, name: str) -> Path:
