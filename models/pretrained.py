@@ -91,7 +91,8 @@ class LoadReport:
         """One line for the terminal and the card."""
         new = f"; new: {_summary(self.new)}" if self.new else ""
         unused = f"; not used: {_summary(self.unused)}" if self.unused else ""
-        adapter = f", adapter and head from {self.adapter}" if self.adapter else ""
+        what = "adapter" if "lm_head.weight" in self.new else "adapter and head"
+        adapter = f", {what} from {self.adapter}" if self.adapter else ""
         return f"{self.num_loaded} tensors loaded{adapter}{new}{unused}"
 
 

@@ -99,7 +99,7 @@ def read_tokenizer(source: str, revision: str | None, language: str | None) -> T
             return replace(found, problem="its vocab.json has ids that are no numbers from 0 on")
         if len(loaded.decoder) < len(loaded.encoder):
             return replace(found, problem="its vocab.json has one id for two tokens")
-    except (OSError, AttributeError, TypeError, ValueError) as error:
+    except (OSError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         return replace(found, problem=f"its tokenizer does not load ({error})")
     reading = {"clean_up": True} if loaded.clean_up_tokenization_spaces else {}
     if tokenizer_class is Wav2Vec2PhonemeCTCTokenizer:

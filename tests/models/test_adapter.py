@@ -217,6 +217,19 @@ def test_language_that_is_new_starts_with_new_adapter_and_head(
             assert torch.equal(tensor, theirs[name]), name
 
 
+def test_new_units_of_a_language_keep_its_adapter_and_lose_its_head(
+    given: tuple[Path, dict[str, PreTrainedModel]],
+) -> None:
+    """As --corpus.vocabulary new asks for them."""
+    pretrained = read_pretrained(str(given[0]), None, "tur")
+    config = configure(pretrained.config, ModelConfig(pretrained="x"), vocab_size=9, blank_id=8)
+    model, report = load_pretrained(pretrained, config, 0, keep_head=False)
+    assert report.new == ("lm_head.bias", "lm_head.weight")
+    assert ", adapter from adapter.tur.safetensors; new: lm_head.bias, lm_head.weight" in report.describe()
+    theirs = given[1]["tur"].state_dict()
+    assert all(torch.equal(t, theirs[n]) for n, t in model.state_dict().items() if not n.startswith("lm_head"))
+
+
 def write_corpus(folder: Path, text: str) -> list[str]:
     import soundfile
 

@@ -209,6 +209,15 @@ def test_damaged_vocabulary_is_none(content: str, tmp_path: Path) -> None:
     assert pretrained.mismatch
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"added_tokens_decoder": 3}', '{"added_tokens_decoder": {"1": {"a": 2}}}',
+                                     '{"pad_token": null}', '{"target_lang": 7}', '{"word_delimiter_token": 7}'])  # fmt: skip
+def test_damaged_tokenizer_configuration_is_no_traceback(content: str, tmp_path: Path) -> None:
+    write_described(tmp_path, Kind(plus(*"abc")))
+    (tmp_path / "tokenizer_config.json").write_text(content)
+    pretrained = read_pretrained(str(tmp_path), None)
+    assert pretrained.tokens == plus(*"abc") or pretrained.mismatch
+
+
 def test_blank_that_is_another_in_the_configuration_is_said(tmp_path: Path) -> None:
     """As a model is that was made without pad_token_id: transformers' default is 0."""
     write_described(tmp_path, KINDS["specials behind the head"])

@@ -78,7 +78,7 @@ def choose_vocabulary(
                 f"{pretrained.mismatch}. That is the tokenizer of another head. Give its own, or --corpus.vocabulary "
                 "new to train a new head."
             )
-        if console is not None:
+        if console is not None and (pretrained.has_head or pretrained.has_no_such_language):
             new = "vocabulary, adapter and head" if pretrained.has_no_such_language else "units and head"
             console.warn(f"{pretrained.mismatch}; without one, {new} are new")
     return Vocab.build(texts, bos_eos=bos_eos), False
