@@ -209,8 +209,11 @@ def test_damaged_vocabulary_is_none(content: str, tmp_path: Path) -> None:
     assert pretrained.mismatch
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"added_tokens_decoder": 3}', '{"added_tokens_decoder": {"1": {"a": 2}}}',
-                                     '{"pad_token": null}', '{"target_lang": 7}', '{"word_delimiter_token": 7}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", '{"added_tokens_decoder": 3}', '{"added_tokens_decoder": {"1": {"a": 2}}}', '{"pad_token": null}',
+     '{"target_lang": 7}', '{"word_delimiter_token": 7}'],
+)  # fmt: skip
 def test_damaged_tokenizer_configuration_is_no_traceback(content: str, tmp_path: Path) -> None:
     write_described(tmp_path, Kind(plus(*"abc")))
     (tmp_path / "tokenizer_config.json").write_text(content)
