@@ -12,8 +12,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from data.audio.segments import describe_overshoots
 from data.audio.store import open_store
-from data.corpora import open_corpus
+from data.corpora import open_corpus, reading_notes
 from data.examples import (
     Drops,
     Example,
@@ -73,7 +74,10 @@ def read_corpus(config: Config, console: Console, *, training: bool = True) -> C
     splits = corpus.splits
     train = read_split(corpus, splits.train) if training else []
     eval_splits = dict.fromkeys([splits.monitor, *splits.closing, *splits.unselected])
-    return CorpusUtterances(corpus, train, {split: read_split(corpus, split) for split in eval_splits})
+    evaluation = {split: read_split(corpus, split) for split in eval_splits}
+    for note in reading_notes(corpus):
+        console.say(note)
+    return CorpusUtterances(corpus, train, evaluation)
 
 
 def prepare_corpus(
@@ -114,6 +118,8 @@ def prepare_corpus(
     everything = {id(u): u for u in [*utterances, *to_score]}
     if conversions := describe_conversions(list(everything.values())):
         console.say(conversions)
+    if overshoots := describe_overshoots(everything.values()):
+        console.warn(overshoots)
     if c.store:
         train, evaluation = _use_store(train, evaluation, drops, c.on_bad, cache_dir, console)
     elif c.on_bad == "drop":
