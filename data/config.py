@@ -16,8 +16,16 @@ class TextAndAudioConfig:
     language: str = ""
     """ISO 639 code of the transcripts' language: tr, az and lt have their own rules of case; told in the card."""
 
-    vocabulary: Literal["auto", "new"] = "auto"
-    """auto: the checkpoint's own units if every character of the training text has one; new: built from that text."""
+    vocabulary: Literal["auto", "own", "new"] = "auto"
+    """auto: the checkpoint's own units if every character of the training text has one; own: whatever has none is its
+    unknown unit; new: built from that text."""
+
+    spelling: Literal[
+        "auto", "as-is", "upper", "lower", "nfc", "upper-nfc", "lower-nfc", "nfd", "upper-nfd", "lower-nfd",
+        "jamo", "upper-jamo", "lower-jamo"
+    ] = "auto"  # fmt: skip
+    """How text is written in a checkpoint's own units (capitals, composed or decomposed characters, Korean letters);
+    auto: the one way in which they can write all references."""
 
     bos_eos: bool = False
     """Add the never-used units <s> and </s> to a new vocabulary, as the Hugging Face CTC example does."""

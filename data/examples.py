@@ -28,7 +28,8 @@ class Example:
 
     utterance: Utterance
     text: str
-    """Normalised transcript; single spaces between words are up to the scorer."""
+    """Normalised transcript in the form in which it is scored (Vocab.to_compare); single spaces between words are up
+    to the scorer."""
     targets: tuple[int, ...]
     num_samples: int
     """At 16 kHz; 0 when the audio cannot be decoded (in evaluation only)."""
@@ -154,7 +155,7 @@ def prepare_training(
                 least = next(n for n in itertools.count(1) if num_frames(speed_length(n, max_speed)))
                 detail = f"its {length} samples are too short: the encoder's first frame takes {least}"
         else:
-            examples.append(Example(utterance, text, targets, length, utterance.audio.load))
+            examples.append(Example(utterance, vocab.to_compare(text), targets, length, utterance.audio.load))
             continue
         drops.add(reason, utterance, detail)
     refuse_or_report(drops, on_bad)
@@ -199,7 +200,8 @@ def prepare_evaluation(
             drops.add("without audio", utterance, "its audio has no samples")
         text = normalize(utterance.text)
         unseen += vocab.unseen(text)
-        examples.append(Example(utterance, text, tuple(encode(text)), length, utterance.audio.load))
+        text, targets = vocab.to_compare(text), tuple(encode(text))
+        examples.append(Example(utterance, text, targets, length, utterance.audio.load))
     return examples, drops, unseen
 
 

@@ -2,9 +2,10 @@
 
     python -m scripts.evaluate MODEL [PRESET] [--corpus... --eval... --device ...]
 
-MODEL is a folder (such as runs/demo/model) or a hub id. PRESET and options name the corpus, as for training. The
-command writes results.json and hypotheses.jsonl into runs/evaluate-NAME (or --name). For a model in runs/NAME/model,
-NAME is the run; otherwise it is the model's name.
+MODEL is a folder (such as runs/demo/model) or a hub id, with --model.revision for a hub model and --model.target-lang
+for a language of a multilingual one. PRESET and options name the corpus, as for training. The command writes
+results.json and hypotheses.jsonl into runs/evaluate-NAME (or --name). For a model in runs/NAME/model, NAME is the run;
+otherwise it is the model's name.
 """
 
 from __future__ import annotations
@@ -43,7 +44,11 @@ def parse_both(argv: Sequence[str]) -> tuple[str, Config]:
 
 def score(source: str, config: Config) -> int:
     """Score `source` on every closing split of the corpus and write the results."""
-    config = replace(config, model=ModelConfig(pretrained=source, freeze_feature_encoder=True))
+    model = ModelConfig(
+        pretrained=source, revision=config.model.revision, target_lang=config.model.target_lang,
+        freeze_feature_encoder=True,
+    )  # fmt: skip
+    config = replace(config, model=model)
     if not config.name:
         path = Path(source).resolve()  # a model in runs/NAME/model is named after NAME
         config = replace(config, name="evaluate-" + (path.parent if path.name == "model" else path).name)

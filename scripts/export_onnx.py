@@ -18,18 +18,23 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data.config import ManifestConfig
 from data.text.normalise import NORMALIZERS, collapse_spaces, normalizer
+from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE, Utterance
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors
 from trainer.config.as_json import read_config
 from trainer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from trainer.recognize.transcribe import Recognizer
 
 TOLERANCE, NUM_COMPARED = 1e-4, 50
 NUM_SCORED = 200
@@ -65,6 +70,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--utterances", type=count, metavar="N",
                         help=f"how many to measure on (default: all of a manifest, {NUM_SCORED} of a run)")  # fmt: skip
     parser.add_argument("--revision", help="branch, tag or commit of a hub model")
+    parser.add_argument("--target-lang", metavar="LANG", help="language of a multilingual model (MMS), as tur")
     return parser.parse_args(argv)
 
 
@@ -85,9 +91,10 @@ def run(args: Namespace) -> int:
     from trainer.recognize.onnx_check import max_deviation, open_graph, pytorch, quantize, word_errors
     from trainer.recognize.transcribe import load_recognizer
 
-    recognizer = load_recognizer(args.model, args.revision, "cpu")
+    recognizer = load_recognizer(args.model, args.revision, "cpu", args.target_lang)
     if speech is None:
         speech = read_run(Path(args.model), args.utterances or NUM_SCORED)
+    recognizer, speech = in_one_form(recognizer, speech)
     compared = [w for w in speech.waveforms if recognizer.model.num_frames(len(w)) > 0][:NUM_COMPARED]
     if not compared:
         raise ConfigError(f"{speech.kind}: each is shorter than a frame of the model, so there is nothing to compare.")
@@ -95,6 +102,7 @@ def run(args: Namespace) -> int:
     metadata = {
         "tokens": json.dumps(recognizer.vocab.tokens, ensure_ascii=False),
         "blank_id": str(recognizer.vocab.blank_id),
+        "reading": json.dumps(reading_of(recognizer.vocab), ensure_ascii=False),
         "sample_rate": str(SAMPLE_RATE),
     }
     try:
@@ -168,6 +176,28 @@ def speech_of(utterances: Sequence[Utterance], normalize: Callable[[str], str], 
     chosen = [utterances[i * len(utterances) // number] for i in range(number)]
     references = [collapse_spaces(normalize(u.text)) for u in chosen]
     return Speech(f"{len(utterances):,} utterances of {origin}", [u.audio.load() for u in chosen], references)
+
+
+def in_one_form(recognizer: Recognizer, speech: Speech) -> tuple[Recognizer, Speech]:
+    """Both with the references written as the model's units are: see trainer.prepare.vocabulary."""
+    from trainer.cli.console import Console
+    from trainer.prepare.vocabulary import fit_spelling
+
+    recognizer.vocab.refuse_delimiter(speech.references)
+    vocab = fit_spelling(recognizer.vocab, speech.references, "auto", recognizer.source, Console())
+    references = [collapse_spaces(vocab.to_compare(text)) for text in speech.references]
+    return replace(recognizer, vocab=vocab), replace(speech, references=references)
+
+
+def reading_of(vocab: Vocab) -> dict[str, Any]:
+    """How to make text of the units that the graph writes: what docs/use.md does with it."""
+    return {
+        "word_delimiter": vocab.word_delimiter,
+        "delimiter_text": "" if vocab.phonemes else vocab.delimiter_text,
+        "between_units": " " if vocab.phonemes else "",
+        "lower_case": vocab.lower_case,
+        "clean_up": vocab.clean_up,
+    }
 
 
 def megabytes(path: Path) -> str:

@@ -36,6 +36,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--max-megabytes", type=float, default=50.0, help="largest file (default: 50)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: auto)")
     parser.add_argument("--revision", help="branch, tag or commit of a hub model")
+    parser.add_argument("--target-lang", metavar="LANG", help="language of a multilingual model (MMS), as tur")
     args = parser.parse_args(argv)
     if not 1 <= args.port <= 65_535:
         raise ConfigError(f"--port {args.port}: give 1 to 65535.")
@@ -51,7 +52,7 @@ def run(args: Namespace) -> int:
     from trainer.recognize.transcribe import Windows, load_recognizer
 
     limits = Limits(args.max_seconds, args.max_megabytes)
-    recognizer = load_recognizer(args.model, args.revision, args.device)
+    recognizer = load_recognizer(args.model, args.revision, args.device, args.target_lang)
     if not is_loopback(args.host):
         print(f"warning: whoever reaches port {args.port} of {args.host} can use this page", file=sys.stderr)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM removes uploads too

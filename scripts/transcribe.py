@@ -53,6 +53,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--batch-size", type=int, default=4, help="windows that are read at once (default: 4)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: auto)")
     parser.add_argument("--revision", help="branch, tag or commit of a hub model")
+    parser.add_argument("--target-lang", metavar="LANG", help="language of a multilingual model (MMS), as tur")
     args = parser.parse_args(argv)
     args.format = list(dict.fromkeys(args.format))
     return args
@@ -71,7 +72,7 @@ def run(args: Namespace) -> int:
     from trainer.recognize.transcribe import Windows, load_recognizer, transcribe
 
     windows = Windows(args.window, args.overlap, args.batch_size)
-    recognizer = load_recognizer(args.model, args.revision, args.device)
+    recognizer = load_recognizer(args.model, args.revision, args.device, args.target_lang)
     begin, num_samples, errors, is_cut = time.perf_counter(), 0, 0, False
     names = output_names(recordings)
     is_many = len(recordings) > 1

@@ -94,7 +94,10 @@ def close_run(
     })  # fmt: skip
     write_hypotheses(run_dir / "hypotheses.jsonl", closing)
     do_normalize = eval_sets[splits.headline].frontend.do_normalize
-    save_huggingface(model.hf, data.vocab.tokens, data.vocab.special, do_normalize, run_dir / "model")
+    vocab = data.vocab
+    save_huggingface(
+        model.hf, vocab.tokens, vocab.special, do_normalize, run_dir / "model", vocab.reading, language=data.language
+    )
     write_card(run_dir, config, data, results, load_report, argv)
     sync(run_dir / "model")
     runlog.board.end(config, results, state.step)

@@ -13,6 +13,7 @@ import torch
 from data.config import CorpusConfig, SyntheticConfig, TimitConfig
 from data.examples import Example
 from data.leaks import describe_leaks
+from data.text.spelling import AS_IS
 from data.utterance import SAMPLE_RATE
 from models.pretrained import LoadReport
 from trainer.config.schema import Config
@@ -57,8 +58,13 @@ def description(config: Config, data: PreparedCorpus, results: dict[str, Any], r
     lines = [
         f"A {encoder} encoder of {results['num_parameters']:,} parameters with a linear CTC head of {len(vocab)} "
         f"units: {_units(data)}. Frames are 20 ms apart; the best path is decoded greedily, without a language model.",
-        f"The convolutional feature encoder was {frozen}.",
+        f"The convolutional feature encoder was {frozen}."
+        + (" Only the language's adapter and the head were trained." if model.adapter_only else ""),
     ]
+    if vocab.spelling != AS_IS:
+        lines.append(f"Text is written {vocab.spelling.describe()}, as the checkpoint's units are.")
+    if data.language is not None:
+        lines.append(f"The adapter is that of `{data.language}` (`target_lang`).")
     if report is not None:
         lines.append(f"From the checkpoint: {report.describe()}.")
     return "\n\n".join(lines)
@@ -110,7 +116,8 @@ def describe_data(data: PreparedCorpus) -> str:
         text += f" {told}." if told in data.leaks else f" {told[0].upper()}{told[1:]}."
     for split, unseen in data.unseen.items():
         if unseen:
-            text += f" In {split}, {unseen.total()} characters never occur in training: they count as errors."
+            why = "have no unit" if data.own_tokenizer else "never occur in training"
+            text += f" In {split}, {unseen.total()} characters {why}: they count as errors."
     return text
 
 

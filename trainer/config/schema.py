@@ -209,6 +209,13 @@ def validate(config: Config, *, training: bool = True) -> Config:
             "Which encoder? Give --model.pretrained HUB_ID_OR_FOLDER, or random weights by --model.size "
             "{tiny,base,large} with --model.family."
         )
+    if model.adapter_only and (model.size is not None or model.freeze_feature_encoder is False):
+        raise ConfigError(
+            "--model.adapter-only trains a checkpoint's adapter and head and nothing else: leave out --model.size and "
+            "--model.no-freeze-feature-encoder."
+        )
+    if model.target_lang is not None and model.size is not None:
+        raise ConfigError("--model.target-lang is a language of a multilingual checkpoint: leave out --model.size.")
     for option, given in _required_inputs(config.corpus, training):
         if not given:
             raise ConfigError(f"Preset {config.preset} needs {option}.")
@@ -257,9 +264,8 @@ def resolve(config: Config) -> Config:
     model = replace(
         config.model,
         pretrained=None if random_weights else config.model.pretrained,
-        freeze_feature_encoder=(
-            not random_weights if config.model.freeze_feature_encoder is None else config.model.freeze_feature_encoder
-        ),
+        freeze_feature_encoder=config.model.adapter_only
+        or (not random_weights if config.model.freeze_feature_encoder is None else config.model.freeze_feature_encoder),
     )
     lr = LEARNING_RATES[config.model.size] if config.optim.lr is None else config.optim.lr
     return replace(config, model=model, optim=replace(config.optim, lr=lr), name=config.name or config.preset)

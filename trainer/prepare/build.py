@@ -23,7 +23,7 @@ from models.trust import refuse_what_is_no_checkpoint
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.device import autocast_for, choose_device, choose_precision
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, ModelError
 from trainer.loop.optim import build_optimizer, build_schedule
 from trainer.loop.step import TrainingParts
 from trainer.prepare.corpus import PreparedCorpus, prepare_corpus, read_corpus
@@ -159,9 +159,12 @@ def build_model(
         hf_model = build_random(hf_config, seed)
     else:
         hf_model, report = load_pretrained(encoder.pretrained, hf_config, seed, keep_head=data.own_tokenizer)
+    if config.model.adapter_only and getattr(hf_config, "adapter_attn_dim", None) is None:
+        raise ModelError(f"{config.model.pretrained or 'the model'} has no adapters: leave out --model.adapter-only.")
     model = CTCModel(
         hf_model,
         freeze_feature_encoder=bool(config.model.freeze_feature_encoder),
+        adapter_only=config.model.adapter_only,
         activation_checkpointing=config.model.activation_checkpointing,
         compile_layers=config.model.compile_layers,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from models.pretrained import EncoderSource
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.errors import AudioError, CorpusError
+from trainer.prepare.vocabulary import choose_vocabulary, describe_unseen, refuse_delimiters
 
 LEAVE_OUT = "Mend them, or leave such training utterances out: --corpus.on-bad drop"
 """The remedy for all that is wrong with single utterances."""
@@ -57,6 +58,8 @@ class PreparedCorpus:
     """Speakers and recordings that are in training and in an evaluation split."""
     conversions: str = ""
     """Which files are resampled or downmixed; empty when none is."""
+    language: str | None = None
+    """Whose adapter the model has, in a multilingual checkpoint: the exported folder names it."""
     faults: Faults = field(default_factory=Faults)
     """What a check has found."""
 
@@ -104,7 +107,12 @@ def prepare_corpus(
     on_bad = "drop" if faults.collects else c.on_bad  # a check goes on without them
     corpus, utterances, eval_utterances = reading.corpus, reading.train, reading.evaluation
     splits, normalize = corpus.splits, normalizer(c.normalizer, c.language)
-    vocab, own = choose_vocabulary(c.vocabulary, [normalize(u.text) for u in utterances], encoder, c.bos_eos, training)
+    to_score = [u for of_split in eval_utterances.values() for u in of_split]
+    refuse_delimiters([*utterances, *to_score], normalize, encoder, c.vocabulary)
+    vocab, own = choose_vocabulary(
+        c.vocabulary, [normalize(u.text) for u in utterances], encoder, c.bos_eos, training,
+        spelling=c.spelling, to_score=[normalize(u.text) for u in to_score], console=console,
+    )  # fmt: skip
 
     train: list[Example] = []
     drops = Drops(splits.train, len(utterances))
@@ -130,9 +138,9 @@ def prepare_corpus(
         if unreadable.num_dropped:
             console.warn(f"{unreadable.describe('scored as deletions')}")
         if unseen[split]:
-            shown = ", ".join(f"{char!r} {count}" for char, count in unseen[split].most_common(5))
-            console.warn(f"{split}: {unseen[split].total()} characters were never seen in training ({shown})")
-    everything = {id(u): u for u in [*utterances, *(u for s in eval_utterances.values() for u in s)]}
+            what = "have no unit in the checkpoint's vocabulary" if own else "were never seen in training"
+            console.warn(f"{split}: {unseen[split].total()} characters {what} ({describe_unseen(unseen[split])})")
+    everything = {id(u): u for u in [*utterances, *to_score]}
     if conversions := describe_conversions(list(everything.values())):
         console.say(conversions)
     if overshoots := describe_overshoots(everything.values()):
@@ -156,7 +164,10 @@ def prepare_corpus(
         if config.strict:
             faults.add(Fault("leak", leak, "Mend the splits, or leave out --strict."))
         console.warn(leak)
-    return PreparedCorpus(corpus, vocab, own, train, evaluation, drops, unseen, leaks, conversions, faults)
+    language = config.model.target_lang
+    if own and encoder.pretrained is not None and encoder.pretrained.has_adapters:
+        language = encoder.pretrained.language
+    return PreparedCorpus(corpus, vocab, own, train, evaluation, drops, unseen, leaks, conversions, language, faults)
 
 
 def is_there(utterance: Utterance, split: str, faults: Faults) -> bool:
@@ -168,26 +179,6 @@ def is_there(utterance: Utterance, split: str, faults: Faults) -> bool:
         except AudioError as error:
             raise CorpusError(f"{utterance.origin}: utterance {utterance.id}: {error}") from None
     return False
-
-
-def choose_vocabulary(
-    rule: str, texts: Sequence[str], encoder: EncoderSource, bos_eos: bool, training: bool
-) -> tuple[Vocab, bool]:
-    """The vocabulary, and whether it is the checkpoint's own. Then its head is kept too."""
-    pretrained = encoder.pretrained
-    if pretrained is not None and pretrained.tokens is not None and (rule == "auto" or not training):
-        with contextlib.suppress(CorpusError):
-            num_units = pretrained.config.vocab_size
-            # transformers adds <s> and </s> (and misread entries of old files) behind the head's last unit
-            own = Vocab(pretrained.tokens[:num_units], **pretrained.special)
-            if len(own) == num_units and own.fits(texts):
-                return own, True
-    if not training:
-        raise CorpusError(
-            f"{pretrained.source if pretrained else 'the model'}: has no tokenizer that matches its CTC head, so its "
-            "output cannot be read. Give a folder that a training run exported, or a fine-tuned hub model."
-        )
-    return Vocab.build(texts, bos_eos=bos_eos), False
 
 
 def _use_store(

@@ -233,7 +233,7 @@ def _load(
 
 
 def _score(example: Example, vocab: Vocab, written: Transcript, failure: str = "") -> Hypothesis:
-    reference, text = collapse_spaces(example.text), collapse_spaces(vocab.decode(written.units))
+    reference, text = collapse_spaces(example.text), collapse_spaces(vocab.decode_to_compare(written.units))
     utterance = example.utterance
     return Hypothesis(
         id=utterance.id,
