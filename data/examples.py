@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data.audio.decode import speed_length
+from data.durations import describe_segment, find_segments
 from data.text.normalise import collapse_spaces, impossible_character
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE, Corpus, Utterance
@@ -44,9 +45,12 @@ class Drops:
     split: str
     num_utterances: int
     ids: dict[str, list[str]] = field(default_factory=dict)
+    details: list[str] = field(default_factory=list, compare=False)
+    """What is wrong with each, and where it stands."""
 
-    def add(self, reason: str, utterance_id: str) -> None:
+    def add(self, reason: str, utterance_id: str, detail: str = "") -> None:
         self.ids.setdefault(reason, []).append(utterance_id)
+        self.details.append(detail or utterance_id)
 
     @property
     def num_dropped(self) -> int:
@@ -54,10 +58,7 @@ class Drops:
 
     def describe(self, verb: str = "dropped") -> str:
         """One line: how many of how many, why, and which (the first three of each reason)."""
-        reasons = [
-            f"{len(ids)} {reason} ({', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''})"
-            for reason, ids in self.ids.items()
-        ]
+        reasons = [f"{len(ids)} {reason} ({name_some(ids)})" for reason, ids in self.ids.items()]
         return f"{self.split}: {verb} {self.num_dropped} of {self.num_utterances}: " + ", ".join(reasons)
 
 
@@ -111,7 +112,8 @@ def prepare_training(
     """
     encode, drops, examples = vocab.encoder(), Drops(split, len(utterances)), []
     first_bad = ""
-    for utterance, length in zip(utterances, measure(utterances), strict=True):
+    lengths, segments = measure(utterances), find_segments(utterances)
+    for i, (utterance, length) in enumerate(zip(utterances, lengths, strict=True)):
         text = normalize(utterance.text)
         targets = tuple(encode(text))
         reason, detail = "", ""
@@ -119,6 +121,8 @@ def prepare_training(
             reason, detail = "unreadable", str(length)
         elif length == 0:
             reason, detail = "without audio", "its audio has no samples"
+        elif i in segments:
+            reason, detail = "longer than their duration", describe_segment(*segments[i])
         elif not text.strip():
             reason, detail = "without text", f"its transcript {utterance.text!r} is empty once normalised"
         elif length > max_seconds * SAMPLE_RATE:
@@ -157,28 +161,58 @@ def prepare_evaluation(
 ) -> tuple[list[Example], Drops, Counter[str]]:
     """All utterances as examples, those without readable audio (num_samples 0), and unseen characters.
 
-    None is left out: undecodable audio is scored as deletions. A file that is not there at all is a CorpusError:
-    then the corpus is wrong, not a recording.
+    None is left out; whether what cannot be read stops the run, `refuse_unreadable` says. A row that means a part of
+    its file is a CorpusError.
     """
     encode, drops, examples = vocab.encoder(), Drops(split, len(utterances)), []
     unseen: Counter[str] = Counter()
-    for utterance, length in zip(utterances, measure(utterances), strict=True):
+    lengths, segments = measure(utterances), find_segments(utterances)
+    if segments:
+        first = utterances[min(segments)]
+        more = f" {len(segments) - 1} more are such." if len(segments) > 1 else ""
+        detail = describe_segment(*segments[min(segments)])
+        raise CorpusError(f"{first.origin}: utterance {first.id}: {detail}.{more}")
+    for utterance, length in zip(utterances, lengths, strict=True):
+        where = f"{utterance.origin}: utterance {utterance.id}"
         if isinstance(length, AudioError):
-            try:
-                utterance.audio.identity  # noqa: B018  raises when there is no such file
-            except AudioError as error:
-                raise CorpusError(
-                    f"{utterance.origin}: utterance {utterance.id}: {error} "
-                    "Mend the corpus: evaluation leaves nothing out."
-                ) from None
-            drops.add("unreadable", utterance.id)
+            drops.add(_why_unreadable(utterance), utterance.id, f"{where}: {str(length).rstrip('.')}")
             length = 0
         elif length == 0:
-            drops.add("without audio", utterance.id)
+            drops.add("without audio", utterance.id, f"{where}: its audio has no samples")
         text = normalize(utterance.text)
         unseen += vocab.unseen(text)
         examples.append(Example(utterance, text, tuple(encode(text)), length, utterance.audio.load))
     return examples, drops, unseen
+
+
+MISSING = "missing"
+
+
+def _why_unreadable(utterance: Utterance) -> str:
+    try:
+        utterance.audio.identity  # noqa: B018  raises when there is no such file
+    except AudioError:
+        return MISSING
+    return "unreadable"
+
+
+def refuse_unreadable(unreadable: Sequence[Drops], on_bad_eval: str) -> None:
+    """CorpusError that names all evaluation audio that cannot be read, unless its words are to count as deletions.
+
+    A file that is not there at all is an error in any case: then the corpus is wrong, not a recording.
+    """
+    bad = [drops for drops in unreadable if drops.num_dropped and (on_bad_eval == "error" or MISSING in drops.ids)]
+    if not bad:
+        return
+    named = "; ".join(dict.fromkeys(detail for drops in bad for detail in drops.details))
+    num_bad, num_all = sum(drops.num_dropped for drops in bad), sum(drops.num_utterances for drops in bad)
+    instead = "" if any(MISSING in drops.ids for drops in bad) else (
+        " Or have their words counted as deletions, with --corpus.on-bad-eval deletions."
+    )  # fmt: skip
+    raise CorpusError(
+        f"{', '.join(drops.split for drops in bad)}: {num_bad} of {num_all} utterances have no audio that can be read: "
+        f"{named}. Mend the corpus: evaluation leaves nothing out.{instead}"
+    )
 
 
 def refuse_endless(examples: Sequence[Example], max_seconds: float) -> None:
@@ -206,9 +240,11 @@ def measure(utterances: Sequence[Utterance]) -> list[int | AudioError]:
 
 
 def describe_conversions(utterances: Sequence[Utterance]) -> str:
-    """How many files are resampled or downmixed, in one line; empty when none is."""
+    """How many files are resampled, downmixed, or not quite as they should be, in one line; empty when none is."""
     rates: Counter[int] = Counter()
-    num_downmixed = 0
+    num_downmixed, longest = 0, 0.0
+    short: list[str] = []
+    remarks: dict[str, list[str]] = {}
     for utterance in utterances:
         try:
             header = utterance.audio.header
@@ -216,6 +252,11 @@ def describe_conversions(utterances: Sequence[Utterance]) -> str:
             continue
         rates[header.rate] += 1
         num_downmixed += header.num_channels > 1
+        if header.num_missing:
+            short.append(utterance.id)
+            longest = max(longest, header.num_missing / header.rate)
+        if header.remark:
+            remarks.setdefault(header.remark, []).append(utterance.id)
     resampled = {rate: count for rate, count in sorted(rates.items()) if rate != SAMPLE_RATE}
     parts = []
     if resampled:
@@ -223,7 +264,18 @@ def describe_conversions(utterances: Sequence[Utterance]) -> str:
         parts.append(f"{sum(resampled.values())} of {len(utterances)} files are resampled to 16 kHz ({by_rate})")
     if num_downmixed:
         parts.append(f"{num_downmixed} are downmixed to mono")
+    if short:
+        parts.append(
+            f"{len(short)} of {len(utterances)} files are shorter than they say, by {longest:.3f} s at most "
+            f"({name_some(short)})"
+        )
+    parts += [f"{len(ids)} of {len(utterances)} files: {remark} ({name_some(ids)})" for remark, ids in remarks.items()]
     return "; ".join(parts)
+
+
+def name_some(ids: Sequence[str]) -> str:
+    """The first three."""
+    return f"{', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''}"
 
 
 def num_reference_words(examples: Sequence[Example]) -> int:

@@ -81,6 +81,8 @@ class Utterance:
     phones: tuple[Segment, ...] = field(default=(), repr=False)
     origin: str = ""
     """Where the corpus found it, for messages: file, or file:line."""
+    duration: float | None = None
+    """Seconds that the corpus' own list says: a second witness of the audio's length."""
 
 
 @dataclass(frozen=True)

@@ -184,7 +184,10 @@ def _results(
 ) -> dict[str, Any]:
     """What every results.json has: the headline split's figures on top, then all splits."""
     return {
-        **{key: records[headline][key] for key in ("wer", "cer", "loss", "num_errors", "num_reference_words")},
+        **{
+            key: records[headline][key]
+            for key in ("wer", "cer", "loss", "num_errors", "num_reference_words", "num_undecodable")
+        },
         "headline": headline,
         "weights": weights,
         "splits": records,

@@ -1,7 +1,7 @@
 """Recordings of formats that libsndfile does not know, decoded by the program ffmpeg.
 
 It runs under a limit of time and writes all channels as they are: they are averaged here, as everywhere. What it says
-is read too: it goes on behind damage and ends with code 0, so only a complaint of it tells half a file from a whole one.
+is read too: it goes on behind damage and ends with code 0, so only its complaints tell half a file from a whole one.
 """
 
 from __future__ import annotations

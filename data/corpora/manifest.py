@@ -3,7 +3,7 @@
     {"id": "s1-0007", "audio_filepath": "wav/0007.flac", "text": "so it goes", "speaker": "s1", "duration": 1.7}
 
 `audio_filepath` is relative to the manifest; without `id` it is the id. `duration` is not needed: lengths come
-from the audio's own headers. No audio is decoded here.
+from the audio itself, and are compared with it (data.durations). No audio is decoded here.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from data import strict_json
 from data.audio.decode import FileAudio
 from data.audio.files import open_regular
 from data.config import ManifestConfig
+from data.durations import parse_duration
 from data.utterance import Splits, Utterance
 from trainer.errors import CorpusError
 
@@ -60,6 +61,7 @@ class ManifestCorpus:
             text=_string(row, self.config.text_field, where, "--corpus.text-field"),
             speaker=_name(row, "speaker", where) or None,
             origin=where,
+            duration=parse_duration(row.get("duration")),
         )
 
 

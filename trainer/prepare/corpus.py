@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from data.audio.store import open_store
 from data.corpora import open_corpus
+from data.durations import describe_durations
 from data.examples import (
     Drops,
     Example,
@@ -24,6 +25,7 @@ from data.examples import (
     read_split,
     refuse_endless,
     refuse_or_report,
+    refuse_unreadable,
 )
 from data.leaks import find_leaks
 from data.text.normalise import NORMALIZERS
@@ -95,21 +97,32 @@ def prepare_corpus(
         )  # fmt: skip
     evaluation: dict[str, list[Example]] = {}
     unseen: dict[str, Counter[str]] = {}
+    unreadable: list[Drops] = []
     for split, of_split in eval_utterances.items():
-        evaluation[split], unreadable, unseen[split] = prepare_evaluation(of_split, normalize, vocab, split=split)
+        evaluation[split], bad, unseen[split] = prepare_evaluation(of_split, normalize, vocab, split=split)
         refuse_endless(evaluation[split], c.max_eval_seconds)
-        if unreadable.num_dropped:
-            console.warn(f"{unreadable.describe('scored as deletions')}")
+        unreadable.append(bad)
         if unseen[split]:
             shown = ", ".join(f"{char!r} {count}" for char, count in unseen[split].most_common(5))
             console.warn(f"{split}: {unseen[split].total()} characters were never seen in training ({shown})")
     everything = {id(u): u for u in [*utterances, *(u for s in eval_utterances.values() for u in s)]}
     if conversions := describe_conversions(list(everything.values())):
         console.say(conversions)
+    for split, of_split in {splits.train: utterances, **eval_utterances}.items():
+        if line := describe_durations(split, of_split):
+            console.warn(line)
+            conversions = f"{conversions}; {line}" if conversions else line
     if c.store:
-        train, evaluation = _use_store(train, evaluation, drops, c.on_bad, cache_dir, console)
-    elif c.on_bad == "drop":
-        train = _drop_undecodable(train, drops, console)
+        train, evaluation = _use_store(train, evaluation, drops, unreadable, c.on_bad, cache_dir, console)
+    else:
+        if c.on_bad == "drop":
+            train = _drop_undecodable(train, drops, console)
+        if c.on_bad_eval == "error":
+            _find_undecodable(evaluation, unreadable, console)
+    refuse_unreadable(unreadable, c.on_bad_eval)
+    for bad in unreadable:
+        if bad.num_dropped:
+            console.warn(bad.describe("scored as deletions"))
     if drops.num_dropped:
         console.warn(drops.describe())
     words = {split: num_reference_words(examples) for split, examples in evaluation.items()}
@@ -148,6 +161,7 @@ def _use_store(
     train: list[Example],
     evaluation: dict[str, list[Example]],
     drops: Drops,
+    unreadable: Sequence[Drops],
     on_bad: str,
     cache_dir: Path,
     console: Console,
@@ -192,12 +206,28 @@ def _use_store(
     if train and not kept:
         raise CorpusError(f"{drops.describe()}. Nothing is left to train on.")
     scored = {split: list(map(stored, examples)) for split, examples in evaluation.items()}
-    for split, examples in scored.items():
-        failed = [e.utterance.id for e in examples if e.num_samples == 0 and e.utterance.audio.identity in position]
-        if failed:
-            names = ", ".join(failed[:3]) + (", ..." if len(failed) > 3 else "")
-            console.warn(f"{split}: {len(failed)} of {len(examples)} fail to decode, scored as deletions ({names})")
+    for bad, examples in zip(unreadable, scored.values(), strict=True):
+        for example, before in zip(examples, evaluation[bad.split], strict=True):
+            if before.num_samples and not example.num_samples:
+                _add_undecodable(bad, example, store.failures[position[example.utterance.audio.identity]])
     return kept, scored
+
+
+def _find_undecodable(evaluation: dict[str, list[Example]], unreadable: Sequence[Drops], console: Console) -> None:
+    """Add what fails to decode to `unreadable`: without a store, a run would only stop at its first evaluation."""
+    for bad in unreadable:
+        examples = evaluation[bad.split]
+        for example in console.progress(examples, len(examples), f"decoding {bad.split}", "file"):
+            try:
+                if example.num_samples:
+                    example.load()
+            except AudioError as error:
+                _add_undecodable(bad, example, str(error))
+
+
+def _add_undecodable(bad: Drops, example: Example, message: str) -> None:
+    u = example.utterance
+    bad.add("undecodable", u.id, f"{u.origin}: utterance {u.id}: {message.rstrip('.')}")
 
 
 def _drop_undecodable(train: list[Example], drops: Drops, console: Console) -> list[Example]:

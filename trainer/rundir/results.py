@@ -53,9 +53,11 @@ def finite(record: dict[str, Any]) -> dict[str, Any]:
 def describe(scores: Scores) -> str:
     """`test: WER 12.34 % (123 errors of 997 words: 80 sub, 20 ins, 23 del), CER 4.56 %`."""
     w = scores.words
+    unread = f"; no audio of {len(scores.failures)} utterances: all deletions" if scores.failures else ""
     return (
         f"{scores.split}: WER {100 * w.rate:.2f} % ({w.num_errors:,} errors of {w.num_reference:,} words: "
         f"{w.substitutions} sub, {w.insertions} ins, {w.deletions} del), CER {100 * scores.characters.rate:.2f} %"
+        f"{unread}"
     )
 
 
