@@ -209,9 +209,9 @@ def refuse_unreadable(unreadable: Sequence[Drops], on_bad_eval: str) -> None:
     instead = "" if any(MISSING in drops.ids for drops in bad) else (
         " Or have their words counted as deletions, with --corpus.on-bad-eval deletions."
     )  # fmt: skip
+    count = f"{', '.join(d.split for d in bad)}: {num_bad} of {num_all} utterances have no audio that can be read: "
     raise CorpusError(
-        f"{', '.join(drops.split for drops in bad)}: {num_bad} of {num_all} utterances have no audio that can be read: "
-        f"{named}. Mend the corpus: evaluation leaves nothing out.{instead}"
+        f"{count if num_bad > 1 else ''}{named}. Mend the corpus: evaluation leaves nothing out.{instead}"
     )
 
 

@@ -33,7 +33,7 @@ def examine(file: BinaryIO, name: str, *, thorough: bool = False) -> Contents:
     """
     size = file.seek(0, os.SEEK_END)
     if size == 0:
-        raise AudioError(f"{name}: an empty file (0 bytes).")
+        raise AudioError(f"{name}: not readable as audio (an empty file, of 0 bytes).")
     file.seek(0)
     sphere = read_sphere_header(file, name)
     if sphere is not None:

@@ -41,8 +41,10 @@ def reason_of(error: Exception) -> str:
     return str(getattr(error, "error_string", error)).strip().rstrip(".")
 
 
-def refuse_short(name: str, num_missing: int, num_frames: int, rate: int, cause: str = "truncated?") -> None:
+def refuse_short(
+    name: str, num_missing: int, num_frames: int, rate: int, cause: str = "truncated?", header: str = "its header"
+) -> None:
     """AudioError when `num_missing` samples beyond the `num_frames` that are there are too many to be passed over."""
     promised = num_frames + num_missing
     if num_missing > min(MOST_SHORT_SECONDS * rate, MOST_SHORT_SHARE * promised):
-        raise AudioError(f"{name}: its header says {promised} samples, {num_frames} are there: {cause}")
+        raise AudioError(f"{name}: {header} says {promised} samples, {num_frames} are there: {cause}")

@@ -51,7 +51,7 @@ def count_riff(file: BinaryIO, start: int, name: str, *, thorough: bool) -> Cont
     chunks = _read_chunks(file, start + 12, size, order)
     if len(chunks.format) < 14 or not chunks.data:
         what = "samples" if len(chunks.format) >= 14 else "format (chunk fmt)"
-        raise AudioError(f"{name}: no {what} in its RIFF chunks: truncated?")
+        raise AudioError(f"{name}: not readable as audio (no {what} in its RIFF chunks: truncated?).")
     tag, num_channels, rate, _, block = struct.unpack(f"{order}HHIIH", chunks.format[:14])
     if tag == _EXTENSIBLE and len(chunks.format) >= 26:
         tag = struct.unpack(f"{order}H", chunks.format[24:26])[0]

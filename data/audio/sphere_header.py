@@ -144,7 +144,14 @@ def _compare_with_size(header: SphereHeader, size: int, name: str) -> SphereHead
     promised, present = header.num_frames * header.num_channels * header.width, size - header.num_bytes
     if present < promised:
         there = present // (header.num_channels * header.width)
-        refuse_short(name, header.num_frames - there, there, header.rate, "truncated, or its sample_count is wrong.")
+        refuse_short(
+            name,
+            header.num_frames - there,
+            there,
+            header.rate,
+            cause="truncated, or its sample_count is wrong.",
+            header="its SPHERE header",
+        )
         return replace(header, num_frames=there, num_missing=header.num_frames - there)
     if present > promised:
         raise AudioError(

@@ -16,6 +16,7 @@ from data.audio.store import open_store
 from data.corpora import open_corpus
 from data.durations import describe_durations
 from data.examples import (
+    MISSING,
     Drops,
     Example,
     describe_conversions,
@@ -105,6 +106,7 @@ def prepare_corpus(
         if unseen[split]:
             shown = ", ".join(f"{char!r} {count}" for char, count in unseen[split].most_common(5))
             console.warn(f"{split}: {unseen[split].total()} characters were never seen in training ({shown})")
+    refuse_unreadable([bad for bad in unreadable if MISSING in bad.ids], c.on_bad_eval)
     everything = {id(u): u for u in [*utterances, *(u for s in eval_utterances.values() for u in s)]}
     if conversions := describe_conversions(list(everything.values())):
         console.say(conversions)
