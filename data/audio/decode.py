@@ -6,6 +6,7 @@ zero mean and unit variance is not here but where a batch is made (data.collate)
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
@@ -20,6 +21,7 @@ import soxr
 from data.audio.containers import examine
 from data.audio.files import open_regular, stat_regular
 from data.audio.parts import Part, reason_of
+from data.audio.quiet import quiet_mpg123
 from data.utterance import SAMPLE_RATE, AudioHeader
 from trainer.errors import AudioError
 
@@ -108,7 +110,8 @@ def decode(file: BinaryIO, name: str, header: AudioHeader) -> np.ndarray:
 
 def _mono_blocks(part: Part) -> Iterator[np.ndarray]:
     """The part's samples, its channels averaged, in blocks."""
-    with soundfile.SoundFile(part.open(), **part.raw) as sound:
+    quiet = quiet_mpg123() if part.is_mpeg else contextlib.nullcontext(lambda: None)
+    with quiet as pass_on, soundfile.SoundFile(part.open(), **part.raw) as sound:
         skip, left = part.skip, part.num_frames
         while left:
             # MP3 cannot be entered in its middle: what is skipped is decoded too
@@ -117,6 +120,7 @@ def _mono_blocks(part: Part) -> Iterator[np.ndarray]:
                 return
             skipped, skip = min(skip, len(block)), max(0, skip - len(block))
             left -= len(block) - skipped
+            pass_on()
             yield average_channels(block[skipped:])
 
 

@@ -99,6 +99,7 @@ def count_mpeg(data: bytes, name: str, *, thorough: bool) -> Contents:
             functools.partial(_as_file, data, stream),
             stream.num_samples(header.samples),
             stream.delay + (header.samples - DECODER_DELAY if header.layer == 3 else 0),
+            is_mpeg=True,
         )
         for stream in streams
     )

@@ -108,7 +108,7 @@ def _links(data: bytes, name: str) -> Iterator[list[Stream]]:
     began = False
     for page in read_pages(data):
         if page.flags & _FIRST:
-            if began:
+            if began or page.serial in streams:
                 yield list(streams.values())
                 streams, began = {}, False
             streams[page.serial] = Stream(page.serial, [page])

@@ -24,6 +24,8 @@ class Part:
     """Decoded samples at the start that are no sound (an encoder's delay)."""
     raw: Mapping[str, Any] = field(default_factory=dict)
     """soundfile's arguments for samples without a header."""
+    is_mpeg: bool = False
+    """libmpg123 decodes it, which writes on the terminal (data.audio.quiet)."""
 
 
 @dataclass(frozen=True)
