@@ -19,6 +19,7 @@ from data.audio.flac import count_flac
 from data.audio.mpeg import count_mpeg, looks_like_mpeg
 from data.audio.mpeg_frames import skip_id3
 from data.audio.parts import Contents, Part, reason_of, refuse_short
+from data.audio.quiet import quiet_mpg123
 from data.audio.sphere_header import read_sphere_header
 from data.utterance import AudioHeader
 from trainer.errors import AudioError, UnknownAudioError
@@ -75,7 +76,7 @@ def _who_knows(file: BinaryIO) -> str:
     """What libsndfile says of a format that is not read here."""
     file.seek(0)
     try:
-        with soundfile.SoundFile(file) as sound:
+        with quiet_mpg123(), soundfile.SoundFile(file) as sound:
             return f"{sound.format} files are not read: convert it to FLAC or WAV"
     except (soundfile.SoundFileError, TypeError) as error:
         return reason_of(error)

@@ -44,7 +44,7 @@ def mpeg_header(content: bytes, at: int) -> tuple[tuple[int, int, int, bool], in
 
 
 def mpeg_frames(content: bytes) -> list[Frame]:
-    """Every frame of the kind of the first: directly behind another, or followed by another or by nothing."""
+    """Every frame of the kind of the first: followed by another or by nothing, or behind one, but for zeros."""
     frames: list[Frame] = []
     at, kind = 0, None
     while at < len(content):
@@ -52,7 +52,7 @@ def mpeg_frames(content: bytes) -> list[Frame]:
         if header is not None and (kind is None or header[0] == kind) and at + header[1] <= len(content):
             following = mpeg_header(content, at + header[1])
             is_followed = (following is not None and following[0] == header[0]) or at + header[1] == len(content)
-            if is_followed or (frames and sum(frames[-1][:2]) == at):
+            if is_followed or (frames and not any(content[sum(frames[-1][:2]) : at])):
                 kind = header[0]
                 frames.append((at, header[1], header[2]))
                 at += header[1]
@@ -62,7 +62,11 @@ def mpeg_frames(content: bytes) -> list[Frame]:
 
 
 def is_info(content: bytes, frame: Frame) -> bool:
-    return re.search(rb"Xing|Info|VBRI", content[frame[0] : frame[0] + 42]) is not None
+    (version, layer, _, is_mono), _, _ = mpeg_header(content, frame[0]) or ((0, 0, 0, False), 0, 0)
+    side = {(1, False): 32, (1, True): 17, (2, False): 17, (2, True): 9}[min(version, 2), is_mono]
+    here = content[frame[0] : frame[0] + frame[1]]
+    marks = [here[4 + side : 8 + side], here[6 + side : 10 + side]]
+    return layer == 3 and (here[36:40] == b"VBRI" or b"Xing" in marks or b"Info" in marks)
 
 
 def reference_mpeg(content: bytes) -> int:
