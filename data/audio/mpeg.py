@@ -42,6 +42,8 @@ class Stream:
     num_frames: int = 0
     promised: int | None = None
     """Frames that the Xing or VBRI frame tells of."""
+    promised_end: int | None = None
+    """The first byte behind the bytes that it tells of."""
     delay: int = 0
     """Samples at the start that are no sound: the encoder's delay and the decoder's."""
     padding: int = 0
@@ -81,7 +83,7 @@ def looks_like_mpeg(head: bytes) -> bool:
 def count_mpeg(data: bytes, name: str, *, thorough: bool) -> Contents:
     """What the MPEG stream `data` holds; AudioError when it is cut off or of several kinds.
 
-    All frames are walked; unless `thorough`, a Xing or VBRI frame is believed that tells of as many bytes as there are.
+    All frames are walked; unless `thorough`, LAME's frame is believed where as many bytes are there as it says.
     """
     tags = skip_id3(data)
     start = _first_frame(data, tags)
@@ -90,8 +92,14 @@ def count_mpeg(data: bytes, name: str, *, thorough: bool) -> Contents:
         raise AudioError(f"{name}: not readable as audio (no two MPEG frames follow each other).")
     num_channels = 1 if header.mono else 2
     info = read_info(data, start, header)
-    if not thorough and info and info.num_frames and info.num_bytes == trailing_tags(data, len(data)) - start:
-        believed = Stream([], info.num_frames, info.num_frames, info.delay, info.padding)
+    if (
+        not thorough
+        and info
+        and info.delay
+        and info.num_frames
+        and info.num_bytes == trailing_tags(data, len(data)) - start
+    ):
+        believed = Stream(num_frames=info.num_frames, promised=info.num_frames, delay=info.delay, padding=info.padding)
         return Contents(AudioHeader(header.rate, num_channels, believed.num_samples(header.samples), False), ())
     streams, num_lost = _walk(data, tags, start, header, name)
     parts = tuple(
@@ -169,6 +177,7 @@ def _walk(data: bytes, tags: int, at: int, first: FrameHeader, name: str) -> tup
             if stream.num_frames:
                 streams.append(stream := Stream())
             stream.promised, stream.delay, stream.padding = info.num_frames, info.delay, info.padding
+            stream.promised_end = None if info.num_bytes is None else at + info.num_bytes
             at += size
         elif (behind := behind_tag(data, at)) > at:
             at = behind
@@ -180,6 +189,9 @@ def _walk(data: bytes, tags: int, at: int, first: FrameHeader, name: str) -> tup
                 junk += found - at
             at = found
     streams = [stream for stream in streams if stream.num_frames]
+    for stream in streams:
+        if stream.promised == stream.num_frames + 1 and stream.promised_end == stream.runs[-1][1]:
+            stream.promised -= 1  # all bytes are there: this encoder counted the frame that tells, too
     if not streams:
         raise AudioError(f"{name}: its MPEG stream holds no frame of sound: truncated?")
     num_promised = sum(max(0, (stream.promised or 0) - stream.num_frames) for stream in streams)

@@ -361,6 +361,34 @@ def test_truncated_flac_is_refused(tally: Tally, share: float) -> None:
         load(content[: int(share * len(content))])
 
 
+@pytest.mark.parametrize("format", ["WAV", "FLAC"])
+def test_id3_tag_in_front_is_accepted_and_passed_over(tally: Tally, format: str) -> None:
+    content = encoded(sound(800), format)
+    with tally.accepts():
+        tagged = b"ID3\x04\0\0\0\0\x01\x00" + bytes(128) + content
+        np.testing.assert_array_equal(load(tagged), load(content))
+
+
+@pytest.mark.parametrize("between", [b"", b"LIST" + struct.pack("<I", 4) + b"INFO"], ids=["", "LIST"])
+def test_second_data_chunk_is_left_as_other_programs_leave_it_and_named(tally: Tally, between: bytes) -> None:
+    """ffmpeg and sox read the first, libsndfile none of it: the control."""
+    whole = encoded(sound(800))
+    content = whole + between + b"data" + struct.pack("<I", 400) + bytes(range(200)) * 2
+    with pytest.raises(soundfile.SoundFileError):
+        soundfile.read(io.BytesIO(content))
+    with tally.accepts():
+        np.testing.assert_array_equal(load(content), load(whole))
+        assert describe_conversions([utterance(content)]).startswith("1 of 1 files: more than one data chunk")
+
+
+def test_riff_that_holds_far_more_than_it_says_is_refused(tally: Tally) -> None:
+    """A size that was never brought up to date: other programs read what it says, without a word."""
+    content = bytearray(encoded(sound(32_000, 3)))
+    content[40:44] = struct.pack("<I", 20_000)
+    with tally.refuses(AudioError, r"its header says 20000 bytes of samples, but 44000 more stand behind them"):
+        load(bytes(content))
+
+
 def flac_through_a_pipe(num_samples: int) -> bytes:
     """FLAC whose header says no length."""
     content = bytearray(encoded(sound(num_samples), "FLAC"))

@@ -130,6 +130,25 @@ def test_frames_behind_those_that_the_info_frame_tells_of_are_read() -> None:
     assert BytesAudio(first + second, "a.mp3", "a").header.num_frames == count - 529 - 576
 
 
+@pytest.mark.parametrize("mark", [b"Xing", b"VBRI"])
+@pytest.mark.parametrize("more", [0, 1])
+def test_encoder_that_counts_the_frame_which_tells_is_read_whole(mark: bytes, more: int) -> None:
+    """As many bytes are there as it says: nothing is missing. Neither kind tells of delay or padding."""
+    stream = without_info(mp3(tone()))
+    frames = mpeg_frames(stream)
+    first = stream[: frames[0][1]]
+    numbers = (len(frames) + more, len(stream) + len(first))
+    told = (
+        first[:4] + bytes(32) + b"VBRI" + bytes(6) + struct.pack(">II", *numbers[::-1])
+        if mark == b"VBRI"
+        else first[:4] + bytes(9) + mark + struct.pack(">III", 3, *numbers)
+    )
+    content = told.ljust(len(first), b"\0") + stream
+    found = BytesAudio(content, "a.mp3", "a").header
+    assert (found.num_frames, found.num_missing) == (576 * len(frames), 0)
+    np.testing.assert_array_equal(load(content), load(stream))
+
+
 @pytest.mark.parametrize(("rate", "channels"), [(22_050, 1), (16_000, 2), (44_100, 1)])
 def test_joined_recordings_of_several_kinds_are_refused_with_both(rate: int, channels: int) -> None:
     content = mp3(tone(0.5)) + mp3(tone(0.5, rate, channels), rate)
