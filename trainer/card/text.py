@@ -32,7 +32,7 @@ def summary(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> st
     loss = "none" if results["loss"] is None else f"{results['loss']:.4f}"
     record = results["splits"][results["headline"]]
     interval = format_interval(record.get("wer_interval"))
-    num_unread = record["num_undecodable"]
+    num_unread = record.get("num_undecodable", 0)
     unread = f"; {num_unread} utterances without readable audio count as deletions" if num_unread else ""
     trust = f"; 95 % interval {interval} over {record['wer_interval_over']}" if interval else ""
     return (
