@@ -190,8 +190,9 @@ def _walk(data: bytes, tags: int, at: int, first: FrameHeader, name: str) -> tup
             at = found
     streams = [stream for stream in streams if stream.num_frames]
     for stream in streams:
-        if stream.promised == stream.num_frames + 1 and stream.promised_end == stream.runs[-1][1]:
-            stream.promised -= 1  # all bytes are there: this encoder counted the frame that tells, too
+        is_sure = stream.delay > 0 or len(stream.runs) > 1  # LAME counts right; in several runs a frame may be lost
+        if stream.promised == stream.num_frames + 1 and stream.promised_end == stream.runs[-1][1] and not is_sure:
+            stream.promised -= 1  # all bytes are there: this encoder, which is not LAME, counted the frame that tells
     if not streams:
         raise AudioError(f"{name}: its MPEG stream holds no frame of sound: truncated?")
     num_promised = sum(max(0, (stream.promised or 0) - stream.num_frames) for stream in streams)
