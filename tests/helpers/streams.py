@@ -50,7 +50,8 @@ def mpeg_frames(content: bytes) -> list[Frame]:
     while at < len(content):
         header = mpeg_header(content, at)
         if header is not None and (kind is None or header[0] == kind) and at + header[1] <= len(content):
-            following = mpeg_header(content, at + header[1])
+            behind = len(content) - len(content[at + header[1] :].lstrip(b"\0"))
+            following = mpeg_header(content, behind)
             is_followed = (following is not None and following[0] == header[0]) or at + header[1] == len(content)
             if is_followed or (frames and not any(content[sum(frames[-1][:2]) : at])):
                 kind = header[0]
