@@ -40,7 +40,7 @@ reliability-faults:
 	$(RELIABILITY) tests/reliability/test_faults*.py tests/trainer/rundir/test_saving.py
 
 reliability-input:
-	$(RELIABILITY) tests/reliability/test_refused*.py tests/reliability/test_fuzz.py tests/trainer/test_resume.py tests/scripts/test_verify_run.py
+	$(RELIABILITY) tests/reliability/test_refused*.py tests/reliability/test_fuzz*.py tests/trainer/test_resume.py tests/scripts/test_verify_run.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -33,6 +33,9 @@ class TextAndAudioConfig:
     on_bad: Literal["error", "drop"] = "error"
     """A bad training utterance stops the run (error) or is left out, counted and named (drop)."""
 
+    on_bad_eval: Literal["error", "deletions"] = "error"
+    """Evaluation audio that cannot be read stops the run (error), or its words count as deletions, and are counted."""
+
     max_seconds: float = 30.0
     """Training utterances longer than this count as bad."""
 

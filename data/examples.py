@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data.audio.decode import speed_length
+from data.durations import describe_segment, find_segments
 from data.faults import Fault, Faults
 from data.text.normalise import collapse_spaces, control_character, impossible_character
 from data.text.vocab import Vocab
@@ -66,10 +67,7 @@ class Drops:
 
     def describe(self, verb: str = "dropped") -> str:
         """One line: how many of how many, why, and which (the first three of each reason)."""
-        reasons = [
-            f"{len(ids)} {reason} ({', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''})"
-            for reason, ids in self.ids.items()
-        ]
+        reasons = [f"{len(ids)} {reason} ({name_some(ids)})" for reason, ids in self.ids.items()]
         return f"{self.split}: {verb} {self.num_dropped} of {self.num_utterances}: " + ", ".join(reasons)
 
 
@@ -135,7 +133,8 @@ def prepare_training(
     `max_speed` is the fastest speed perturbation: the utterance must fit its transcript even then.
     """
     encode, drops, examples = vocab.encoder(), Drops(split, len(utterances)), []
-    for utterance, length in zip(utterances, measure(utterances), strict=True):
+    lengths, segments = measure(utterances), find_segments(utterances)
+    for i, (utterance, length) in enumerate(zip(utterances, lengths, strict=True)):
         text = normalize(utterance.text)
         targets = tuple(encode(text))
         reason, detail = "", ""
@@ -143,6 +142,8 @@ def prepare_training(
             reason, detail = "unreadable", str(length)
         elif length == 0:
             reason, detail = "without audio", "its audio has no samples"
+        elif i in segments:
+            reason, detail = SEGMENT, describe_segment(*segments[i])
         elif not text.strip():
             reason, detail = "without text", f"its transcript {utterance.text!r} is empty once normalised"
         elif length > max_seconds * SAMPLE_RATE:
@@ -180,22 +181,18 @@ def prepare_evaluation(
 ) -> tuple[list[Example], Drops, Counter[str]]:
     """All utterances as examples, those without readable audio (num_samples 0), and unseen characters.
 
-    None is left out: undecodable audio is scored as deletions. A file that is not there at all is a CorpusError:
-    then the corpus is wrong, not a recording.
+    None is left out; whether what cannot be read stops the run, `refuse_unreadable` says. A row that means a part of
+    its file is a CorpusError.
     """
     encode, drops, examples = vocab.encoder(), Drops(split, len(utterances)), []
     unseen: Counter[str] = Counter()
-    for utterance, length in zip(utterances, measure(utterances), strict=True):
+    lengths, segments = measure(utterances), find_segments(utterances)
+    for i, (utterance, length) in enumerate(zip(utterances, lengths, strict=True)):
         if isinstance(length, AudioError):
-            try:
-                utterance.audio.identity  # noqa: B018  raises when there is no such file
-            except AudioError as error:
-                raise CorpusError(
-                    f"{utterance.origin}: utterance {utterance.id}: {error} "
-                    "Mend the corpus: evaluation leaves nothing out."
-                ) from None
-            drops.add("unreadable", utterance, str(length))
+            drops.add(_why_unreadable(utterance), utterance, str(length))
             length = 0
+        elif i in segments:
+            drops.add(SEGMENT, utterance, describe_segment(*segments[i]))
         elif length == 0:
             drops.add("without audio", utterance, "its audio has no samples")
         text = normalize(utterance.text)
@@ -214,6 +211,42 @@ def refuse_wordless(examples: Sequence[Example], split: str) -> None:
             f"are empty once normalised (the first was {u.text[:40]!r}). Mend them, or give another "
             "--corpus.text-field or --corpus.normalizer."
         )
+
+
+MISSING, SEGMENT = "missing", "longer than their duration"
+"""Reasons of Drops for which evaluation stops in any case: then the corpus is wrong, not a recording."""
+
+
+def _why_unreadable(utterance: Utterance) -> str:
+    try:
+        utterance.audio.identity  # noqa: B018  raises when there is no such file
+    except AudioError:
+        return MISSING
+    return "unreadable"
+
+
+def refuse_unreadable(unreadable: Sequence[Drops], on_bad_eval: str) -> None:
+    """CorpusError that names all evaluation audio that cannot be read, unless its words are to count as deletions.
+
+    A file that is not there at all, or of which a row means a part, is an error in any case: then the corpus is wrong,
+    not a recording.
+    """
+    bad = [drops for drops in unreadable if drops.num_dropped and (on_bad_eval == "error" or is_corpus_wrong(drops))]
+    if not bad:
+        return
+    named = "; ".join(dict.fromkeys(message.rstrip(".") for drops in bad for _, _, message in drops.messages))
+    num_bad, num_all = sum(drops.num_dropped for drops in bad), sum(drops.num_utterances for drops in bad)
+    instead = " Or have their words counted as deletions, with --corpus.on-bad-eval deletions."
+    instead = "" if any(map(is_corpus_wrong, bad)) else instead
+    count = f"{', '.join(d.split for d in bad)}: {num_bad} of {num_all} utterances have no audio that can be used: "
+    raise CorpusError(
+        f"{count if num_bad > 1 else ''}{named}. Mend the corpus: evaluation leaves nothing out.{instead}"
+    )
+
+
+def is_corpus_wrong(drops: Drops) -> bool:
+    """Whether files are missing, or rows mean parts of their files."""
+    return bool({MISSING, SEGMENT} & drops.ids.keys())
 
 
 def refuse_endless(examples: Sequence[Example], max_seconds: float) -> None:
@@ -241,9 +274,11 @@ def measure(utterances: Sequence[Utterance]) -> list[int | AudioError]:
 
 
 def describe_conversions(utterances: Sequence[Utterance]) -> str:
-    """How many files are resampled or downmixed, in one line; empty when none is."""
+    """How many files are resampled, downmixed, or not quite as they should be, in one line; empty when none is."""
     rates: Counter[int] = Counter()
-    num_downmixed = 0
+    num_downmixed, longest = 0, 0.0
+    short: list[str] = []
+    remarks: dict[str, list[str]] = {}
     for utterance in utterances:
         try:
             header = utterance.audio.header
@@ -251,6 +286,11 @@ def describe_conversions(utterances: Sequence[Utterance]) -> str:
             continue
         rates[header.rate] += 1
         num_downmixed += header.num_channels > 1
+        if header.num_missing:
+            short.append(utterance.id)
+            longest = max(longest, header.num_missing / header.rate)
+        if header.remark:
+            remarks.setdefault(header.remark, []).append(utterance.id)
     resampled = {rate: count for rate, count in sorted(rates.items()) if rate != SAMPLE_RATE}
     parts = []
     if resampled:
@@ -258,7 +298,18 @@ def describe_conversions(utterances: Sequence[Utterance]) -> str:
         parts.append(f"{sum(resampled.values())} of {len(utterances)} files are resampled to 16 kHz ({by_rate})")
     if num_downmixed:
         parts.append(f"{num_downmixed} are downmixed to mono")
+    if short:
+        parts.append(
+            f"{len(short)} of {len(utterances)} files are shorter than they say, by {longest:.3f} s at most "
+            f"({name_some(short)})"
+        )
+    parts += [f"{len(ids)} of {len(utterances)} files: {remark} ({name_some(ids)})" for remark, ids in remarks.items()]
     return "; ".join(parts)
+
+
+def name_some(ids: Sequence[str]) -> str:
+    """The first three."""
+    return f"{', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''}"
 
 
 def num_reference_words(examples: Sequence[Example]) -> int:

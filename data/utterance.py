@@ -25,6 +25,10 @@ class AudioHeader:
     """Samples per channel, at the file's own rate."""
     is_pcm16: bool
     """16-bit integers, which a store can keep as they are."""
+    num_missing: int = 0
+    """Samples per channel that the file promises beyond `num_frames`: few, or it would not be read."""
+    remark: str = ""
+    """What else is odd about the file, though it is read."""
 
 
 class AudioSource(Protocol):

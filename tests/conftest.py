@@ -21,7 +21,7 @@ from data.corpora.synthetic.tree import ensure_tree
 from tests.helpers.corpora import WORDS, ManifestFolder, make_tone
 from tests.helpers.runs import train_on_noise
 
-pytest_plugins = ["tests.helpers.faults.fixtures", "tests.helpers.refused"]
+pytest_plugins = ["tests.helpers.faults.fixtures", "tests.helpers.fuzz", "tests.helpers.refused"]
 
 
 @pytest.fixture

@@ -190,7 +190,10 @@ def _results(
 ) -> dict[str, Any]:
     """The keys that every results.json has: the headline split's figures on top, then all splits."""
     return {
-        **{key: records[headline][key] for key in (*METRICS, "loss", "num_errors", "num_reference_words")},
+        **{
+            key: records[headline][key]
+            for key in (*METRICS, "loss", "num_errors", "num_reference_words", "num_undecodable")
+        },
         "headline": headline,
         "weights": weights,
         "splits": records,

@@ -25,7 +25,7 @@ from data.audio.segments import AudioSegment, forget_decoded, part_digest
 from data.utterance import SAMPLE_RATE, AudioSource
 from trainer.errors import AudioError
 
-FORMAT = "audio-store-3 soxr-HQ mean-downmix"
+FORMAT = "audio-store-4 soxr-HQ mean-downmix counted-frames"
 """Part of every key: changes whenever the same source would give other samples, or another failure."""
 
 

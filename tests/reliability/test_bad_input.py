@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.helpers.audio import flac_damaged_inside
 from trainer.run import main
 
 pytestmark = pytest.mark.slow  # whole runs
@@ -184,7 +185,7 @@ def test_malformed_table_is_refused_by_file_and_line(
 
 
 def test_audio_that_fails_in_decoding_is_refused_before_training(tone_corpus, refused: Callable, tone: Callable):
-    add_cut_flac(tone_corpus, "train", 2, tone)
+    add_cut_flac(tone_corpus, "train", 2)
     message = refused("manifest", *tone_corpus.options, announced=("decoding 9 files",))
     assert message.startswith(f"{tone_corpus.train}:3: utterance train-2: ")
     assert "train-2.flac: decoding failed" in message
@@ -198,11 +199,10 @@ def test_word_delimiter_in_a_transcript_is_refused_with_the_transcript(tone_corp
     assert "--corpus.normalizer plain" in message
 
 
-def add_cut_flac(corpus: Any, split: str, row: int, tone: Callable) -> None:
+def add_cut_flac(corpus: Any, split: str, row: int) -> None:
     """A flac file whose header is whole: what is wrong shows in decoding only."""
     path = corpus.folder / "wav" / f"{split}-{row}.flac"
-    soundfile.write(path, tone(0.8), 16_000)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    path.write_bytes(flac_damaged_inside(12_800))
     corpus.rows[split][row]["audio_filepath"] = f"wav/{path.name}"
     corpus.write()
 
@@ -358,7 +358,7 @@ def test_bad_training_utterances_are_dropped_counted_and_named(tone_corpus, caps
         set_audio("train", 6 + i, content, f"{name}.wav")(tone_corpus)
     add_train_row(tone_corpus, "gone")
     set_text(2, "see " * 40)(tone_corpus)
-    add_cut_flac(tone_corpus, "train", 3, tone)
+    add_cut_flac(tone_corpus, "train", 3)
     set_text(4, "?")(tone_corpus)
     options = [store, "--corpus.on-bad", "drop", "--corpus.max-seconds", "0.85"]
     lines, results, hypotheses = run(capsys, tone_corpus, *options)
@@ -387,8 +387,14 @@ def test_undecodable_evaluation_utterances_are_deletions_and_counted(
     for i, (name, content) in enumerate([("text", TEXT_AS_AUDIO), ("void", b""), ("silent", SILENCE)]):
         tone_corpus.rows["eval"].append({"id": name, "audio_filepath": "", "text": "one two three"})
         set_audio("eval", 3 + i, content, f"{name}.wav")(tone_corpus)
-    add_cut_flac(tone_corpus, "eval", 1, tone)
-    lines, results, hypotheses = run(capsys, tone_corpus, "--corpus.on-bad", on_bad, store)
+    add_cut_flac(tone_corpus, "eval", 1)
+    options = ["--corpus.on-bad", on_bad, store]
+    assert main(["manifest", *tone_corpus.options, *MODEL, *ONE_STEP, *options]) == 2
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("error: eval: 4 of 6 utterances have no audio that can be read: ")
+    assert all(f"utterance {name}: " in last for name in ("eval-1", "text", "void", "silent"))
+    assert "--corpus.on-bad-eval deletions" in last
+    lines, results, hypotheses = run(capsys, tone_corpus, *options, "--corpus.on-bad-eval", "deletions")
     assert set(hypotheses) == {"eval-0", "eval-1", "eval-2", "text", "void", "silent"}
     for name in ("text", "void", "silent", "eval-1"):
         h = hypotheses[name]
@@ -400,6 +406,10 @@ def test_undecodable_evaluation_utterances_are_deletions_and_counted(
     split = results["splits"]["eval"]
     assert results["num_reference_words"] == 3 * 2 + 3 * 3
     assert (split["num_utterances"], split["num_undecodable"], split["num_infinite"]) == (6, 4, 4)
+    assert results["num_undecodable"] == 4, "beside the rate"
+    assert any(line.endswith("; no audio of 4 utterances: all deletions") for line in lines)
+    card = Path("runs/manifest/model/README.md").read_text()
+    assert "; 4 utterances without readable audio count as deletions\n" in card
     assert results["loss"] is not None, "the mean of the finite losses"
     warnings = " ".join(line for line in lines if line.startswith("warning: eval:"))
     assert all(name in warnings for name in ("text", "void", "silent"))
@@ -422,7 +432,7 @@ def test_evaluation_transcripts_that_no_frames_can_hold_are_scored_and_counted(t
 
 def test_training_on_the_fly_stops_at_undecodable_audio_by_name(tone_corpus, capsys, tone: Callable, tmp_path: Path):
     """Without a store, and without drop, nobody decodes beforehand."""
-    add_cut_flac(tone_corpus, "train", 2, tone)
+    add_cut_flac(tone_corpus, "train", 2)
     options = ["--corpus.no-store", "--runs-dir", str(tmp_path / "runs")]  # its writer outlives this test
     assert main(["manifest", *tone_corpus.options, *MODEL, *ONE_STEP, *options]) == 2
     *_, last = capsys.readouterr().err.splitlines()

@@ -33,13 +33,15 @@ def summary(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> st
     loss = "none" if results["loss"] is None else f"{results['loss']:.4f}"
     record = results["splits"][results["headline"]]
     interval = format_interval(record.get("wer_interval"))
+    num_unread = record.get("num_undecodable", 0)
+    unread = f"; {num_unread} utterances without readable audio count as deletions" if num_unread else ""
     trust = f"; 95 % interval {interval} over {record['wer_interval_over']}" if interval else ""
     return (
         f"This model {origin} on {data.corpus.title}.\n"
         f"It achieves the following results on the evaluation set ({results['headline']}, "
         f"{record['num_utterances']} utterances):\n\n"
         f"- Loss: {loss}\n- Wer: {format_rate(results['wer'])} ({results['num_errors']} errors of "
-        f"{results['num_reference_words']} words){trust}\n- Cer: {format_rate(results['cer'])}"
+        f"{results['num_reference_words']} words){trust}{unread}\n- Cer: {format_rate(results['cer'])}"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,16 +15,19 @@ from tqdm import tqdm
 from data.audio.segments import describe_overshoots
 from data.audio.store import open_store
 from data.corpora import open_corpus, reading_notes
+from data.durations import describe_durations
 from data.examples import (
     Drops,
     Example,
     describe_conversions,
+    is_corpus_wrong,
     num_reference_words,
     prepare_evaluation,
     prepare_training,
     read_split,
     refuse_endless,
     refuse_or_report,
+    refuse_unreadable,
     refuse_wordless,
 )
 from data.faults import Fault, Faults
@@ -39,7 +42,10 @@ from trainer.errors import AudioError, CorpusError
 from trainer.prepare.vocabulary import choose_vocabulary, describe_unseen, refuse_delimiters
 
 LEAVE_OUT = "Mend them, or leave such training utterances out: --corpus.on-bad drop"
-"""The remedy for all that is wrong with single utterances."""
+"""The remedy for all that is wrong with single utterances of training."""
+COUNT_AS_DELETIONS = "Mend them, or have their words counted as deletions: --corpus.on-bad-eval deletions"
+MEND = "Mend the corpus: evaluation leaves nothing out"
+"""The remedies for evaluation audio that cannot be used."""
 
 
 @dataclass
@@ -124,31 +130,44 @@ def prepare_corpus(
         )  # fmt: skip
     evaluation: dict[str, list[Example]] = {}
     unseen: dict[str, Counter[str]] = {}
+    unreadable: list[Drops] = []
     for split, of_split in eval_utterances.items():
-        if faults.collects:
-            of_split = [u for u in of_split if is_there(u, split, faults)]
-        evaluation[split], unreadable, unseen[split] = prepare_evaluation(of_split, normalize, vocab, split=split)
+        evaluation[split], bad, unseen[split] = prepare_evaluation(of_split, normalize, vocab, split=split)
         with faults.noted("no reference word", split):
             refuse_wordless(evaluation[split], split)
         for example in evaluation[split]:
             with faults.noted("too long to be scored", split):
                 refuse_endless([example], c.max_eval_seconds)
-        for fault in unreadable.faults(stops=False, remedy="Mend them: until then they are scored as deletions."):
-            faults.add(fault)
-        if unreadable.num_dropped:
-            console.warn(f"{unreadable.describe('scored as deletions')}")
+        unreadable.append(bad)
         if unseen[split]:
             what = "have no unit in the checkpoint's vocabulary" if own else "were never seen in training"
             console.warn(f"{split}: {unseen[split].total()} characters {what} ({describe_unseen(unseen[split])})")
+    if not faults.collects:
+        refuse_unreadable(list(filter(is_corpus_wrong, unreadable)), c.on_bad_eval)
     everything = {id(u): u for u in [*utterances, *to_score]}
     if conversions := describe_conversions(list(everything.values())):
         console.say(conversions)
     if overshoots := describe_overshoots(everything.values()):
         console.warn(overshoots)
+    for split, of_split in {splits.train: utterances, **eval_utterances}.items():
+        if line := describe_durations(split, of_split):
+            console.warn(line)
+            conversions = f"{conversions}; {line}" if conversions else line
     if c.store:
-        train, evaluation = _use_store(train, evaluation, drops, on_bad, cache_dir, console, faults)
-    elif on_bad == "drop":
-        train = _drop_undecodable(train, drops, console)
+        train, evaluation = _use_store(train, evaluation, drops, unreadable, on_bad, cache_dir, console)
+    else:
+        if on_bad == "drop":
+            train = _drop_undecodable(train, drops, console)
+        if c.on_bad_eval == "error" or faults.collects:
+            _find_undecodable(evaluation, unreadable, console)
+    if not faults.collects:
+        refuse_unreadable(unreadable, c.on_bad_eval)
+    for bad in unreadable:
+        stops = c.on_bad_eval == "error" or is_corpus_wrong(bad)
+        for fault in bad.faults(stops=stops, remedy=MEND if is_corpus_wrong(bad) else COUNT_AS_DELETIONS):
+            faults.add(fault)
+        if bad.num_dropped and not stops:
+            console.warn(bad.describe("scored as deletions"))
     for fault in drops.faults(stops=c.on_bad == "error", remedy=LEAVE_OUT):
         faults.add(fault)
     if drops.num_dropped and c.on_bad == "drop":
@@ -170,25 +189,14 @@ def prepare_corpus(
     return PreparedCorpus(corpus, vocab, own, train, evaluation, drops, unseen, leaks, conversions, language, faults)
 
 
-def is_there(utterance: Utterance, split: str, faults: Faults) -> bool:
-    """Whether there is such a file at all."""
-    with faults.noted("missing file", split, "Put it there, or take the row out."):
-        try:
-            utterance.audio.identity  # noqa: B018  raises when there is none
-            return True
-        except AudioError as error:
-            raise CorpusError(f"{utterance.origin}: utterance {utterance.id}: {error}") from None
-    return False
-
-
 def _use_store(
     train: list[Example],
     evaluation: dict[str, list[Example]],
     drops: Drops,
+    unreadable: Sequence[Drops],
     on_bad: str,
     cache_dir: Path,
     console: Console,
-    faults: Faults,
 ) -> tuple[list[Example], dict[str, list[Example]]]:
     """The same examples, read from a store of decoded audio. What fails to decode is dropped, or has 0 samples."""
     sources: dict[str, AudioSource] = {}
@@ -228,18 +236,23 @@ def _use_store(
     if train and not kept:
         raise CorpusError(f"{drops.describe()}. Nothing is left to train on.")
     scored = {split: list(map(stored, examples)) for split, examples in evaluation.items()}
-    for split, examples in scored.items():
-        failed = Drops(split, len(examples))
-        for e in examples:
-            if e.num_samples == 0 and e.utterance.audio.identity in position:
-                failed.add("undecodable", e.utterance, store.failures[position[e.utterance.audio.identity]])
-        for fault in failed.faults(stops=False, remedy="Mend them: until then they are scored as deletions."):
-            faults.add(fault)
-        if failed.num_dropped:
-            ids = failed.ids["undecodable"]
-            names = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
-            console.warn(f"{split}: {len(ids)} of {len(examples)} fail to decode, scored as deletions ({names})")
+    for bad, examples in zip(unreadable, scored.values(), strict=True):
+        for example, before in zip(examples, evaluation[bad.split], strict=True):
+            if before.num_samples and not example.num_samples:
+                bad.add("undecodable", example.utterance, store.failures[position[example.utterance.audio.identity]])
     return kept, scored
+
+
+def _find_undecodable(evaluation: dict[str, list[Example]], unreadable: Sequence[Drops], console: Console) -> None:
+    """Add what fails to decode to `unreadable`: without a store, a run would only stop at its first evaluation."""
+    for bad in unreadable:
+        examples = evaluation[bad.split]
+        for example in console.progress(examples, len(examples), f"decoding {bad.split}", "file"):
+            try:
+                if example.num_samples:
+                    example.load()
+            except AudioError as error:
+                bad.add("undecodable", example.utterance, str(error))
 
 
 def _drop_undecodable(train: list[Example], drops: Drops, console: Console) -> list[Example]:

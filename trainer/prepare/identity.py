@@ -22,7 +22,8 @@ FREE = {
     "preset", "name", "runs_dir", "cache_dir", "device", "precision", "auto_precision", "resume", "overwrite", "check",
     "strict", "allow_changes", "batching.num_workers", "batching.worker_timeout", "train.log_every", "train.save_every",
     "train.save_total_limit", "train.max_skips", "corpus.root", "corpus.train", "corpus.eval", "corpus.dataset",
-    "corpus.revision", "corpus.language", "corpus.store", "corpus.on_bad", "corpus.max_eval_seconds",
+    "corpus.revision", "corpus.language", "corpus.store", "corpus.on_bad",
+    "corpus.on_bad_eval", "corpus.max_eval_seconds",
     "corpus.allow_incomplete", "model.pretrained", "model.revision", "model.activation_checkpointing",
     "model.cache_features", "report", "push_to_hub", "eval.batch_size", "eval.max_batch_seconds",
 }  # fmt: skip

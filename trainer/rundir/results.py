@@ -51,9 +51,10 @@ def describe(scores: Scores) -> str:
     others = ", ".join(
         f"{metric.upper()} {100 * rate:.2f} %" for metric, rate in scores.rates.items() if metric != "wer"
     )
+    unread = f"; no audio of {len(scores.failures)} utterances: all deletions" if scores.failures else ""
     return (
         f"{scores.split}: WER {100 * w.rate:.2f} % ({w.num_errors:,} errors of {w.num_reference:,} words: "
-        f"{w.substitutions} sub, {w.insertions} ins, {w.deletions} del), {others}"
+        f"{w.substitutions} sub, {w.insertions} ins, {w.deletions} del), {others}{unread}"
     )
 
 
