@@ -12,6 +12,7 @@ import torch
 from torch.amp import GradScaler
 
 from data.examples import Example
+from data.randomness import derive_seed
 from data.utterance import Utterance
 from tests.helpers.steps import (
     EXAMPLES,
@@ -19,6 +20,7 @@ from tests.helpers.steps import (
     loader_of,
     make_batch,
     make_parts,
+    poisoned,
     run_fit,
     small_model,
 )
@@ -86,13 +88,6 @@ def test_clipping_bounds_the_update_by_max_grad_norm() -> None:
     result = train_step(parts, [make_batch([0, 1])], 0.5, lambda: None)
     assert result.grad_norm.item() > 0.5
     assert norms[0] == pytest.approx(0.5, rel=1e-4)
-
-
-def poisoned(example: Example) -> Example:
-    """The same utterance with a sample that is not a number."""
-    wave = example.load().copy()
-    wave[100] = np.nan
-    return Example(example.utterance, "", example.targets, example.num_samples, lambda: wave)
 
 
 def test_a_step_with_nan_changes_nothing_and_names_the_utterance() -> None:
@@ -215,6 +210,26 @@ def test_dropout_depends_on_step_and_seed_alone() -> None:
         parts = make_parts(small_model(hidden_dropout=0.3, layerdrop=0.3))
         curves.append(run_fit(parts, loader, TrainConfig(log_every=1, save_every=0), 6).losses)
     assert curves[0] == curves[1] != curves[2]
+
+
+def test_every_step_has_a_dropout_of_its_own() -> None:
+    """One utterance, and weights that stay as they are: what differs from step to step is dropout alone.
+
+    Reference: the loss of the same step by itself, from the seed that is derived for it.
+    """
+    parts = make_parts(small_model(hidden_dropout=0.3))
+    parts.scheduler.base_lrs = [0.0, 0.0]
+    for group in parts.optimizer.param_groups:
+        group["lr"] = 0.0
+    loader = loader_of(EXAMPLES[:1], batch_size=1)
+    losses = run_fit(parts, loader, TrainConfig(log_every=1, save_every=0, eval_every=0), 5).losses
+    assert len(set(losses)) == 5
+    alone = make_parts(small_model(hidden_dropout=0.3))
+    alone.model.train()
+    for step, loss in enumerate(losses):
+        result = train_step(alone, [make_batch([0])], 1.0, lambda: None, derive_seed(7, "step", step))
+        alone.model.load_state_dict(parts.model.state_dict())
+        assert result.loss.item() == loss
 
 
 def test_four_utterances_are_learned_by_heart() -> None:

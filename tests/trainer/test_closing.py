@@ -1,0 +1,87 @@
+"""The closing evaluation (trainer.closing): which weights it scores and exports, and in which arithmetic."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import trainer.closing
+from tests.helpers.models import eval_set, example, make_talkative, small_model
+from trainer.cli.console import Console
+from trainer.closing import is_closed, score_closing
+from trainer.rundir.log import read_records
+from trainer.scoring.evaluate import Scores, evaluate
+
+CPU = torch.device("cpu")
+
+
+def test_the_best_weights_are_exported_and_not_the_last(finished_run: Path) -> None:
+    """Of two evaluations with the same WER the first, of step 2, is the best; its weights differ from step 4's."""
+    results = json.loads((finished_run / "results.json").read_text())
+    assert (results["weights"], results["best"]["step"], results["steps"]) == ("best", 2, 4)
+    exported, best, last = (
+        load_file(finished_run / name / "model.safetensors")
+        for name in ("model", "checkpoints/best", "checkpoints/step-00000004")
+    )
+    assert {f"hf.{name}" for name in exported} == best.keys()
+    assert all(torch.equal(tensor, best[f"hf.{name}"]) for name, tensor in exported.items())
+    assert any(not torch.equal(tensor, last[f"hf.{name}"]) for name, tensor in exported.items())
+
+
+def test_the_closing_evaluation_scores_the_weights_that_it_exports(finished_run: Path) -> None:
+    """Reference: training's own evaluation of step 2, the best; that of step 4 has another loss."""
+    results = json.loads((finished_run / "results.json").read_text())
+    by_step = {r["step"]: r for r in read_records(finished_run / "metrics.jsonl") if "eval/loss" in r}
+    for name in ("wer", "cer", "loss"):
+        assert results[name] == by_step[2][f"eval/{name}"]
+    assert results["loss"] != by_step[4]["eval/loss"]
+
+
+@pytest.fixture
+def tf32_on() -> Any:
+    """As training with TF32 leaves the switches."""
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [switch.allow_tf32 for switch in switches]
+    for switch in switches:
+        switch.allow_tf32 = True
+    yield
+    for switch, value in zip(switches, before, strict=True):
+        switch.allow_tf32 = value
+
+
+def test_the_closing_evaluation_is_in_fp32_without_tf32_from_the_audio_itself(
+    tf32_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever switches, autocast and table of features training had. What TF32 does is tests/test_gpu.py's."""
+    seen: list[tuple[bool, bool, bool, object]] = []
+
+    def spy(model: Any, split: Any, device: Any, autocast: Any, *rest: Any) -> Scores:
+        with autocast():
+            seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32,
+                         torch.is_autocast_enabled("cpu"), split.features))  # fmt: skip
+        return evaluate(model, split, device, autocast, *rest)
+
+    monkeypatch.setattr(trainer.closing, "evaluate", spy)
+    model = make_talkative(small_model())
+    split = eval_set(model, [example(6000, "abba cab")])
+    with torch.autocast("cpu", enabled=False):
+        scores = score_closing(model, split, CPU, Console())
+    assert seen == [(False, False, False, None)]
+    assert scores.hypotheses == evaluate(model, split, CPU, nullcontext).hypotheses
+
+
+def test_a_run_is_closed_at_the_step_that_its_results_tell_of(finished_run: Path, tmp_path: Path) -> None:
+    """And not where results.json is half written, or of a shorter plan."""
+    assert is_closed(finished_run, 4)
+    assert not is_closed(finished_run, 8)
+    assert not is_closed(tmp_path, 4)
+    shutil.copy(finished_run / "results.json", tmp_path)
+    (tmp_path / "results.json").write_text((tmp_path / "results.json").read_text()[:40])
+    assert not is_closed(tmp_path, 4)
