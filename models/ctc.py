@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from models.encoder import num_frames_function, uses_attention_mask
+from models.encoder import uses_attention_mask
 from models.frontend import extract_features
+from models.geometry import FrameGeometry
 from models.transformer import encode
 
 
@@ -34,7 +35,8 @@ class CTCModel(nn.Module):
         self.hf = hf_model
         self.freeze_feature_encoder = freeze_feature_encoder
         config = hf_model.config
-        self.num_frames = num_frames_function(config.conv_kernel, config.conv_stride)
+        self.geometry = FrameGeometry.of_config(config)
+        self.num_frames = self.geometry.num_frames
         self.uses_attention_mask = uses_attention_mask(config)
         self.blank_id: int = config.pad_token_id
         if freeze_feature_encoder:
@@ -81,6 +83,12 @@ class CTCModel(nn.Module):
         compiled = self.compile_layers and self.training
         hidden = encode(base.encoder, hidden, real, checkpointed=checkpointed, compiled=compiled)
         return self.hf.lm_head(self.hf.dropout(hidden))
+
+    @torch.inference_mode()
+    def read(self, waveforms: Tensor) -> Tensor:
+        """Logits float32 (B, T, V) of waveforms (B, S) of one length, on the model's device: none is padded."""
+        frame_lengths = torch.full((len(waveforms),), self.num_frames(waveforms.shape[1]), device=waveforms.device)
+        return self(waveforms, frame_lengths, is_padded=False).float()
 
 
 def ctc_loss_per_utterance(

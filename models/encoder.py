@@ -1,4 +1,4 @@
-"""Build a speech encoder with a CTC head: families, sizes, options, geometry.
+"""Build a speech encoder with a CTC head: families, sizes, options.
 
 The modules are transformers' own, so that checkpoints load key by key (see models.pretrained); the forward pass is
 in models.ctc.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -48,18 +47,6 @@ DROPOUTS = (
 )
 MASKING = ("mask_time_prob", "mask_time_length", "mask_time_min_masks",
            "mask_feature_prob", "mask_feature_length", "mask_feature_min_masks")  # fmt: skip
-
-
-def num_frames_function(kernels: Sequence[int], strides: Sequence[int]) -> Callable[[int], int]:
-    """A function from samples to encoder frames, exact for every length; 0 below the receptive field."""
-    geometry = tuple(zip(kernels, strides, strict=True))
-
-    def num_frames(num_samples: int) -> int:
-        for kernel, stride in geometry:
-            num_samples = max(0, (num_samples - kernel) // stride + 1)
-        return num_samples
-
-    return num_frames
 
 
 def random_config(model: ModelConfig) -> PreTrainedConfig:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from transformers import PreTrainedConfig
 
+from models.geometry import convolved_length
+
 
 def forward_flops(config: PreTrainedConfig, num_samples: int) -> tuple[float, float]:
     """(feature encoder's, all the rest's) FLOPs of one utterance's forward pass."""
     frames, channels, convolutions = num_samples, 1, 0.0
     for width, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
-        frames = (frames - kernel) // stride + 1
+        frames = convolved_length(frames, kernel, stride)
         convolutions += 2.0 * frames * kernel * channels * width
         channels = width
     hidden, inner = config.hidden_size, config.intermediate_size

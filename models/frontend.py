@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from models.geometry import convolved_length
+
 CACHED_SAMPLES = 150_000
 """Waveform samples whose wide first layers a CPU's caches hold; more go in turns when no gradient is asked for."""
 
@@ -47,7 +49,7 @@ def _extract(extractor: Any, waveforms: Tensor, *, checkpointed: bool) -> Tensor
     padding = -num_frames % math.prod(conv.stride[0] for conv in convs)
     rows = F.pad(waveforms, (0, padding)).view(-1, 1)  # (B * S, 1)
     for layer, conv in zip(extractor.conv_layers, convs, strict=True):
-        num_frames = (num_frames - conv.kernel_size[0]) // conv.stride[0] + 1
+        num_frames = convolved_length(num_frames, conv.kernel_size[0], conv.stride[0])
         if checkpointed:
             rows = checkpoint(_layer, layer, rows, batch_size, num_frames, use_reentrant=False)
         else:

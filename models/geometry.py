@@ -1,39 +1,76 @@
-"""Which samples an encoder's frames stand for, exactly, from its convolutions' kernels and strides (no padding)."""
+"""How samples become frames: exactly, from the kernels and strides of an encoder's convolutions (no padding)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+
+def convolved_length(length: Any, kernel: int, stride: int) -> Any:
+    """Frames after one convolution without padding: floor((length - kernel) / stride) + 1.
+
+    `length` is an int, or an int64 tensor of lengths. The result is below one for a `length` shorter than the
+    kernel, which gives no frame.
+
+    >>> convolved_length(400, 10, 5)
+    79
+    """
+    return (length - kernel) // stride + 1
 
 
 @dataclass(frozen=True)
 class FrameGeometry:
-    """Frame t sees samples [t * stride, t * stride + receptive_field)."""
+    """A stack of convolutions: frame t sees samples [t * stride, t * stride + receptive_field)."""
 
-    stride: int
-    """Samples from one frame to the next."""
-    receptive_field: int
-    """Samples that the convolutions see for one frame."""
+    layers: tuple[tuple[int, int], ...]
+    """(Kernel, stride) of each convolution, the first one first."""
 
     @classmethod
     def of(cls, kernels: Sequence[int], strides: Sequence[int]) -> FrameGeometry:
-        """Of a stack of convolutions, the first one first.
+        """From the lists that transformers' configurations hold.
 
-        >>> FrameGeometry.of((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
-        FrameGeometry(stride=320, receptive_field=400)
+        >>> geometry = FrameGeometry.of((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
+        >>> geometry.stride, geometry.receptive_field, geometry.num_frames(16_000)
+        (320, 400, 49)
         """
+        return cls(tuple(zip(kernels, strides, strict=True)))
+
+    @classmethod
+    def of_config(cls, config: Any) -> FrameGeometry:
+        """Of transformers' configuration of an encoder."""
+        return cls.of(config.conv_kernel, config.conv_stride)
+
+    @cached_property
+    def stride(self) -> int:
+        """Samples from one frame to the next."""
+        stride = 1
+        for _, step in self.layers:
+            stride *= step
+        return stride
+
+    @cached_property
+    def receptive_field(self) -> int:
+        """Samples that the convolutions see for one frame."""
         stride, receptive_field = 1, 1
-        for kernel, step in zip(kernels, strides, strict=True):
+        for kernel, step in self.layers:
             receptive_field += (kernel - 1) * stride
             stride *= step
-        return cls(stride, receptive_field)
+        return receptive_field
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of `num_samples` samples, exact for every length; 0 below the receptive field."""
+        for kernel, stride in self.layers:
+            num_samples = max(0, convolved_length(num_samples, kernel, stride))
+        return num_samples
 
     def seen(self, first: int, last: int) -> slice:
         """The samples that give frames [first, last) and no other."""
         return slice(first * self.stride, (last - 1) * self.stride + self.receptive_field)
 
     def boundary(self, frame: int) -> int:
-        """Sample at which `frame`'s own stretch begins and that of the frame before ends.
+        """The sample at which `frame`'s own stretch begins and that of the frame before ends.
 
         A frame's stretch is `stride` samples in the middle of those that it sees.
         """

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from models.ctc import CTCModel
+from models.geometry import convolved_length
 
 INPUTS, OUTPUTS = ["waveforms", "waveform_lengths"], ["logits", "frame_lengths"]
 
@@ -31,8 +32,6 @@ class OnnxGraph(nn.Module):
     def __init__(self, model: CTCModel, do_normalize: bool) -> None:
         super().__init__()
         self.model, self.do_normalize = copy.deepcopy(model).cpu().float().eval(), do_normalize
-        config = model.hf.config
-        self.geometry = tuple(zip(config.conv_kernel, config.conv_stride, strict=True))
 
     def forward(self, waveforms: Tensor, waveform_lengths: Tensor) -> tuple[Tensor, Tensor]:
         is_real = torch.arange(waveforms.shape[1], device=waveforms.device) < waveform_lengths[:, None]
@@ -43,8 +42,8 @@ class OnnxGraph(nn.Module):
             centred = torch.where(is_real, exact - exact.sum(1, keepdim=True) / num_samples, 0.0)
             waveforms = (centred / torch.sqrt(centred.square().sum(1, keepdim=True) / num_samples + 1e-7)).float()
         frame_lengths = waveform_lengths
-        for kernel, stride in self.geometry:
-            frame_lengths = torch.div(frame_lengths - kernel, stride, rounding_mode="floor") + 1
+        for kernel, stride in self.model.geometry.layers:
+            frame_lengths = convolved_length(frame_lengths, kernel, stride)
         return self.model(waveforms, frame_lengths), frame_lengths
 
 

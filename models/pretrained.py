@@ -25,7 +25,8 @@ from transformers import (
 )
 
 from models.config import ModelConfig
-from models.encoder import FAMILIES, num_frames_function, random_config
+from models.encoder import FAMILIES, random_config
+from models.geometry import FrameGeometry
 from models.trust import refuse_non_finite, refuse_remote_code, refuse_what_is_no_checkpoint
 from trainer.errors import ModelError
 
@@ -80,7 +81,7 @@ class EncoderSource:
         return self.pretrained.do_normalize if self.pretrained else True
 
     def num_frames(self) -> Callable[[int], int]:
-        return num_frames_function(self.config.conv_kernel, self.config.conv_stride)
+        return FrameGeometry.of_config(self.config).num_frames
 
 
 def read_encoder(model: ModelConfig) -> EncoderSource:

@@ -70,7 +70,8 @@ def run(args: Namespace) -> int:
     """Export, compare, measure; a line for each."""
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ConfigError(f'the export needs {", ".join(missing)}, not installed here: pip install ".[onnx]"')
+        needed = ", ".join(missing)
+        raise ConfigError(f'the export needs {needed}, not installed here: pip install --editable ".[onnx]"')
     if args.out is not None and (args.out.is_dir() or args.out.suffix != ".onnx"):
         raise ConfigError(f"--out {args.out}: name a file that ends in .onnx.")
     if args.manifest is not None and not Path(args.manifest).is_file():

@@ -80,11 +80,9 @@ def open_source(run_dir: Path, cache_dir: str | None) -> tuple[MediaSource | Non
 
 def read_source(run_dir: Path, cache_dir: str | None) -> MediaSource:
     """The evaluation splits of a run's corpus and the model that it exported (or that it scored)."""
-    from models.pretrained import read_encoder
     from trainer.cli.console import Console
     from trainer.device import choose_device
-    from trainer.prepare.build import build_eval_sets, build_model
-    from trainer.prepare.corpus import prepare_corpus, read_corpus
+    from trainer.prepare.build import prepare_scoring
     from trainer.report.media_choice import MediaSource
 
     config: Config = read_config(run_dir / "config.json", fill=True)
@@ -96,12 +94,9 @@ def read_source(run_dir: Path, cache_dir: str | None) -> MediaSource:
         resume=False,
         overwrite=False,
     )
-    config, console = resolve(validate(config, training=False)), Console()
-    device = choose_device("auto")  # the run's own may be on another machine
-    encoder = read_encoder(config.model)
-    data = prepare_corpus(config, read_corpus(config, console, training=False), encoder, console, training=False)
-    ctc_model, _ = build_model(config, encoder, data, device)
-    return MediaSource(ctc_model, build_eval_sets(config, data, ctc_model, 0, encoder.do_normalize), device)
+    config = resolve(validate(config, training=False))
+    scored = prepare_scoring(config, choose_device("auto"), 0, Console())  # the run's device may be on another machine
+    return MediaSource(scored.model, scored.eval_sets, scored.device)
 
 
 if __name__ == "__main__":

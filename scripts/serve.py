@@ -2,7 +2,8 @@
 
     python -m scripts.serve runs/demo/model
 
-MODEL is a folder that a run exported, or the hub id of a fine-tuned model. Needs gradio: pip install ".[serve]".
+MODEL is a folder that a run exported, or the hub id of a fine-tuned model. Needs gradio:
+pip install --editable ".[serve]".
 Nobody but this machine reaches the page, unless --host says so.
 """
 
@@ -45,7 +46,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 def run(args: Namespace) -> int:
     """Load the model and show the page until Ctrl-C."""
     if importlib.util.find_spec("gradio") is None:
-        raise ConfigError('the page needs gradio, which is not installed: pip install ".[serve]"')
+        raise ConfigError('the page needs gradio, which is not installed: pip install --editable ".[serve]"')
 
     from trainer.recognize.page import Limits, is_loopback, serving
     from trainer.recognize.transcribe import Windows, load_recognizer

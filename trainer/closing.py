@@ -17,7 +17,7 @@ import torch
 
 from models.ctc import CTCModel
 from models.export import save_huggingface
-from models.pretrained import LoadReport, read_encoder, refuse_new_head
+from models.pretrained import LoadReport
 from trainer.card.card import write_card
 from trainer.card.push import push_or_warn
 from trainer.card.text import versions
@@ -28,8 +28,8 @@ from trainer.device import choose_device
 from trainer.errors import CheckpointError
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
-from trainer.prepare.build import build_eval_sets, build_model
-from trainer.prepare.corpus import PreparedCorpus, prepare_corpus, read_corpus
+from trainer.prepare.build import prepare_scoring
+from trainer.prepare.corpus import PreparedCorpus
 from trainer.report.run import MediaSource, report_or_warn
 from trainer.rundir.checkpoint import load_best
 from trainer.rundir.disk import sync, write_text
@@ -149,21 +149,19 @@ def is_pushed(run_dir: Path, repo: str) -> bool:
 def score_model(config: Config) -> dict[str, Any]:
     """Score the checkpoint `config.model.pretrained` on every closing split; the record that results.json holds."""
     config = resolve(validate(config, training=False))
-    device, console, run_dir = choose_device(config.device), Console(), config.run_dir
-    encoder = read_encoder(config.model)
-    reading = read_corpus(config, console, training=False)
-    data = prepare_corpus(config, reading, encoder, console, training=False)
-    model, load_report = build_model(config, encoder, data, device)
-    if load_report is not None:
-        refuse_new_head(str(config.model.pretrained), load_report)
-        console.say(f"{config.model.pretrained}: {load_report.describe()}")
-    eval_sets = build_eval_sets(config, data, model, config.batching.num_workers or 0, encoder.do_normalize)
-    splits = data.corpus.splits
-    scored = [score_closing(model, eval_sets[s], device, console) for s in (*splits.closing, *splits.unselected)]
+    console, run_dir = Console(), config.run_dir
+    given = prepare_scoring(config, choose_device(config.device), config.batching.num_workers or 0, console)
+    if given.load_report is not None:
+        console.say(f"{config.model.pretrained}: {given.load_report.describe()}")
+    splits = given.data.corpus.splits
+    scored = [
+        score_closing(given.model, given.eval_sets[split], given.device, console)
+        for split in (*splits.closing, *splits.unselected)
+    ]
     for scores in scored:
         console.say(describe(scores))
     records = {s.split: split_record(s, "given", splits.unselected.get(s.split, "")) for s in scored}
-    results = _results(records, splits.headline, "given", model, device)
+    results = _results(records, splits.headline, "given", given.model, given.device)
     run_dir.mkdir(parents=True, exist_ok=True)
     write_text(run_dir / "config.json", to_json(config))
     write_hypotheses(run_dir / "hypotheses.jsonl", scored)

@@ -31,7 +31,7 @@ import torch
 
 from data.config import SyntheticConfig
 from models.flops import training_flops
-from models.pretrained import EncoderSource, read_encoder
+from models.pretrained import EncoderSource
 from trainer.card.text import versions
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.console import Console
@@ -42,8 +42,15 @@ from trainer.errors import ConfigError
 from trainer.loop.fit import finish_previous_step
 from trainer.loop.state import TrainState
 from trainer.loop.step import StepResult, train_step
-from trainer.prepare.build import build_eval_sets, build_model, build_parts, build_train_loader, plan_batches
-from trainer.prepare.corpus import PreparedCorpus, prepare_corpus, read_corpus
+from trainer.prepare.build import (
+    build_eval_sets,
+    build_model,
+    build_parts,
+    build_train_loader,
+    plan_batches,
+    read_inputs,
+)
+from trainer.prepare.corpus import PreparedCorpus
 from trainer.prepare.features import open_table
 from trainer.scoring.evaluate import evaluate
 
@@ -84,8 +91,7 @@ def check(args: Namespace) -> int:
         report["matmul_tflops"] = matmul_tflops(device)
     config = check_config(args.size, args.corpus, args.cache_dir)
     console = Console()
-    encoder = read_encoder(config.model)
-    data = prepare_corpus(config, read_corpus(config, console), encoder, console)
+    config, encoder, data = read_inputs(config, console)
     report["preparation_seconds"] = time.perf_counter() - started
     report["training"] = {
         name: time_training(config, encoder, data, device, name.split(",")[0], args.steps, console, **changes)

@@ -202,10 +202,10 @@ def run(spec: dict[str, Any]) -> dict[str, Any]:
         trainer.save_model()
         processor.save_pretrained(str(scratch / "out"))
     in_training = sum(trainer.eval_seconds) + trainer.save_seconds
-    wer = trainer.scoring.evaluate()["eval_wer"]
+    wer = trainer.evaluate()["eval_wer"]
     return {
         "logged": clock.logged,
-        "num_steps": trainer.loop.state.global_step,
+        "num_steps": trainer.state.global_step,
         "train_seconds": clock.end - clock.begin - in_training if train is not None else 0.0,
         "audio_seconds": trainer.audio_samples / RATE,
         "padded_seconds": trainer.padded_samples / RATE,

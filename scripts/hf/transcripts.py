@@ -74,5 +74,5 @@ def transcribe_hf(folder: Path, examples: Sequence[Example], batch_size: int) ->
         )  # fmt: skip
         rows = [{"waveform": e.load(), "labels": tokenizer(e.text).input_ids} for e in examples]
         trainer = Trainer(model, arguments, data_collator=collate, eval_dataset=rows, compute_metrics=compute_metrics)
-        metrics = trainer.scoring.evaluate()
+        metrics = trainer.evaluate()
     return Transcripts([collapse_spaces(t) for t in texts], metrics["eval_wer"], metrics["eval_loss"])

@@ -13,7 +13,7 @@ from data.examples import prepare_training
 from data.text.normalise import plain
 from data.text.vocab import Vocab
 from data.utterance import Utterance
-from models.encoder import num_frames_function
+from models.geometry import FrameGeometry
 from tests.helpers.corpora import ManifestFolder
 
 
@@ -30,7 +30,7 @@ class BytesAudio(EncodedAudio):
 MODEL = ["--model.size", "tiny"]
 
 ALPHABET = Vocab.build(["abcdefghijklmnopqrstuvwxyz a"])
-NUM_FRAMES = num_frames_function((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
+NUM_FRAMES = FrameGeometry.of((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)).num_frames
 """The encoders' real geometry: 400 samples give the first frame."""
 
 

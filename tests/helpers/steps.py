@@ -17,7 +17,8 @@ from data.config import BatchingConfig
 from data.examples import Example
 from data.utterance import Utterance
 from models.ctc import CTCModel
-from models.encoder import build_random, num_frames_function
+from models.encoder import build_random
+from models.geometry import FrameGeometry
 from trainer.config.schema import OptimConfig, TrainConfig
 from trainer.loop.fit import fit
 from trainer.loop.optim import build_optimizer, build_schedule
@@ -26,7 +27,7 @@ from trainer.loop.step import StepResult, TrainingParts, train_step
 from trainer.scoring.evaluate import Scores
 
 KERNELS, STRIDES = (10, 3, 3), (5, 4, 4)
-NUM_FRAMES = num_frames_function(KERNELS, STRIDES)
+NUM_FRAMES = FrameGeometry.of(KERNELS, STRIDES).num_frames
 CPU = torch.device("cpu")
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from data.text.vocab import Vocab
-from models.encoder import num_frames_function
+from models.geometry import FrameGeometry
 from trainer.recognize.transcribe import Recognizer
 
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
@@ -23,12 +23,12 @@ class ToneModel:
 
     def __init__(self, delay: Any = lambda row: 0) -> None:
         self.hf = SimpleNamespace(config=SimpleNamespace(conv_kernel=KERNELS, conv_stride=STRIDES))
-        self.num_frames = num_frames_function(KERNELS, STRIDES)
+        self.geometry = FrameGeometry.of(KERNELS, STRIDES)
+        self.num_frames = self.geometry.num_frames
         self.delay = delay
         self.is_batch_invariant = True
 
-    def __call__(self, waveforms: Tensor, frame_lengths: Tensor, *, is_padded: bool) -> Tensor:
-        assert not is_padded
+    def read(self, waveforms: Tensor) -> Tensor:
         frames = waveforms.unfold(1, 400, 320) * torch.hann_window(400)
         spectrum = torch.fft.rfft(frames).abs()  # 40 Hz a bin
         scores = torch.zeros(*frames.shape[:2], len(VOCAB))

@@ -15,8 +15,8 @@ import pytest
 import soundfile
 import torch
 
-pytest.importorskip("onnxruntime", reason='onnxruntime is not installed: pip install ".[onnx]"')
-pytest.importorskip("onnxscript", reason='onnxscript is not installed: pip install ".[onnx]"')
+pytest.importorskip("onnxruntime", reason='onnxruntime is not installed: pip install --editable ".[onnx]"')
+pytest.importorskip("onnxscript", reason='onnxscript is not installed: pip install --editable ".[onnx]"')
 
 import onnxruntime
 

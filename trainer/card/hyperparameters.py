@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
+from trainer.config.as_json import flatten
 from trainer.config.schema import Config
 
 PRECISIONS = {"fp32": "none (fp32)", "bf16": "bf16 autocast", "fp16": "Native AMP (fp16, GradScaler)"}
@@ -31,7 +30,7 @@ def hyperparameters(config: Config, results: dict[str, Any], model_config: dict[
     `model_config` is that of the exported model: what an option left to the checkpoint.
     """
     lines = _of_the_reference_card(config, results)
-    for name, value in flatten(config):
+    for name, value in flatten(config).items():
         if name in TOLD_UNDER_OTHER_NAMES | NOT_HYPERPARAMETERS:
             continue
         if value is None and name.startswith("model."):
@@ -64,16 +63,6 @@ def _of_the_reference_card(config: Config, results: dict[str, Any]) -> dict[str,
         "save_steps": t.save_every or "at the end only",
         "patience": "none" if t.patience is None else f"{t.patience} evaluations",
     }  # fmt: skip
-
-
-def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(Name, value) of every option, as in `train.max_skips`."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from flatten(value, f"{prefix}{field.name}.")
-        else:
-            yield prefix + field.name, value
 
 
 def _shown(value: Any) -> Any:

@@ -1,13 +1,15 @@
-"""A run's Config as JSON, read back strictly: nothing unknown, nothing missing, nothing of another type."""
+"""A run's Config flat, option by option; and as JSON, read back strictly.
+
+Strictly: nothing unknown, nothing missing, nothing of another type.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import types
 import typing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from data import strict_json
 from data.config import CorpusConfig
@@ -20,6 +22,18 @@ def to_json(config: Config) -> str:
     plain = dataclasses.asdict(config)
     plain["corpus"] = {"kind": type(config.corpus).__name__, **plain["corpus"]}
     return json.dumps(plain, indent=2) + "\n"
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Every option and its value under the name that the command line has, as in `train.max_skips`."""
+    flat: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            flat |= flatten(value, f"{prefix}{field.name}.")
+        else:
+            flat[prefix + field.name] = value
+    return flat
 
 
 def read_config(path: Path, *, fill: bool = False) -> Config:
@@ -72,26 +86,6 @@ def _build(cls: type, plain: Any, where: str, unions: dict[str, type] | None = N
 
 
 def _check_type(value: Any, hint: Any, where: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        fits = value in args
-    elif origin in (typing.Union, types.UnionType):
-        fits = any(_fits(value, arg) for arg in args)
-    elif origin is tuple:
-        fits = isinstance(value, list) and all(_fits(v, args[0]) for v in value)
-        value = tuple(value) if fits else value
-    else:
-        fits = _fits(value, hint)
-    if not fits:
+    if not strict_json.fits(value, hint):
         raise ConfigError(f"{where}: {value!r} is not {getattr(hint, '__name__', hint)}.")
-    return value
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if typing.get_origin(hint) is Literal:
-        return value in typing.get_args(hint)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
+    return tuple(value) if typing.get_origin(hint) is tuple else value

@@ -21,6 +21,7 @@ from models.feature_table import FeatureTable
 from trainer.device import HostCopy
 from trainer.errors import TrainingStopped
 from trainer.loop.gradients import norms_by_part
+from trainer.scoring.forward import batch_logits
 
 
 @dataclass
@@ -137,14 +138,7 @@ def accumulate_gradient(
 
 def backward(parts: TrainingParts, batch: Batch, num_utterances: int) -> tuple[Tensor, Tensor]:
     """(Nats per unit, share of blank frames), each (B,), of one microbatch, once its share of the gradient is added."""
-    b = batch.to(parts.device)
-    inputs = b.waveforms
-    if parts.features is not None:
-        assert batch.feature_rows is not None
-        inputs = parts.features.gather(batch.feature_rows, parts.device)
-    with parts.autocast():
-        logits = parts.model(inputs, b.frame_lengths, is_padded=b.is_padded,
-                             time_mask=b.time_mask, feature_mask=b.feature_mask)  # fmt: skip
+    b, logits = batch_logits(parts.model, batch, parts.device, parts.autocast, parts.features)
     blank_id = parts.model.blank_id
     nats = ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=blank_id)
     is_real = torch.arange(logits.shape[1], device=parts.device) < b.frame_lengths[:, None]

@@ -17,7 +17,7 @@ from data.batches.specaugment import SpecAugment
 from data.randomness import derive_seed
 from models.ctc import CTCModel
 from models.encoder import build_random, configure
-from models.pretrained import EncoderSource, LoadReport, load_pretrained, read_encoder
+from models.pretrained import EncoderSource, LoadReport, load_pretrained, read_encoder, refuse_new_head
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.device import autocast_for, choose_device, choose_precision
@@ -51,6 +51,42 @@ class PreparedRun:
         return self.eval_sets[self.data.corpus.splits.monitor]
 
 
+@dataclass(frozen=True)
+class ScoredModel:
+    """A model that somebody trained, with the splits to score it on."""
+
+    model: CTCModel
+    data: PreparedCorpus
+    eval_sets: dict[str, EvalSet]
+    load_report: LoadReport | None
+    device: torch.device
+
+
+def read_inputs(
+    config: Config, console: Console, *, training: bool = True
+) -> tuple[Config, EncoderSource, PreparedCorpus]:
+    """The encoder and the corpus that `config` names; `config` then holds the hub commit that was resolved.
+
+    The corpus is read before the encoder, so that a mistake in it does not wait for a download. Without `training`
+    only the utterances to score are prepared.
+    """
+    corpus = read_corpus(config, console, training=training)
+    encoder = read_encoder(config.model)
+    if encoder.pretrained is not None and encoder.pretrained.commit:
+        config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
+    return config, encoder, prepare_corpus(config, corpus, encoder, console, training=training)
+
+
+def prepare_scoring(config: Config, device: torch.device, num_workers: int, console: Console) -> ScoredModel:
+    """The checkpoint that `config` names, with a head of its own, and its corpus ready to be scored."""
+    config, encoder, data = read_inputs(config, console, training=False)
+    model, load_report = build_model(config, encoder, data, device)
+    if load_report is not None:
+        refuse_new_head(str(config.model.pretrained), load_report)
+    eval_sets = build_eval_sets(config, data, model, num_workers, encoder.do_normalize)
+    return ScoredModel(model, data, eval_sets, load_report, device)
+
+
 def prepare(config: Config, console: Console) -> PreparedRun:
     """Everything short of training: corpus, vocabulary, model, plan, optimizer."""
     if config.deterministic:
@@ -60,11 +96,7 @@ def prepare(config: Config, console: Console) -> PreparedRun:
         torch.backends.cudnn.benchmark = False
     device = choose_device(config.device)
     precision = choose_precision(config.precision, config.auto_precision, device)
-    corpus = read_corpus(config, console)
-    encoder = read_encoder(config.model)
-    if encoder.pretrained is not None and encoder.pretrained.commit:
-        config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
-    data = prepare_corpus(config, corpus, encoder, console)
+    config, encoder, data = read_inputs(config, console)
     model, load_report = build_model(config, encoder, data, device)
     plan = plan_batches(config, data)
     total_steps = plan.total_steps(at_most=config.train.max_steps)

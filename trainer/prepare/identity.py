@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from torch import nn
 
 from data.examples import Example
 from models.encoder import weights_digest
+from trainer.config.as_json import flatten
 from trainer.config.schema import Config
 from trainer.errors import CheckpointError
 from trainer.prepare.corpus import PreparedCorpus
@@ -34,7 +34,7 @@ def identity(
 ) -> dict[str, Any]:
     """What a checkpoint remembers of its run, taken before the first step."""
     return {
-        "options": {k: v for k, v in _flatten(dataclasses.asdict(config)).items() if k not in FREE},
+        "options": {k: v for k, v in flatten(config).items() if k not in FREE},
         "content": {
             f"corpus {data.corpus.splits.train}": corpus_digest(data.train),
             **{f"corpus {split}": corpus_digest(examples) for split, examples in data.evaluation.items()},
@@ -76,16 +76,6 @@ def corpus_digest(examples: Sequence[Example]) -> str:
     for e in examples:
         digest.update(json.dumps([e.utterance.id, e.text, e.num_samples, e.digest]).encode())
     return digest.hexdigest()
-
-
-def _flatten(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in options.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _as_json(value: Any) -> Any:

@@ -16,7 +16,7 @@ from data.audio.decode import normalize
 from data.text.normalise import collapse_spaces
 from models.onnx_graph import INPUTS
 from trainer.recognize.transcribe import Recognizer
-from trainer.scoring.decode import NOTHING, collapse
+from trainer.scoring.decode import collapse, written_units
 from trainer.scoring.metrics import EditCounts, count_word_errors, pool
 
 Logits = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
@@ -53,12 +53,9 @@ def open_graph(path: Path, num_threads: int = 0) -> Logits:
 def pytorch(recognizer: Recognizer) -> Logits:
     """The reference: PyTorch, each utterance by itself."""
 
-    @torch.inference_mode()
     def logits(waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         rows = [normalize(w) if recognizer.do_normalize else w for w in waveforms]
-        frames = [torch.tensor([recognizer.model.num_frames(len(row))], device=recognizer.device) for row in rows]
-        tensors = [torch.from_numpy(row)[None].to(recognizer.device) for row in rows]
-        return [recognizer.model(x, n, is_padded=False)[0].cpu().numpy() for x, n in zip(tensors, frames, strict=True)]
+        return [recognizer.model.read(torch.from_numpy(r)[None].to(recognizer.device))[0].cpu().numpy() for r in rows]
 
     return logits
 
@@ -83,10 +80,9 @@ def word_errors(
     """Pooled over utterances, read one at a time, greedily decoded; one too short for a frame gives no words."""
     vocab, found = recognizer.vocab, []
     for waveform, reference in zip(waveforms, references, strict=True):
-        ids: list[int] = []
+        ids: tuple[int, ...] = ()
         if (num_frames := recognizer.model.num_frames(len(waveform))) > 0:
             best = torch.from_numpy(logits([waveform])[0].argmax(-1))[None]
-            units = collapse(best, torch.tensor([num_frames]), vocab.blank_id)
-            ids = units[units != NOTHING].tolist()
+            ids = written_units(collapse(best, torch.tensor([num_frames]), vocab.blank_id)[0])
         found.append(count_word_errors(reference, collapse_spaces(vocab.decode(ids))))
     return pool(found)

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
 
@@ -139,10 +138,8 @@ def serving(recognizer: Recognizer, limits: Limits, windows: Windows, host: str,
     middleware, name = [Middleware(Guard)], f"[{host}]" if ":" in host else host  # ::1 as a browser writes it
     if is_loopback(host):  # or a page from elsewhere could reach this one through a name of its own
         middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", name]))
-    with (
-        tempfile.TemporaryDirectory(prefix="speech-page-") as uploads,
-        mock.patch.dict(os.environ, GRADIO_TEMP_DIR=uploads),
-    ):
+    with tempfile.TemporaryDirectory(prefix="speech-page-") as uploads:
+        os.environ["GRADIO_TEMP_DIR"] = uploads  # gradio reads it when the page is built
         page = build_page(recognizer, limits, windows)
         page.queue(max_size=16, api_open=False)
         try:

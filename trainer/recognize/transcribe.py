@@ -45,8 +45,7 @@ class Recognizer:
 
     @property
     def geometry(self) -> FrameGeometry:
-        config = self.model.hf.config
-        return FrameGeometry.of(config.conv_kernel, config.conv_stride)
+        return self.model.geometry
 
 
 @dataclass(frozen=True)
@@ -166,6 +165,5 @@ def _read_windows(
     for starts in batches:
         rows = waveform[None] if is_whole else np.stack([waveform[geometry.seen(s, s + window)] for s in starts])
         waveforms = torch.from_numpy(rows).to(recognizer.device)
-        frames = torch.full((len(rows),), window, device=recognizer.device)
-        log_probs, ids = model(waveforms, frames, is_padded=False).float().log_softmax(-1).max(-1)
+        log_probs, ids = model.read(waveforms).log_softmax(-1).max(-1)
         yield from zip(ids.cpu().numpy(), log_probs.cpu().numpy(), strict=True)

@@ -1,17 +1,18 @@
-"""From the best unit of each frame to words with their times and confidences. No torch here."""
+"""From the best unit of each frame to words with their times and confidences."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
+import torch
 
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE
 from models.geometry import FrameGeometry
+from trainer.scoring.decode import NOTHING, collapse
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ def find_words(ids: np.ndarray, log_probs: np.ndarray, vocab: Vocab, geometry: F
 
 def _units(ids: np.ndarray, log_probs: np.ndarray, vocab: Vocab) -> Iterator[_Unit]:
     """Runs of the same unit, blanks left out; the word delimiter's text is a space."""
-    for first, end in pairwise([*np.flatnonzero(np.diff(ids, prepend=-1)), len(ids)]):
-        if ids[first] != vocab.blank_id:
-            yield _Unit(
-                vocab.decode([ids[first]]), int(first), int(end) - 1, min(0.0, float(log_probs[first:end].max()))
-            )
+    written = collapse(torch.from_numpy(ids)[None], torch.tensor([len(ids)]), vocab.blank_id)[0].numpy()
+    ends = np.append(np.flatnonzero(np.diff(ids)) + 1, len(ids))  # where another unit or the blank takes over
+    for first in np.flatnonzero(written != NOTHING):
+        end = ends[np.searchsorted(ends, first, side="right")]
+        yield _Unit(vocab.decode([ids[first]]), int(first), int(end) - 1, min(0.0, float(log_probs[first:end].max())))

@@ -19,7 +19,6 @@ from data.audio.decode import normalize
 from data.examples import Example
 from data.utterance import SAMPLE_RATE, Segment
 from models.ctc import CTCModel
-from models.geometry import FrameGeometry
 
 NUM_WAVE_BINS = 400
 FFT, WINDOW, MOST_COLUMNS, ROWS = 512, 256, 1600, 128
@@ -89,14 +88,13 @@ def frame_posteriors(
     The best path takes the greater of the two. `first` and `step` are seconds: the centre of frame 0, and the
     distance from frame to frame, by the convolutions' geometry.
     """
-    frames = FrameGeometry.of(model.hf.config.conv_kernel, model.hf.config.conv_stride)
+    frames = model.geometry
     geometry = {"first": frames.receptive_field / 2 / SAMPLE_RATE, "step": frames.stride / SAMPLE_RATE}
     num_frames = model.num_frames(len(waveform))
     if num_frames == 0:
         return {"units": "", "best": "", "blank": "", **geometry}
     samples = torch.from_numpy(normalize(waveform) if do_normalize else waveform)
-    logits = model(samples[None].to(device), torch.tensor([num_frames], device=device), is_padded=False)
-    posteriors = logits[0].float().softmax(-1).cpu()
+    posteriors = model.read(samples[None].to(device))[0].softmax(-1).cpu()
     blank = posteriors[:, model.blank_id].clone()
     posteriors[:, model.blank_id] = -1
     best, units = posteriors.max(-1)

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import re
 import threading
+import typing
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -231,23 +232,13 @@ def _read_record(path: Path) -> dict[str, Any]:
     parts = {"state": dict, "scheduler": dict, "scaler": dict, "options": dict, "content": dict, "tokens": list}
     if not isinstance(record, dict) or not all(isinstance(record.get(key), kind) for key, kind in parts.items()):
         raise CheckpointError(f"{path}: not all of {', '.join(parts)} are there")
-    kinds = {field.name: str(field.type) for field in dataclasses.fields(TrainState)}
-    if record["state"].keys() != kinds.keys() or not _fits(record["scheduler"].get("last_epoch"), "int"):
+    kinds = typing.get_type_hints(TrainState)
+    if record["state"].keys() != kinds.keys() or not strict_json.fits(record["scheduler"].get("last_epoch"), int):
         raise CheckpointError(f"{path}: written by another version of this program")
-    if wrong := [name for name, value in record["state"].items() if not _fits(value, kinds[name])]:
-        raise CheckpointError(f"{path}: {wrong[0]} is {record['state'][wrong[0]]!r}, not {kinds[wrong[0]]}")
+    if wrong := [name for name, value in record["state"].items() if not strict_json.fits(value, kinds[name])]:
+        kind = getattr(kinds[wrong[0]], "__name__", kinds[wrong[0]])
+        raise CheckpointError(f"{path}: {wrong[0]} is {record['state'][wrong[0]]!r}, not {kind}")
     return record
-
-
-def _fits(value: object, kind: str) -> bool:
-    """Whether a value of JSON is of a TrainState field's type."""
-    if kind.endswith(" | None"):
-        return value is None or _fits(value, kind.removesuffix(" | None"))
-    if kind == "list[float]":
-        return isinstance(value, list) and all(_fits(v, "float") for v in value)
-    if kind == "int":
-        return type(value) is int and abs(value) < 2**63
-    return type(value) in (int, float) if kind == "float" else type(value) is bool
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from torch.utils.tensorboard.summary import hparams
 from data.batches.plan import BatchPlan, padded_seconds, padding_share
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE
+from trainer.config.as_json import flatten
 from trainer.config.schema import Config
 from trainer.errors import AudioError
 from trainer.loop.state import TrainState
@@ -116,31 +117,24 @@ class Board:
         self.show(lambda writer: writer.add_histogram(tag, np.asarray(values), 0, bins=30))
 
 
-def flat_options(config: Config) -> dict[str, bool | int | float | str]:
-    """The options that decide a result; what is None is left out.
+SHORT = ("batching.batch_size", "train.epochs", "train.grad_accum_steps", "optim.lr", "batching.max_batch_seconds",
+         "train.max_steps", "augment.speeds")  # fmt: skip
+"""Options that the tab HParams shows without their group: it sorts by name and shows the first five."""
 
-    The tab sorts them by name and shows the first five, so the usual suspects have short names without their group.
-    """
-    optim, train, batching, model = config.optim, config.train, config.batching, config.model
-    flat: dict[str, Any] = {
-        "batch_size": batching.batch_size,
-        "epochs": train.epochs,
-        "grad_accum_steps": train.grad_accum_steps,
-        "lr": optim.lr,
-        "model": model.pretrained or f"{model.family} {model.size}",
-        "max_batch_seconds": batching.max_batch_seconds,
-        "max_steps": train.max_steps,
-        "preset": config.preset,
-        "precision": config.precision,
-        "seed": config.seed,
-        "speeds": config.augment.speeds or None,
-        **{f"optim.{k}": v for k, v in vars(optim).items() if k != "lr"},
-        **{f"model.{k}": v for k, v in vars(model).items() if k not in ("pretrained", "family", "size")},
-    }
+
+def flat_options(config: Config) -> dict[str, bool | int | float | str]:
+    """The options that decide a result, for the tab HParams; what is None is left out."""
+    model, flat = config.model, flatten(config)
+    shown: dict[str, Any] = {name.partition(".")[2]: flat[name] or None for name in SHORT}
+    shown |= {name: flat[name] for name in ("preset", "precision", "seed")}
+    shown["model"] = model.pretrained or f"{model.family} {model.size}"
+    told = {*SHORT, "model.pretrained", "model.family", "model.size"}
+    shown |= {k: v for k, v in flat.items() if k.startswith(("optim.", "model.")) and k not in told}
     return {
-        k: v if isinstance(v, bool | int | float | str) else " ".join(map(str, v)) for k, v in flat.items()
+        k: v if isinstance(v, bool | int | float | str) else " ".join(map(str, v))
+        for k, v in shown.items()
         if v is not None
-    }  # fmt: skip
+    }
 
 
 def _cell(text: str) -> str:

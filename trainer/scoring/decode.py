@@ -20,3 +20,12 @@ def collapse(frame_ids: Tensor, frame_lengths: Tensor, blank_id: int) -> Tensor:
     before = torch.nn.functional.pad(frame_ids, (1, 0), value=blank_id)[:, :-1]
     is_real = torch.arange(frame_ids.shape[1], device=frame_ids.device) < frame_lengths[:, None]
     return torch.where(is_real & (frame_ids != before) & (frame_ids != blank_id), frame_ids, NOTHING)
+
+
+def written_units(collapsed: Tensor) -> tuple[int, ...]:
+    """The units that one utterance's frames (T,) of `collapse` write, in order.
+
+    >>> written_units(torch.tensor([-1, 1, -1, -1, 1, 2, -1]))
+    (1, 1, 2)
+    """
+    return tuple(collapsed[collapsed != NOTHING].tolist())

@@ -29,7 +29,8 @@ from models.ctc import CTCModel, ctc_loss_per_utterance
 from models.feature_table import FeatureTable
 from trainer.config.schema import EvalConfig
 from trainer.device import HostCopy
-from trainer.scoring.decode import NOTHING, collapse
+from trainer.scoring.decode import collapse, written_units
+from trainer.scoring.forward import batch_logits
 from trainer.scoring.metrics import EditCounts, count_character_errors, count_word_errors, pool
 
 
@@ -168,13 +169,7 @@ def _launch(
     autocast: Callable[[], AbstractContextManager],
 ) -> tuple[Batch, HostCopy]:  # fmt: skip
     """On their way to the host: the unit each frame writes (B, T), nats per unit (B,), and frames of blank (B,)."""
-    b = batch.to(device)
-    inputs = b.waveforms
-    if features is not None:
-        assert batch.feature_rows is not None
-        inputs = features.gather(batch.feature_rows, device)
-    with autocast():
-        logits = model(inputs, b.frame_lengths, is_padded=b.is_padded)
+    b, logits = batch_logits(model, batch, device, autocast, features)
     nats = ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=model.blank_id)
     best = logits.argmax(-1)
     is_real = torch.arange(best.shape[1], device=device) < b.frame_lengths[:, None]
@@ -188,7 +183,7 @@ def _read_behind(launched: Iterator[tuple[Batch, HostCopy]]) -> Iterator[tuple[B
     for now in itertools.chain(launched, [None]):
         if before is not None:
             batch, (units, nats, num_blank) = before[0], before[1].wait()
-            written = (tuple(row[row != NOTHING].tolist()) for row in units.numpy())
+            written = map(written_units, units)
             rows = zip(written, nats.tolist(), batch.frame_lengths.tolist(), num_blank.tolist(), strict=True)
             yield batch, [Transcript(*row) for row in rows]
         before = now

@@ -11,6 +11,7 @@ from data.batches.collate import BatchDataset
 from data.utterance import SAMPLE_RATE
 from models.ctc import CTCModel
 from trainer.scoring.evaluate import EvalSet, Followed
+from trainer.scoring.forward import batch_logits
 
 NUM_SHOWN = 8
 """Utterances in the table of transcripts; every second of them is heard and drawn."""
@@ -48,9 +49,7 @@ def follow(
             batch = dataset[0, [i]]
             if batch.failures:  # decoded on the fly, and not decodable: the evaluation counts and names it
                 continue
-            b = batch.to(device)
-            with autocast():
-                logits = model(b.waveforms, b.frame_lengths, is_padded=b.is_padded)
+            _, logits = batch_logits(model, batch, device, autocast)
             posteriors = logits[0, : int(batch.frame_lengths[0])].float().softmax(-1).cpu().numpy()
             found.append(Followed(batch.ids[0], eval_set.examples[i].targets, batch.num_seconds, posteriors))
     finally:

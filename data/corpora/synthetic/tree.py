@@ -63,7 +63,7 @@ def ensure_tree(
         package_version = version("espeakng-loader")
     except PackageNotFoundError:
         raise CorpusError(
-            'espeakng-loader is not installed; it speaks the synthetic corpus: pip install ".[synthetic]"'
+            'espeakng-loader is not installed; it speaks the synthetic corpus: pip install --editable ".[synthetic]"'
         ) from None
     root = cache_dir / f"synthetic-{size}-{seed}-v{GENERATOR_VERSION}-espeakng{package_version}"
     if not root.is_dir():

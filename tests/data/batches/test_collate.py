@@ -16,10 +16,10 @@ from data.batches.specaugment import SpecAugment
 from data.config import BatchingConfig
 from data.examples import Example
 from data.utterance import Utterance
-from models.encoder import num_frames_function
+from models.geometry import FrameGeometry
 from trainer.errors import AudioError
 
-NUM_FRAMES = num_frames_function((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
+NUM_FRAMES = FrameGeometry.of((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)).num_frames
 SPEC = SpecAugment(
     hidden_size=64, time_prob=0.2, time_length=5, time_min_masks=2,
     feature_prob=0.2, feature_length=8, feature_min_masks=1,

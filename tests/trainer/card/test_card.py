@@ -26,8 +26,9 @@ from models.config import ModelConfig
 from models.pretrained import LoadReport
 from tests.helpers.models import VOCAB, example
 from trainer.card.card import write_card
-from trainer.card.hyperparameters import NOT_HYPERPARAMETERS, flatten, hyperparameters
+from trainer.card.hyperparameters import NOT_HYPERPARAMETERS, hyperparameters
 from trainer.card.push import find_card_problems
+from trainer.config.as_json import flatten
 from trainer.config.schema import Config, OptimConfig, TrainConfig
 from trainer.prepare.corpus import PreparedCorpus
 from trainer.rundir.results import write_hypotheses
@@ -362,7 +363,7 @@ def test_every_option_that_can_change_a_number_is_told() -> None:
     for corpus in (TimitConfig(), SyntheticConfig(), ManifestConfig(), HubConfig()):
         config = replace(CONFIG, corpus=corpus)
         before = hyperparameters(config, RESULTS, {})
-        for name, value in flatten(config):
+        for name, value in flatten(config).items():
             told = hyperparameters(_changed(config, name, value), RESULTS, {}) != before
             assert told or name in NOT_HYPERPARAMETERS | {"precision", "auto_precision"}, name
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 
-pytest.importorskip("gradio", reason='gradio is not installed: pip install ".[serve]"')
+pytest.importorskip("gradio", reason='gradio is not installed: pip install --editable ".[serve]"')
 
 from gradio.analytics import analytics_enabled
 

@@ -24,6 +24,7 @@ import scripts.transcribe
 import trainer.recognize.transcribe
 from data.text.normalise import collapse_spaces
 from data.text.vocab import Vocab
+from models.ctc import CTCModel
 from models.export import save_huggingface
 from models.geometry import FrameGeometry
 from scripts.transcribe import main, output_names
@@ -78,7 +79,9 @@ def random_local_model(seed: int) -> Recognizer:
                 torch.nn.Conv1d(a, b, kernel, stride)
                 for a, b, kernel, stride in zip(widths, widths[1:], KERNELS, STRIDES, strict=False)
             )
-            self.hf, self.num_frames = tone_recognizer().model.hf, tone_recognizer().model.num_frames
+            self.geometry, self.num_frames = tone_recognizer().geometry, tone_recognizer().model.num_frames
+
+        read = CTCModel.read
 
         def forward(self, waveforms: torch.Tensor, lengths: torch.Tensor, *, is_padded: bool) -> torch.Tensor:
             x = waveforms[:, None]

@@ -384,6 +384,6 @@ def test_an_installed_package_has_the_pages_parts() -> None:
     """setup.cfg names them as package data: an editable install would hide their absence."""
     parser = ConfigParser()
     parser.read(ROOT / "setup.cfg")
-    patterns = parser["options.package_data"]["trainer"].split()
+    patterns = parser["options.package_data"]["trainer.report"].split()
     for path in (ROOT / "trainer" / "report" / "assets").iterdir():
-        assert any(path.relative_to(ROOT / "trainer").match(pattern) for pattern in patterns), path
+        assert any(path.relative_to(ROOT / "trainer" / "report").match(pattern) for pattern in patterns), path

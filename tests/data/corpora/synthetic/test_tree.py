@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from data.corpora.synthetic import tree as synthetic
 from data.corpora.synthetic.espeak_phones import CLOSURES, IPA_TO_PHONES, words_of
 from data.corpora.synthetic.sphere import write_sphere
 from data.corpora.synthetic.tree import ensure_tree, plan
-from data.corpora.synthetic.tree import tree as synthetic
 from data.corpora.timit import TimitCorpus, read_segments, read_transcript
 
 pytest.importorskip("espeakng_loader", reason="the extra [synthetic] is not installed")
@@ -150,7 +150,8 @@ def test_unknown_phoneme_fails_and_names_the_sentence(tmp_path: Path, monkeypatc
 
 def test_killed_generation_leaves_no_finished_looking_folder(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib, data.corpora.synthetic as s; s.ensure_tree('tiny', 0, pathlib.Path(sys.argv[1]), jobs=1)"
+        "import sys, pathlib, data.corpora.synthetic.tree as s\n"
+        "s.ensure_tree('tiny', 0, pathlib.Path(sys.argv[1]), jobs=1)"
     )
     process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], cwd=Path(synthetic.__file__).parents[3])
     deadline = time.monotonic() + 30
@@ -179,7 +180,7 @@ def test_missing_package_says_how_to_install_it(tmp_path: Path, monkeypatch: pyt
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(synthetic, "version", version)
-    with pytest.raises(ValueError, match=r'not installed.*pip install "\.\[synthetic\]"'):
+    with pytest.raises(ValueError, match=r'not installed.*pip install --editable "\.\[synthetic\]"'):
         ensure_tree("tiny", 0, tmp_path)
 
 
