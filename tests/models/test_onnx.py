@@ -29,8 +29,6 @@ from tests.helpers.corpora import write_jsonl
 from tests.helpers.models import VOCAB, noise, small_model
 from trainer.recognize.onnx_check import Logits, max_deviation, open_graph
 
-pytestmark = pytest.mark.slow  # whole runs
-
 TOLERANCE = 1e-4
 """Logits of these models reach 10; both sides add in float32, in their own order."""
 

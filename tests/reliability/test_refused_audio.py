@@ -27,7 +27,7 @@ from trainer.errors import AudioError, CorpusError
 if TYPE_CHECKING:
     from tests.helpers.refused import Tally
 
-pytestmark = pytest.mark.usefixtures("no_hang", "own_folder")
+pytestmark = pytest.mark.usefixtures("no_hang", "own_folder", "no_curves")
 
 # R1: audio without sound, without numbers, without a frame
 

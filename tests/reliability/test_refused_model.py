@@ -28,7 +28,7 @@ from trainer.errors import CorpusError, ModelError
 if TYPE_CHECKING:
     from tests.helpers.refused import Tally
 
-pytestmark = pytest.mark.usefixtures("no_hang", "own_folder")
+pytestmark = pytest.mark.usefixtures("no_hang", "own_folder", "no_curves")
 
 
 # R9: pickles, and headers of giants

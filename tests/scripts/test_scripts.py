@@ -16,8 +16,6 @@ from scripts.export_onnx import main as export_onnx
 from scripts.transcribe import main as transcribe
 from trainer.run import main as train
 
-pytestmark = pytest.mark.slow  # whole runs
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, synthetic_cache: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +14,45 @@ import torch
 from safetensors.torch import load_file
 
 import trainer.closing
+from data.corpora.manifest import ManifestCorpus
 from tests.helpers.models import eval_set, example, make_talkative, small_model
+from tests.helpers.resumed import run
 from trainer.cli.console import Console
 from trainer.closing import is_closed, score_closing
+from trainer.loop.state import TrainState
 from trainer.rundir.log import read_records
 from trainer.scoring.evaluate import Scores, evaluate
 
 CPU = torch.device("cpu")
 
 
-def test_the_best_weights_are_exported_and_not_the_last(finished_run: Path) -> None:
-    """Of two evaluations with the same WER the first, of step 2, is the best; its weights differ from step 4's."""
-    results = json.loads((finished_run / "results.json").read_text())
-    assert (results["weights"], results["best"]["step"], results["steps"]) == ("best", 2, 4)
+@pytest.mark.usefixtures("one_thread", "no_curves")
+@pytest.mark.parametrize(("selects", "weights", "step"), [(True, "best", 4), (False, "last", 10)])
+def test_the_weights_that_are_exported_are_those_that_are_scored(
+    selects: bool, weights: str, step: int, run_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best of the evaluations at 4, 8 and 10, where a corpus has a split to select by, else the last.
+
+    Reference: the checkpoint of that step, and what training's own evaluation of that step found.
+    """
+    monkeypatch.setattr(ManifestCorpus, "splits", replace(ManifestCorpus.splits, selects=selects))
+    original, wers = TrainState.record, {4: 0.5, 8: 0.7, 10: 0.6}
+    monkeypatch.setattr(TrainState, "record", lambda state, wer, seconds: original(state, wers[state.step], seconds))
+    run_dir = run(tmp_path, run_inputs)
+    results = json.loads((run_dir / "results.json").read_text())
+    assert (results["weights"], results["best"]["step"], results["steps"]) == (weights, 4, 10)
     exported, best, last = (
-        load_file(finished_run / name / "model.safetensors")
-        for name in ("model", "checkpoints/best", "checkpoints/step-00000004")
+        load_file(run_dir / name / "model.safetensors")
+        for name in ("model", "checkpoints/best", "checkpoints/step-00000010")
     )
-    assert {f"hf.{name}" for name in exported} == best.keys()
-    assert all(torch.equal(tensor, best[f"hf.{name}"]) for name, tensor in exported.items())
-    assert any(not torch.equal(tensor, last[f"hf.{name}"]) for name, tensor in exported.items())
-
-
-def test_the_closing_evaluation_scores_the_weights_that_it_exports(finished_run: Path) -> None:
-    """Reference: training's own evaluation of step 2, the best; that of step 4 has another loss."""
-    results = json.loads((finished_run / "results.json").read_text())
-    by_step = {r["step"]: r for r in read_records(finished_run / "metrics.jsonl") if "eval/loss" in r}
+    expected, other = (best, last) if selects else (last, best)
+    assert {f"hf.{name}" for name in exported} == expected.keys()
+    assert all(torch.equal(tensor, expected[f"hf.{name}"]) for name, tensor in exported.items())
+    assert any(not torch.equal(tensor, other[f"hf.{name}"]) for name, tensor in exported.items())
+    by_step = {r["step"]: r for r in read_records(run_dir / "metrics.jsonl") if "eval/loss" in r}
     for name in ("wer", "cer", "loss"):
-        assert results[name] == by_step[2][f"eval/{name}"]
-    assert results["loss"] != by_step[4]["eval/loss"]
+        assert results[name] == pytest.approx(by_step[step][f"eval/{name}"], rel=1e-6)
+    assert len({r["eval/loss"] for r in by_step.values()}) == 3
 
 
 @pytest.fixture

@@ -48,24 +48,25 @@ def train_loader(load: Callable[[], np.ndarray], timeout_seconds: float) -> Trai
 
 
 @pytest.fixture(autouse=True)
-def no_hang(deadline: Callable[[int], object]) -> None:
+def soon(deadline: Callable[[int], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test waits for what never comes; and torch gives a worker that hangs a moment to end, not five seconds."""
     deadline(20)
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
 
 
 @pytest.mark.parametrize(("load", "timeout_seconds"), [(hang, 0.3), (die, 20.0)])
 def test_training_meets_a_worker_that_hangs_or_dies_with_an_error(
     load: Callable[[], np.ndarray], timeout_seconds: float
 ) -> None:
-    """After the batches that came before it, all of them whole."""
+    """After batches that came before it, in their order: of one that hangs all, while a death may be noticed sooner."""
     loader = train_loader(load, timeout_seconds)
     order = [epoch_batch[0] for epoch_batch in loader.plan.batches(0)]
     seen: list[str] = []
-    begin = time.perf_counter()
     with pytest.raises(LoaderError, match=r"a loader worker died or hung \(.*--resume goes on"):
         for _, batches, _ in loader.steps(0, 0):
             seen += batches[0].ids
-    assert time.perf_counter() - begin < 10
-    assert seen == [f"u{i}" for i in order[: order.index(2)]]
+    before = [f"u{i}" for i in order[: order.index(2)]]
+    assert seen == (before if load is hang else before[: len(seen)])
 
 
 def test_an_evaluation_meets_a_worker_that_hangs_with_an_error() -> None:

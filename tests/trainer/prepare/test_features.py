@@ -26,13 +26,13 @@ from trainer.config.presets import PRESETS
 from trainer.prepare.features import open_table
 from trainer.run import main
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.usefixtures("one_thread", "no_curves")
 
 CPU = torch.device("cpu")
 LENGTHS = (5200, 3333, 4100, 400)
 OPTIONS = ["--model.size", "tiny", "--model.freeze-feature-encoder", "--batching.batch-size", "2",
            "--train.epochs", "3",
-           "--train.eval-every", "0", "--train.log-every", "1", "--optim.warmup-steps", "0"]  # fmt: skip
+           "--train.eval-every", "0", "--train.log-every", "1", "--optim.warmup-steps", "0", "--no-report"]  # fmt: skip
 
 
 def examples() -> list[Example]:

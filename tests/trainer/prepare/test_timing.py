@@ -25,7 +25,7 @@ from trainer.prepare.features import open_table, table_examples
 from trainer.prepare.timing import estimate_training
 from trainer.run import main
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.usefixtures("one_thread", "no_curves")
 
 OPTIONS = ["manifest", "--model.size", "tiny", "--model.hidden-dropout", "0.1", "--batching.batch-size", "2",
            "--train.epochs", "3", "--optim.warmup-steps", "0", "--device", "cpu"]  # fmt: skip

@@ -39,8 +39,6 @@ from trainer.scoring.alignment import Edit
 from trainer.scoring.breakdown import Group
 from trainer.scoring.metrics import EditCounts
 
-pytestmark = pytest.mark.slow  # whole runs
-
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
@@ -169,7 +167,7 @@ class Texts(HTMLParser):
 
 
 def group(name: str) -> Group:
-    return Group(name, 1, EditCounts(1, 0, 0, 0), None)
+    return Group(name, 1, 1, EditCounts(hits=1), EditCounts(hits=1), None)
 
 
 @pytest.mark.parametrize("text", HOSTILE)

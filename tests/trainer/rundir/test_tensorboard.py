@@ -34,8 +34,6 @@ from trainer.rundir.tensorboard import LAYOUT, flat_options
 from trainer.scoring.evaluate import Followed
 from trainer.scoring.followed import shown_positions
 
-pytestmark = pytest.mark.slow  # whole runs
-
 OPTIONS = ["demo", "--corpus.size", "tiny", "--model.size", "tiny", "--train.max-steps", "4", "--train.log-every", "2",
            "--train.eval-every", "2", "--batching.batch-size", "16", "--device", "cpu"]  # fmt: skip
 
@@ -85,6 +83,7 @@ def get(runs: Path) -> Iterator[Callable[..., Any]]:
         server.wait()
 
 
+@pytest.mark.slow  # two runs of the demo and a server
 def test_scalars_are_those_of_the_metrics_file(get: Callable[..., Any], runs: Path) -> None:
     records = [json.loads(line) for line in (runs / "a" / "metrics.jsonl").read_text().splitlines()]
     tags = {tag for record in records for tag in record} - {"step", "epoch"}
@@ -97,6 +96,7 @@ def test_scalars_are_those_of_the_metrics_file(get: Callable[..., Any], runs: Pa
     assert [(step, pytest.approx(value, rel=1e-6)) for _, step, value in points] == expected
 
 
+@pytest.mark.slow  # two runs of the demo and a server
 def test_layout_of_custom_scalars_arrives_and_all_its_tags_match_something(get: Callable[..., Any]) -> None:
     layout = get("plugin/custom_scalars/layout")
     assert [category["title"] for category in layout["category"]] == list(LAYOUT)
@@ -108,6 +108,7 @@ def test_layout_of_custom_scalars_arrives_and_all_its_tags_match_something(get: 
                 assert found["tag_to_events"], tag
 
 
+@pytest.mark.slow  # two runs of the demo and a server
 def test_transcripts_are_a_table_per_evaluation(get: Callable[..., Any]) -> None:
     texts = get("plugin/text/text", run="a", tag="eval/transcripts/text_summary")
     assert [text["step"] for text in texts] == [2, 4]
@@ -115,6 +116,7 @@ def test_transcripts_are_a_table_per_evaluation(get: Callable[..., Any]) -> None
     assert texts[0]["text"].count("<tr>") == 1 + 1 + 8  # TensorBoard puts a table around it; our heading; utterances
 
 
+@pytest.mark.slow  # two runs of the demo and a server
 def test_the_same_utterances_are_heard_once_and_drawn_in_every_evaluation(get: Callable[..., Any]) -> None:
     heard, drawn = get("plugin/audio/tags")["a"], get("plugin/images/tags")["a"]
     ids = {tag.removeprefix("eval/") for tag in heard}
@@ -127,6 +129,7 @@ def test_the_same_utterances_are_heard_once_and_drawn_in_every_evaluation(get: C
     assert Image.open(io.BytesIO(content)).size[0] >= 480
 
 
+@pytest.mark.slow  # two runs of the demo and a server
 def test_lengths_and_padding_are_histograms_at_the_start(get: Callable[..., Any]) -> None:
     tags = get("plugin/histograms/tags")["a"]
     assert {"utterances/train_seconds", "utterances/batch_padding_share", "utterances/batch_seconds"} <= set(tags)
@@ -135,6 +138,7 @@ def test_lengths_and_padding_are_histograms_at_the_start(get: Callable[..., Any]
     assert sum(count for _, _, count in bins) == 32
 
 
+@pytest.mark.slow  # two runs of the demo and a server
 def test_runs_compare_by_final_wer_in_hparams(get: Callable[..., Any], runs: Path) -> None:
     metrics = {info["name"]["tag"] for info in get("plugin/hparams/experiment", {})["metricInfos"]}
     assert {"final/wer", "final/cer", "final/loss"} <= metrics
