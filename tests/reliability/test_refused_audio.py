@@ -6,7 +6,6 @@ What is odd but has a meaning is accepted with that meaning, and checked against
 from __future__ import annotations
 
 import io
-import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -91,27 +90,6 @@ def test_training_on_unusable_audio_is_refused_by_line_and_id(
     assert message.startswith(f"{tone_corpus.train}:3: utterance train-2: ")
     assert what in message
     assert "--corpus.on-bad drop" in message
-
-
-@pytest.mark.parametrize("store", ["--corpus.store", "--corpus.no-store"])
-def test_unusable_evaluation_audio_is_scored_as_deletions(
-    tone_corpus: ManifestFolder, tally: Tally, trained: Callable, store: str
-) -> None:
-    """Zeros, NaN, and a SPHERE file cut in its data: of three utterances with two words each, six deletions."""
-    sphere = sphere_file(sound(9000))
-    for row, content in enumerate([
-        encoded(np.zeros(9000, np.float32)),
-        encoded(np.full(9000, np.inf, np.float32), subtype="FLOAT"),
-        sphere[:-100],
-    ]):  # fmt: skip
-        put_audio(tone_corpus, "eval", row, content)
-    tally.tried += 3
-    _, results = trained("manifest", *tone_corpus.options, *MODEL, store)
-    lines = Path("runs/run/hypotheses.jsonl").read_text().splitlines()
-    hypotheses = [json.loads(line) for line in lines]
-    assert [(h["hypothesis"], h["deletions"]) for h in hypotheses] == [("", 2)] * 3
-    assert results["splits"]["eval"]["num_undecodable"] == 3
-    tally.refused += 3
 
 
 # R3: other rates, channels, widths and codings

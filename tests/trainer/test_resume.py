@@ -119,9 +119,7 @@ def test_metrics_have_every_step_once_after_a_crash_between_save_and_log(
     assert differences(resumed, uninterrupted) == []
 
 
-def test_resume_without_a_checkpoint_starts_at_step_0(
-    uninterrupted: dict, run_inputs: Path, tmp_path: Path
-) -> None:
+def test_resume_without_a_checkpoint_starts_at_step_0(uninterrupted: dict, run_inputs: Path, tmp_path: Path) -> None:
     assert differences(everything(run(tmp_path, run_inputs, "--resume")), uninterrupted) == []
 
 

@@ -47,9 +47,7 @@ def scores() -> Scores:
     return Scores("dev", hypotheses, seconds=1.5, num_audio_seconds=2.0, failures={})
 
 
-def test_each_figure_of_an_evaluation_is_logged_under_its_own_name(
-    log: Callable[..., RunLog], tmp_path: Path
-) -> None:
+def test_each_figure_of_an_evaluation_is_logged_under_its_own_name(log: Callable[..., RunLog], tmp_path: Path) -> None:
     """Reference: jiwer on the same texts; the losses' mean and the share of blank frames by hand."""
     stream, given = io.StringIO(), scores()
     runlog = log(TrainState(), stream)
