@@ -133,13 +133,26 @@ def build_page(recognizer: Recognizer, limits: Limits, windows: Windows) -> grad
 
 
 @contextlib.contextmanager
+def upload_folder() -> Iterator[None]:
+    """A folder for uploads, which gradio finds through the environment; both are as before when the context ends."""
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    with tempfile.TemporaryDirectory(prefix="speech-page-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["GRADIO_TEMP_DIR"]
+            if before is not None:
+                os.environ["GRADIO_TEMP_DIR"] = before
+
+
+@contextlib.contextmanager
 def serving(recognizer: Recognizer, limits: Limits, windows: Windows, host: str, port: int) -> Iterator[str]:
     """The page's address, as long as the context lasts; ConfigError when it cannot be served there."""
     middleware, name = [Middleware(Guard)], f"[{host}]" if ":" in host else host  # ::1 as a browser writes it
     if is_loopback(host):  # or a page from elsewhere could reach this one through a name of its own
         middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", name]))
-    with tempfile.TemporaryDirectory(prefix="speech-page-") as uploads:
-        os.environ["GRADIO_TEMP_DIR"] = uploads  # gradio reads it when the page is built
+    with upload_folder():
         page = build_page(recognizer, limits, windows)
         page.queue(max_size=16, api_open=False)
         try:

@@ -62,9 +62,13 @@ def test_training_meets_a_worker_that_hangs_or_dies_with_an_error(
     loader = train_loader(load, timeout_seconds)
     order = [epoch_batch[0] for epoch_batch in loader.plan.batches(0)]
     seen: list[str] = []
-    with pytest.raises(LoaderError, match=r"a loader worker died or hung \(.*--resume goes on"):
+
+    def take_all() -> None:
         for _, batches, _ in loader.steps(0, 0):
-            seen += batches[0].ids
+            seen.extend(batches[0].ids)
+
+    with pytest.raises(LoaderError, match=r"a loader worker died or hung \(.*--resume goes on"):
+        take_all()
     before = [f"u{i}" for i in order[: order.index(2)]]
     assert seen == (before if load is hang else before[: len(seen)])
 

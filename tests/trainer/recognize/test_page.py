@@ -191,12 +191,15 @@ def test_page_answers_at_the_other_loopback_too() -> None:
             assert connection.getresponse().status == expected
 
 
-def test_uploads_are_gone_when_the_page_is(tmp_path: Path) -> None:
-    number = free_port()
+def test_uploads_are_gone_when_the_page_is_and_another_page_keeps_its_own(port: int) -> None:
+    number, folder = free_port(), os.environ["GRADIO_TEMP_DIR"]
     with serving(tone_recognizer(), Limits(), Windows(), "127.0.0.1", number):
         _, (path,) = upload(number, b"something")
         assert Path(path).exists()
     assert not Path(path).parent.parent.exists()
+    assert os.environ["GRADIO_TEMP_DIR"] == folder
+    _, (path,) = upload(port, b"something")
+    assert Path(path).parent.parent == Path(folder)
 
 
 @pytest.mark.browser
