@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-Family = Literal["unispeech", "unispeech-sat", "wav2vec2", "hubert", "wavlm"]
-Size = Literal["tiny", "demo", "base", "large"]
+from models.families import Family, Size
 
 
 @dataclass(frozen=True, kw_only=True)

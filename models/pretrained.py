@@ -25,7 +25,8 @@ from transformers import (
 )
 
 from models.config import ModelConfig
-from models.encoder import FAMILIES, random_config
+from models.encoder import random_config
+from models.families import FAMILIES
 from models.geometry import FrameGeometry
 from models.trust import refuse_non_finite, refuse_remote_code, refuse_what_is_no_checkpoint
 from trainer.errors import ModelError

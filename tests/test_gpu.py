@@ -226,3 +226,16 @@ def test_pinned_batches_copy_without_waiting() -> None:
     assert batch.waveforms.is_pinned()
     assert batch.targets.is_pinned()
     assert torch.equal(batch.to(CUDA).waveforms.cpu(), batch.waveforms)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_a_run_on_the_second_gpu_leaves_the_first_one_alone() -> None:
+    """A copy to the host is there when it says so, and GPU 0 gets no context of this process."""
+    code = (
+        "import torch; from trainer.device import HostCopy, choose_device\n"
+        "x = torch.randn(64, 1 << 20, device=choose_device('cuda:1'))\n"
+        "y = (x @ x.T).sum()\n"
+        "assert HostCopy(y).wait()[0] == y.cpu()\n"
+        "assert torch.cuda.memory_allocated(0) == 0 and torch.cuda.current_device() == 1"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

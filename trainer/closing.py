@@ -24,7 +24,7 @@ from trainer.card.text import versions
 from trainer.cli.console import Console
 from trainer.config.as_json import to_json
 from trainer.config.schema import Config, resolve, validate
-from trainer.device import choose_device
+from trainer.device import choose_device, device_model
 from trainer.errors import CheckpointError
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
@@ -37,6 +37,7 @@ from trainer.rundir.log import RunLog
 from trainer.rundir.next_steps import conclude
 from trainer.rundir.results import describe, finite, peak_memory_bytes, split_record, write_hypotheses, write_json
 from trainer.scoring.evaluate import EvalSet, Scores, evaluate
+from trainer.scoring.metrics import METRICS
 
 
 def is_closed(run_dir: Path, step: int) -> bool:
@@ -182,11 +183,11 @@ def _results(
 ) -> dict[str, Any]:
     """What every results.json has: the headline split's figures on top, then all splits."""
     return {
-        **{key: records[headline][key] for key in ("wer", "cer", "loss", "num_errors", "num_reference_words")},
+        **{key: records[headline][key] for key in (*METRICS, "loss", "num_errors", "num_reference_words")},
         "headline": headline,
         "weights": weights,
         "splits": records,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": device_model(device),
         "num_parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),
     }

@@ -24,7 +24,7 @@ class HostCopy:
             for on_host, on_device in zip(self._tensors, tensors, strict=True):
                 on_host.copy_(on_device, non_blocking=True)
             self._event = torch.cuda.Event()
-            self._event.record()
+            self._event.record(torch.cuda.current_stream(tensors[0].device))
 
     def wait(self) -> tuple[Tensor, ...]:
         """The tensors on the host, once they are there."""
@@ -45,7 +45,16 @@ def choose_device(name: str) -> torch.device:
         raise ConfigError(f"--device {name}: not usable here ({reason}).") from None
     if device.type not in ("cpu", "cuda"):
         raise ConfigError(f"--device {name}: give cpu, cuda, cuda:1, ... or auto.")
+    if (
+        device.type == "cuda" and device.index is not None
+    ):  # else streams, events and libraries' handles would be those of GPU 0
+        torch.cuda.set_device(device)
     return device
+
+
+def device_model(device: torch.device) -> str:
+    """The GPU's name, such as "NVIDIA H100 80GB HBM3"; "cpu" for a CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def choose_precision(asked: str, auto: str, device: torch.device) -> str:

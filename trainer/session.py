@@ -33,7 +33,7 @@ from trainer.prepare.identity import compare, identity
 from trainer.prepare.intro import introduce
 from trainer.prepare.preflight import check
 from trainer.rundir.alarms import unigram_entropy
-from trainer.rundir.checkpoint import Saver, newest_valid, restore, valid_best
+from trainer.rundir.checkpoint import Saver, checkpoints, newest_valid, restore, valid_best
 from trainer.rundir.disk import write_text
 from trainer.rundir.lock import lock_run
 from trainer.rundir.log import RunLog, read_records
@@ -150,7 +150,8 @@ def check_run_dir(config: Config) -> None:
         read_config(run_dir / "config.json")
     elif not config.overwrite:
         metrics = run_dir / "metrics.jsonl"
-        steps = max((r["step"] for r in read_records(metrics)), default=0) if metrics.exists() else 0
+        logged = [r["step"] for r in read_records(metrics)] if metrics.exists() else []
+        steps = max([*logged, *(step for step, _ in checkpoints(run_dir))], default=0)
         raise ConfigError(
             f"{run_dir} holds a run of {steps} steps: --resume continues it, --name starts another, "
             "--overwrite replaces it."

@@ -23,7 +23,7 @@ import torch
 
 import models.frontend
 from data.batches.collate import Batch
-from models.encoder import SIZES
+from models.families import SIZES
 from scripts.bench.gpu_check import synchronize
 from scripts.bench.save_cost import build, noise
 from scripts.hf.modules import hf_encoder, hf_front_end, hf_modules, hf_positions

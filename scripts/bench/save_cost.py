@@ -24,7 +24,8 @@ from data.batches.collate import Batch
 from data.utterance import SAMPLE_RATE
 from models.config import ModelConfig
 from models.ctc import CTCModel
-from models.encoder import SIZES, build_random, configure, random_config
+from models.encoder import build_random, configure, random_config
+from models.families import SIZES
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors
 from trainer.config.schema import OptimConfig

@@ -26,7 +26,8 @@ from transformers import AutoConfig
 
 from models.config import ModelConfig
 from models.ctc import CTCModel
-from models.encoder import SIZES, build_random, configure
+from models.encoder import build_random, configure
+from models.families import SIZES
 from scripts.bench.save_cost import noise
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors

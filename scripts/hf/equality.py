@@ -38,8 +38,9 @@ from data.text.vocab import Vocab
 from data.utterance import Utterance
 from models.config import ModelConfig
 from models.ctc import CTCModel
-from models.encoder import SIZES, build_random, configure
+from models.encoder import build_random, configure
 from models.export import save_huggingface
+from models.families import SIZES
 from models.pretrained import quiet
 from scripts.bench.tones import LETTERS, tone_texts, tone_utterance
 from scripts.hf.modules import hf_modules

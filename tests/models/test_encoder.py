@@ -16,15 +16,8 @@ from transformers import AutoModelForCTC
 
 from models.config import ModelConfig
 from models.ctc import CTCModel
-from models.encoder import (
-    DROPOUTS,
-    MASKING,
-    SIZES,
-    build_random,
-    configure,
-    random_config,
-    uses_attention_mask,
-)
+from models.encoder import DROPOUTS, MASKING, build_random, configure, random_config, uses_attention_mask
+from models.families import SIZES
 from models.geometry import FrameGeometry
 from tests.helpers.models import (
     EVERY_FAMILY,

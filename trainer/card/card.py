@@ -24,6 +24,7 @@ from trainer.report.curves import draw_curves, to_png
 from trainer.rundir.disk import write_bytes, write_text
 from trainer.rundir.log import read_records
 from trainer.rundir.results import read_hypotheses
+from trainer.scoring.metrics import METRICS
 
 
 def write_card(
@@ -84,7 +85,7 @@ def _metadata(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> 
         pipeline_tag="automatic-speech-recognition",
         tags=["automatic-speech-recognition", "ctc", "speech"],
         base_model=pretrained if pretrained and not Path(pretrained).exists() else None,
-        metrics=["wer", "cer"],
+        metrics=list(METRICS),
         model_name=config.name,
         eval_results=_eval_results(data.corpus.title, results),
     )
@@ -95,8 +96,8 @@ def _eval_results(title: str, results: dict[str, Any]) -> list[EvalResult]:
     for split, record in results["splits"].items():
         if record["weights"] != results["weights"]:
             continue  # other weights than those in this folder
-        for metric in ("wer", "cer"):
-            if record[metric] is not None:
+        for metric in METRICS:
+            if record.get(metric) is not None:
                 found.append(EvalResult(
                     task_type="automatic-speech-recognition", task_name="Speech Recognition", dataset_type="speech",
                     dataset_name=title, dataset_split=split, metric_type=metric, metric_name=metric.upper(),

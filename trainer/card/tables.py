@@ -12,6 +12,7 @@ from trainer.card.text import format_interval, format_rate
 from trainer.scoring.alignment import Edit, align_characters, align_words, count_confusions, ranked
 from trainer.scoring.breakdown import FEW_UNITS, Group, breakdowns, by_speaker, knows_speakers
 from trainer.scoring.evaluate import Hypothesis
+from trainer.scoring.metrics import METRICS
 
 NUM_SPEAKERS_SHOWN = 5
 NUM_CONFUSIONS_SHOWN = 12
@@ -30,12 +31,15 @@ def training_table(records: Sequence[dict[str, Any]]) -> str:
 
 
 def splits_table(results: dict[str, Any]) -> str:
-    rows = ["| Split | Utterances | WER | 95 % interval | CER | Errors | Words | Weights |", "|---" * 8 + "|"]
+    others = [metric for metric in METRICS if metric != "wer"]
+    head = ["Split", "Utterances", "WER", "95 % interval", *(m.upper() for m in others), "Errors", "Words", "Weights"]
+    rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     over, few = [], False
     for split, r in results["splits"].items():
         note = f" ({r['note']})" if "note" in r else ""
         interval = format_interval(r.get("wer_interval")) or "none"
-        figures = f"{format_rate(r['wer'])} | {interval} | {format_rate(r['cer'])} | {r['num_errors']}"
+        rates = " | ".join(format_rate(r.get(metric)) for metric in others)
+        figures = f"{format_rate(r['wer'])} | {interval} | {rates} | {r['num_errors']}"
         counts = f"{r['num_reference_words']} | {r['weights']}"
         rows.append(f"| {split}{note} | {r['num_utterances']} | {figures} | {counts} |")
         if r.get("wer_interval"):

@@ -18,6 +18,7 @@ from data.randomness import derive_seed
 from models.ctc import CTCModel
 from models.encoder import build_random, configure
 from models.pretrained import EncoderSource, LoadReport, load_pretrained, read_encoder, refuse_new_head
+from models.trust import refuse_what_is_no_checkpoint
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.device import autocast_for, choose_device, choose_precision
@@ -67,9 +68,11 @@ def read_inputs(
 ) -> tuple[Config, EncoderSource, PreparedCorpus]:
     """The encoder and the corpus that `config` names; `config` then holds the hub commit that was resolved.
 
-    The corpus is read before the encoder, so that a mistake in it does not wait for a download. Without `training`
-    only the utterances to score are prepared.
+    The corpus is read before an encoder is fetched, so that a mistake in it does not wait for a download; a folder
+    that is no model is refused before either. Without `training` only the utterances to score are prepared.
     """
+    if config.model.pretrained is not None:
+        refuse_what_is_no_checkpoint(config.model.pretrained)
     corpus = read_corpus(config, console, training=training)
     encoder = read_encoder(config.model)
     if encoder.pretrained is not None and encoder.pretrained.commit:

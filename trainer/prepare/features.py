@@ -4,7 +4,7 @@
 
 Each utterance is computed alone, so its bits depend neither on the batch nor on the run. The key hashes everything that
 decides them: the feature encoder's weights and configuration, every encoded byte of audio, normalisation,
-precision, device type and torch's version. A damaged file is found by its SHA-256 and made again.
+precision, the GPU's model and torch's version. A damaged file is found by its SHA-256 and made again.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from models.feature_table import FeatureTable
 from models.frontend import extract_features
 from trainer.config.as_json import read_config
 from trainer.config.schema import Config
+from trainer.device import device_model
 from trainer.errors import ConfigError, DamagedError
 from trainer.prepare.corpus import PreparedCorpus
 from trainer.rundir.disk import verify, write_sealed
@@ -179,7 +180,7 @@ def _features(
 def _key(model: CTCModel, examples: Sequence[Example], do_normalize: bool, precision: str, device: torch.device) -> str:
     c = model.hf.config
     settings = [FORMAT, c.conv_kernel, c.conv_stride, c.conv_dim, c.feat_extract_activation, do_normalize, precision,
-                device.type, torch.__version__, weights_digest(model.base.feature_extractor)]  # fmt: skip
+                device_model(device), torch.__version__, weights_digest(model.base.feature_extractor)]  # fmt: skip
     key = hashlib.blake2b(json.dumps(settings).encode(), digest_size=12)
     for example in examples:
         assert example.digest or example.num_samples == 0, "no store"

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 
 from data.examples import Example
@@ -40,6 +41,7 @@ def identity(
             **{f"corpus {split}": corpus_digest(examples) for split, examples in data.evaluation.items()},
             "initial weights": weights_digest(model),
             "torch": torch.__version__,
+            "transformers": transformers.__version__,
             "device": device.type,
             "precision": precision,
         },
@@ -58,7 +60,7 @@ def compare(where: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], allo
         for key in sorted({**theirs[part], **ours[part]}):
             before, now = theirs[part].get(key), _as_json(ours[part].get(key))
             if before != now and not (part == "options" and key in FREE):  # an older version may have held it
-                hidden = part == "content" and key not in ("torch", "device", "precision")
+                hidden = part == "content" and key not in ("torch", "transformers", "device", "precision")
                 changes[key.replace(" ", "-")] = "content differs" if hidden else f"{before} before, {now} now"
     refused = {key: what for key, what in changes.items() if key not in allowed}
     if refused:

@@ -15,6 +15,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from trainer.report.columns import columns
 from trainer.report.html import LETTERS, to_script_json
 from trainer.report.media_choice import Media, MediaSource, Scored, collect_media
 from trainer.rundir.disk import write_text
@@ -78,7 +79,8 @@ def write_page(
     elements = (
         f'<script type="application/json" id="media-{i}">{text}</script>' for i, text in enumerate(media.elements)
     )
-    content = {"systems": list(systems), "sort": sort, "units": units, "rows": rows}
+    told = [{"key": c.key, "name": c.title, "kind": c.kind, "isChoice": c.is_choice} for c in columns(len(systems))]
+    content = {"systems": list(systems), "columns": told, "sort": sort, "units": units, "rows": rows}
     write_text(path, template.substitute(
         fixed, data=to_script_json(content), media="\n".join(elements), media_note=escape(media.note)
     ))  # fmt: skip
@@ -101,13 +103,12 @@ def utterance_row(split: str, systems: Sequence[Hypothesis]) -> dict[str, Any]:
         "id": h.id,
         "split": split,
         "speaker": h.speaker,
-        "dialect": h.dialect,
-        "sex": h.sex,
-        "seconds": None if h.seconds is None else round(h.seconds, 2),
         "words": h.words.num_reference,
-        "characters": h.characters.num_reference,
         "errors": [s.words.num_errors for s in systems],
-        "character_errors": [s.characters.num_errors for s in systems],
+        "cells": [
+            round(value, 2) if isinstance(value, float) else value
+            for value in (column.value(split, systems) for column in columns(len(systems)))
+        ],
         "edits": [
             [e.reference if e.kind == "hit" else [LETTERS[e.kind], e.reference, e.hypothesis] for e in edits]
             for edits in (align_words(s.reference, s.hypothesis) for s in systems)

@@ -31,7 +31,7 @@ from trainer.rundir.results import read_hypotheses, read_results
 from trainer.scoring.alignment import align_characters, align_words, count_confusions
 from trainer.scoring.breakdown import FEW_UNITS, breakdowns, by_speaker, knows_speakers, wer_interval
 from trainer.scoring.evaluate import Hypothesis
-from trainer.scoring.metrics import pool
+from trainer.scoring.metrics import METRICS, pool
 
 
 def write_report(
@@ -118,7 +118,12 @@ def _body(
 
 def _figures(results: dict[str, Any], splits: dict[str, list[Hypothesis]], headline: str) -> str:
     hypotheses = splits[headline]
-    words, characters = pool(h.words for h in hypotheses), pool(h.characters for h in hypotheses)
+    words = pool(h.words for h in hypotheses)
+    counted = {metric: pool(h.counts(metric) for h in hypotheses) for metric in METRICS if metric != "wer"}
+    rates = [
+        figure(METRICS[metric].title.capitalize(), percent(counts.rate), f"{counts.num_errors:,} errors")
+        for metric, counts in counted.items()
+    ]
     interval, over = wer_interval(hypotheses)
     trust = [f"{percent(interval[0])} to {percent(interval[1])}, 95 % over {over}"] if interval else []
     kinds = f"{words.substitutions} substituted, {words.insertions} inserted, {words.deletions} deleted"
@@ -128,7 +133,7 @@ def _figures(results: dict[str, Any], splits: dict[str, list[Hypothesis]], headl
     lines = [
         figure("Word error rate", percent(words.rate), *trust),
         figure("Word errors", f"{words.num_errors:,}", f"of {words.num_reference:,}: {kinds}", bar=error_kinds(words)),
-        figure("Character error rate", percent(characters.rate), f"{characters.num_errors:,} errors"),
+        *rates,
         figure("Utterances", f"{len(hypotheses):,}", *hours, *([f"{failed} without audio"] if failed else [])),
     ]
     if "steps" in results:

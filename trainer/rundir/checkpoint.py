@@ -152,7 +152,8 @@ def restore(folder: Path, record: Mapping[str, Any], parts: TrainingParts) -> Tr
         parts.optimizer.param_groups, parts.scheduler.base_lrs, parts.scheduler.lr_lambdas, strict=True
     ):
         group["lr"] = base * factor(parts.scheduler.last_epoch)
-    parts.scaler.load_state_dict(record["scaler"])
+    if record["scaler"]:  # empty when it was saved without fp16: a scaler of today then begins with its own scale
+        parts.scaler.load_state_dict(record["scaler"])
     return TrainState(**record["state"])
 
 

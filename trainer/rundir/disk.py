@@ -127,6 +127,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         disk_operation(_write_bytes, temporary, content)
         disk_operation(_fsync, temporary)
         disk_operation(os.replace, temporary, path)
+        disk_operation(_fsync, path.parent)  # or the new name may be lost with the power
     except OSError:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

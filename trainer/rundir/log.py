@@ -79,9 +79,9 @@ class RunLog:
 
     def evaluation(self, state: TrainState, scores: Scores, improved: bool) -> None:
         """One evaluation of the monitored split."""
-        words = scores.words
+        words, rates = scores.words, scores.rates
         self._write(state, {
-            "eval/loss": scores.loss, "eval/wer": words.rate, "eval/cer": scores.characters.rate,
+            "eval/loss": scores.loss, **{f"eval/{metric}": rate for metric, rate in rates.items()},
             "eval/blank_share": scores.blank_share,
             "eval/num_errors": words.num_errors, "eval/num_reference_words": words.num_reference,
             "eval/num_infinite": scores.num_infinite, "eval/seconds": scores.seconds,
@@ -89,10 +89,11 @@ class RunLog:
         self.board.evaluation(state.step, scores, self.vocab)
         self.shown["WER"] = f"WER {100 * words.rate:.1f} %"
         self._update_bar(state)
+        shown = "  ".join(f"{metric.upper()} {100 * rate:.2f} %" for metric, rate in rates.items())
         infinite = f"  {scores.num_infinite} utterances without finite loss" if scores.num_infinite else ""
         self.console.say(
-            f"step {state.step}/{self.total_steps}  {scores.split}: WER {100 * words.rate:.2f} %"
-            f"  CER {100 * scores.characters.rate:.2f} %  loss {scores.loss:.4f}  ({scores.seconds:.1f} s)"
+            f"step {state.step}/{self.total_steps}  {scores.split}: {shown}  loss {scores.loss:.4f}"
+            f"  ({scores.seconds:.1f} s)"
             f"{infinite}{self.console.paint('  best', 'good') if improved else ''}"
         )
         self._tell_alarms()

@@ -22,11 +22,10 @@ from trainer.scoring.metrics import EditCounts, count_character_errors
 
 def split_record(scores: Scores, weights: str, note: str = "") -> dict[str, Any]:
     """One split's figures; rates are fractions, None where there is no number."""
-    words, characters = scores.words, scores.characters
+    words = scores.words
     interval, over = wer_interval(scores.hypotheses)
     record = {
-        "wer": words.rate,
-        "cer": characters.rate,
+        **scores.rates,
         "wer_interval": interval,
         "wer_interval_over": over,
         "loss": scores.loss,
@@ -51,11 +50,14 @@ def finite(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe(scores: Scores) -> str:
-    """`test: WER 12.34 % (123 errors of 997 words: 80 sub, 20 ins, 23 del), CER 4.56 %`."""
+    """`test: WER 12.34 % (123 errors of 997 words: 80 sub, 20 ins, 23 del), CER 4.56 %, SER 40.00 %`."""
     w = scores.words
+    others = ", ".join(
+        f"{metric.upper()} {100 * rate:.2f} %" for metric, rate in scores.rates.items() if metric != "wer"
+    )
     return (
         f"{scores.split}: WER {100 * w.rate:.2f} % ({w.num_errors:,} errors of {w.num_reference:,} words: "
-        f"{w.substitutions} sub, {w.insertions} ins, {w.deletions} del), CER {100 * scores.characters.rate:.2f} %"
+        f"{w.substitutions} sub, {w.insertions} ins, {w.deletions} del), {others}"
     )
 
 

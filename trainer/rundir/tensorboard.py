@@ -27,10 +27,11 @@ from trainer.rundir.eventfiles import drop_events_after
 from trainer.rundir.pictures import draw_posteriors
 from trainer.scoring.evaluate import EvalSet, Scores
 from trainer.scoring.followed import followed_positions, shown_positions
+from trainer.scoring.metrics import METRICS
 
 LAYOUT = {
     "recognition": {
-        "word and character errors": ["Multiline", ["^eval/wer$", "^eval/cer$"]],
+        "error rates": ["Multiline", [f"^eval/{metric}$" for metric in METRICS]],
         "share of frames that are blank": ["Multiline", ["^(train|eval)/blank_share$"]],
     },
     "loss": {"training and evaluation, nats per unit": ["Multiline", ["^train/loss$", "^eval/loss$"]]},
@@ -107,7 +108,7 @@ class Board:
 
     def end(self, config: Config, results: Mapping[str, Any], num_steps: int) -> None:
         """Options and final figures, for the tab HParams; in the run's own event file."""
-        final = {f"final/{name}": results[name] for name in ("wer", "cer", "loss")}
+        final = {f"final/{name}": results[name] for name in (*METRICS, "loss")}
         final = {tag: math.nan if value is None else value for tag, value in final.items()}
         for summary in hparams(flat_options(config), final):
             self.show(lambda writer: writer._get_file_writer().add_summary(summary))  # noqa: B023

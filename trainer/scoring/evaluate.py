@@ -31,7 +31,7 @@ from trainer.config.schema import EvalConfig
 from trainer.device import HostCopy
 from trainer.scoring.decode import collapse, written_units
 from trainer.scoring.forward import batch_logits
-from trainer.scoring.metrics import EditCounts, count_character_errors, count_word_errors, pool
+from trainer.scoring.metrics import METRICS, EditCounts, count_character_errors, count_word_errors, pool
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,11 @@ class Hypothesis:
     num_frames: int = 0
     num_blank_frames: int = 0
     """Frames whose most likely unit is the blank."""
+
+    def counts(self, metric: str) -> EditCounts:
+        """The edits that `metric` of METRICS counts; those of words and characters are kept."""
+        kept = {"wer": self.words, "cer": self.characters}.get(metric)
+        return METRICS[metric].count(self.reference, self.hypothesis) if kept is None else kept
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,11 @@ class Scores:
     @property
     def characters(self) -> EditCounts:
         return pool(h.characters for h in self.hypotheses)
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Every error rate of METRICS, as a fraction."""
+        return {metric: pool(h.counts(metric) for h in self.hypotheses).rate for metric in METRICS}
 
     @property
     def blank_share(self) -> float:

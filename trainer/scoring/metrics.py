@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import jiwer
@@ -65,5 +65,29 @@ def count_character_errors(reference: str, hypothesis: str) -> EditCounts:
     return _counts(jiwer.process_characters(reference, hypothesis))
 
 
+def count_sentence_errors(reference: str, hypothesis: str) -> EditCounts:
+    """One unit, the utterance: right as a whole or substituted."""
+    is_right = collapse_spaces(reference) == collapse_spaces(hypothesis)
+    return EditCounts(hits=int(is_right), substitutions=int(not is_right))
+
+
 def _counts(out: jiwer.WordOutput | jiwer.CharacterOutput) -> EditCounts:
     return EditCounts(out.hits, out.substitutions, out.insertions, out.deletions)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """An error rate: edits over reference units, both summed over the utterances of a split."""
+
+    title: str
+    count: Callable[[str, str], EditCounts]
+    """From a reference and a hypothesis to the edits between them."""
+
+
+METRICS = {
+    "wer": Metric("word error rate", count_word_errors),
+    "cer": Metric("character error rate", count_character_errors),
+    "ser": Metric("sentence error rate", count_sentence_errors),
+}
+"""Every error rate, by its key in results.json. One more entry appears in the evaluation lines, TensorBoard,
+metrics.jsonl, results.json, the model card and the report."""

@@ -116,7 +116,7 @@ def test_metadata_survives_the_round_trip(finished_run: Path) -> None:
             dataset_name="the manifests train.jsonl and eval.jsonl", dataset_split="eval", metric_type=metric,
             metric_name=metric.upper(), metric_value=results[metric],
         )
-        for metric in ("wer", "cer")
+        for metric in ("wer", "cer", "ser")
     ]  # fmt: skip
     assert card.data.eval_results == expected
     assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "automatic-speech-recognition")

@@ -27,8 +27,9 @@ from data.config import (
     TimitConfig,
 )
 from models.config import Family, ModelConfig, Size
-from models.encoder import DROPOUTS, MASKING, SIZES
-from models.encoder import FAMILIES as SUPPORTED
+from models.encoder import DROPOUTS, MASKING
+from models.families import FAMILIES as SUPPORTED
+from models.families import SIZES
 from tests.helpers.models import FAMILIES, small_model
 from tests.helpers.paths import ROOT
 from trainer.cli.parse import parse

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.amp import GradScaler
 
 import trainer.rundir.disk
 from tests.helpers.steps import loader_of, make_batch, make_example, make_parts, run_fit, small_model
@@ -181,3 +182,15 @@ def test_the_loop_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest
     saver.finish()
     assert at_once == [False] * 3
     assert [step for step, _ in checkpoints(tmp_path)] == [5, 10, 15]
+
+
+def test_a_run_without_a_scaler_goes_on_with_a_fresh_one(trained: TrainingParts, tmp_path: Path) -> None:
+    """A checkpoint of fp32 or bf16 holds no scale; going on in fp16 begins with the scaler's own."""
+    saver = saver_in(tmp_path)
+    saver.save(trained, TrainState(step=3))
+    assert saver.finish()
+    found = newest_valid(tmp_path, print)
+    assert found is not None
+    parts = make_parts(small_model(seed=1), scaler=GradScaler("cpu", init_scale=512.0))
+    assert restore(*found, parts).step == 3
+    assert parts.scaler.get_scale() == 512.0

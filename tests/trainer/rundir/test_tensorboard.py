@@ -88,9 +88,9 @@ def test_scalars_are_those_of_the_metrics_file(get: Callable[..., Any], runs: Pa
     records = [json.loads(line) for line in (runs / "a" / "metrics.jsonl").read_text().splitlines()]
     tags = {tag for record in records for tag in record} - {"step", "epoch"}
     shown = set(get("plugin/scalars/tags")["a"])
-    assert shown == tags | {"final/wer", "final/cer", "final/loss"}
+    assert shown == tags | {"final/wer", "final/cer", "final/ser", "final/loss"}
     parts = {f"grad_norm/{part}" for part in ("feature_encoder", "projection", "transformer", "head")}
-    assert parts | {"eval/blank_share", "eval/wer", "train/loss", "train/grad_norm"} <= tags
+    assert parts | {"eval/blank_share", "eval/wer", "eval/cer", "eval/ser", "train/loss", "train/grad_norm"} <= tags
     points = get("plugin/scalars/scalars", run="a", tag="eval/blank_share")
     expected = [(r["step"], r["eval/blank_share"]) for r in records if "eval/wer" in r]
     assert [(step, pytest.approx(value, rel=1e-6)) for _, step, value in points] == expected

@@ -11,7 +11,7 @@ import random
 import jiwer
 import pytest
 
-from trainer.scoring.metrics import EditCounts, count_character_errors, count_word_errors, pool
+from trainer.scoring.metrics import METRICS, EditCounts, count_character_errors, count_word_errors, pool
 
 WORDS = ["she", "had", "your", "dark", "suit", "in", "greasy", "wash", "water", "all", "year"]
 
@@ -105,3 +105,11 @@ def test_rate_without_reference_words() -> None:
     assert EditCounts().rate == 0.0
     assert EditCounts(insertions=1).rate == math.inf
     assert pool([]) == EditCounts()
+
+
+def test_sentence_error_rate_is_the_share_of_utterances_that_are_not_right_as_a_whole() -> None:
+    """Reference: plain comparison after collapsing white space."""
+    pairs = [*random_pairs(7), ("a b", " a  b "), ("", ""), ("", "a")]
+    wrong = sum(reference.split() != hypothesis.split() for reference, hypothesis in pairs)
+    counts = pool(METRICS["ser"].count(*pair) for pair in pairs)
+    assert (counts.num_errors, counts.num_reference) == (wrong, len(pairs))

@@ -19,25 +19,22 @@ function make(name, properties = {}, ...children) {
 const percent = (part, whole) => (whole ? (100 * part) / whole : part ? Infinity : 0);
 const shownPercent = (value) => (Number.isFinite(value) ? value.toFixed(1) : "∞");
 const isTwo = data.systems.length === 2;
-const change = (row) => row.errors[1] - row.errors[0];
 
-// {name, value for sorting, text} of each column; those that the corpus does not know are left out
-const COLUMNS = [
-  { key: "id", name: "Utterance", get: (r) => r.id },
-  { key: "split", name: "Split", get: (r) => r.split },
-  { key: "speaker", name: "Speaker", get: (r) => r.speaker },
-  { key: "dialect", name: "Region", get: (r) => r.dialect },
-  { key: "sex", name: "Sex", get: (r) => r.sex },
-  { key: "seconds", name: "Seconds", number: true, get: (r) => r.seconds, show: (v) => v.toFixed(1) },
-  { key: "words", name: "Words", number: true, get: (r) => r.words },
-  ...data.systems.map((system, i) => ({ key: "errors" + i, name: isTwo ? `Errors ${"AB"[i]}` : "Errors", number: true, get: (r) => r.errors[i] })),
-  ...(isTwo ? [{ key: "change", name: "B − A", number: true, get: change, show: (v) => (v > 0 ? "+" : v < 0 ? "−" : "") + Math.abs(v) }]
-    : [
-      { key: "wer", name: "WER %", number: true, get: (r) => percent(r.errors[0], r.words), show: shownPercent },
-      { key: "cer", name: "CER %", number: true, get: (r) => percent(r.character_errors[0], r.characters), show: shownPercent },
-    ]),
-].filter((column) => column.key !== "split" || new Set(data.rows.map((r) => r.split)).size > 1)
-  .filter((column) => data.rows.some((row) => column.get(row) !== null && column.get(row) !== undefined));
+// How a cell of each kind is shown; a rate arrives as [errors, reference units] and is sorted by its percentage
+const SHOWN = {
+  text: String,
+  number: String,
+  seconds: (v) => v.toFixed(1),
+  rate: shownPercent,
+  change: (v) => (v > 0 ? "+" : v < 0 ? "−" : "") + Math.abs(v),
+};
+
+// Those that the corpus does not know are left out, and the split where there is one alone
+const COLUMNS = data.columns.map(({ key, name, kind, isChoice }, i) => ({
+  key, name, isChoice, number: kind !== "text", show: SHOWN[kind],
+  get: (row) => (kind === "rate" ? percent(...row.cells[i]) : row.cells[i]),
+})).filter((column) => column.key !== "split" || new Set(data.rows.map((r) => r.split)).size > 1)
+  .filter((column) => data.rows.some((row) => column.get(row) !== null));
 
 function compareRows(a, b) {
   const column = COLUMNS.find((c) => c.key === state.key), sign = state.down ? -1 : 1;
@@ -49,7 +46,9 @@ function compareRows(a, b) {
 
 function matches(row) {
   for (const [key, value] of Object.entries(state.choices)) {
-    if (value && (key === "change" ? Math.sign(change(row)) !== Number(value) : row[key] !== value)) return false;
+    if (!value) continue;
+    const cell = COLUMNS.find((column) => column.key === key).get(row);
+    if (key === "change" ? Math.sign(cell) !== Number(value) : cell !== value) return false;
   }
   if (state.checked && !row.errors.some((n) => n > 0)) return false;
   if (state.edit && !row.edits.some((edits) => edits.some((e) => Array.isArray(e) && e.every((part, i) => part === state.edit[i])))) return false;
@@ -77,7 +76,7 @@ function renderRow(row) {
   const line = make("tr", { className: "row" });
   line.row = row;
   for (const column of COLUMNS) {
-    const value = column.get(row), text = value === null || value === undefined ? "" : column.show ? column.show(value) : String(value);
+    const value = column.get(row), text = value === null ? "" : column.show(value);
     const cell = make("td", { className: column.number ? "number" : column.key });
     if (column.key === "id") {
       cell.append(make("button", { type: "button", className: "link", textContent: text, "aria-expanded": "false" }));
@@ -218,9 +217,9 @@ function start() {
   }
   head.append(make("th", { scope: "col", textContent: isTwo ? "Transcript of B" : "Transcript" }));
   document.querySelector("#table thead").append(head);
-  for (const [key, label] of [["split", "Split"], ["speaker", "Speaker"], ["dialect", "Region"], ["sex", "Sex"]]) {
-    const values = [...new Set(data.rows.map((r) => r[key]).filter(Boolean))].sort();
-    if (values.length > 1) addChoice(key, label, values.map((v) => [v, v]));
+  for (const column of COLUMNS.filter((c) => c.isChoice)) {
+    const values = [...new Set(data.rows.map(column.get).filter(Boolean))].sort();
+    if (values.length > 1) addChoice(column.key, column.name, values.map((v) => [v, v]));
   }
   addSortChoice();
   if (isTwo) addChoice("change", "B is", [["-1", "better"], ["1", "worse"], ["0", "as good"]]);
