@@ -53,9 +53,7 @@ def test_evaluate_under_timit_hf_prints_the_reference_beside_what_it_found(
     assert "TIMIT checksum: 40/40 utterances (TIMIT: 4620/1680)" in out.err
 
 
-def test_evaluate_scores_a_runs_model_as_the_run_did(
-    finished_run: Path, tmp_path: Path
-) -> None:
+def test_evaluate_scores_a_runs_model_as_the_run_did(finished_run: Path, tmp_path: Path) -> None:
     """The exported folder, its tokenizer and its feature extractor: the closing evaluation's files, byte for byte."""
     options = ["--corpus.eval", str(finished_run.parents[1] / "eval.jsonl"), "--runs-dir", str(tmp_path),
                "--cache-dir", str(tmp_path / "cache"), "--device", "cpu"]  # fmt: skip

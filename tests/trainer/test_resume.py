@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,12 @@ import torch
 
 import trainer.rundir.checkpoint
 import trainer.session
+from tests.helpers.damage import flip_a_bit
 from tests.helpers.resumed import differences, everything, options, run, run_stopped
 from trainer.config.presets import PRESETS
 from trainer.errors import ConfigError
 from trainer.run import main
-from trainer.session import check_run_dir
+from trainer.session import check_run_dir, clear
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_curves")
 
@@ -140,6 +142,54 @@ def test_a_folder_with_a_run_is_refused_without_resume_or_overwrite(
         f"error: {tmp_path}/run holds a run of 4 steps: --resume continues it, --name starts another, "
         "--overwrite replaces it.\n"
     )
+
+
+def test_resume_with_other_microbatches_begins_at_a_step_of_theirs(
+    run_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six of an epoch's seven batches are done, in steps of two; in steps of four, four are: the others come again.
+
+    Three epochs have two such steps each.
+    """
+    run_stopped(tmp_path, run_inputs, 3, monkeypatch)
+    by_four = ("--train.grad-accum-steps", "4", "--allow-changes", "train.grad_accum_steps")
+    run_dir = run(tmp_path, run_inputs, "--resume", *by_four)
+    results = json.loads((run_dir / "results.json").read_text())
+    assert results["steps"] == 6
+
+
+def test_best_weights_that_are_damaged_are_made_up_for_by_those_of_the_checkpoint(
+    run_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of step 4 are lost; the run goes on from step 5, whose weights are scored first and are the best so far."""
+    run_stopped(tmp_path, run_inputs, 5, monkeypatch)
+    best = tmp_path / "run" / "checkpoints" / "best"
+    flip_a_bit(best / "model.safetensors")
+    run_dir = run(tmp_path, run_inputs, "--resume")
+    assert (
+        "The best weights so far are lost; those of the newest checkpoint take their place." in capsys.readouterr().err
+    )
+    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records if "eval/wer" in r] == [4, 5, 8, 10]
+    assert json.loads((best / "state.json").read_text())["step"] >= 5
+
+
+def test_a_folder_that_is_emptied_half_way_is_still_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """config.json goes last, or nothing would tell what the rest is; the lock is somebody's."""
+    for name in ("lock", "config.json", "metrics.jsonl", "results.json", "a"):
+        (tmp_path / name).touch()
+    (tmp_path / "model").mkdir()
+    left: list[set[str]] = []
+    original = Path.unlink
+
+    def unlink(path: Path) -> None:
+        original(path)
+        left.append({p.name for p in tmp_path.iterdir()})
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    clear(tmp_path)
+    assert all("config.json" in names for names in left[:-1])
+    assert left[-1] == {"lock"}
 
 
 def test_save_total_limit_keeps_the_newest_by_step(run_inputs: Path, tmp_path: Path) -> None:

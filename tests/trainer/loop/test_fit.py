@@ -14,6 +14,7 @@ from torch.amp import GradScaler
 from data.examples import Example
 from data.randomness import derive_seed
 from data.utterance import Utterance
+from models.ctc import ctc_loss_per_utterance
 from tests.helpers.steps import (
     EXAMPLES,
     gradient_of_step,
@@ -42,6 +43,34 @@ def test_accumulated_gradient_equals_one_large_batch() -> None:
     assert (split - whole).norm() < 1e-5 * whole.norm()
     mean_of_means = sum(gradient_of_step([b]) for b in ([3], [0, 1, 2], [4])) / 3
     assert (mean_of_means - whole).norm() > 0.05 * whole.norm()
+
+
+def test_the_loss_of_a_step_is_the_mean_over_its_utterances_however_they_are_batched() -> None:
+    """Five uneven utterances as 1+3+1 microbatches, against all in one batch; 1e-5 is fp32 rounding."""
+    losses = [
+        train_step(make_parts(small_model()), [make_batch(b) for b in batches], 1.0, lambda: None).loss.item()
+        for batches in ([[0, 1, 2, 3, 4]], [[3], [0, 1, 2], [4]])
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_a_step_whose_loss_alone_is_not_finite_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient is as it should be: an infinite loss that was added behind it must be enough."""
+    original = ctc_loss_per_utterance
+
+    def with_infinity(*args: object, **options: object) -> torch.Tensor:
+        nats = original(*args, **options)  # type: ignore[arg-type]
+        return nats + torch.tensor([0.0, math.inf])
+
+    monkeypatch.setattr("trainer.loop.step.ctc_loss_per_utterance", with_infinity)
+    parts, state, skips = make_parts(small_model()), TrainState(), []
+    before = [p.detach().clone() for p in parts.model.parameters()]
+    result = train_step(parts, [make_batch([0, 1])], 1.0, lambda: None)
+    finish_previous_step(result, parts, state, 25, skips.append)
+    assert math.isfinite(result.grad_norm.item())
+    assert state.num_skipped == 1
+    assert skips[0].culprits() == ["u1"]
+    assert all(torch.equal(a, b) for a, b in zip(before, parts.model.parameters(), strict=True))
 
 
 def test_blank_share_is_that_of_real_frames_utterance_by_utterance() -> None:

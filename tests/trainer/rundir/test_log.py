@@ -55,14 +55,15 @@ def test_each_figure_of_an_evaluation_is_logged_under_its_own_name(log: Callable
     runlog.close()
     (record,) = read_records(tmp_path / "metrics.jsonl")
     references, hypotheses = [h.reference for h in given.hypotheses], [h.hypothesis for h in given.hypotheses]
-    assert record == {
+    expected = {
         "step": 5, "epoch": 1.0, "eval/loss": 1.0, "eval/wer": jiwer.wer(references, hypotheses),
         "eval/cer": jiwer.cer(references, hypotheses), "eval/blank_share": 0.35, "eval/num_errors": 2,
         "eval/num_reference_words": 5, "eval/num_infinite": 0, "eval/seconds": 1.5,
     }  # fmt: skip
+    assert expected.items() <= record.items()
     assert record["eval/wer"] != record["eval/cer"]
-    line = f"dev: WER {100 * record['eval/wer']:.2f} %  CER {100 * record['eval/cer']:.2f} %  loss 1.0000"
-    assert line in stream.getvalue()
+    for part in (f"dev: WER {100 * record['eval/wer']:.2f} %", f"CER {100 * record['eval/cer']:.2f} %", "loss 1.0000"):
+        assert part in stream.getvalue()
 
 
 def test_each_figure_of_training_is_logged_under_its_own_name(log: Callable[..., RunLog], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""TensorBoard's log: two real runs, read through a real server's HTTP.
+"""TensorBoard's log: a run read by its own reader, and two real runs read through a real server's HTTP.
 
 pytest tests/trainer/rundir/test_tensorboard.py
 """
@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.text.vocab import Vocab
 from tests.helpers.models import small_model
@@ -151,6 +152,29 @@ def test_runs_compare_by_final_wer_in_hparams(get: Callable[..., Any], runs: Pat
         values = {m["name"]["tag"]: m["value"] for m in group["sessions"][0]["metricValues"]}
         wer = json.loads((runs / name / "results.json").read_text())["wer"]
         assert values["final/wer"] == pytest.approx(wer, rel=1e-6)
+
+
+def test_a_runs_event_file_holds_its_metrics_its_transcripts_and_what_it_followed(finished_run: Path) -> None:
+    """Reference: metrics.jsonl, hypotheses.jsonl and results.json, against TensorBoard's own reader; float32 there."""
+    events = EventAccumulator(str(finished_run), {"scalars": 0, "images": 0, "tensors": 0})
+    events.Reload()
+    records = [json.loads(line) for line in (finished_run / "metrics.jsonl").read_text().splitlines()]
+    told: dict[str, list[tuple[int, float]]] = {}
+    for record in records:
+        for tag, value in record.items():
+            if tag not in ("step", "epoch") and value is not None:
+                told.setdefault(tag, []).append((record["step"], pytest.approx(value, rel=1e-6)))
+    results = json.loads((finished_run / "results.json").read_text())
+    told |= {f"final/{name}": [(4, pytest.approx(results[name], rel=1e-6))] for name in ("wer", "cer", "loss")}
+    tags = events.Tags()
+    assert {tag for tag in tags["scalars"] if not tag.startswith("final/")} <= told.keys() <= set(tags["scalars"])
+    assert {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in told} == told
+    assert [event.step for event in events.Tensors("eval/transcripts/text_summary")] == [2, 4]
+    followed = {tag.removeprefix("eval/posteriors/") for tag in tags["images"]}
+    assert followed == {tag.removeprefix("eval/") for tag in tags["audio"]}
+    assert len(followed) == 4
+    assert followed <= {json.loads(line)["id"] for line in (finished_run / "hypotheses.jsonl").read_text().splitlines()}
+    assert all([event.step for event in events.Images(tag)] == [2, 4] for tag in tags["images"])
 
 
 def test_hparams_first_columns_are_the_usual_suspects() -> None:
