@@ -40,8 +40,8 @@ def examples() -> list[Example]:
 
 
 def table(model: CTCModel, folder: Path, lines: list[str], **changes: object) -> FeatureTable:
-    options: dict = dict(do_normalize=True, precision="fp32", device=CPU, autocast=torch.no_grad)
-    return open_table(model, changes.pop("examples", examples()), folder, log=lines.append, progress=lambda items, total: items,
+    options: dict = dict(examples=examples(), do_normalize=True, precision="fp32", device=CPU, autocast=torch.no_grad)
+    return open_table(model, cache_dir=folder, log=lines.append, progress=lambda items, total: items,
                       **(options | changes))  # fmt: skip
 
 
