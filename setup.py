@@ -1,7 +1,7 @@
-"""Refuses a plain install. Everything that describes this project is in setup.cfg.
+"""Refuse a plain install. setup.cfg describes the project.
 
-This is a checkout that one works in. A plain install would put packages called `data`, `models` and `scripts` into
-everybody's site-packages, in the way of other projects' modules of these names.
+The project is a checkout that one works in. A plain install would put packages called `data`, `models` and `scripts`
+into site-packages, where they hide modules of other projects with these names.
 """
 
 from __future__ import annotations

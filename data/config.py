@@ -11,7 +11,10 @@ class TextAndAudioConfig:
     """What every corpus has: how its text is normalised and which utterances are kept."""
 
     normalizer: Literal["plain", "plain-upper", "hf-timit"] = "plain"
-    """Transcript normalisation: plain (lower case, hyphen to space, apostrophe kept), plain-upper, or hf-timit."""
+    """Transcript normalisation: plain (lower case, punctuation to space, apostrophe kept), plain-upper, or hf-timit."""
+
+    language: str = ""
+    """ISO 639 code of the transcripts' language: tr, az and lt have their own rules of case; told in the card."""
 
     vocabulary: Literal["auto", "new"] = "auto"
     """auto: the checkpoint's own units if every character of the training text has one; new: built from that text."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data.audio.decode import speed_length
-from data.text.normalise import collapse_spaces, impossible_character
+from data.text.normalise import collapse_spaces, control_character, impossible_character
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE, Corpus, Utterance
 from trainer.errors import AudioError, CorpusError
@@ -73,8 +73,9 @@ def read_split(corpus: Corpus, split: str) -> list[Utterance]:
                 f"{utterance.origin}: id {utterance.id!r} stands already at {other.origin}. "
                 "Ids must be unique in a split."
             )
-        for what, text in (("id", utterance.id), ("transcript", utterance.text)):
-            if character := impossible_character(text):
+        found = (("id", control_character(utterance.id)), ("transcript", impossible_character(utterance.text)))
+        for what, character in found:
+            if character:
                 raise CorpusError(
                     f"{utterance.origin}: utterance {utterance.id}: its {what} holds {character}, a character that no "
                     "text has: another encoding, or damage? Save the corpus as UTF-8, or take the character out."

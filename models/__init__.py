@@ -1,1 +1,1 @@
-"""Speech encoders with a CTC head: built, loaded, computed, exported. transformers' parameters, our own arithmetic."""
+"""Speech encoders with a CTC head: build, load, compute, export. transformers' parameters, our own arithmetic."""

@@ -1,4 +1,4 @@
-"""Which encoder, from where, and its regularisation. Plain dataclass: neither torch nor transformers here."""
+"""Which encoder to use, where it comes from, and its regularisation. A plain dataclass, without torch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from models.families import Family, Size
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The encoder and its CTC head. None means: what the checkpoint says; for random weights 0 in the
-    sizes tiny and demo, transformers' defaults for the family in base and large."""
+    """The encoder and its CTC head. A dropout or mask option of None takes the checkpoint's value. Random weights of
+    the sizes tiny and demo take 0, those of base and large the family's defaults in transformers."""
 
     pretrained: str | None = None
     """Hub id or local folder of a Hugging Face checkpoint."""
@@ -31,10 +31,10 @@ class ModelConfig:
     """Keep the strided convolutions as they are; None: frozen for a checkpoint, trained for random weights."""
 
     cache_features: Annotated[bool | None, tyro.conf.DisallowNone] = None
-    """Compute the frozen feature encoder's output once, into --cache-dir; None: where that is exact and fits."""
+    """Compute the frozen feature encoder's output once, into --cache-dir; None: if that is exact and fits."""
 
     activation_checkpointing: bool = False
-    """Keep each layer's input only and compute the layer again for its gradient: less memory, more time, same bits."""
+    """Keep only each layer's input and compute the layer again for its gradient: less memory, more time, same bits."""
 
     compile_layers: bool = False
     """torch.compile the transformer layer for training: pays on long CUDA runs, if at all."""

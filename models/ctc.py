@@ -1,7 +1,8 @@
-"""An encoder with a CTC head as one module: waveforms in, logits and frame lengths out; and the loss.
+"""An encoder with a CTC head as one module, from waveforms to logits; and the CTC loss.
 
-B utterances, S samples, T frames, H channels, U units, V vocabulary with the blank. Lengths and masks come
-ready-made with the batch, so nothing here waits for the device.
+B utterances, S samples, T frames, C features, H channels, U units, V units of the vocabulary, the blank included.
+Lengths and masks come ready-made with the batch, so the forward pass never waits for the device. The loss does: torch's
+CUDA kernel for CTC copies the lengths to the host.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from models.transformer import encode
 
 
 class CTCModel(nn.Module):
-    """transformers' modules under a forward pass of our own: the same logits, masks given instead of drawn."""
+    """transformers' modules with our own forward pass. Logits are the same; masks are given instead of drawn."""
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class CTCModel(nn.Module):
 
     @property
     def is_batch_invariant(self) -> bool:
-        """Whether padding changes no utterance's logits; group norm over time sees the padding."""
+        """Whether padding leaves every utterance's logits alone. With group norm over time it does not."""
         return self.hf.config.feat_extract_norm == "layer"
 
     def forward(
@@ -63,8 +64,8 @@ class CTCModel(nn.Module):
     ) -> Tensor:
         """Logits (B, T, V) for waveforms (B, S), or for features (B, T, C) that were computed from them before.
 
-        Frames behind frame_lengths (B,) mean nothing; without is_padded there are none.
-        time_mask bool (B, T) and feature_mask bool (B, H) are SpecAugment's, True where masked.
+        Frames from frame_lengths (B,) on are padding; without is_padded there are none. time_mask bool (B, T) and
+        feature_mask bool (B, H) are SpecAugment's, True where masked. Under autocast the logits have its type.
         """
         base = self.base
         checkpointed = self.activation_checkpointing and self.training
@@ -86,7 +87,7 @@ class CTCModel(nn.Module):
 
     @torch.inference_mode()
     def read(self, waveforms: Tensor) -> Tensor:
-        """Logits float32 (B, T, V) of waveforms (B, S) of one length, on the model's device: none is padded."""
+        """Logits float32 (B, T, V) of waveforms (B, S), which have the same length and lie on the model's device."""
         frame_lengths = torch.full((len(waveforms),), self.num_frames(waveforms.shape[1]), device=waveforms.device)
         return self(waveforms, frame_lengths, is_padded=False).float()
 
@@ -97,17 +98,18 @@ def ctc_loss_per_utterance(
     """-log p(targets | audio) over the target length, in nats per unit, float32 (B,).
 
     logits (B, T, V), V counts the blank; frame_lengths (B,) frames; targets (B, U), only the first
-    target_lengths[b] of row b are read. Infinite where the frames cannot hold the targets. The caller sums it
-    and divides by the utterances of the whole optimizer step, not of this microbatch.
+    target_lengths[b] of row b are read. The loss is infinite where the frames cannot hold the targets. The caller
+    sums it and divides by the number of utterances in the whole optimizer step, not in this microbatch.
     """
-    # CTC sums over many frames in logarithms: fp32 whatever autocast says. Float64 logits stay float64.
+    # CTC sums over many frames in logarithms, so it needs fp32. Under autocast the head has rounded the logits to half
+    # precision before. float64 logits stay float64.
     log_probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1).transpose(0, 1)  # (T, B, V)
     device = log_probs.device
     if log_probs.is_cuda and torch.are_deterministic_algorithms_enabled():
-        # CUDA's own CTC refuses this mode and cuDNN's wants blank 0: the CPU's sums in a fixed order
+        # CUDA's own CTC refuses this mode and cuDNN's wants blank 0. The CPU's CTC adds in a fixed order
         log_probs, targets = log_probs.cpu(), targets.cpu()
         frame_lengths, target_lengths = frame_lengths.cpu(), target_lengths.cpu()
-    # cuDNN's CTC wants other argument types and blank 0; off, as in transformers
+    # cuDNN's CTC wants other argument types and blank 0; it is off, as in transformers
     with torch.backends.cudnn.flags(enabled=False):
         nats = F.ctc_loss(log_probs, targets, frame_lengths, target_lengths, blank=blank_id, reduction="none")
     return (nats / target_lengths.clamp(min=1)).to(device)

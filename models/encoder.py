@@ -1,7 +1,7 @@
 """Build a speech encoder with a CTC head: families, sizes, options.
 
-The modules are transformers' own, so that checkpoints load key by key (see models.pretrained); the forward pass is
-in models.ctc.
+The modules are transformers' own, so that checkpoints load key by key (see models.pretrained). The forward pass is in
+models.ctc.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def random_config(model: ModelConfig) -> PreTrainedConfig:
     size = dict(SIZES[model.size])
     if model.family == "hubert" and size["feat_extract_norm"] == "group":
         size["feat_proj_layer_norm"] = True
-    # 0.02, transformers' fixed standard deviation, suits width 1024 or so; narrow layers would start
-    # nearly silent and learn late. 1/sqrt(width) keeps the signal at any width.
+    # transformers' fixed standard deviation, 0.02, suits a width of about 1024. With it the output of narrow layers
+    # starts near 0, and they learn late. 1/sqrt(width) keeps the signal's size at any width.
     return AutoConfig.for_model(model.family, **size, initializer_range=size["hidden_size"] ** -0.5)
 
 
@@ -45,7 +45,7 @@ def configure(config: PreTrainedConfig, model: ModelConfig, *, vocab_size: int, 
         if (value := getattr(model, name)) is not None:
             setattr(config, name, value)
     config.vocab_size, config.pad_token_id = vocab_size, blank_id
-    # transformers wants these inside the vocabulary, UniSpeech-SAT wants them at all; CTC has no use for them
+    # CTC does not use these ids. transformers wants them inside the vocabulary, UniSpeech-SAT wants them set
     config.bos_token_id = config.eos_token_id = blank_id if config.model_type == "unispeech-sat" else None
     config.ctc_loss_reduction, config.ctc_zero_infinity = "mean", False
     return config
@@ -59,12 +59,12 @@ def build_random(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
 
 
 def uses_attention_mask(config: PreTrainedConfig) -> bool:
-    """Layer-norm extractors were pre-trained with an attention mask, group-norm ones without (transformers' docs)."""
+    """Whether the encoder takes an attention mask. Layer-norm ones were pre-trained with it (transformers' docs)."""
     return config.feat_extract_norm == "layer"
 
 
 def weights_digest(model: nn.Module) -> str:
-    """Of every parameter's and buffer's name and bytes."""
+    """A hash of the names and bytes of all parameters and buffers."""
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())

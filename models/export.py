@@ -1,4 +1,4 @@
-"""The Hugging Face folder that a run leaves."""
+"""Write the Hugging Face folder of a trained model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A frozen feature encoder's output of many utterances, row by row, in place of their audio."""
+"""The output of a frozen feature encoder for many utterances, in one table. It stands in for their audio."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Features of many utterances, row by row."""
+    """Features of many utterances, a row for each frame."""
 
     rows: Tensor
     """float32 (1 + all frames, C), on the device or memory-mapped on the host; row 0 is zeros."""
     first_rows: tuple[int, ...]
-    """Of each utterance."""
+    """The row of each utterance's first frame."""
 
     def split(self, num_first: int) -> tuple[FeatureTable, FeatureTable]:
-        """The same rows for the first utterances, and for the others."""
+        """Two tables with the same rows: one for the first utterances, one for the others."""
         first, others = self.first_rows[:num_first], self.first_rows[num_first:]
         return FeatureTable(self.rows, first), FeatureTable(self.rows, others)
 
     def gather(self, index: Tensor, device: torch.device) -> Tensor:
         """Features (B, T, C) on `device` for row numbers (B, T) on the host.
 
-        Does not wait where the rows lie on the device; else the host gathers, and a CUDA device waits for the copy.
+        If the rows lie on the device, the host does not wait. Otherwise the host gathers them, and a CUDA device waits.
         """
         return self.rows[index.to(self.rows.device, non_blocking=True)].to(device, non_blocking=True)

@@ -1,8 +1,8 @@
-"""Floating-point operations of an encoder, counted from its configuration: the denominator of utilisation.
+"""Floating-point operations of an encoder, counted from its configuration, to measure utilisation.
 
-Multiplications and additions count one each. Matrix products, convolutions and attention are counted; element-wise
-work is not, as is the custom for model FLOP utilisation. torch's FlopCounterMode cannot stand in for training: its
-weight gradient of grouped convolutions ignores the groups.
+A multiplication or an addition counts as one. Matrix products, convolutions and attention count; element-wise work does
+not, as is usual for model FLOP utilisation. torch's FlopCounterMode is wrong for training: its weight gradient of
+grouped convolutions ignores the groups.
 """
 
 from __future__ import annotations

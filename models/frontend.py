@@ -1,15 +1,15 @@
-"""The strided convolutions from waveforms to features, channels last: transformers' parameters, our own arithmetic.
+"""The strided convolutions from waveforms to features. Parameters are transformers'; the arithmetic is our own.
 
-transformers keeps (B, C, T) and transposes around every layer norm, so that on a CPU half of a small model's step is
-copies and a strided GELU. Here every tensor is a matrix of frames by channels, the whole batch in one:
+transformers keeps (B, C, T) and transposes around every layer norm. On a CPU, copies and a strided GELU then take half
+of a small model's step. Here every tensor is a matrix of frames by channels, and one matrix holds the whole batch:
 
     waveforms (B, S) -> pad S to a multiple of all strides -> (B * S, 1)
-    each layer: rows by channels (N, C) seen as (N / stride, stride * C), no copy
+    each layer: (N, C), rows by channels, viewed as (N / stride, stride * C) without a copy
         kernel 3, stride 2:  y[t] = [x[2t], x[2t+1]] @ W[:2] + x[2t+2] @ W[2]     two matrix products, no im2col
     -> (B, T, C)
 
-Rows whose kernel reaches into the next utterance are garbage; they are behind the last frame of theirs and cut off
-in the end, and no frame before them has seen them.
+Some rows at the end of an utterance are wrong, because their kernel reaches into the next utterance. They lie behind
+the utterance's last frame, no frame depends on them, and they are cut off in the end.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from torch.utils.checkpoint import checkpoint
 from models.geometry import convolved_length
 
 CACHED_SAMPLES = 150_000
-"""Waveform samples whose wide first layers a CPU's caches hold; more go in turns when no gradient is asked for."""
+"""Samples of a batch whose first, wide layers fit into a CPU's caches. Without a gradient, larger batches are split."""
 
 
 def extract_features(extractor: Any, waveforms: Tensor, *, checkpointed: bool = False) -> Tensor:
-    """Features (B, T, C) of waveforms (B, S) under a transformers feature encoder's weights.
+    """Features (B, T, C) of waveforms (B, S), with the weights of a transformers feature encoder.
 
-    `checkpointed` keeps a layer's input only and computes the layer again in the backward pass.
+    With `checkpointed`, only each layer's input is kept, and the backward pass computes the layer again.
     """
     if torch.compiler.is_exporting():
-        return extractor(waveforms).transpose(1, 2)  # plain convolutions are what an exported graph can say
+        return extractor(waveforms).transpose(1, 2)  # an exported graph needs plain convolutions
     needs_gradient = torch.is_grad_enabled() and any(p.requires_grad for p in extractor.parameters())
     if not needs_gradient and not waveforms.is_cuda:
         parts = waveforms.split(max(1, CACHED_SAMPLES // waveforms.shape[1]))
@@ -58,7 +58,7 @@ def _extract(extractor: Any, waveforms: Tensor, *, checkpointed: bool) -> Tensor
 
 
 def _layer(layer: Any, rows: Tensor, batch_size: int, num_frames: int) -> Tensor:
-    """Rows (N / stride, D) after one layer for rows (N, C); the first num_frames of each utterance's are its frames."""
+    """Apply one layer: rows (N, C) to rows (N / stride, D). Each utterance's first num_frames rows are its frames."""
     rows = convolve(rows, layer.conv.weight, layer.conv.bias, layer.conv.stride[0])
     norm = getattr(layer, "layer_norm", None)
     if isinstance(norm, nn.LayerNorm):
@@ -69,9 +69,9 @@ def _layer(layer: Any, rows: Tensor, batch_size: int, num_frames: int) -> Tensor
 
 
 def convolve(rows: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-    """(N / stride, D) for rows (N, C), weight (D, C, kernel) as nn.Conv1d has it and bias (D,).
+    """Strided convolution of rows (N, C) to (N / stride, D), with weight (D, C, kernel) as in nn.Conv1d and bias (D,).
 
-    The last kernel / stride - 1 rows lack the terms that would lie behind the last input row.
+    The last kernel / stride - 1 rows are incomplete: their kernel reaches behind the last input row.
     """
     taps = weight.permute(2, 1, 0).reshape(-1, weight.shape[0])  # (kernel * C, D)
     if torch.is_autocast_enabled(rows.device.type):
@@ -81,7 +81,8 @@ def convolve(rows: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> 
 
 
 class _Convolve(torch.autograd.Function):
-    """x (N, W), W = stride * C; taps (K, D), cut into slabs of W rows; slab g meets x from row g on."""
+    """x (N, W) with W = stride * C; taps (kernel * C, D). Taps are cut into slabs of W rows; row t of the result is the
+    sum over slabs g of x[t + g] @ slab g."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, taps: Tensor, bias: Tensor | None) -> Tensor:
@@ -109,8 +110,8 @@ class _Convolve(torch.autograd.Function):
 
 
 def _norm_over_time(rows: Tensor, num_frames: int, norm: nn.GroupNorm) -> Tensor:
-    """(B, N, C), each channel normalised by mean and variance of its first `num_frames` rows: a group is a channel."""
+    """(B, N, C), each channel normalised by mean and variance of its first `num_frames` rows. A channel is a group."""
     assert norm.num_groups == norm.num_channels
-    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))  # as autocast has it for group norm
+    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))  # autocast computes group norm in fp32 too
     variance, mean = torch.var_mean(rows[:, :num_frames], dim=1, correction=0, keepdim=True)
     return (rows - mean) * (norm.weight * torch.rsqrt(variance + norm.eps)) + norm.bias

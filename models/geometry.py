@@ -1,4 +1,4 @@
-"""How samples become frames: exactly, from the kernels and strides of an encoder's convolutions (no padding)."""
+"""Which samples each frame of an encoder stands for, from its convolutions' kernels and strides (without padding)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 def convolved_length(length: Any, kernel: int, stride: int) -> Any:
     """Frames after one convolution without padding: floor((length - kernel) / stride) + 1.
 
-    `length` is an int, or an int64 tensor of lengths. The result is below one for a `length` shorter than the
-    kernel, which gives no frame.
+    `length` is an int, or an int64 tensor of lengths. If it is shorter than the kernel, there is no frame, and the
+    result is below 1.
 
     >>> convolved_length(400, 10, 5)
     79
@@ -29,7 +29,7 @@ class FrameGeometry:
 
     @classmethod
     def of(cls, kernels: Sequence[int], strides: Sequence[int]) -> FrameGeometry:
-        """From the lists that transformers' configurations hold.
+        """The geometry of convolutions with these kernels and strides, in the order in which they are applied.
 
         >>> geometry = FrameGeometry.of((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
         >>> geometry.stride, geometry.receptive_field, geometry.num_frames(16_000)
@@ -39,7 +39,7 @@ class FrameGeometry:
 
     @classmethod
     def of_config(cls, config: Any) -> FrameGeometry:
-        """Of transformers' configuration of an encoder."""
+        """The geometry of an encoder, from its transformers configuration."""
         return cls.of(config.conv_kernel, config.conv_stride)
 
     @cached_property
@@ -60,18 +60,18 @@ class FrameGeometry:
         return receptive_field
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames of `num_samples` samples, exact for every length; 0 below the receptive field."""
+        """The number of frames of `num_samples` samples, exact for every length; 0 below the receptive field."""
         for kernel, stride in self.layers:
             num_samples = max(0, convolved_length(num_samples, kernel, stride))
         return num_samples
 
     def seen(self, first: int, last: int) -> slice:
-        """The samples that give frames [first, last) and no other."""
+        """The samples that give frames [first, last) and no other frame."""
         return slice(first * self.stride, (last - 1) * self.stride + self.receptive_field)
 
     def boundary(self, frame: int) -> int:
-        """The sample at which `frame`'s own stretch begins and that of the frame before ends.
+        """The sample at which the stretch of `frame` begins and that of the previous frame ends.
 
-        A frame's stretch is `stride` samples in the middle of those that it sees.
+        The stretch of a frame is the `stride` samples in the middle of those that it sees.
         """
         return frame * self.stride + (self.receptive_field - self.stride) // 2

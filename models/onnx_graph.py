@@ -1,11 +1,11 @@
 """A CTC model as an ONNX graph: raw waveforms and their lengths in, logits and frame lengths out.
 
-    waveforms (batch, samples) float32, mono at 16 kHz, not normalised, anything behind each one's end
+    waveforms (batch, samples) float32, mono at 16 kHz, not normalised; values behind an utterance's end are ignored
     waveform_lengths (batch) int64
       -> logits (batch, frames, units) float32, frame_lengths (batch) int64
 
-Normalisation and masks are inside: a padded batch gives each utterance the logits that it has alone (layer-norm
-encoders; with group norm only equal lengths may share a batch).
+The graph contains normalisation and masks. So a padded batch gives each utterance the logits that it has alone. With
+group norm this holds only if all lengths in a batch are equal.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INPUTS, OUTPUTS = ["waveforms", "waveform_lengths"], ["logits", "frame_lengths"]
 
 
 class OnnxGraph(nn.Module):
-    """What is exported."""
+    """The module that is exported."""
 
     def __init__(self, model: CTCModel, do_normalize: bool) -> None:
         super().__init__()
@@ -36,8 +36,8 @@ class OnnxGraph(nn.Module):
     def forward(self, waveforms: Tensor, waveform_lengths: Tensor) -> tuple[Tensor, Tensor]:
         is_real = torch.arange(waveforms.shape[1], device=waveforms.device) < waveform_lengths[:, None]
         waveforms = torch.where(is_real, waveforms, 0.0)
-        if self.do_normalize:  # data.audio.normalize over each one's own samples
-            # in float64: onnxruntime adds up in order, and long sums would lose a digit that logits show
+        if self.do_normalize:  # data.audio.decode.normalize over the samples of each utterance
+            # in float64: onnxruntime adds one by one, and in fp32 long sums lose a digit that shows in the logits
             num_samples, exact = waveform_lengths[:, None].double(), waveforms.double()
             centred = torch.where(is_real, exact - exact.sum(1, keepdim=True) / num_samples, 0.0)
             waveforms = (centred / torch.sqrt(centred.square().sum(1, keepdim=True) / num_samples + 1e-7)).float()
@@ -48,7 +48,7 @@ class OnnxGraph(nn.Module):
 
 
 def write_onnx(model: CTCModel, do_normalize: bool, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the graph, weights inside, with batch and samples free."""
+    """Write the graph with its weights into one file. Batch size and length stay variable."""
     graph = OnnxGraph(model, do_normalize)
     example = torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
     batch, samples = torch.export.Dim("batch"), torch.export.Dim("samples", min=400)
@@ -66,7 +66,7 @@ def write_onnx(model: CTCModel, do_normalize: bool, path: Path, metadata: Mappin
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter's remarks about itself off; its errors are exceptions."""
+    """Without the exporter's log messages and warnings. Its errors are exceptions."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

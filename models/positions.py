@@ -1,7 +1,7 @@
-"""The convolutional position embedding by Fourier transform: on a CPU a third of the time of the grouped convolution.
+"""The convolutional position embedding by Fourier transform: on a CPU about half the time of the grouped convolution.
 
-A kernel of 32 to 128 frames in narrow groups is what convolution kernels are worst at. transformers' parameters;
-sums in another order, so equal up to rounding (relative 1e-6 in fp32, 1e-12 in fp64).
+Convolution kernels are slow for 32 to 128 frames in narrow groups. The parameters are transformers'. The sums have
+another order, so results are equal up to rounding (relative 1e-6 in fp32, 1e-12 in fp64).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 
 def embed_positions(module: Any, hidden: Tensor) -> Tensor:
-    """What a family's *PositionalConvEmbedding adds to hidden (B, T, H)."""
+    """The position embedding (B, T, H) for hidden (B, T, H), with a family's *PositionalConvEmbedding as `module`."""
     is_plain = getattr(module, "batch_norm", None) is None and not torch.is_autocast_enabled(hidden.device.type)
     if hidden.is_cuda or not is_plain or torch.compiler.is_exporting():
         return module(hidden)
@@ -28,7 +28,7 @@ def embed_positions(module: Any, hidden: Tensor) -> Tensor:
 class _Correlate(torch.autograd.Function):
     """y[t] = sum over k of x[t + k - padding] . w[k]: x (B, T, G, I), w (G, O, I, K), y (B, T, G, O).
 
-    Circular over n >= T + K - 1 frames, so nothing wraps into a frame that is kept.
+    The transform is circular over n >= T + K - 1 frames, so nothing wraps around into a frame that is kept.
     """
 
     @staticmethod
@@ -48,7 +48,7 @@ class _Correlate(torch.autograd.Function):
         x_hat, w_hat = ctx.saved_tensors
         num_frames, kernel, n, padding = ctx.sizes
         dx = dw = None
-        # the frames of y in their circular places: the first `padding` of them stand at the end
+        # put the frames of y into their circular places: the first `padding` of them stand at the end
         shifted = torch.roll(F.pad(dy, (0, 0, 0, 0, 0, n - num_frames)), -padding, dims=1)
         dy_hat = torch.fft.rfft(shifted, dim=1).permute(1, 2, 0, 3).contiguous()  # (F, G, B, O)
         if ctx.needs_input_grad[0]:

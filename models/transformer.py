@@ -1,7 +1,8 @@
 """The transformer from projected features to hidden states: transformers' modules and weights, our own forward pass.
 
-One mask a batch, none where nothing is padded; scaled dot-product attention for every family, WavLM's gated relative
-position bias as an additive mask; no host sync. Dropouts and LayerDrop draw in transformers' order.
+A batch has one mask, or none if nothing is padded. Every family uses scaled dot-product attention; WavLM's gated
+relative position bias is an additive mask. The host never waits for the device. Dropout and LayerDrop draw in
+transformers' order.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ def encode(
 ) -> Tensor:
     """Hidden states (B, T, H) after all layers of `encoder`, a family's *Encoder or *EncoderStableLayerNorm.
 
-    real bool (B, T) is False on padding, None where there is none. `checkpointed` keeps a layer's input only and
-    computes the layer again in the backward pass. `compiled` runs each layer through torch.compile, one graph for all
-    layers and lengths.
+    real bool (B, T) is False on padding; None if nothing is padded. With `checkpointed`, only each layer's input is
+    kept, and the backward pass computes the layer again. With `compiled`, layers run through torch.compile, with one
+    graph for all layers and lengths.
     """
     config, run_layer = encoder.config, _pre_norm_layer if encoder.config.do_stable_layer_norm else _post_norm_layer
     if compiled:
@@ -47,7 +48,7 @@ def encode(
             mask = torch.zeros_like(mask, dtype=bias.dtype).masked_fill(~mask, -math.inf)
     for i, layer in enumerate(encoder.layers):
         may_drop = encoder.training and config.layerdrop > 0 and not (has_bias and i == 0)
-        if may_drop and torch.rand([]) < config.layerdrop:  # drawn on the host: no wait
+        if may_drop and torch.rand([]) < config.layerdrop:  # drawn on the host, so it needs no wait
             continue
         if checkpointed and torch.is_grad_enabled():
             hidden = checkpoint(run_layer, layer, hidden, mask, bias, use_reentrant=False)
@@ -58,7 +59,7 @@ def encode(
 
 @functools.cache
 def compile_layer(run_layer: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`run_layer` compiled once for a process; weights and lengths are inputs of its graph, so it serves all layers."""
+    """`run_layer`, compiled once in a process. Weights and lengths are inputs of its graph, so all layers share it."""
     return torch.compile(run_layer, dynamic=True)
 
 
@@ -90,7 +91,7 @@ def attend(attention: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | N
 
 
 def _gate(attention: Any, hidden: Tensor) -> Tensor:
-    """How much of the position bias each query takes, (B, heads, T, 1), from hidden (B, heads, T, head_dim).
+    """The factor of the position bias for each query, (B, heads, T, 1), from hidden (B, heads, T, head_dim).
 
     Chen et al. 2022 (WavLM), section 3.2.
     """
@@ -100,14 +101,14 @@ def _gate(attention: Any, hidden: Tensor) -> Tensor:
 
 
 def position_bias(attention: Any, num_frames: int) -> Tensor:
-    """WavLM's bias (heads, T, T) by the distance from query to key: exact if near, in logarithmic buckets if far."""
+    """WavLM's bias (heads, T, T) from the distance of query and key: exact if near, in logarithmic buckets if far."""
     weight = attention.rel_attn_embed.weight
     frames = torch.arange(num_frames, device=weight.device)
     offsets = frames - frames[:, None]
     half = attention.num_buckets // 2
     exact = half // 2
     distance = offsets.abs()
-    # transformers' order of operations: another one rounds to other buckets
+    # in transformers' order of operations, since another order rounds to other buckets
     far = torch.log(distance.float() / exact) / math.log(attention.max_distance / exact) * (half - exact)
     far = (exact + far).clamp(max=half - 1).long()
     buckets = torch.where(distance < exact, distance, far) + (offsets > 0) * half

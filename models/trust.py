@@ -1,6 +1,6 @@
-"""What is refused before a checkpoint is believed: code that comes with it, files that are none, weights without value.
+"""Refuse a checkpoint that brings code, whose folder holds something other than files, or whose weights are NaN.
 
-Weights themselves are read as safetensors, or as .bin through torch.load(weights_only=True): see models.encoder.
+models.pretrained reads the weights themselves: safetensors, or .bin through torch.load(weights_only=True).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CONFIGURATIONS = ("config.json", "preprocessor_config.json", "processor_config.j
 
 
 def refuse_what_is_no_checkpoint(source: str) -> None:
-    """ModelError when `source` is a path, and not that of a folder with a config.json and regular files."""
+    """ModelError when `source` is a path, but not a folder with a config.json and regular files."""
     path = Path(source)
     if path.is_dir():
         if (path / "model" / "config.json").exists():
@@ -36,7 +36,7 @@ def refuse_what_is_no_checkpoint(source: str) -> None:
 
 
 def refuse_remote_code(source: str, revision: str | None) -> None:
-    """ModelError when a configuration names code to be run ("auto_map"). Reads JSON, runs nothing."""
+    """ModelError when a configuration names code to be run ("auto_map"). This reads JSON and runs nothing."""
     for name in CONFIGURATIONS:
         try:
             path = cached_file(
@@ -49,7 +49,7 @@ def refuse_remote_code(source: str, revision: str | None) -> None:
             )
             content = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
         except (OSError, ValueError, RecursionError):
-            continue  # whoever needs this file says what is wrong with it
+            continue  # the code that needs this file will say what is wrong with it
         if isinstance(content, dict) and content.get("auto_map"):
             raise ModelError(
                 f"{source}: its {name} wants code of its own to be run (auto_map), which is refused. Give a checkpoint "
@@ -58,7 +58,7 @@ def refuse_remote_code(source: str, revision: str | None) -> None:
 
 
 def refuse_non_finite(source: str, model: PreTrainedModel) -> None:
-    """ModelError when a weight is NaN or infinite: such an encoder could only give NaN."""
+    """ModelError when a weight is NaN or infinite, since such an encoder can only give NaN."""
     bad = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
     if bad:
         raise ModelError(

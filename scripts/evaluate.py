@@ -2,9 +2,9 @@
 
     python -m scripts.evaluate MODEL [PRESET] [--corpus... --eval... --device ...]
 
-MODEL is a folder (such as runs/demo/model) or a hub id; PRESET and options name the corpus as for training.
-Writes results.json and hypotheses.jsonl into runs/evaluate-NAME (or --name), NAME
-being the run of a model in runs/NAME/model, else the model's own name.
+MODEL is a folder (such as runs/demo/model) or a hub id. PRESET and options name the corpus, as for training. The
+command writes results.json and hypotheses.jsonl into runs/evaluate-NAME (or --name). For a model in runs/NAME/model,
+NAME is the run; otherwise it is the model's name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trainer.errors import ConfigError
 
 REFERENCE_MODEL = "patrickvonplaten/unispeech-large-1500h-cv-timit"
 REFERENCE_ERRORS, REFERENCE_WORDS = 3186, 14_511
-"""What that model's card comes from: its WER 0.21955757701054374 is 3186 / 14511."""
+"""The counts behind that model's card: its WER, 0.21955757701054374, is 3186 / 14511."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_both(argv: Sequence[str]) -> tuple[str, Config]:
-    """MODEL, and the Config of what is behind it; ConfigError when they cannot be."""
+    """MODEL, and the Config of the words after it; ConfigError when they are impossible."""
     if argv[:1] in (["-h"], ["--help"]):
         print((__doc__ or "").strip())
         raise SystemExit(0)
@@ -42,10 +42,10 @@ def parse_both(argv: Sequence[str]) -> tuple[str, Config]:
 
 
 def score(source: str, config: Config) -> int:
-    """Score `source` on every closing split of the corpus and write what was found."""
+    """Score `source` on every closing split of the corpus and write the results."""
     config = replace(config, model=ModelConfig(pretrained=source, freeze_feature_encoder=True))
     if not config.name:
-        path = Path(source).resolve()  # runs/NAME/model is called after NAME
+        path = Path(source).resolve()  # a model in runs/NAME/model is named after NAME
         config = replace(config, name="evaluate-" + (path.parent if path.name == "model" else path).name)
     if any((config.run_dir / name).exists() for name in ("lock", "checkpoints", "metrics.jsonl")):
         raise ConfigError(f"{config.run_dir} holds a training run, which is not written over. Choose another --name.")

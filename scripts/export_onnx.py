@@ -6,9 +6,9 @@
 MODEL is a folder that a run exported, or the hub id of a fine-tuned model. The graph takes waveforms (batch, samples)
 of 16 kHz and waveform_lengths (batch), and gives logits (batch, frames, units) and frame_lengths (batch).
 
-Logits are compared on 50 utterances and the word error rate of every version is measured: on --manifest
-(audio_filepath, text), else on the evaluation split of the run that MODEL belongs to (runs/NAME/config.json). Where
-there is neither, logits are compared on noise and no word error rate is measured.
+The command compares logits on 50 utterances and measures the word error rate of every version. The utterances come from
+--manifest (audio_filepath, text), or else from the evaluation split of the run that MODEL belongs to
+(runs/NAME/config.json). Without either, it compares logits on noise and measures no word error rate.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from data.config import ManifestConfig
-from data.text.normalise import NORMALIZERS, collapse_spaces
+from data.text.normalise import NORMALIZERS, collapse_spaces, normalizer
 from data.utterance import SAMPLE_RATE, Utterance
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors
@@ -33,12 +33,12 @@ from trainer.errors import ConfigError
 
 TOLERANCE, NUM_COMPARED = 1e-4, 50
 NUM_SCORED = 200
-"""Utterances of a run that are scored, evenly spaced: all of a large corpus would take long on a CPU."""
+"""This many utterances of a run are scored, evenly spaced. A whole large corpus would take long on a CPU."""
 
 
 @dataclass(frozen=True)
 class Speech:
-    """What the versions are measured on."""
+    """The speech that the versions are measured on."""
 
     kind: str
     waveforms: list[np.ndarray]
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
-    """The command line's options; ConfigError when they cannot be."""
+    """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.export_onnx", description=(__doc__ or "").strip())
     parser.add_argument("model", metavar="MODEL", help="folder or hub id")
     parser.add_argument("--out", type=Path, help="file to write (default: model.onnx, in MODEL if it is a folder)")
@@ -60,6 +60,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--manifest", help="utterances with references to measure on: .jsonl, .csv or .tsv")
     parser.add_argument("--normalizer", choices=NORMALIZERS, default="plain",
                         help="of a manifest's references, as in training (default: plain)")  # fmt: skip
+    parser.add_argument("--language", default="", metavar="CODE",
+                        help="language of a manifest's references, as in training")  # fmt: skip
     parser.add_argument("--utterances", type=count, metavar="N",
                         help=f"how many to measure on (default: all of a manifest, {NUM_SCORED} of a run)")  # fmt: skip
     parser.add_argument("--revision", help="branch, tag or commit of a hub model")
@@ -67,7 +69,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def run(args: Namespace) -> int:
-    """Export, compare, measure; a line for each."""
+    """Export, compare and measure. Each prints a line."""
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         needed = ", ".join(missing)
@@ -76,7 +78,8 @@ def run(args: Namespace) -> int:
         raise ConfigError(f"--out {args.out}: name a file that ends in .onnx.")
     if args.manifest is not None and not Path(args.manifest).is_file():
         raise ConfigError(f"--manifest {args.manifest}: no such file.")
-    speech = read_manifest(args.manifest, args.normalizer, args.utterances) if args.manifest else None
+    normalize = normalizer(args.normalizer, args.language)
+    speech = read_manifest(args.manifest, normalize, args.utterances) if args.manifest else None
 
     from models.onnx_graph import write_onnx
     from trainer.recognize.onnx_check import max_deviation, open_graph, pytorch, quantize, word_errors
@@ -123,22 +126,22 @@ def run(args: Namespace) -> int:
             f"{len(speech.waveforms)} of {speech.kind})",
             flush=True,
         )
-    if not deviation <= TOLERANCE:  # NaN is no agreement either
+    if not deviation <= TOLERANCE:  # NaN is not agreement either
         print(f"error: the exported graph differs from PyTorch by more than {TOLERANCE:g}.", file=sys.stderr)
         return 1
     return 0
 
 
-def read_manifest(path: str, normalizer: str, number: int | None) -> Speech:
+def read_manifest(path: str, normalize: Callable[[str], str], number: int | None) -> Speech:
     """The utterances of a manifest, or `number` of them; AudioError when one cannot be read."""
     from data.corpora.manifest import ManifestCorpus
 
     utterances = list(ManifestCorpus(ManifestConfig(eval=path)).utterances("eval"))
-    return speech_of(utterances, NORMALIZERS[normalizer], number or len(utterances), path)
+    return speech_of(utterances, normalize, number or len(utterances), path)
 
 
 def read_run(model: Path, number: int) -> Speech:
-    """`number` of the utterances that the run of `model` (runs/NAME/model) was scored on; noise without them."""
+    """`number` of the utterances that the run of `model` (runs/NAME/model) was scored on; noise if there are none."""
     from trainer.cli.console import Console
     from trainer.prepare.corpus import read_corpus
 
@@ -148,7 +151,7 @@ def read_run(model: Path, number: int) -> Speech:
             config = read_config(run_dir / "config.json", fill=True)
             reading = read_corpus(config, Console(), training=False)
             split = reading.corpus.splits.headline
-            normalize = NORMALIZERS[config.corpus.normalizer]
+            normalize = normalizer(config.corpus.normalizer, config.corpus.language)
             return speech_of(reading.evaluation[split], normalize, number, f"{config.name}'s {split}")
         except (ValueError, OSError) as error:
             why = str(error)

@@ -3,9 +3,9 @@
     python -m scripts.report runs/NAME [--media all|none] [--cache-dir DIR] [--out FILE]
     python -m scripts.report runs/A runs/B
 
-One HTML file that opens from disk: runs/NAME/report.html, or runs/B/compare-A.html. Audio and posteriors need the
-run's corpus and model/, found through its config.json; without them the file holds text only and says so.
---media all lifts the limit of 15 MB, --media none leaves all audio and pictures out.
+The result is one HTML file that opens from disk: runs/NAME/report.html, or runs/B/compare-A.html. Audio and posteriors
+need model/ and the run's corpus, which its config.json names. Without them the file holds text only and says so.
+--media all lifts the limit of 15 MB, --media none leaves out all audio and pictures.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
-    """The command line's options; ConfigError when they cannot be."""
+    """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.report", description=(__doc__ or "").strip())
     parser.add_argument("runs", nargs="+", type=Path, metavar="runs/NAME", help="one finished run, or two to compare")
     parser.add_argument("--media", choices=("fit", "all", "none"), default="fit",
@@ -48,7 +48,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def report(args: Namespace) -> int:
-    """Write what is asked for and print where."""
+    """Write the report or the comparison, and print where it is."""
     from trainer.report.compare import write_comparison
     from trainer.report.page import MOST_BYTES
     from trainer.report.run import write_report

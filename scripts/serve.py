@@ -1,10 +1,9 @@
-"""A page on this machine where one records or drops a file and reads the words.
+"""Serve a page on this machine: record or drop a file and read the words.
 
     python -m scripts.serve runs/demo/model
 
-MODEL is a folder that a run exported, or the hub id of a fine-tuned model. Needs gradio:
-pip install --editable ".[serve]".
-Nobody but this machine reaches the page, unless --host says so.
+MODEL is a folder that a run exported, or the hub id of a fine-tuned model. The page needs gradio: pip install
+--editable ".[serve]". Only this machine reaches the page, unless --host says otherwise.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
-    """The command line's options; ConfigError when they cannot be."""
+    """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.serve", description=(__doc__ or "").strip())
     parser.add_argument("model", metavar="MODEL", help="folder or hub id")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
@@ -55,7 +54,7 @@ def run(args: Namespace) -> int:
     recognizer = load_recognizer(args.model, args.revision, args.device)
     if not is_loopback(args.host):
         print(f"warning: whoever reaches port {args.port} of {args.host} can use this page", file=sys.stderr)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that uploads are removed then too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM removes uploads too
     with (
         contextlib.suppress(KeyboardInterrupt),
         serving(recognizer, limits, Windows(), args.host, args.port) as url,

@@ -3,8 +3,8 @@
     python -m scripts.transcribe runs/demo/model speech.wav
     python -m scripts.transcribe runs/demo/model recordings/ --format srt json --out transcripts/
 
-MODEL is a folder that a run exported, or the hub id of a fine-tuned model. Audio of any length: wav, flac, ogg,
-mp3, aiff and libsndfile's other formats; m4a, mp4, webm and the like when ffmpeg is installed.
+MODEL is a folder that a run exported, or the hub id of a fine-tuned model. Audio may have any length. It may be wav,
+flac, ogg, mp3, aiff or another format of libsndfile; with ffmpeg installed also m4a, mp4, webm and the like.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from trainer.cli.arguments import ArgumentParser
 from trainer.cli.parse import report_errors
 from trainer.errors import AudioError, ConfigError
 from trainer.recognize.formats import FORMATS, ONE_A_LINE
-from trainer.recognize.words import TimedTranscript
+from trainer.recognize.transcript import TimedTranscript
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
-    """The command line's options; ConfigError when they cannot be."""
+    """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.transcribe", description=(__doc__ or "").strip())
     parser.add_argument("model", metavar="MODEL", help="folder or hub id")
     parser.add_argument("inputs", metavar="FILE_OR_FOLDER", nargs="+", type=Path, help="a folder with all below it")
@@ -57,7 +57,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 
 
 def run(args: Namespace) -> int:
-    """Transcribe every input; a recording that cannot be read is named, and the others go on."""
+    """Transcribe every input. A recording that cannot be read is named, and the others go on."""
     recordings = find_recordings(args.inputs)
     if args.out is None and len(args.format) > 1:
         raise ConfigError(f"--format {' '.join(args.format)}: several formats need a folder to go to, --out FOLDER.")
@@ -99,10 +99,10 @@ def run(args: Namespace) -> int:
 
 
 def output_names(recordings: Sequence[tuple[Path, Path]]) -> list[Path]:
-    """A name without suffix for each (file, path below the folder that was given): where it goes below --out.
+    """For each (file, path below the given folder) the path below --out, without a suffix.
 
-    When two would meet, all get the name of the folder above them too, and of the next; x.wav beside x.flac keep
-    their suffixes.
+    If two paths are equal, all get the name of the folder above them in front, and of the next one if needed. x.wav
+    beside x.flac keep their suffixes.
 
     >>> [str(p) for p in output_names([(Path("in/x.wav"), Path("x.wav")), (Path("in/y.wav"), Path("y.wav"))])]
     ['x', 'y']
@@ -122,7 +122,7 @@ def output_names(recordings: Sequence[tuple[Path, Path]]) -> list[Path]:
 def deliver(
     transcript: TimedTranscript, formats: Sequence[str], folder: Path | None, name: Path, *, is_many: bool
 ) -> None:
-    """Write the files below `folder`, or print."""
+    """Write the transcript below `folder` in every format, or print it."""
     if folder is None:
         text = FORMATS[formats[0]][1](transcript)
         if formats[0] == "text" and is_many:

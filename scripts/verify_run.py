@@ -1,8 +1,8 @@
-"""What of a run's folder is intact: checkpoints against their manifests, logs record by record. Nothing is changed.
+"""Check whether a run's folder is intact: checkpoints against their manifests, logs record by record. Changes nothing.
 
     python -m scripts.verify_run runs/NAME
 
-Exit code 0 when a resume would find everything sound, 1 when something is damaged, 2 when the folder holds no run.
+The exit code is 0 when a resume finds everything sound, 1 when something is damaged, 2 when the folder holds no run.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from trainer.rundir.log import read_records
 
 
 class Damage(ValueError):  # noqa: N818  what is reported, not what goes wrong here
-    """What is wrong with one of the things that are looked at."""
+    """A part of the run's folder is damaged; the message says what is wrong."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 sound, 1 damaged, 2 no run."""
+    """Exit code: 0 everything is sound, 1 something is damaged, 2 there is no run."""
     return report_errors(lambda: verify_run(parse(argv).run))
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
-    """The command line's options; ConfigError when they cannot be."""
+    """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.verify_run", description=__doc__ or "")
     parser.add_argument("run", metavar="runs/NAME", type=Path, help="the run's folder")
     return parser.parse_args(argv)
 
 
 def verify_run(run_dir: Path) -> int:
-    """Print a line for each thing in `run_dir`; the exit code."""
+    """Print a line for each thing in `run_dir`. Returns the exit code."""
     if not (run_dir / "config.json").is_file() and not (run_dir / "checkpoints").is_dir():
         raise ConfigError(f"{run_dir} holds no run: it has neither config.json nor checkpoints.")
     num_damaged = 0
@@ -66,7 +66,7 @@ def verify_run(run_dir: Path) -> int:
 
 
 def things(run_dir: Path) -> Iterator[tuple[str, Callable[[], str]]]:
-    """(Name, function that says what is there or raises) of everything that a run leaves."""
+    """(Name, function that describes it or raises an error) for everything that a run leaves."""
     yield "config.json", lambda: f"sound: preset {read_config(run_dir).preset}"
     folders = [folder for _, folder in checkpoints(run_dir)]
     for folder in folders:
@@ -99,11 +99,11 @@ def look_at_checkpoint(folder: Path) -> str:
 
 
 def look_at_best(run_dir: Path, folders: Sequence[Path]) -> str:
-    """The best weights, which must be there when the newest checkpoint tells of them."""
+    """The best weights. They must be there if the newest checkpoint names a best step."""
     folder = run_dir / "checkpoints" / "best"
     expected = read_state(folders[-1])["best_step"] if folders else None
     if not folder.exists() and (old := folder.with_name(".best.old")).exists():
-        folder = old  # a save was cut off between two renames: a resume puts it back
+        folder = old  # a save was interrupted between two renames; a resume puts it back
     if not folder.exists() and expected is None:
         return "none yet: no evaluation before the newest checkpoint"
     verdict = look_at_checkpoint(folder)
@@ -114,10 +114,10 @@ def look_at_best(run_dir: Path, folders: Sequence[Path]) -> str:
 
 
 def look_at_metrics(run_dir: Path, folders: Sequence[Path]) -> str:
-    """Training records and evaluations up to the newest checkpoint: each step once, increasing, none missing.
+    """Check training records and evaluations up to the newest checkpoint: each step once, in order, none missing.
 
-    What lies behind it, a last line cut off by a crash included, a resume takes back. A step of the present interval
-    that TensorBoard was not told of either was not due: a resume may change the interval.
+    A resume removes what lies behind that checkpoint, even half a line. A step that is missing here and in TensorBoard
+    was not due: a resume may have changed the interval.
     """
     path, newest, undone = run_dir / "metrics.jsonl", 0, -1
     if not folders and not path.exists():
@@ -142,7 +142,7 @@ def look_at_metrics(run_dir: Path, folders: Sequence[Path]) -> str:
 
 
 def told_tensorboard(run_dir: Path, tag: str) -> set[int]:
-    """Steps of which the event files hold `tag`."""
+    """The steps for which the event files hold `tag`."""
     return {
         event.step
         for path in run_dir.glob("events.out.tfevents.*")
@@ -162,7 +162,7 @@ def look_at_results(run_dir: Path) -> str:
 
 
 def look_at_hypotheses(run_dir: Path) -> str:
-    """Each split that results.json scores with the exported weights: as many lines as utterances."""
+    """Check that each split that was scored with the exported weights has as many lines as utterances."""
     lines = (run_dir / "hypotheses.jsonl").read_text(encoding="utf-8").split("\n")  # U+2028 in an id ends no line
     found = Counter(json.loads(line)["split"] for line in lines if line)
     results = read_results(run_dir)
@@ -173,7 +173,7 @@ def look_at_hypotheses(run_dir: Path) -> str:
 
 
 def look_at_model(run_dir: Path) -> str:
-    """Every tensor of the export is, byte for byte, one of the checkpoint that results.json tells of."""
+    """Check that the exported tensors are, byte for byte, those of the checkpoint that results.json names."""
 
     def contents(folder: Path) -> list[bytes]:
         try:
@@ -193,7 +193,7 @@ def look_at_model(run_dir: Path) -> str:
 
 
 def is_locked(run_dir: Path) -> bool:
-    """Whether a process trains here."""
+    """Whether a process holds the lock of this run."""
     try:
         with open(run_dir / "lock", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

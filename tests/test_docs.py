@@ -1,22 +1,34 @@
-"""The documentation against the code: diffs apply, options exist, links lead somewhere.
+"""The documentation against the code: diffs apply; options, commands, paths, keys and exit codes exist.
 
 pytest tests/test_docs.py
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import json
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+import trainer.errors
 from tests.helpers.paths import ROOT
 from trainer.cli.help import options
 from trainer.config.presets import PRESETS
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+RUN_FOLDER = (ROOT / "docs" / "run-folder.md").read_text(encoding="utf-8")
 DIFFS = re.findall(r"^## (.+?)$.+?```diff\n(.+?)```", (ROOT / "docs" / "change-the-loop.md").read_text(), re.M | re.S)
+
+
+@functools.cache
+def known_options() -> set[str]:
+    """Every option of every preset, as it may be typed."""
+    return {name for make in PRESETS.values() for option in options(make()) for name in option.names}
 
 
 def test_there_are_five_changes_to_the_loop() -> None:
@@ -29,31 +41,129 @@ def test_each_change_to_the_loop_applies_to_the_code_as_it_is(title: str, diff: 
     assert done.returncode == 0, f"{title}: {done.stderr}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@EVERY_PAGE
 def test_options_that_a_page_names_exist(page: Path) -> None:
-    known = {name for make in PRESETS.values() for option in options(make()) for name in option.names}
     named = set(re.findall(r"--[a-z]+\.[a-z-]+[a-z]", page.read_text()))
-    assert named <= known
+    assert named <= known_options()
 
 
 def test_options_beside_the_hugging_face_examples_flags_exist() -> None:
     """In the table's second column, those without a group too."""
-    known = {name for make in PRESETS.values() for option in options(make()) for name in option.names}
     rows = re.findall(r"^\| `--[^|]*\|([^|]*)\|", (ROOT / "docs" / "from-hf-example.md").read_text(), re.M)
     assert len(rows) > 25
-    assert {name for row in rows for name in re.findall(r"--[a-z][a-z.-]*", row)} <= known
+    assert {name for row in rows for name in re.findall(r"--[a-z][a-z.-]*", row)} <= known_options()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@EVERY_PAGE
 def test_links_to_files_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@EVERY_PAGE
 def test_table_rows_have_as_many_cells_as_their_heading(page: Path) -> None:
     heading = 0
     for line in page.read_text().splitlines():
         cells = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
         assert not (heading and cells) or cells == heading, line
         heading = cells
+
+
+@EVERY_PAGE
+def test_commands_that_a_page_names_are_modules(page: Path) -> None:
+    named = set(re.findall(r"python -m ((?:scripts|trainer)[\w.]*\w)", page.read_text()))
+    assert {name for name in named if importlib.util.find_spec(name) is None} == set()
+
+
+@EVERY_PAGE
+def test_make_targets_that_a_page_names_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = re.findall(r"^    make ([a-z-]+)|`make ([a-z-]+)`", page.read_text(), re.M)
+    assert {a or b for a, b in named} <= targets
+
+
+@EVERY_PAGE
+def test_paths_in_backticks_exist(page: Path) -> None:
+    """A path begins with one of our folders and may end in a slash; what a run or a user makes is not ours."""
+    named = re.findall(r"`((?:trainer|data|models|scripts|tests|docs)/[\w./-]+)`", page.read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@EVERY_PAGE
+def test_anchors_of_links_are_headings(page: Path) -> None:
+    """GitHub's rule: lower case, punctuation dropped, spaces to hyphens."""
+    for target, anchor in re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", page.read_text()):
+        headings = re.findall(r"^#+ (.+)$", ((page.parent / target) if target else page).read_text(), re.M)
+        assert anchor in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}, anchor
+
+
+def test_nothing_refers_to_what_is_no_part_of_the_repository() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    words = re.compile("|".join(("design" + r"\.md", "timit-" + "facts", r"\.\./" + "shared")))
+    texts = (ROOT / path for path in tracked if path.endswith((".py", ".md", ".cfg", ".toml", "Makefile", "run")))
+    assert [path.name for path in texts if words.search(path.read_text(encoding="utf-8"))] == []
+
+
+def table(heading: str) -> str:
+    """What stands in docs/run-folder.md between a heading and the next one."""
+    found = re.search(rf"^## {re.escape(heading)}$(.+?)(?=^## |\Z)", RUN_FOLDER, re.M | re.S)
+    assert found is not None, heading
+    return found[1]
+
+
+def first_cells(text: str) -> set[str]:
+    """The names in backticks in the first cell of each row of each table."""
+    return {name for cell in re.findall(r"^\| (`[^|]*?) \|", text, re.M) for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def test_exit_codes_are_those_of_trainer_errors() -> None:
+    """Besides 0, and 1 for a check that found something."""
+    codes = {int(code) for code in re.findall(r"^\| (\d+) \|", table("Exit codes"), re.M)}
+    defined = {value for value in vars(trainer.errors).values() if type(value) is int}
+    assert codes == {0, 1} | defined
+
+
+# What only some runs leave: by a corpus that knows more, audio that fails, a note, a resume, an upload, a comparison
+SOMETIMES = {
+    "files": {"checkpoints/step-00000400.damaged/", "pushed.json", "compare-A.html"},
+    "metrics": {"grad_norm/feature_encoder"},
+    "results": {"note"},
+    "hypotheses": {"speaker", "sex", "dialect", "failure"},
+}
+
+
+def test_files_of_a_run_are_those_of_the_table(finished_run: Path) -> None:
+    """Those of its folder; a checkpoint stands for all."""
+    found = {path.name + "/" * path.is_dir() for path in finished_run.iterdir() if path.name != "checkpoints"}
+    found = {re.sub(r"^events\.out\.tfevents\..*", "events.out.tfevents.*", name) for name in found}
+    steps = sorted(path.name for path in (finished_run / "checkpoints").iterdir())
+    assert steps[0] == "best"
+    assert re.fullmatch(r"step-\d{8}", steps[1])
+    named = set(re.findall(r"^\| `([^`]+)` \|", table("Files"), re.M))
+    assert named - SOMETIMES["files"] == {*found, "checkpoints/best/", "checkpoints/step-00000400/"}
+
+
+@pytest.mark.parametrize(
+    ("name", "heading"),
+    [("metrics", "Records of `metrics.jsonl`"), ("hypotheses", "Records of `hypotheses.jsonl`")],
+)
+def test_keys_of_records_are_those_that_a_run_writes(name: str, heading: str, finished_run: Path) -> None:
+    lines = (finished_run / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    keys = {key for line in lines for key in json.loads(line)}
+    assert keys <= first_cells(table(heading)) <= keys | SOMETIMES[name]
+
+
+def test_keys_of_results_are_those_that_a_run_writes(finished_run: Path) -> None:
+    """Those at the top, and those of a split."""
+    results = json.loads((finished_run / "results.json").read_text(encoding="utf-8"))
+    top, of_split = table("Records of `results.json`").split("The record of one split:")
+    assert first_cells(top) == results.keys()
+    keys = set().union(*results["splits"].values())
+    assert keys <= first_cells(of_split) <= keys | SOMETIMES["results"]
+
+
+def test_options_that_others_rely_on_are_all_options_of_the_tables() -> None:
+    """Every option of docs/run-folder.md, with a group or without one, is an option of some preset."""
+    assert set(re.findall(r"`(--[a-z][a-z.-]*[a-z])`", table("Options that other programs rely on"))) <= {
+        *known_options(), "--help", "--help-all"
+    }  # fmt: skip

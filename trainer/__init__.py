@@ -1,1 +1,1 @@
-"""Fine-tune a speech encoder with CTC. `run` is the command, `session` the story of a run, `closing` its end."""
+"""Fine-tune a speech encoder with CTC. `run` is the command, `session` runs it from start to end, `closing` ends it."""

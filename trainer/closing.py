@@ -1,6 +1,6 @@
-"""After the last step: the closing evaluation in fp32, and what it leaves in the run's folder.
+"""What happens after the last step: the closing evaluation in fp32, and the files that it leaves in the run's folder.
 
-`score_model` does the same for a model that somebody else trained.
+`score_model` scores a model that somebody else trained in the same way.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ from trainer.scoring.metrics import METRICS
 
 
 def is_closed(run_dir: Path, step: int) -> bool:
-    """Whether results.json, which only report and upload follow, tells of `step`: another one is of a shorter plan."""
+    """Whether an earlier process closed this run at `step`. It wrote results.json; only report and upload come later.
+
+    A results.json of another step belongs to a shorter plan of the same run.
+    """
     try:
         return json.loads((run_dir / "results.json").read_text(encoding="utf-8"))["steps"] == step
     except (OSError, ValueError, KeyError, TypeError):
@@ -59,7 +62,7 @@ def close_run(
     argv: Sequence[str],
     precision: str,
 ) -> None:
-    """Score the weights that are kept, and write results.json, hypotheses.jsonl and model/ with its card."""
+    """Score the weights that the run exports; write hypotheses.jsonl, model/, its card, results.json and the report."""
     run_dir, splits, console, model = config.run_dir, data.corpus.splits, runlog.console, parts.model
     records: dict[str, dict[str, Any]] = {}
     for split, note in splits.unselected.items():
@@ -69,7 +72,7 @@ def close_run(
     weights, best_step, best_wer = "best" if splits.selects else "last", state.best_step, state.best_wer
     if splits.selects and state.best_step != state.step:
         best_step, best_wer = load_best(run_dir, model)
-        if best_step != state.best_step:  # a save that failed, or steps that a resumed run took otherwise
+        if best_step != state.best_step:  # after a failed save, or when a resumed run took other steps
             console.warn(f"the best weights kept are those of step {best_step}, not of step {state.best_step}")
     closing = [score_closing(model, eval_sets[split], parts.device, console) for split in splits.closing]
     for scores in closing:
@@ -107,7 +110,7 @@ def close_run(
 
 
 def publish(config: Config, source: MediaSource, console: Console) -> None:
-    """Write the report and upload the model, each where it is asked for and not done yet."""
+    """Write the report and upload the model, if each is asked for and not yet done."""
     run_dir, repo = config.run_dir, config.push_to_hub
     if config.report and not (run_dir / "report.html").exists():
         report_or_warn(run_dir, config.name, source, console)
@@ -123,7 +126,7 @@ def publish_late(
     state: TrainState,
     console: Console,
 ) -> None:
-    """`publish` for a run that was closed by an earlier process: the weights in `parts` are the last step's."""
+    """`publish` for a run that an earlier process closed. The weights in `parts` are those of the last step."""
     if data.corpus.splits.selects and state.best_step != state.step:
         try:
             load_best(config.run_dir, parts.model)
@@ -134,7 +137,7 @@ def publish_late(
 
 
 def is_published(config: Config) -> bool:
-    """Whether there is nothing left for `publish` to do."""
+    """Whether `publish` has nothing left to do."""
     run_dir, repo = config.run_dir, config.push_to_hub
     return (not config.report or (run_dir / "report.html").exists()) and (not repo or is_pushed(run_dir, repo))
 
@@ -148,7 +151,7 @@ def is_pushed(run_dir: Path, repo: str) -> bool:
 
 
 def score_model(config: Config) -> dict[str, Any]:
-    """Score the checkpoint `config.model.pretrained` on every closing split; the record that results.json holds."""
+    """Score the checkpoint `config.model.pretrained` on every closing split. Returns the content of results.json."""
     config = resolve(validate(config, training=False))
     console, run_dir = Console(), config.run_dir
     given = prepare_scoring(config, choose_device(config.device), config.batching.num_workers or 0, console)
@@ -172,7 +175,7 @@ def score_model(config: Config) -> dict[str, Any]:
 
 
 def score_closing(model: CTCModel, eval_set: EvalSet, device: torch.device, console: Console) -> Scores:
-    """Scores from the audio itself, in fp32 without TF32, whatever table and precision the training had."""
+    """Scores in fp32 without TF32 and from the audio, even if training used a table of features or half precision."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     bar = partial(console.progress, desc=f"scoring {eval_set.split}", unit="batch")
     return evaluate(model, replace(eval_set, features=None), device, nullcontext, bar)
@@ -181,7 +184,7 @@ def score_closing(model: CTCModel, eval_set: EvalSet, device: torch.device, cons
 def _results(
     records: dict[str, dict[str, Any]], headline: str, weights: str, model: CTCModel, device: torch.device
 ) -> dict[str, Any]:
-    """What every results.json has: the headline split's figures on top, then all splits."""
+    """The keys that every results.json has: the headline split's figures on top, then all splits."""
     return {
         **{key: records[headline][key] for key in (*METRICS, "loss", "num_errors", "num_reference_words")},
         "headline": headline,

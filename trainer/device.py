@@ -1,4 +1,4 @@
-"""Where and how a model computes: device, precision, autocast, and copies to the host that nobody waits for."""
+"""Where and how a model computes: device, precision, autocast, and copies to the host that run in the background."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainer.errors import ConfigError
 
 
 class HostCopy:
-    """Tensors on their way into pinned host memory. On a CPU they are there already."""
+    """Copies of tensors into pinned host memory, started here and waited for in `wait`. On a CPU nothing is copied."""
 
     def __init__(self, *tensors: Tensor) -> None:
         self._event: torch.cuda.Event | None = None
@@ -27,7 +27,7 @@ class HostCopy:
             self._event.record(torch.cuda.current_stream(tensors[0].device))
 
     def wait(self) -> tuple[Tensor, ...]:
-        """The tensors on the host, once they are there."""
+        """The tensors on the host. Waits until the copies are complete."""
         if self._event is not None:
             self._event.synchronize()
         return self._tensors
@@ -58,7 +58,7 @@ def device_model(device: torch.device) -> str:
 
 
 def choose_precision(asked: str, auto: str, device: torch.device) -> str:
-    """What --precision `asked` means on `device`, where "auto" means `auto` on CUDA and fp32 elsewhere."""
+    """The precision that --precision `asked` means on `device`: "auto" means `auto` on CUDA and fp32 elsewhere."""
     if asked == "auto":
         return auto if device.type == "cuda" else "fp32"
     if asked == "fp16" and device.type == "cpu":
@@ -67,7 +67,7 @@ def choose_precision(asked: str, auto: str, device: torch.device) -> str:
 
 
 def autocast_for(precision: str, device: torch.device) -> Callable[[], AbstractContextManager]:
-    """A factory of autocast contexts; for fp32 one that does nothing."""
+    """A function that makes an autocast context; for fp32 the context does nothing."""
     if precision == "fp32":
         return contextlib.nullcontext
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16

@@ -15,15 +15,15 @@ from trainer.config.presets import PRESETS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done; 2 options, data or folder are wrong; 3 training cannot go on, 4 a save failed (both: see
-    the message); 75 stopped by SIGTERM or SIGUSR1, 130 by Ctrl-C (both: saved, --resume goes on)."""
+    """Run the command line. Exit code: 0 done; 2 options, data or folder are wrong; 3 training cannot go on; 4 a save
+    failed; 75 stopped by SIGTERM or SIGUSR1, 130 by Ctrl-C (saved; --resume goes on); 141 nobody reads the output."""
     argv = sys.argv[1:] if argv is None else argv
 
     def run() -> int:
         config = parse(argv)
         try:
             with stop_on_signals() as flag:
-                from trainer.session import train  # torch takes seconds: only once the command line is right
+                from trainer.session import train  # imports torch, which takes seconds
 
                 return train(config, PRESETS[config.preset](), argv, flag)
         except Stopped as stop:

@@ -1,4 +1,4 @@
-"""One training run from Config to model card. `trainer.run` parses the command line, then comes here."""
+"""One training run from its Config to the model card. `trainer.run` parses the command line and calls `train`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from trainer.scoring.followed import follow
 
 
 def train(config: Config, preset: Config, argv: Sequence[str], flag: StopFlag) -> int:
-    """Run `config`; the exit code. ValueErrors of this project's own, OSErrors and Stopped are for the user."""
+    """Run `config` and return the exit code. UserError, OSError and Stopped tell the user what is wrong."""
     chosen, default = config.model.pretrained, preset.model.pretrained
     if config.model.size is not None and chosen is not None and chosen != default:
         raise ConfigError("--model.pretrained and --model.size exclude each other: a checkpoint has its size.")
@@ -52,7 +52,7 @@ def train(config: Config, preset: Config, argv: Sequence[str], flag: StopFlag) -
     check_run_dir(config)
     run = prepare(config, console)
     with lock_run(config.run_dir):
-        check_run_dir(config)  # again: another process may have begun a run here meanwhile
+        check_run_dir(config)  # again, since another process may have begun a run here in between
         if config.overwrite:
             clear(config.run_dir)
         return _train(run, argv, console, flag)
@@ -114,7 +114,7 @@ def _fit(run: PreparedRun, state: TrainState, saver: Saver, runlog: RunLog, cons
     bar = interruptible(partial(console.progress, desc="evaluating", unit="batch"), flag, InterruptedEvaluation)
 
     def save() -> None:
-        runlog.flush()  # what the log tells is on disk before the checkpoint that goes on from there
+        runlog.flush()  # the log must be on the disk before the checkpoint that continues it
         saver.save(parts, state)
 
     def score() -> Scores:
@@ -137,11 +137,11 @@ def _fit(run: PreparedRun, state: TrainState, saver: Saver, runlog: RunLog, cons
 
 
 def check_run_dir(config: Config) -> None:
-    """ConfigError for a folder in use, or one that holds something and neither --resume nor --overwrite is given."""
+    """ConfigError when the folder holds other files, or a run and neither --resume nor --overwrite is given."""
     run_dir = config.run_dir
     if run_dir.is_file():
         raise ConfigError(f"{run_dir} is a file. Choose another --name.")
-    # a run that died before it had begun leaves no more than these
+    # a run that ended before its first step leaves no more than these
     if not run_dir.exists() or not {p.name for p in run_dir.iterdir()} - {"lock", ".config.json.part"}:
         return
     if not (run_dir / "config.json").exists():
@@ -159,7 +159,7 @@ def check_run_dir(config: Config) -> None:
 
 
 def clear(run_dir: Path) -> None:
-    """Empty the folder but for its lock; config.json goes last, so that what is left half-way is still a run."""
+    """Remove everything but the lock. config.json goes last, so that an interrupted removal still leaves a run."""
     for path in sorted(run_dir.iterdir(), key=lambda p: p.name == "config.json"):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -168,7 +168,7 @@ def clear(run_dir: Path) -> None:
 
 
 def resume(run: PreparedRun, fingerprint: dict, console: Console) -> TrainState:
-    """The state of the newest sound checkpoint, put into `run`; a new one when there is none."""
+    """Put the newest sound checkpoint into `run` and return its state; a new state when there is no checkpoint."""
     config, run_dir = run.config, run.config.run_dir
     found = newest_valid(run_dir, console.warn)
     if found is None:
@@ -181,10 +181,10 @@ def resume(run: PreparedRun, fingerprint: dict, console: Console) -> TrainState:
     if changes:
         for change in changes:
             console.warn(f"going on with a change: {change}")
-        state.batches_done -= state.batches_done % config.train.grad_accum_steps  # back to a step's boundary
+        state.batches_done -= state.batches_done % config.train.grad_accum_steps  # back to the start of a step
         left = sum(1 for _ in run.plan.remaining(state.epoch, state.batches_done))
         run.total_steps = min(run.total_steps, state.step + left)
     if state.best_step is not None and not valid_best(run_dir, console.warn):
         state.best_step = state.best_wer = None
-        state.eval_pending = True  # these weights are scored first, and are the best until better ones come
+        state.eval_pending = True  # these weights are scored first; they are then the best so far
     return state

@@ -1,6 +1,7 @@
-"""Examples to a batch of padded tensors, made on the CPU: lengths, targets and masks included.
+"""Examples to a batch of padded tensors. Lengths, targets and masks are made here too, on the CPU.
 
-So the step on the device computes no length, asks for no maximum and waits for nothing.
+So our step asks the device for no length and no maximum. The host still waits once for each batch: torch's CUDA kernel
+for CTC copies the lengths to the host.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from trainer.errors import AudioError
 
 @dataclass
 class Batch:
-    """B utterances. S samples and T frames are those of the longest one, U its units."""
+    """A batch of B utterances. S, T and U are the largest numbers of samples, frames and units among them."""
 
     waveforms: Tensor
-    """float32 (B, S), zero after each utterance's end; (B, 0) where feature_rows stand in for them."""
+    """float32 (B, S), zero after each utterance's end; (B, 0) if feature_rows stand in for them."""
     waveform_lengths: Tensor
     """int64 (B,) samples."""
     frame_lengths: Tensor
@@ -38,27 +39,27 @@ class Batch:
     target_lengths: Tensor
     """int64 (B,) units."""
     time_mask: Tensor | None
-    """bool (B, T): SpecAugment's frames; None without."""
+    """bool (B, T): the frames that SpecAugment masks; None without SpecAugment."""
     feature_mask: Tensor | None
-    """bool (B, H): SpecAugment's channels; None without."""
+    """bool (B, H): the channels that SpecAugment masks; None without SpecAugment."""
     positions: tuple[int, ...]
-    """Of the utterances, in the list of examples."""
+    """Positions of the utterances in the list of examples."""
     ids: tuple[str, ...]
     num_samples: int
     """Real, unpadded samples."""
     is_padded: bool
     """Whether any utterance has fewer than T frames."""
     feature_rows: Tensor | None = None
-    """int64 (B, T): rows of a table of features computed beforehand, 0 where an utterance has ended."""
+    """int64 (B, T): row numbers in a table of features that was computed beforehand; 0 after an utterance's end."""
     failures: dict[str, str] = field(default_factory=dict)
-    """Ids of utterances whose audio could not be decoded (silence stands in for it), and what happened."""
+    """Id -> what happened, for utterances whose audio could not be decoded. Silence stands in for it."""
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on `device`; copies do not wait when the batch is pinned."""
+        """The batch on `device`. If the batch is pinned, the host does not wait for the copies."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """Called by the DataLoader."""
+        """The batch in pinned memory. The DataLoader calls this."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> Batch:
@@ -66,7 +67,7 @@ class Batch:
         return dataclasses.replace(self, **moved)
 
     def halves(self, num_frames: Callable[[int], int]) -> list[Batch]:
-        """Two batches of half the utterances each, trimmed to their own longest."""
+        """Two batches of half the utterances each, each padded to its own longest utterance only."""
         middle = (len(self.ids) + 1) // 2
         return [self._rows(slice(0, middle), num_frames), self._rows(slice(middle, len(self.ids)), num_frames)]
 
@@ -102,19 +103,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class Frontend:
-    """What collating must know of the encoder."""
+    """What collating needs to know about the encoder."""
 
     num_frames: Callable[[int], int]
-    """Frames for a number of samples."""
+    """Number of frames for a number of samples."""
     do_normalize: bool = True
-    """Zero mean, unit variance per utterance."""
+    """Whether each utterance gets zero mean and unit variance."""
     specaugment: SpecAugment | None = None
     first_rows: Sequence[int] | None = None
-    """Of each utterance in a table of features, in training; then no audio is loaded."""
+    """Row of each utterance's first frame in a table of features, if there is one; then no audio is loaded."""
 
 
 class BatchDataset(Dataset):
-    """Batches by (epoch, positions). In training, masks and speeds follow from (seed, epoch, id)."""
+    """A data set of batches, by (epoch, positions). In training, masks and speeds follow from (seed, epoch, id)."""
 
     def __init__(self, examples: Sequence[Example], frontend: Frontend, plan: BatchPlan | None = None) -> None:
         self.examples, self.frontend, self.plan = examples, frontend, plan
@@ -162,7 +163,7 @@ class BatchDataset(Dataset):
     def _waveform(self, epoch: int, i: int, failures: dict[str, str]) -> np.ndarray:
         try:
             waveform = self.examples[i].load()
-        except AudioError as error:  # for the process that trains or scores to judge, not for a worker
+        except AudioError as error:  # the process that trains or scores decides what happens, not a worker
             failures[self.examples[i].utterance.id] = str(error)
             return np.zeros(self.examples[i].num_samples, np.float32)
         if self.plan is not None:
@@ -171,7 +172,7 @@ class BatchDataset(Dataset):
 
 
 def _pad(rows: Sequence[np.ndarray], dtype: type) -> Tensor:
-    """(B, longest) with each row's start filled, zeros behind."""
+    """(B, longest): each row, with zeros behind its end."""
     padded: np.ndarray = np.zeros((len(rows), max(map(len, rows))), dtype)
     for padded_row, row in zip(padded, rows, strict=True):
         padded_row[: len(row)] = row

@@ -1,6 +1,6 @@
-"""Batches in the order that was asked for, made by worker processes or by this one; steps from any point of the plan.
+"""Load batches in a given order, in worker processes or in this one, and group them into steps of a plan.
 
-What a batch holds is in data.batches.collate.
+data.batches.collate defines what a batch holds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trainer.errors import AudioError, LoaderError
 
 
 class _Requests:
-    """What the loader asks the data set for, in order: one (epoch, positions) a batch."""
+    """The sampler of the DataLoader: one (epoch, positions) for each batch, in order."""
 
     def __init__(self, requests: Callable[[], Iterator[tuple[int, Sequence[int]]]]) -> None:
         self.requests = requests
@@ -35,9 +35,10 @@ def load_batches(
     pin_memory: bool,
     timeout_seconds: float = 0.0,
 ) -> Iterator[Batch]:
-    """The requested batches, in their order, each made whole by one worker (so no further collating).
+    """The requested batches, in their order. One worker makes a whole batch, so no further collating is needed.
 
-    LoaderError, at the next batch and nowhere else, once a worker has died or none came for `timeout_seconds`.
+    LoaderError when a worker has died, or when no batch has come for `timeout_seconds`. It is raised only where the
+    next batch is asked for.
     """
     loader = DataLoader(
         dataset,
@@ -53,7 +54,7 @@ def load_batches(
 
 
 _is_waiting = False
-"""Whether the training process waits for a batch, the only time at which a worker's death may raise."""
+"""Whether the training process waits for a batch. Only then may a worker's death raise an error."""
 
 
 def _watched(loader: DataLoader) -> Iterator[Batch]:
@@ -64,9 +65,9 @@ def _watched(loader: DataLoader) -> Iterator[Batch]:
         while True:
             try:
                 _is_waiting = True
-                torch._C._error_if_any_worker_fails()  # one that died while nobody waited
+                torch._C._error_if_any_worker_fails()  # a worker may have died while nobody waited
                 batch = next(batches, None)
-            except (RuntimeError, OSError, EOFError) as error:  # a dead worker's queue fails in many ways
+            except (RuntimeError, OSError, EOFError) as error:  # the queue of a dead worker fails in many ways
                 reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
                 raise LoaderError(
                     f"a loader worker died or hung ({reason}). --resume goes on; --batching.num-workers 0 does without "
@@ -80,11 +81,11 @@ def _watched(loader: DataLoader) -> Iterator[Batch]:
     finally:
         batches._shutdown_workers()  # type: ignore[attr-defined]
         for worker in batches._workers:  # type: ignore[attr-defined]
-            worker.kill()  # one that hangs ignores SIGTERM, and the process would wait for it at its end
+            worker.kill()  # a hanging worker ignores SIGTERM, and the process would wait for it in the end
 
 
 def _raise_only_while_waiting() -> None:
-    """Tame torch's SIGCHLD handler, which raises wherever the process happens to be: in the middle of an update."""
+    """Let torch's SIGCHLD handler raise only while a batch is waited for, and not in the middle of an update."""
     installed = signal.getsignal(signal.SIGCHLD)
     if not callable(installed) or hasattr(installed, "is_tame"):
         return
@@ -98,13 +99,13 @@ def _raise_only_while_waiting() -> None:
 
 
 def _ignore_signals(worker_id: int) -> None:
-    """A scheduler signals the whole process group: the training process decides what happens then, not its workers."""
+    """Ignore signals in a worker. A scheduler signals the whole process group; the training process decides."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
 
 class TrainLoader:
-    """Optimizer steps as lists of batches, from any point of the plan to its end; workers outlive epochs."""
+    """The batches of each optimizer step, from any point of the plan to its end. Workers live on across epochs."""
 
     def __init__(
         self,
@@ -115,12 +116,12 @@ class TrainLoader:
         pin_memory: bool,
         timeout_seconds: float = 600.0,
     ) -> None:
-        """LoaderError once a worker has died, or no batch has come for `timeout_seconds`."""
+        """A loader for `plan`. Its steps raise LoaderError if a worker dies or no batch comes for `timeout_seconds`."""
         self.dataset, self.plan = dataset, plan
         self.num_workers, self.pin_memory, self.timeout_seconds = num_workers, pin_memory, timeout_seconds
 
     def steps(self, epoch: int, batches_done: int) -> Iterator[tuple[int, list[Batch], bool]]:
-        """(epoch, batches of a step, whether they end the epoch), going on after `batches_done` of `epoch`."""
+        """(epoch, batches of a step, whether they end the epoch), starting after `batches_done` batches of `epoch`."""
 
         def requests() -> Iterator[tuple[int, Sequence[int]]]:
             for e, step, _ in self.plan.remaining(epoch, batches_done):
@@ -137,6 +138,6 @@ class TrainLoader:
             loaded = [next(batches) for _ in step]
             if failures := {k: v for batch in loaded for k, v in batch.failures.items()}:
                 what = "; ".join(f"utterance {k}: {v}" for k, v in failures.items())
-                # Only decoding on the fly comes here: a store knows before the first step
+                # This happens only without a store, which finds undecodable audio before the first step
                 raise AudioError(f"{what} Mend the corpus, or leave such utterances out with --corpus.on-bad drop.")
             yield e, loaded, ends_epoch

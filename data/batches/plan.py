@@ -1,7 +1,7 @@
-"""Length buckets: which utterances make a batch. A pure function of lengths, seed and epoch; no audio here.
+"""Length buckets: which utterances make a batch. The answer is a pure function of lengths, seed and epoch.
 
-Utterances are sorted by length, mixed with their neighbours, cut into batches, and the batches shuffled: nearly
-no padding, another composition every epoch, and no sweep from long to short.
+Utterances are sorted by length and mixed with their neighbours. Then they are cut into batches, which are shuffled. So
+there is nearly no padding, batches differ from epoch to epoch, and no epoch goes from long to short.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from data.randomness import derive_seed
 from data.utterance import SAMPLE_RATE
 
 MIXING = 1.0
-"""How far an utterance may move from its place in the order of lengths, in batches: none recurs, little is padded."""
+"""How far mixing may move an utterance from its place in the order of lengths, in batches. At 1, batches differ from
+epoch to epoch and padding stays small."""
 
 
 def cut_batches(
@@ -27,7 +28,7 @@ def cut_batches(
 ) -> list[list[int]]:
     """`order` cut into batches of at most `batch_size` utterances and `max_samples` padded samples.
 
-    An utterance longer than `max_samples` is a batch of its own.
+    An utterance that is longer than `max_samples` becomes a batch alone.
     """
     if max_samples is None:
         size = batch_size or max(1, len(order))
@@ -47,7 +48,7 @@ def cut_batches(
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """The batches of every epoch; each epoch sees every utterance once."""
+    """The batches of every epoch. Each epoch has every utterance once."""
 
     lengths: Sequence[int]
     """Samples of each utterance at 16 kHz."""
@@ -86,7 +87,7 @@ class BatchPlan:
         return batches
 
     def steps(self, epoch: int) -> list[list[list[int]]]:
-        """The batches of each optimizer step; the epoch's last step may have fewer."""
+        """The batches of each optimizer step. The last step of the epoch may have fewer than the others."""
         batches, n = self.batches(epoch), self.grad_accum_steps
         return [batches[i : i + n] for i in range(0, len(batches), n)]
 
@@ -96,7 +97,7 @@ class BatchPlan:
     def total_steps(self, at_most: int | None = None) -> int:
         """Optimizer steps of the whole run, or `at_most` if there are more.
 
-        With a budget in seconds, epochs may differ by a batch: they are planned one by one, as far as needed.
+        With a budget in seconds, epochs may differ by a batch. So they are planned one by one, as far as needed.
         """
         if self.batching.max_batch_seconds is None:
             steps = self.epochs * self.num_steps(0)
@@ -109,7 +110,7 @@ class BatchPlan:
         return steps
 
     def remaining(self, epoch: int, batches_done: int) -> Iterator[tuple[int, list[list[int]], bool]]:
-        """(epoch, batches of a step, whether they end the epoch), after `batches_done` of `epoch` to the run's end."""
+        """(epoch, batches of a step, whether they end the epoch), from `batches_done` of `epoch` on."""
         for e in range(epoch, self.epochs):
             skipped = batches_done if e == epoch else 0
             assert skipped % self.grad_accum_steps == 0, "not a step's boundary"
@@ -119,7 +120,7 @@ class BatchPlan:
 
 
 def padded_seconds(batches: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[float]:
-    """Seconds of each batch, its padding included; `lengths` in samples."""
+    """Seconds of audio in each batch, padding included; `lengths` are in samples."""
     return [len(batch) * max(lengths[i] for i in batch) / SAMPLE_RATE for batch in batches]
 
 
@@ -132,9 +133,9 @@ def padding_share(batches: Sequence[Sequence[int]], lengths: Sequence[int]) -> f
 def evaluation_batches(
     lengths: Sequence[int], *, batch_size: int, max_batch_seconds: float, equal_lengths: bool
 ) -> list[list[int]]:
-    """Batches by falling length (the largest first shows at once whether memory suffices).
+    """Batches from long to short. The largest comes first, which shows at once whether memory suffices.
 
-    `equal_lengths` puts only utterances of exactly one length together, for encoders whose statistics see padding.
+    With `equal_lengths`, only utterances of exactly the same length share a batch, for encoders with group norm.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     groups: list[list[int]] = []

@@ -1,7 +1,7 @@
-"""SpecAugment on the encoder's input (Park et al. 2019, as wav2vec 2.0 does it): which frames and channels go.
+"""SpecAugment on the encoder's input (Park et al. 2019, as in wav2vec 2.0): which frames and channels are masked.
 
-Spans are drawn per utterance from (seed, epoch, id), so batching and workers change nothing. The number of
-spans follows Hugging Face's `_compute_mask_indices` on the utterance's own length.
+The spans of an utterance are drawn from (seed, epoch, id), so batching and workers do not change them. Their number
+follows Hugging Face's `_compute_mask_indices`, with the utterance's own length.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from data.randomness import derive_seed
 
 @dataclass(frozen=True)
 class SpecAugment:
-    """Probabilities are the expected masked share when spans do not overlap; lengths in frames and channels."""
+    """A probability is the expected masked share if spans do not overlap. Lengths are in frames or channels."""
 
     hidden_size: int
     time_prob: float
@@ -38,9 +38,10 @@ class SpecAugment:
 
 
 def span_mask(length: int, prob: float, span: int, min_spans: int, rng: random.Random) -> np.ndarray:
-    """bool (length,) with about prob * length / span spans, whose starts are distinct; they may overlap.
+    """bool (length,): about prob * length / span spans. Their starts are distinct, but they may overlap.
 
-    The fraction is rounded at random. No span reaches over the end; an utterance shorter than a span has none.
+    The fraction is rounded up or down at random. No span reaches over the end. An utterance shorter than a span has
+    no mask.
     """
     mask = np.zeros(length, dtype=bool)
     if prob == 0:

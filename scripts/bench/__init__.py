@@ -1,1 +1,1 @@
-"""How fast it is, and what it costs: commands that measure this project."""
+"""Commands that measure this project: speed, memory, the cost of saving."""

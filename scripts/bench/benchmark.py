@@ -1,12 +1,13 @@
-"""Ours against transformers' Trainer: same manifest, same weights, same steps, one process a side, rounds interleaved.
+"""Time this trainer against transformers' Trainer: same manifest, weights and steps, runs alternating.
 
     python -m scripts.bench.benchmark tiny [--manifest DIR/train.jsonl DIR/test.jsonl] [--rounds 5] [--out tiny.json]
 
-Sides: `ours` is `python -m trainer.run manifest ...`, read from the run's own records; `hf` is the Trainer as the
-reference run used it, `hf-tuned` as fast as its options make it (both in scripts.bench.hf_side). Each run starts with
-empty caches. Training time excludes evaluations and saves; "whole run" is the process from start to end, with imports,
-decoding and the final evaluation (ours has two there: the monitored and the closing one) and export.
-Peak memory is the process' resident maximum (Linux), on CUDA the allocator's. Without --manifest, tones from a seed.
+There are three sides. `ours` is `python -m trainer.run manifest ...`; its figures come from the run's own records. `hf`
+is the Trainer as the reference run used it, `hf-tuned` is as fast as its options make it; both are in
+scripts.bench.hf_side. Each run starts with empty caches. Training time excludes evaluations and saves. "whole run" is
+the process from start to end: imports, decoding, the final evaluation (ours has two, the monitored and the closing one)
+and export. Peak memory is the resident maximum of the process (Linux), on CUDA that of the allocator. Without
+--manifest the data are tones.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ SIDES = ("ours", "hf", "hf-tuned")
 
 @dataclass(frozen=True)
 class Workload:
-    """What every side does."""
+    """The work that every side does."""
 
     size: str = "tiny"
     batch_size: int = 16
@@ -52,7 +53,7 @@ class Workload:
     eval_every: int = 0
     save_every: int = 0
     log_every: int = 1
-    """On a GPU more than 1, since every log waits for the device; step times are then means over so many."""
+    """More than 1 on a GPU, since every log waits for the device. Step times are then means over this many steps."""
     precision: str = "fp32"
     device: str = "cpu"
     num_workers: int = 0
@@ -65,15 +66,15 @@ TIMIT_LIKE = Workload(batch_size=32, epochs=20, lr=1e-4, freeze=True, eval_every
 WORKLOADS = {
     "tiny": Workload(),
     "tiny-frozen": Workload(freeze=True, epochs=4),
-    # as the reference run: feature encoder frozen, length groups, an evaluation every 100 steps
+    # set as the reference run: feature encoder frozen, length groups, an evaluation every 100 steps
     "reference": Workload(freeze=True, epochs=4, eval_every=100, save_every=400, log_every=10),
     "eval": Workload(only_evaluate=True),
     "base": replace(TIMIT_LIKE, size="base"),
     "large": replace(TIMIT_LIKE, size="large"),
 }
 
-# Runs a module as __main__ and, at its end, writes down the most memory that it held. Not ru_maxrss: across exec it
-# keeps what the parent process had.
+# Runs a module as __main__ and writes at its end the most memory that it held. ru_maxrss would not do: across exec it
+# keeps the maximum of the parent process.
 WITH_PEAKS = """
 import atexit, json, runpy, sys
 path, module = sys.argv[1:3]
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
-    """The command line's options; ConfigError when they cannot be."""
+    """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.bench.benchmark", description=__doc__ or "")
     parser.add_argument("workload", choices=WORKLOADS)
     parser.add_argument("--manifest", nargs=2, type=Path, metavar=("TRAIN", "EVAL"), help="a manifest pair")
@@ -129,7 +130,7 @@ def run_rounds(options: Namespace) -> int:
         train, scored = options.manifest or write_tone_corpus(folder / "tones", *options.tones)
         weights = options.weights or write_weights(folder / "weights", workload, train)
         for number in range(options.rounds):
-            # which side comes first changes from round to round
+            # the first side changes from round to round
             order = options.sides[number % len(options.sides) :] + options.sides[: number % len(options.sides)]
             for side in order:
                 with tempfile.TemporaryDirectory(dir=folder) as own:
@@ -179,7 +180,7 @@ def write_weights(folder: Path, workload: Workload, train: Path) -> Path:
 
 
 def run_ours(job: Job) -> Figures:
-    """Our command line, and what its records say."""
+    """Run our command line and read the figures from its records."""
     w, runs = job.workload, job.scratch / "runs"
     shared = [
         "--corpus.eval", str(job.scored), "--eval.batch-size", "32", "--device", w.device, "--precision", w.precision,
@@ -225,7 +226,7 @@ def run_ours(job: Job) -> Figures:
 
 
 def run_hf(job: Job, *, tuned: bool) -> Figures:
-    """scripts.bench.hf_side in a process of its own."""
+    """Run scripts.bench.hf_side in a process and read its figures."""
     w = job.workload
     spec: dict[str, Any] = {
         **asdict(w), "tuned": tuned, "weights": str(job.weights), "train": str(job.train), "eval": str(job.scored),
@@ -253,7 +254,7 @@ def run_hf(job: Job, *, tuned: bool) -> Figures:
 
 
 def step_percentiles(logged: Sequence[tuple[int, float]], w: Workload) -> Figures:
-    """Median and 95th percentile of the steps' milliseconds."""
+    """Median and 95th percentile of the steps, in milliseconds."""
     seconds = step_seconds(logged, (w.eval_every, w.save_every))
     if not seconds:
         return {"step_p50": None, "step_p95": None}
@@ -262,7 +263,7 @@ def step_percentiles(logged: Sequence[tuple[int, float]], w: Workload) -> Figure
 
 @dataclass(frozen=True)
 class Done:
-    """A process that ended well."""
+    """A process that ended with exit code 0."""
 
     stdout: str
     seconds: float
@@ -270,7 +271,7 @@ class Done:
 
 
 def measure(arguments: Sequence[str], job: Job) -> Done:
-    """Run a module with its arguments in a process; RuntimeError, with what it said last, if it fails."""
+    """Run a module with its arguments in a process. RuntimeError, with the end of its output, if it fails."""
     environment = os.environ | {
         "OMP_NUM_THREADS": str(job.threads), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1",
         "HF_DATASETS_CACHE": str(job.scratch / "datasets"), "TOKENIZERS_PARALLELISM": "false",

@@ -1,4 +1,4 @@
-"""Figures of interleaved rounds to medians, ranges and ratios, and those to a Markdown table. Pure functions."""
+"""From the figures of alternating rounds to medians, ranges and ratios, and to a Markdown table. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Figures = dict[str, float | None]
-"""One run's, by name; None where there is none."""
+"""Name -> figure of one run; None if there is none."""
 
 METRICS: dict[str, tuple[str, str, int]] = {
     # name: (title, which is better, decimals)
@@ -35,7 +35,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def advantage(ours: Sequence[float], theirs: Sequence[float], better: str) -> dict[str, float]:
-    """How many times better ours is, round by round (a round's sides ran one after the other), and their spread.
+    """How many times better ours is: the ratio of each round (its sides ran one after the other), and their spread.
 
     >>> advantage([2.0, 4.0], [1.0, 1.0], "more")
     {'median': 3.0, 'min': 2.0, 'max': 4.0}
@@ -47,7 +47,7 @@ def advantage(ours: Sequence[float], theirs: Sequence[float], better: str) -> di
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` of all do not exceed.
+    """The smallest value that at least `share` of all values do not exceed.
 
     >>> percentile([5.0, 1.0, 2.0, 4.0, 3.0], 0.95), percentile([1.0, 2.0], 0.5)
     (5.0, 1.0)
@@ -56,9 +56,9 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def step_seconds(logged: Sequence[tuple[int, float]], interrupted_every: Sequence[int]) -> list[float]:
-    """Seconds per step between one log and the next, without those in which an evaluation or a save came.
+    """Seconds per step between two logs, without intervals that contain an evaluation or a save.
 
-    `logged` is (step, clock); something came after every step that one of `interrupted_every` divides.
+    `logged` is (step, clock). An evaluation or a save follows every step that a number of `interrupted_every` divides.
 
     >>> step_seconds([(10, 0.0), (20, 5.0), (30, 20.0), (40, 26.0)], [20, 0])
     [0.5, 0.6]
@@ -71,7 +71,7 @@ def step_seconds(logged: Sequence[tuple[int, float]], interrupted_every: Sequenc
 
 
 def summarize(rounds: Mapping[str, Sequence[Figures]]) -> dict[str, Any]:
-    """Side -> metric -> spread; under "ratios" side -> metric -> how many times better `ours` is."""
+    """Under "sides": side -> metric -> spread. Under "ratios": side -> metric -> how many times better `ours` is."""
     sides: dict[str, Any] = {}
     for side, runs in rounds.items():
         values = {name: _values(runs, name) for name in METRICS}
@@ -93,7 +93,7 @@ def _values(runs: Sequence[Figures], name: str) -> list[float]:
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
-    """A row per metric, a column per side, then how many times better ours is than each other."""
+    """A table with a row for each metric, a column for each side, and a column for each ratio."""
     sides, ratios = summary["sides"], summary["ratios"]
     header = ["", *sides, *(f"ours against {side}" for side in ratios)]
     lines = [_row(header), _row(["---"] * len(header))]

@@ -1,4 +1,4 @@
-"""Everything that needs a GPU, in one offline call of under 9 minutes: tests, speed at full size, one JSON.
+"""Run everything that needs a GPU in one offline call of under 9 minutes: tests and speed at full size, into one JSON.
 
     python -m scripts.bench.gpu_check --out gpu.json
 
@@ -60,12 +60,12 @@ NUM_WORKERS = min(4, os.cpu_count() or 1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 all well, 1 a test failed, 2 something in the options is wrong."""
+    """Exit code: 0 all is well, 1 a test failed, 2 an option is wrong."""
     return report_errors(lambda: check(parse_options(argv)))
 
 
 def parse_options(argv: Sequence[str] | None) -> Namespace:
-    """The command line's options; ConfigError when they cannot be."""
+    """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.bench.gpu_check", description=__doc__ or "")
     parser.add_argument("--out", type=Path, default=Path("gpu_check.json"), help="where the JSON goes")
     parser.add_argument("--cache-dir", default="cache", help="folder of the synthetic corpus")
@@ -105,7 +105,7 @@ def check(args: Namespace) -> int:
 
 
 def training_variants(device: torch.device) -> dict[str, dict[str, bool]]:
-    """What is timed, by its precision and what differs from a plain run."""
+    """Name -> changed options, for each kind of run that is timed. The name begins with the precision."""
     on_cuda = device.type == "cuda"
     precision = "bf16" if on_cuda else "fp32"
     return {
@@ -113,13 +113,13 @@ def training_variants(device: torch.device) -> dict[str, dict[str, bool]]:
         precision: {},
         f"{precision}, features computed": {"cache_features": False},
         f"{precision}, activation checkpointing": {"activation_checkpointing": True},
-        # the stand-in on a CPU would compile for half a minute
+        # on a CPU, which only shows that the script runs, compiling takes half a minute
         **({f"{precision}, compiled layers": {"compile_layers": True}} if on_cuda else {}),
     }
 
 
 def check_config(size: str, corpus: str, cache_dir: str) -> Config:
-    """`timit-hf` from random weights on a synthetic tree."""
+    """The preset `timit-hf`, with random weights and a synthetic corpus."""
     config = parse(["timit-hf", "--corpus.root", "unused", "--model.size", size, "--cache-dir", cache_dir])
     synthetic = SyntheticConfig(
         size=corpus,  # type: ignore[arg-type]
@@ -133,7 +133,7 @@ def check_config(size: str, corpus: str, cache_dir: str) -> Config:
 
 
 def run_gpu_tests() -> dict[str, Any]:
-    """Counts of the tests marked `gpu`, and the end of what pytest printed."""
+    """Run the tests marked `gpu`. Returns their counts and the end of pytest's output."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"], capture_output=True, text=True
     )
@@ -180,7 +180,7 @@ def time_training(
         result = train_step(parts, batches, 1.0, finish_previous)
         state.advance(epoch, batches, ends_epoch)
         if state.step > NUM_WARMUP:
-            synchronize(device)  # a step's own time; the loop of a real run does not wait here
+            synchronize(device)  # to time each step; the loop of a real run does not wait here
             seconds.append(time.perf_counter() - last)
             last = time.perf_counter()
             audio += sum(b.num_seconds for b in batches)
@@ -208,7 +208,7 @@ def time_training(
 def time_evaluation(
     config: Config, encoder: EncoderSource, data: PreparedCorpus, device: torch.device
 ) -> dict[str, Any]:
-    """One evaluation of the test split in bf16 on CUDA, the second of two (the first warms up)."""
+    """Time an evaluation of the test split, in bf16 on CUDA. It is the second of two; the first is a warm-up."""
     model, _ = build_model(config, encoder, data, device)
     eval_set = build_eval_sets(config, data, model, NUM_WORKERS, encoder.do_normalize)["test"]
     autocast = autocast_for("bf16", device) if device.type == "cuda" else nullcontext
@@ -221,7 +221,7 @@ def time_evaluation(
 
 
 def matmul_tflops(device: torch.device, size: int = 8192, repeats: int = 50) -> float:
-    """What a dense bf16 product of random matrices reaches here, in TFLOP/s."""
+    """The speed of a dense bf16 product of random matrices on this device, in TFLOP/s."""
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     for _ in range(5):
         a @ b

@@ -1,11 +1,12 @@
-"""One run of transformers' Trainer on a manifest, for scripts.bench.benchmark: one JSON line on stdout.
+"""Run transformers' Trainer on a manifest, for scripts.bench.benchmark. It prints one line of JSON to stdout.
 
     python -m scripts.bench.hf_side '{"tuned": true, "weights": "W", "train": "train.jsonl", "eval": "eval.jsonl", ...}'
 
-Two ways. As in the reference run: the public CTC example's data set of Python lists, padding by the feature extractor,
-batches grouped by lengths that the Trainer finds out itself, evaluation one utterance at a time, whole logits kept.
-Tuned: NumPy rows out of memory-mapped Arrow, lengths in a column, fused AdamW, SDPA, non-blocking copies, argmax on the
-device before anything is gathered, large evaluation batches, no look at every loss. Of ours only the text rule.
+There are two settings. The first is that of the reference run: the public CTC example's data set of Python lists,
+padding by the feature extractor, batches grouped by lengths that the Trainer computes itself, evaluation one utterance
+at a time, whole logits kept. The second is tuned: NumPy rows from memory-mapped Arrow, lengths in a column, fused
+AdamW, SDPA, non-blocking copies, argmax on the device before logits are gathered, large evaluation batches, no check of
+every loss. The only code of this project that it uses is the text normaliser.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ RATE = 16_000
 
 
 class Clock(TrainerCallback):
-    """When training began and ended, and when each loss was logged."""
+    """Notes when training begins and ends, and when each loss is logged."""
 
     def __init__(self) -> None:
         self.begin = self.end = 0.0
@@ -59,7 +60,7 @@ class Clock(TrainerCallback):
 
 
 class TimedTrainer(Trainer):
-    """The Trainer, and how long its evaluations and saves take, and how much audio it sees."""
+    """The Trainer, which also measures its evaluations and saves and counts the audio that it sees."""
 
     tuned: bool
     eval_seconds: list[float]
@@ -75,7 +76,7 @@ class TimedTrainer(Trainer):
         inputs.pop("num_samples")
         loss, logits, labels = super().prediction_step(model, inputs, *args, **kwargs)
         if self.tuned and "attention_mask" in inputs:
-            # in a batch, what the model writes into the padding would be decoded too: the blank goes there
+            # the Trainer decodes padded frames too, so put the blank there
             frames = model._get_feat_extract_output_lengths(inputs["attention_mask"].sum(-1))
             padded = torch.arange(logits.shape[1], device=logits.device) >= frames[:, None]
             logits[..., model.config.pad_token_id].masked_fill_(padded, float("inf"))
@@ -96,7 +97,7 @@ class TimedTrainer(Trainer):
 
 
 class Collator:
-    """Features to padded tensors."""
+    """Puts features into padded tensors."""
 
     def __init__(self, processor: Wav2Vec2Processor, tuned: bool) -> None:
         self.processor, self.tuned = processor, tuned
@@ -124,7 +125,7 @@ class Collator:
 
 
 def read_split(manifest: Path, processor: Wav2Vec2Processor, scratch: Path, tuned: bool) -> datasets.Dataset:
-    """A manifest as a data set of input_values, labels and (tuned) lengths, in Arrow on the disk."""
+    """A manifest as a data set of input_values, labels and, if tuned, lengths. It is an Arrow file on the disk."""
 
     def prepare(row: dict[str, Any]) -> dict[str, Any]:
         wave, rate = soundfile.read(manifest.parent / row["audio_filepath"], dtype="float32")
@@ -143,7 +144,7 @@ def read_split(manifest: Path, processor: Wav2Vec2Processor, scratch: Path, tune
 
 
 def word_error_rate(processor: Wav2Vec2Processor, predicted: EvalPrediction) -> dict[str, float]:
-    """As the public example computes it; predictions are ids already, or logits."""
+    """The WER as the public example computes it. Predictions are ids or logits."""
     tokenizer, ids = processor.tokenizer, predicted.predictions
     ids = ids.argmax(-1) if ids.ndim == 3 else np.where(ids == -100, tokenizer.pad_token_id, ids)
     labels = np.where(predicted.label_ids == -100, tokenizer.pad_token_id, predicted.label_ids)
@@ -152,7 +153,7 @@ def word_error_rate(processor: Wav2Vec2Processor, predicted: EvalPrediction) -> 
 
 
 def training_arguments(spec: dict[str, Any], scratch: Path) -> TrainingArguments:
-    """The two sides' options."""
+    """The Trainer's options for this run."""
     on_cuda, tuned = spec["device"] != "cpu", spec["tuned"]
     options: dict[str, Any] = dict(
         output_dir=str(scratch / "out"), use_cpu=not on_cuda, seed=spec["seed"],

@@ -1,9 +1,9 @@
-"""What each lever of speed and memory is worth on this machine: a training step with and without it, interleaved.
+"""Measure each lever of speed and memory on this machine: a training step with and without it, alternating.
 
     python -m scripts.bench.levers [--size tiny] [--rounds 7] [--out levers.json]
 
-Batches of noise of one size (default 16 x 2.25 s). "Before" is what transformers' modules, or torch's default, would do
-in that place; everything else is ours on both sides.
+The batches are noise of one size (default 16 x 2.25 s). "Before" uses transformers' modules or torch's default in that
+place. Everything else is our code on both sides.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
-    """The command line's options; ConfigError when they cannot be."""
+    """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.bench.levers", description=__doc__ or "")
     parser.add_argument("--size", default="tiny", choices=SIZES)
     parser.add_argument("--rounds", type=count, default=7)
@@ -67,7 +67,7 @@ def measure_levers(options: Namespace) -> int:
 
 
 def levers(parts: TrainingParts, batch: Batch) -> Iterator[tuple[str, Callable[[], object], Callable[[], object]]]:
-    """(Name, the work without the lever, the work with it)."""
+    """(Name, the work without the lever, the work with it) for each lever."""
 
     def step() -> None:
         train_step(parts, [batch], 1.0, lambda: None)
@@ -99,7 +99,7 @@ def levers(parts: TrainingParts, batch: Batch) -> Iterator[tuple[str, Callable[[
 
 
 def updates(parts: TrainingParts, *, fused: bool) -> Callable[[], object]:
-    """An AdamW of its own over copies of the weights, with a gradient of noise."""
+    """The update of a separate AdamW over copies of the weights, with a gradient of noise."""
     copies = [p.detach().clone() for p in parts.model.parameters()]
     for copy in copies:
         copy.grad = torch.randn_like(copy)
@@ -114,7 +114,7 @@ def no_turns() -> Iterator[None]:
 
 @contextmanager
 def padded(batch: Batch) -> Iterator[None]:
-    """A mask, though nothing is padded."""
+    """Lets the model use a mask, though nothing is padded."""
     batch.is_padded = True
     try:
         yield
@@ -124,7 +124,7 @@ def padded(batch: Batch) -> Iterator[None]:
 
 @contextmanager
 def cached(parts: TrainingParts, batch: Batch) -> Iterator[None]:
-    """A table of features, as long as this batch."""
+    """Lets a step read from a table of features, which is as long as this batch."""
     size, frames = len(batch.ids), int(batch.frame_lengths.max())
     parts.features = zero_table(parts.model, size * frames, parts.device)
     batch.feature_rows = 1 + torch.arange(size * frames).view(size, frames)
@@ -155,7 +155,7 @@ def checkpointed(parts: TrainingParts) -> Iterator[None]:
 def interleaved(
     before: Callable[[], object], after: Callable[[], object], rounds: int, device: torch.device
 ) -> tuple[list[float], list[float]]:
-    """Milliseconds of each, turn by turn, after two warm-ups."""
+    """Milliseconds of `before` and `after`, which alternate, without two warm-up rounds."""
     found: tuple[list[float], list[float]] = ([], [])
     for i in range(rounds + 2):
         for work, times in zip((before, after), found, strict=True):

@@ -1,10 +1,10 @@
-"""What each memory lever saves: the memory that one training step takes beside what the trainer holds between steps.
+"""Measure what each memory lever saves: the memory of one training step beside what is held between steps.
 
     python -m scripts.bench.memory [--size tiny] [--batch-size 16] [--seconds 2.25]
 
-Between steps it holds weights and AdamW's moments; a step adds gradients, activations and work space. Counted is what
-torch's allocator hands out, so on a CPU, where the same is allocated each time, one step tells all. The resident memory
-of a process on a CPU is more: the C library keeps much of what was freed.
+Between steps the trainer holds weights and AdamW's moments. A step adds gradients, activations and work space. The
+memory is that which torch's allocator hands out. On a CPU every step allocates the same, so one step is enough. The
+resident memory of a process on a CPU is larger, since the C library keeps much of what was freed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SETTINGS: dict[str, tuple[bool, bool, int]] = {
     "the same, activation checkpointing": (True, True, 1),
     "the same, 4 microbatches": (True, False, 4),
 }
-"""Name to (frozen, checkpointed, microbatches)."""
+"""Name -> (frozen, checkpointed, number of microbatches)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,7 +62,7 @@ def run(argv: Sequence[str] | None) -> int:
 def step_bytes(
     size: str, batch_size: int, seconds: float, frozen: bool, with_checkpoints: bool, num_microbatches: int
 ) -> int:
-    """Bytes that a step takes, after a first one that has made AdamW's moments."""
+    """Bytes that a step takes. A first step before it creates AdamW's moments."""
     parts = build(size)
     if frozen:
         parts.model.freeze_feature_encoder = True
@@ -81,7 +81,7 @@ def step_bytes(
 
 
 def allocated_peak(work: Callable[[], object], device: torch.device) -> int:
-    """Bytes from torch's allocator that `work` held at its peak, beside those held before it."""
+    """The most bytes of torch's allocator that `work` held at once, without those held before it."""
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)

@@ -1,9 +1,9 @@
-"""What a checkpoint every N steps costs: share of the step time, written at once and in the background.
+"""Measure what a checkpoint every N steps adds to the time of a step, written at once or in the background.
 
     python -m scripts.bench.save_cost [--size demo] [--every 50] [--steps 200] [--rounds 3]
 
-Steps of `--model.size SIZE` on batches of noise, like the demo preset's. The three kinds (no saving, saving and waiting
-for the disk, saving in the background) are interleaved round by round, and the rounds' medians are compared.
+The model has random weights of the size SIZE, the batches are noise. Three kinds of run alternate in every round: no
+saving, saving and waiting for the disk, saving in the background. The medians over the rounds are compared.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
-    """The command line's options; ConfigError when they cannot be."""
+    """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.bench.save_cost", description=__doc__ or "")
     parser.add_argument("--size", default="demo", choices=SIZES)
     parser.add_argument("--every", type=count, default=50, help="steps between checkpoints")
@@ -79,7 +79,7 @@ def compare_kinds(options: Namespace) -> int:
 
 
 def run(parts: TrainingParts, batch: Batch, kind: str, steps: int, every: int, folder: Path) -> float:
-    """Seconds per step over `steps` steps, the last save's writing included only where the loop waits for it."""
+    """Seconds per step over `steps` steps. The writing of the last save counts only if the loop waits for it."""
     saver, state = Saver(folder, 3, {}, lambda line: print(line, file=sys.stderr)), TrainState()
     begin = time.perf_counter()
     for state.step in range(1, steps + 1):
@@ -94,7 +94,7 @@ def run(parts: TrainingParts, batch: Batch, kind: str, steps: int, every: int, f
 
 
 def build(size: str) -> TrainingParts:
-    """A model of that size with random weights, in training, on CUDA where there is one."""
+    """A model of that size with random weights, in training mode, on CUDA if there is a GPU."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = configure(random_config(ModelConfig(size=size)), ModelConfig(size=size), vocab_size=32, blank_id=31)  # type: ignore[arg-type]
     model = CTCModel(build_random(config, 0), freeze_feature_encoder=False).to(device)
@@ -105,7 +105,7 @@ def build(size: str) -> TrainingParts:
 
 
 def noise(model: CTCModel, batch_size: int, seconds: float, num_units: int = 40) -> Batch:
-    """Utterances of one length."""
+    """A batch of noise whose utterances all have the same length."""
     generator, num_samples = torch.Generator().manual_seed(0), int(seconds * SAMPLE_RATE)
     return Batch(
         waveforms=torch.randn(batch_size, num_samples, generator=generator),

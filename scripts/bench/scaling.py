@@ -1,10 +1,10 @@
-"""How costs grow: a step's time with length, batch and depth; planning's time and memory with the corpus.
+"""Measure how costs grow: a step with length, batch and depth; planning, in time and memory, with the corpus.
 
     python -m scripts.bench.scaling [--plan 10000 100000 1000000 10000000] [--steps 5] [--no-steps] [--out scaling.json]
 
-Steps are train_step on `tiny`, from random weights on noise, medians of --steps after two that warm up. Planning is
-BatchPlan on an array of TIMIT-like lengths, each size in a process of its own: seconds to the first epoch's
-batches, and the resident maximum above that of the process with its imports and the array.
+A step is train_step on `tiny` with random weights and noise; the figure is the median of --steps after two warm-up
+steps. Planning is BatchPlan on an array of TIMIT-like lengths, in a process for each size. Its figures are the seconds
+to the first epoch's batches, and the resident maximum above that of the process with its imports and the array.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from trainer.loop.step import TrainingParts, train_step
 
 SECONDS, BATCH_SIZES, DEPTHS = (1.0, 2.0, 4.0, 8.0, 16.0), (1, 4, 16, 64), (1, 3, 6, 12)
 USUAL = {"seconds": 2.0, "batch_size": 8, "depth": 3}
-"""What does not vary."""
+"""The values of what does not vary."""
 
 PLANNING = """
 import json, sys, time
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
-    """The command line's options; ConfigError when they cannot be."""
+    """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.bench.scaling", description=__doc__ or "")
     parser.add_argument("--plan", type=count, nargs="*", default=[10**4, 10**5, 10**6, 10**7], help="corpus sizes")
     parser.add_argument("--steps", type=count, default=5, help="timed steps of each kind")
@@ -96,7 +96,7 @@ def measure_growth(options: Namespace) -> int:
 
 
 def kinds() -> list[dict[str, Any]]:
-    """One thing varied at a time."""
+    """The kinds of step that are timed. One thing varies at a time."""
     return [
         *({**USUAL, "seconds": s} for s in SECONDS),
         *({**USUAL, "batch_size": b} for b in BATCH_SIZES),
@@ -105,7 +105,7 @@ def kinds() -> list[dict[str, Any]]:
 
 
 def plan(number: int) -> dict[str, float]:
-    """Seconds and memory of planning `number` utterances."""
+    """Seconds and memory that planning `number` utterances takes."""
     done = subprocess.run([sys.executable, "-c", PLANNING, str(number)], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 

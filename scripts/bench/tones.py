@@ -1,7 +1,7 @@
-"""A corpus that a small model learns in minutes: every letter is a tone of its own. Made from a seed, no download.
+"""A corpus that a small model learns in minutes: every letter is a tone. It is made from a seed, without a download.
 
-What comparisons and benchmarks run on when no manifest of real speech is given. A letter lasts 100 to 140 ms, a
-space is a pause, and a little noise lies under everything; speakers differ in pitch, pace and loudness.
+Comparisons and benchmarks use it when no manifest of real speech is given. A letter lasts 100 to 140 ms, a space is a
+pause, and there is a little noise everywhere. Speakers differ in pitch, utterances in pace and loudness.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SPEAKERS = 4
 
 
 def tone_utterance(text: str, seed: int) -> np.ndarray:
-    """float32 (n,): `text` in tones."""
+    """`text` as tones, float32 (n,)."""
     rng, pitch = np.random.default_rng(seed), 1 + 0.02 * (seed % SPEAKERS)
     pieces = [np.zeros(SAMPLE_RATE // 20)]
     for letter in text:
@@ -43,7 +43,7 @@ def tone_texts(number: int, seed: int, *, most_words: int = 4) -> list[str]:
 
 
 def write_tone_corpus(folder: Path, num_train: int, num_eval: int, seed: int = 0) -> tuple[Path, Path]:
-    """The manifests of a training and an evaluation split, written below `folder` unless they are there."""
+    """Write a training and an evaluation split below `folder`, unless they are there. Returns their manifests."""
     manifests = (folder / "train.jsonl", folder / "eval.jsonl")
     for manifest, number in zip(manifests, (num_train, num_eval), strict=True):
         split = manifest.stem

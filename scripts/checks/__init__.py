@@ -1,1 +1,1 @@
-"""Commands for whoever changes the code: has a number changed, what did the fault tests count."""
+"""Commands for whoever changes the code: did a number change, and what did the reliability tests count?"""

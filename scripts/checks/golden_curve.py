@@ -1,4 +1,4 @@
-"""The golden loss curve: 20 steps of a small run whose every loss is on file, to show that a change left it as it was.
+"""The golden loss curve: compare the losses of a small run of 20 steps with a file, to show that a change left them.
 
 python -m scripts.checks.golden_curve            compare with tests/golden_curve.json
 python -m scripts.checks.golden_curve --write    write it anew: only when the curve was meant to change
@@ -20,11 +20,11 @@ from trainer.cli.parse import report_errors
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden_curve.json"
 NUM_STEPS = 20
 RELATIVE_TOLERANCE = 1e-3
-"""Processors differ in how they sum; 20 steps amplify that to about 1e-4. A change of method shows as 1e-2."""
+"""Processors add in different orders; 20 steps amplify this to about 1e-4. A change of method shows as 1e-2."""
 
 
 def loss_curve(cache_dir: str) -> list[float]:
-    """Training losses of the first steps of the tiny model on the tiny corpus, masks and dropout on, fp32, CPU."""
+    """The training losses of the first steps: tiny model, tiny corpus, masks and dropout on, fp32, CPU."""
     with tempfile.TemporaryDirectory() as runs:
         options = [
             "demo", "--corpus.size", "tiny", "--cache-dir", cache_dir, "--runs-dir", runs, "--device", "cpu",
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
-    """The command line's options; ConfigError when they cannot be."""
+    """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.checks.golden_curve", description=__doc__ or "")
     parser.add_argument("--write", action="store_true", help="replace the curve on file")
     parser.add_argument("--cache-dir", default="cache", help="folder of the synthetic corpus")

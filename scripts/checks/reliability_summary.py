@@ -5,7 +5,8 @@
     {"kind": "fault", "test": NAME, "injected": n, "survived": n, "resumes": n, "bit_exact": n}
     {"kind": "bad-input", "test": NAME, "tried": n, "refused": n, "accepted_wrongly": n}
 
-Exit code 1 when something was not survived, not resumed exactly, wrongly accepted, or not recorded at all.
+The exit code is 1 if a run did not survive a fault or did not resume exactly, if a bad input was accepted wrongly, or
+if nothing was recorded.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ COLUMNS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 everything came out as promised, 1 not, 2 no report."""
+    """Exit code: 0 everything is as promised, 1 something is not, 2 there is no report."""
     return report_errors(lambda: summarise(parse(argv).report))
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
-    """The command line's options; ConfigError when they cannot be."""
+    """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.checks.reliability_summary", description=__doc__ or "")
     parser.add_argument("report", metavar="REPORT.jsonl", type=Path)
     return parser.parse_args(argv)
 
 
 def summarise(report: Path) -> int:
-    """Print the sums; whether all is as promised, as an exit code."""
+    """Print the sums. Returns the exit code: 0 if everything is as promised."""
     totals = {kind: Counter[str]() for kind in COLUMNS}
     by_test: dict[tuple[str, str], Counter[str]] = {}
     for line in report.read_text(encoding="utf-8").splitlines():

@@ -1,1 +1,1 @@
-"""The same numbers as transformers' Trainer: commands and modules that show it."""
+"""Commands and modules that show that training here computes the same numbers as transformers' Trainer."""

@@ -1,10 +1,10 @@
-"""Show that our training step and transformers.Trainer compute the same numbers, and where they do not, who is right.
+"""Show that our training step and transformers.Trainer compute the same numbers. Where they do not, show who is right.
 
     python -m scripts.hf.compare_hf_trainer [--steps 200] [--families unispeech wav2vec2 hubert wavlm] [--draws 10000]
 
-Exit code 0 when every line says ok. Per line: the largest relative difference of loss and gradient norm over the first
-20 steps and over all, and over how many steps both were the same bits. "fp32 itself" is how far the Trainer's fp32
-gradient norms lie from its own in fp64: two fp32 trainings cannot agree more closely than that except bit by bit.
+The exit code is 0 when every line says ok. A line has the largest relative difference of loss and gradient norm, over
+the first 20 steps and over all, and the number of steps in which both had the same bits. "fp32 itself" is how far the
+Trainer's fp32 gradient norms lie from its own in fp64. Two fp32 trainings can agree more closely only bit for bit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from trainer.cli.parse import report_errors
 
 NUM_FIRST = 20
 FIRST_TOLERANCE, LAST_TOLERANCE, DOUBLE_TOLERANCE = 1e-6, 1e-4, 1e-9
-# Public group-norm checkpoints take no attention mask: the Trainer then scores the padding too (see `padding`)
+# Public group-norm checkpoints take no attention mask: the Trainer then scores the padding too (show_scored_padding)
 NORMS = {"unispeech": "layer", "unispeech-sat": "layer", "wav2vec2": "group", "hubert": "layer", "wavlm": "layer"}
 
 
@@ -60,12 +60,12 @@ def relative(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 when everything agrees or is explained, else 1."""
+    """Exit code: 0 when everything agrees or is explained, else 1."""
     return report_errors(lambda: compare_everything(parse(argv)))
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
-    """The command line's options; ConfigError when they cannot be."""
+    """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.hf.compare_hf_trainer", description=__doc__ or "")
     parser.add_argument("--steps", type=count, default=200, help="of the first family; the others take 20")
     parser.add_argument("--families", nargs="+", default=["unispeech", "wav2vec2", "hubert", "wavlm"], choices=NORMS)
@@ -95,7 +95,7 @@ def compare_everything(options: Namespace) -> int:
 
 
 def compare_steps(family: str, folder: Path, examples: Sequence[Example], steps: int, *, thorough: bool) -> list[bool]:
-    """Train on both sides under every recipe; the last fp32 weights stay in `folder` if `thorough`."""
+    """Train on both sides under every recipe. If `thorough`, the last fp32 weights stay in `folder`."""
     recipe = Recipe(steps=steps, equal_lengths=NORMS[family] == "group")
     batches = plan(examples, recipe)
     theirs, ours = train_hf(folder, batches, recipe), train_ours(folder, batches, recipe)
@@ -126,13 +126,13 @@ def compare_steps(family: str, folder: Path, examples: Sequence[Example], steps:
 
 
 def report(name: str, d: Deviation, steps: int, own: Deviation | None, *, bitwise: bool = False) -> bool:
-    """Print a line; whether it is as close as it must be. `own` is fp32's own error; None: both sides are fp64."""
+    """Print a line. True if it is close enough. `own` is the error of fp32 itself; None if both sides are fp64."""
     if bitwise:
         ok = d.num_same_bits == steps and d.same_lrs
     elif own is None:
         ok = max(d.loss, d.norm) <= DOUBLE_TOLERANCE and d.same_lrs
     else:
-        first_norm = max(FIRST_TOLERANCE, 2 * own.first_norm)  # two sides, each that far from the truth
+        first_norm = max(FIRST_TOLERANCE, 2 * own.first_norm)  # each of the two sides is that far from the truth
         last_norm = max(LAST_TOLERANCE, 2 * own.norm)
         last_loss = max(LAST_TOLERANCE, 2 * own.loss)
         ok = d.first_loss <= FIRST_TOLERANCE and d.first_norm <= first_norm and d.same_lrs
@@ -144,7 +144,7 @@ def report(name: str, d: Deviation, steps: int, own: Deviation | None, *, bitwis
 
 
 def compare_mask_statistics(num_draws: int) -> list[bool]:
-    """A line per kind of utterance."""
+    """Print a line for each kind of utterance."""
     columns = ["share", "mean run", "most", "limit", "distance"]
     print(f"\n{f'masks, {num_draws} draws':52} "
           + " ".join(f"{c:>{w}}" for c, w in zip(columns, (15, 15, 9, 6, 14), strict=True)))  # fmt: skip
@@ -161,9 +161,9 @@ def compare_mask_statistics(num_draws: int) -> list[bool]:
 
 
 def compare_transcripts(folder: Path, examples: Sequence[Example]) -> list[bool]:
-    """Ours in batches of 8 against the Trainer's of one, as in the reference run; then its batches of 8.
+    """Compare our transcripts (batches of 8) with the Trainer's (batches of 1, as in the reference run, and of 8).
 
-    The checkpoint is trained on until it writes words, with some mistakes.
+    The checkpoint is first trained until it writes words with some mistakes.
     """
     recipe = Recipe(steps=60, batch_size=8, lr=2e-3, warmup_steps=10)
     save_weights(folder, train_ours(folder, plan(tone_examples(480, seed=5), recipe), recipe), recipe)
@@ -181,7 +181,7 @@ def compare_transcripts(folder: Path, examples: Sequence[Example]) -> list[bool]
 
 
 def show_faults(folder: Path, examples: Sequence[Example]) -> list[bool]:
-    """Where the Trainer is wrong: accumulated gradients, and the schedule after an overflow."""
+    """Show where the Trainer is wrong: accumulated gradients, and the schedule after an overflow."""
     a = compare_accumulation(folder, examples, microbatches=4, size=2)
     averaged = abs(a.ours_accumulated / a.ours_large - 1) < 1e-4 and abs(a.hf_large / a.ours_large - 1) < 1e-4
     print("\ngradient norm of 8 utterances")
@@ -197,7 +197,7 @@ def show_faults(folder: Path, examples: Sequence[Example]) -> list[bool]:
 
 
 def show_scored_padding(folder: Path, examples: Sequence[Example]) -> bool:
-    """Group norm with padded batches: the Trainer's loss runs over the padding; ours does if told to, else not."""
+    """Group norm with padded batches: the Trainer's loss includes the padding. Ours does so only if told to."""
     recipe = Recipe(steps=1)
     batches = plan(examples, recipe)
     theirs, ours = train_hf(folder, batches, recipe).losses[0], train_ours(folder, batches, recipe).losses[0]

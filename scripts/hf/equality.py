@@ -1,8 +1,8 @@
-"""The same training twice, step by step: our train_step and a real transformers.Trainer, on the same utterances.
+"""Run the same training twice, step by step: with our train_step, and with a real transformers.Trainer.
 
-Both start from one checkpoint folder, take the same utterances in the same order in the same batches, and leave
-loss, gradient norm and learning rate of every step. Nothing of ours is on the Trainer's side but the order and, with
-SpecAugment, the masks, which it gets as `mask_time_indices`.
+Both start from one checkpoint folder, take the same utterances in the same order and the same batches, and record loss,
+gradient norm and learning rate of every step. The Trainer's side gets from us only the order and, with SpecAugment, the
+masks, as `mask_time_indices`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ VOCAB = Vocab(("|", *LETTERS, "[UNK]", "[PAD]"))
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training, on either side."""
+    """The settings of one training, for either side."""
 
     steps: int = 20
     batch_size: int = 4
@@ -66,13 +66,13 @@ class Recipe:
     max_grad_norm: float = 1.0
     grad_accum_steps: int = 1
     double: bool = False
-    """fp64, on both sides; the Trainer's loss without its cast to fp32."""
+    """Compute in fp64 on both sides. The Trainer's loss then has no cast to fp32."""
     specaugment: bool = False
-    """Time masks, the same on both sides; else none."""
+    """Use time masks, the same on both sides; otherwise none."""
     equal_lengths: bool = False
-    """Cut the utterances of each batch to the shortest: nothing is padded."""
+    """Cut the utterances of each batch to the shortest one, so that nothing is padded."""
     score_padding: bool = False
-    """Let our loss count the padding as speech, as the Trainer does where the encoder takes no attention mask."""
+    """Let our loss count the padding as speech, as the Trainer does if the encoder takes no attention mask."""
     hf_modules: bool = False
     """Let our step run transformers' own modules instead of models.frontend and models.transformer."""
     same_norm_order: bool = False
@@ -81,7 +81,7 @@ class Recipe:
 
 @dataclass
 class Curve:
-    """What a training left behind, a number a step, and the weights."""
+    """The result of a training: a number for each step, and the weights."""
 
     losses: list[float] = field(default_factory=list)
     grad_norms: list[float] = field(default_factory=list)
@@ -90,10 +90,10 @@ class Curve:
 
 
 def write_checkpoint(folder: Path, family: str, norm: str, *, warm_up: int = 40, **changes: Any) -> Path:
-    """A checkpoint of `tiny`'s size (3 layers); norm "group" is built as the base models are.
+    """Write a checkpoint of the size `tiny` (3 layers). With the norm "group" it is built like the base models.
 
-    Its random weights are trained for `warm_up` steps: at the very start a loss of 10 falls to 3 in a few steps and
-    amplifies rounding by orders of magnitude, on either side.
+    Its random weights are trained for `warm_up` steps. At the very start a loss of 10 falls to 3 in a few steps, which
+    amplifies rounding by orders of magnitude on either side.
     """
     size = {**SIZES["tiny"], "mask_time_prob": 0.01, **changes}  # above 0, or some families have no mask embedding
     if norm == "group":
@@ -131,7 +131,7 @@ def _example(name: str, text: str, targets: tuple[int, ...], wave: np.ndarray) -
 
 
 def plan(examples: Sequence[Example], recipe: Recipe) -> list[list[Example]]:
-    """The microbatches of all steps, one after the other: the corpus round and round, in its order."""
+    """The microbatches of all steps, in order. The corpus is repeated as often as needed."""
     number, size = recipe.steps * recipe.grad_accum_steps, recipe.batch_size
     batches = [[examples[(b * size + i) % len(examples)] for i in range(size)] for b in range(number)]
     if not recipe.equal_lengths:
@@ -188,7 +188,7 @@ def train_ours(folder: Path, batches: Sequence[Sequence[Example]], recipe: Recip
         with hf_modules() if recipe.hf_modules else contextlib.nullcontext():
             result = train_step(parts, collated[step * n : (step + 1) * n], recipe.max_grad_norm, lambda: None, step)
         finish_previous_step(result, parts, state, 1, lambda skipped: None)
-        # in fp64 the step's own loss, an fp32 figure for the log, is not precise enough
+        # in fp64 the step's own loss is not precise enough: it is an fp32 figure for the log
         loss = torch.cat(result.nats).mean() if recipe.double else result.loss
         curve.losses.append(loss.item())
         curve.grad_norms.append(result.grad_norm.item())
@@ -208,7 +208,7 @@ class _Recorder(TrainerCallback):
 
 
 class _Trainer(Trainer):
-    """Keeps each microbatch's loss: the logged one is summed in fp32."""
+    """Keeps each microbatch's loss, since the logged loss is summed in fp32."""
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         loss = super().compute_loss(*args, **kwargs)
@@ -223,7 +223,7 @@ class _Trainer(Trainer):
 
 
 def train_hf(folder: Path, batches: Sequence[Sequence[Example]], recipe: Recipe) -> Curve:
-    """transformers.Trainer over the same utterances: its data loader, collation by its feature extractor, its loop."""
+    """transformers.Trainer on the same utterances, with its data loader, its feature extractor and its loop."""
     model = load_hf(folder, recipe)
     if recipe.double:
         model.loss_function = ctc_loss_in_double
@@ -236,7 +236,7 @@ def train_hf(folder: Path, batches: Sequence[Sequence[Example]], recipe: Recipe)
     extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=with_mask)
 
     def collate(features: list[dict[str, Any]]) -> dict[str, Tensor]:
-        # normalised one by one, then padded, as its CTC example does it
+        # normalised one by one, then padded, as in its CTC example
         alone = [{"input_values": extractor(f["waveform"], sampling_rate=16_000).input_values[0]} for f in features]
         inputs = extractor.pad(alone, padding=True, return_tensors="pt")
         inputs["input_values"] = inputs["input_values"].to(next(model.parameters()).dtype)
@@ -257,7 +257,7 @@ def train_hf(folder: Path, batches: Sequence[Sequence[Example]], recipe: Recipe)
         )  # fmt: skip
         trainer = _Trainer(model, arguments, data_collator=collate, train_dataset=rows, callbacks=[_Recorder(curve)])
         trainer.microbatch_losses, trainer.same_norm_order = [], recipe.same_norm_order
-        trainer.model.config.mask_time_prob = 0.0  # it draws no masks of its own
+        trainer.model.config.mask_time_prob = 0.0  # so that it draws no masks
         trainer.create_optimizer()
         trainer.lr_scheduler = transformers.get_linear_schedule_with_warmup(
             trainer.optimizer, recipe.warmup_steps, recipe.planned_steps
@@ -281,7 +281,7 @@ def ctc_loss_in_double(
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """Without what the Trainer prints."""
+    """Suppresses what the Trainer prints."""
     with quiet(), warnings.catch_warnings(), contextlib.redirect_stdout(None):
         warnings.simplefilter("ignore")
         yield

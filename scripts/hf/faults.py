@@ -1,9 +1,9 @@
-"""Two things that transformers' Trainer gets wrong for CTC, shown beside ours and beside what is right.
+"""Show two errors of transformers' Trainer with CTC, beside our result and the right one.
 
-Gradient accumulation: the Trainer believes that any model taking keyword arguments divides its loss by
-`num_items_in_batch`. CTC heads take them and do not divide, so the gradients of the microbatches are added up,
-not averaged. The schedule under fp16: fused AdamW skips an overflowing update by itself, accelerate takes
-the step for done, and the learning rate moves on without the weights.
+Gradient accumulation: the Trainer assumes that a model which takes keyword arguments divides its loss by
+`num_items_in_batch`. CTC heads take them and do not divide, so the gradients of the microbatches are added and not
+averaged. The schedule under fp16: fused AdamW skips an overflowing update by itself, accelerate counts the step as
+done, and the learning rate moves on without the weights.
 """
 
 from __future__ import annotations
@@ -49,36 +49,36 @@ def compare_accumulation(folder: Path, examples: Sequence[Example], microbatches
 
 
 class Overflow(NamedTuple):
-    """What an overflowing step and three sound ones did."""
+    """What one overflowing step and three normal ones did."""
 
     updates: int
     """Steps that moved the weights."""
     schedule_steps: int
-    """Steps that the learning rate moved on."""
+    """Steps by which the learning rate moved on."""
 
 
 def hf_overflow(*, fused: bool) -> Overflow:
     """accelerate's optimizer and scheduler around AdamW and a GradScaler on the CPU, as the Trainer has them."""
-    Accelerator(cpu=True)  # what its wrappers ask for
+    Accelerator(cpu=True)  # its wrappers need one
     weight, optimizer = _weight_and_optimizer(fused)
     scaler = GradScaler("cpu", init_scale=4.0)
     wrapped = AcceleratedOptimizer(optimizer, scaler=scaler)
     schedule = AcceleratedScheduler(_schedule(optimizer), wrapped)
     updates = 0
-    with silent():  # torch notices that the schedule went ahead of the optimizer
+    with silent():  # torch warns that the schedule is ahead of the optimizer
         for gradient in (1.0, float("inf"), 1.0, 1.0):
             before = weight.detach().clone()
             wrapped.zero_grad()
             scaler.scale((weight * gradient).sum()).backward()
             wrapped.step()
-            if not wrapped.step_was_skipped:  # the Trainer's own question
+            if not wrapped.step_was_skipped:  # as the Trainer asks
                 schedule.step()
             updates += not torch.equal(before, weight)
     return Overflow(updates, schedule.scheduler.last_epoch)
 
 
 def our_overflow(folder: Path, examples: Sequence[Example]) -> Overflow:
-    """The same four steps through train_step and settle: the second one's gradient is infinite."""
+    """The same four steps with train_step and finish_previous_step. The second one has an infinite gradient."""
     recipe = Recipe(steps=4, batch_size=2, warmup_steps=0)
     scaler = GradScaler("cpu", init_scale=4.0)
     parts = our_parts(folder, recipe, scaler)

@@ -1,4 +1,4 @@
-"""SpecAugment's masks, ours and transformers', compared as distributions over many draws."""
+"""Compare our SpecAugment masks with transformers', as distributions over many draws."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class MaskCase:
     min_spans: int
     num_frames: int
     padded_to: int | None = None
-    """Frames of the batch it stands in, on transformers' side; None: it is alone."""
+    """Frames of its batch on transformers' side; None if it is alone."""
 
     @property
     def limit(self) -> int:
-        """Frames that may be masked at most."""
+        """The largest number of frames that may be masked."""
         n, span = self.num_frames, self.span
         spans = max(math.ceil(self.prob * n / span), self.min_spans)
         return span * max(0, min(spans, n // span, n - span + 1))
@@ -53,14 +53,14 @@ class MaskFigures:
     share: tuple[float, float]
     """Mean masked share of the utterance."""
     run: tuple[float, float]
-    """Mean length of a masked run (spans may touch or overlap); 0 where there is none."""
+    """Mean length of a masked run (spans may touch or overlap); 0 without runs."""
     most: tuple[int, int]
-    """Masked frames at most."""
+    """Largest number of masked frames."""
     distance: float
-    """Kolmogorov-Smirnov's, the larger one of those of masked frames and of run lengths."""
+    """Kolmogorov-Smirnov distance: the larger one of those of masked frames and of run lengths."""
     limit: int
     critical: float
-    """What the distance exceeds once in a thousand when both sides draw alike."""
+    """If both sides draw alike, the distance exceeds this once in a thousand times."""
 
     @property
     def agrees(self) -> bool:
@@ -78,7 +78,7 @@ def compare_masks(case: MaskCase, num_draws: int = NUM_DRAWS) -> MaskFigures:
     distances, criticals = [ks_distance(*counts)], [ks_critical(num_draws, num_draws)]
     if all(runs):
         distances.append(ks_distance(*runs))
-        # runs of one mask depend on one another: at least as many as masks count as independent
+        # the runs of one mask depend on one another, so at most one for each mask counts as independent
         criticals.append(ks_critical(*(min(len(r), num_draws) for r in runs)))
     share = tuple(float(np.mean(c)) / case.num_frames for c in counts)
     mean_run = tuple(float(np.mean(r)) if r else 0.0 for r in runs)
@@ -124,5 +124,5 @@ def ks_distance(a: Sequence[int], b: Sequence[int]) -> float:
 
 
 def ks_critical(n: int, m: int) -> float:
-    """Distance that two samples of one distribution exceed with probability 0.001 (less where values tie)."""
+    """The distance that two samples of one distribution exceed with probability 0.001 (less if values are equal)."""
     return 1.95 * ((n + m) / (n * m)) ** 0.5

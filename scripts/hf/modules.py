@@ -1,4 +1,4 @@
-"""transformers' own modules in place of ours, inside our model: what our arithmetic is compared with and timed by."""
+"""Put transformers' own modules in place of ours, inside our model, to compare with them and to time them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import models.transformer
 
 @contextmanager
 def hf_modules() -> Iterator[None]:
-    """Instead of models.frontend and models.transformer."""
+    """Uses transformers' modules instead of models.frontend and models.transformer."""
     with hf_front_end(), hf_encoder():
         yield
 
 
 @contextmanager
 def hf_front_end() -> Iterator[None]:
-    """Instead of models.frontend."""
+    """Uses transformers' feature encoder instead of models.frontend."""
 
     def extract(extractor: Any, waveforms: Tensor, *, checkpointed: bool = False) -> Tensor:
         return extractor(waveforms).transpose(1, 2)
@@ -33,7 +33,7 @@ def hf_front_end() -> Iterator[None]:
 
 @contextmanager
 def hf_encoder() -> Iterator[None]:
-    """Instead of models.transformer."""
+    """Uses transformers' encoder instead of models.transformer."""
 
     def encode(encoder: Any, hidden: Tensor, real: Tensor | None, **_: bool) -> Tensor:
         return encoder(hidden, attention_mask=real).last_hidden_state
@@ -44,6 +44,6 @@ def hf_encoder() -> Iterator[None]:
 
 @contextmanager
 def hf_positions() -> Iterator[None]:
-    """The grouped convolution instead of models.positions."""
+    """Uses the grouped convolution instead of models.positions."""
     with mock.patch.object(models.transformer, "embed_positions", lambda module, hidden: module(hidden)):
         yield

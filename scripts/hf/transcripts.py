@@ -1,4 +1,4 @@
-"""The same weights scored twice: by our evaluate(), and by transformers.Trainer as its CTC example does it."""
+"""Score the same weights twice: with our evaluate(), and with transformers.Trainer as in its CTC example."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from trainer.scoring.evaluate import EvalSet, evaluate
 
 
 class Transcripts(NamedTuple):
-    """What one side wrote, in the utterances' order, and its word error rate."""
+    """What one side wrote, in the order of the utterances, and its scores."""
 
     texts: list[str]
     wer: float
@@ -39,7 +39,7 @@ class Transcripts(NamedTuple):
 
 
 def transcribe_ours(folder: Path, examples: Sequence[Example], batch_size: int) -> Transcripts:
-    """evaluate() on the checkpoint."""
+    """Our evaluate() on the checkpoint."""
     model = CTCModel(load_hf(folder, Recipe()), freeze_feature_encoder=True)
     config = EvalConfig(batch_size=batch_size)
     eval_set = EvalSet("eval", examples, Frontend(model.num_frames), VOCAB, config, num_workers=0)

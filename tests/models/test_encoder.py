@@ -233,14 +233,14 @@ def num_parameters(config_of: ModelConfig, vocab_size: int) -> int:
 
 
 def test_large_is_unispeech_large_to_the_parameter() -> None:
-    """Reference: the count in issue 2 (315,470,495 with a 31-way head), under the timit-hf preset's masking."""
+    """Reference: the published count (315,470,495 with a 31-way head), under the timit-hf preset's masking."""
     preset = timit_hf().model
     large = ModelConfig(**{**vars(preset), "pretrained": None, "size": "large", "family": "unispeech"})
     assert num_parameters(large, 31) == 315_470_495
 
 
-def test_tiny_has_the_size_that_design_states() -> None:
-    """Reference: design.md section 5 (0.94 M)."""
+def test_tiny_has_the_size_that_the_documentation_states() -> None:
+    """Reference: docs/run-folder.md (0.94 M)."""
     assert round(num_parameters(ModelConfig(size="tiny"), 31) / 1e6, 2) == 0.94
 
 

@@ -470,7 +470,7 @@ AS_ADDED = dict(single_word=False, lstrip=False, rstrip=False, normalized=True)
 def test_folder_in_the_reference_runs_own_format_is_read_whole(
     additional: dict[str, Any], num_outputs: int, tmp_path: Path
 ) -> None:
-    """Reference: timit-facts.md section 1.3: .bin with old weight-norm keys, 29 tokens in vocab.json, <s> and </s> in
+    """Reference: the published checkpoint of 2021: .bin, old weight-norm keys, 29 tokens in vocab.json, <s> and </s> in
     added_tokens.json, 31 outputs, blank 28. scripts/evaluate.py must be able to score that checkpoint. transformers
     of 2021 listed additional tokens in more than one form, and heads without the two dead outputs exist as well."""
     tokens = ("|", *"abcdefghijklmnopqrstuvwxyz", "[UNK]", "[PAD]", "<s>", "</s>")[:num_outputs]

@@ -103,13 +103,21 @@ def test_byte_order_mark_line_ends_and_composition_change_no_transcript(
 @pytest.mark.parametrize(
     ("text", "character"),
     [("so\0it", "U\\+0000"), ("don\x92t", "U\\+0092"), ("so\x1b[31m", "U\\+001B"), ("bell\x07", "U\\+0007"),
-     ("so \x7f", "U\\+007F")],
+     ("so \x7f", "U\\+007F"), ("caf\ufffd", "U\\+FFFD"), ("so \uf0b7 it", "U\\+F0B7"), ("so\ufffeit", "U\\+FFFE")],
 )  # fmt: skip
-def test_control_characters_in_a_transcript_are_refused_by_code_point(tally: Tally, text: str, character: str) -> None:
-    """`plain` would drop them without a word: Windows-1252's apostrophe, read as Latin-1, or UTF-16's zero bytes."""
+def test_characters_that_no_text_has_are_refused_by_code_point(tally: Tally, text: str, character: str) -> None:
+    """`plain` would drop them without a word: Windows-1252's apostrophe read as Latin-1, UTF-16's zero bytes, bytes
+    that another tool could not decode, a bullet of a symbol font."""
     corpus = SimpleCorpus([Utterance("u1", FileAudio(Path("a.wav")), text, origin="train.jsonl:1")])
     with tally.refuses(CorpusError, rf"^train\.jsonl:1: utterance u1: its transcript holds {character}, .*UTF-8"):
         read_split(corpus, "train")
+
+
+def test_an_id_may_hold_what_a_file_system_puts_into_a_name(tally: Tally) -> None:
+    """SMB shares write U+F022 for a colon; an id is no text to be learned."""
+    corpus = SimpleCorpus([Utterance("10\uf02230.wav", FileAudio(Path("a.wav")), "so it goes")])
+    with tally.accepts():
+        assert len(read_split(corpus, "train")) == 1
 
 
 @dataclasses.dataclass

@@ -1,7 +1,7 @@
 """The model card: the sections and the table of the reference card, filled from what the run knows.
 
 Metadata goes through huggingface_hub's own classes, so that `model-index` reads back as it was written. The text of
-the sections is in `trainer.card.text`, how well whom in `trainer.card.tables`, how it was trained in
+the sections is in `trainer.card.text`, the tables are in `trainer.card.tables`, the hyper-parameters in
 `trainer.card.hyperparameters`.
 """
 
@@ -35,7 +35,7 @@ def write_card(
     load_report: LoadReport | None,
     argv: Sequence[str],
 ) -> None:
-    """Write model/README.md and its pictures; `results` is what results.json will hold.
+    """Write model/README.md and its pictures. `results` is the content that results.json will have.
 
     metrics.jsonl, hypotheses.jsonl and model/config.json are read from the run's folder.
     """
@@ -95,7 +95,7 @@ def _eval_results(title: str, results: dict[str, Any]) -> list[EvalResult]:
     found = []
     for split, record in results["splits"].items():
         if record["weights"] != results["weights"]:
-            continue  # other weights than those in this folder
+            continue  # these are not the weights in this folder
         for metric in METRICS:
             if record.get(metric) is not None:
                 found.append(EvalResult(
@@ -107,6 +107,6 @@ def _eval_results(title: str, results: dict[str, Any]) -> list[EvalResult]:
 
 
 def _read_model_config(run_dir: Path) -> dict[str, Any]:
-    """The exported model's own configuration: dropouts and masks as they were, whoever chose them."""
+    """The exported model's configuration. It has the dropouts and masks that were used, even if no option set them."""
     path = run_dir / "model" / "config.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -1,4 +1,4 @@
-"""The model card's list of hyper-parameters, made from the configuration itself so that none can be forgotten."""
+"""The model card's list of hyper-parameters. It is made from the whole configuration, so that none is forgotten."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ TOLD_UNDER_OTHER_NAMES = {
     "train.epochs", "train.grad_accum_steps", "train.eval_every", "train.save_every", "train.patience",
     "augment.speeds",
 }  # fmt: skip
-"""Names of the reference card, or with what a number means."""
+"""Options that the card lists under the reference card's names, or together with their meaning."""
 NOT_HYPERPARAMETERS = {
-    "preset", "name", "runs_dir", "cache_dir", "resume", "overwrite", "allow_changes", "check",  # the run as such
-    "report", "push_to_hub", "train.log_every", "train.save_total_limit",  # what it leaves
+    "preset", "name", "runs_dir", "cache_dir", "resume", "overwrite", "allow_changes", "check",  # about the run as such
+    "report", "push_to_hub", "train.log_every", "train.save_total_limit",  # about what it leaves
     "device", "batching.num_workers", "batching.worker_timeout", "corpus.store", "strict",  # change no number
     "corpus.root", "corpus.train", "corpus.eval", "corpus.dataset",  # the card's own sections on data
     "model.pretrained", "model.revision", "model.family", "model.size",  # and on the model
@@ -25,9 +25,9 @@ NOT_HYPERPARAMETERS = {
 
 
 def hyperparameters(config: Config, results: dict[str, Any], model_config: dict[str, Any]) -> str:
-    """Every one as Markdown, the reference card's first and under its names; the others under their option's.
+    """All hyper-parameters as Markdown. Those of the reference card come first, under its names, then all others.
 
-    `model_config` is that of the exported model: what an option left to the checkpoint.
+    `model_config` is the exported model's configuration. It has the values that the options left to the checkpoint.
     """
     lines = _of_the_reference_card(config, results)
     for name, value in flatten(config).items():

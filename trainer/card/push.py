@@ -1,4 +1,4 @@
-"""A finished model onto the Hugging Face hub, when it is asked for. The card is checked here first, without network."""
+"""Upload a finished model to the Hugging Face hub, if the user asks. The card is checked first, without a network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEEDED_FILES = ("config.json", "model.safetensors", "preprocessor_config.json", 
 
 
 class HubClient(Protocol):
-    """What is used of huggingface_hub.HfApi."""
+    """The methods of huggingface_hub.HfApi that are used here."""
 
     def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> Any: ...
 
@@ -25,9 +25,9 @@ class HubClient(Protocol):
 
 
 def push(folder: Path, repo: str, client: HubClient | None = None) -> str:
-    """Upload an exported folder to `repo`, made private where it does not exist yet; its address.
+    """Upload an exported folder to `repo` and return its address. A new repository is private.
 
-    PushError before anything is sent when name, files or card are not as the hub wants them.
+    PushError when the hub would not accept name, files or card; nothing is sent then.
     """
     try:
         validate_repo_id(repo)
@@ -44,11 +44,11 @@ def push(folder: Path, repo: str, client: HubClient | None = None) -> str:
 
 
 def push_or_warn(folder: Path, repo: str, console: Console, client: HubClient | None = None) -> bool:
-    """As `push`, and whether it was uploaded; a run that is over does not fail because of the network."""
+    """As `push`, but an error is only a warning, since the run is finished. True if the model was uploaded."""
     try:
         console.say(f"uploaded to {push(folder, repo, client)}")
         return True
-    except Exception as error:  # whatever the client meets: no login, no network, no room
+    except Exception as error:  # any error of the client: no login, no network, no room
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         remedy = f"Later: the same command with --resume, or hf upload {repo} {folder}"
         console.warn(f"not uploaded ({reason.rstrip('.')}). {remedy}")
@@ -56,12 +56,12 @@ def push_or_warn(folder: Path, repo: str, console: Console, client: HubClient | 
 
 
 def find_card_problems(text: str) -> list[str]:
-    """What the hub would refuse or misread in a card's metadata; none is an empty list."""
+    """What the hub would refuse or misread in a card's metadata; an empty list if nothing."""
     if not re.match(r"---\n.*?\n---\n", text, re.DOTALL):
         return ["it does not begin with metadata between two lines of ---"]
     try:
         data: Any = ModelCard(text).data
-    except Exception as error:  # YAML's errors, a model-index that is none: the reader has no class of its own
+    except Exception as error:  # the reader has no error class of its own
         return [f"its metadata cannot be read ({str(error).splitlines()[0].rstrip('.')})"]
     problems = []
     if data.pipeline_tag != "automatic-speech-recognition":

@@ -57,7 +57,7 @@ def splits_table(results: dict[str, Any]) -> str:
 
 
 def group_sections(hypotheses: Sequence[Hypothesis], split: str) -> list[str]:
-    """Tables by sex, dialect region, length and speaker, as far as the corpus knows them."""
+    """Tables by sex, dialect region, length and speaker, where the corpus knows these."""
     sections, found = [], breakdowns(hypotheses)
     for title, groups in found.items():
         sections.append(f"#### {split} by {title}\n\n" + _group_table(groups))
@@ -127,7 +127,7 @@ def _finite(rate: float) -> float | None:
 
 
 def escape(text: str) -> str:
-    """`text` as it is in a cell of a Markdown table: no markup, no cell's end, one line.
+    """`text` for a cell of a Markdown table: markup and the cell's end are escaped, and it is one line.
 
     >>> escape("<b>a|b_c")
     '&lt;b&gt;a&#124;b\\\\_c'

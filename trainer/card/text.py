@@ -22,8 +22,8 @@ PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "jiwer", "soundfi
 
 
 def language_of(corpus: CorpusConfig) -> str | None:
-    """The language's code, where the kind of corpus says it."""
-    return "en" if isinstance(corpus, TimitConfig | SyntheticConfig) else None
+    """The language's code, where the kind of corpus or --corpus.language says it."""
+    return "en" if isinstance(corpus, TimitConfig | SyntheticConfig) else corpus.language or None
 
 
 def summary(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> str:
@@ -78,7 +78,7 @@ def usage(config: Config) -> str:
 
 
 def limits(config: Config, data: PreparedCorpus) -> str:
-    """For which speech the figures speak, said from the training data."""
+    """For which speech the figures hold, as the training data show."""
     lengths = sorted(e.num_samples / SAMPLE_RATE for e in data.train)
     if "synthetic" in data.corpus.title:
         kind = "synthetic speech, so expect little of human voices"
@@ -86,7 +86,8 @@ def limits(config: Config, data: PreparedCorpus) -> str:
         kind = "read sentences, American English, one close microphone in a quiet booth"
     else:
         kind = "this corpus, which does not say whether it was read or spoken freely"
-    language = {"en": "English", None: "not stated by the corpus"}[language_of(config.corpus)]
+    code = language_of(config.corpus)
+    language = {"en": "English", None: "not stated by the corpus"}.get(code, f"`{code}`")
     return (
         f"For 16 kHz mono speech like the training data: {kind}, utterances of {lengths[0]:.1f} to {lengths[-1]:.1f} s "
         f"(median {lengths[len(lengths) // 2]:.1f} s). Language: {language}. It writes text as the normaliser "
@@ -121,7 +122,7 @@ def _data_row(split: str, use: str, examples: Sequence[Example]) -> str:
 
 
 def speed(results: dict[str, Any]) -> str:
-    """What the run took, on what."""
+    """How long the run took, how much memory, and on which device."""
     lines = {
         "device": results["device"],
         "train_seconds": round(results["train_seconds"], 1),
@@ -141,7 +142,7 @@ def framework_versions() -> str:
 
 
 def versions() -> dict[str, str]:
-    """What ran: packages, Python, CUDA."""
+    """Versions of the packages, Python and CUDA that ran."""
     found = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {**found, "python": platform.python_version(), "cuda": str(torch.version.cuda)}
 

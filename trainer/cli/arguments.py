@@ -1,4 +1,4 @@
-"""argparse with errors as this project says them: one line, exit code 2, the option that was probably meant."""
+"""argparse with this project's errors: one line, exit code 2, and the option that the user probably meant."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def count(text: str) -> int:
-    """An option's whole number, 1 or more."""
+    """The value of an option that takes a whole number of 1 or more."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: give a whole number of 1 or more")
     return int(text)

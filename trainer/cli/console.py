@@ -1,7 +1,7 @@
-"""The terminal: lines and bars, in 80 columns, in a pipe, in a notebook, with or without colour. Nobody need read it.
+"""Lines and progress bars for the terminal: in 80 columns, in a pipe, in a notebook, with or without colour.
 
-A bar and colours are for a terminal that can show them; anywhere else plain lines come, now and then. NO_COLOR
-(https://no-color.org) switches colours off, TERM=dumb the bar as well.
+Bars and colours appear only on a terminal that can show them. Elsewhere there are plain lines. NO_COLOR
+(https://no-color.org) switches colours off; TERM=dumb switches the bar off too. A reader that goes away does no harm.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ T = TypeVar("T")
 Style = Literal["good", "bad", "faint"]
 CODES: dict[Style, str] = {"good": "32", "bad": "33", "faint": "2"}
 CODE = re.compile(r"\x1b\[\d+m")
-"""What `paint` adds, which takes no column."""
+"""What `paint` adds to a text; it takes no column on the screen."""
 BAR = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} {elapsed}<{remaining}{postfix}"
 
 
 class Unbreakable:
-    """A text stream whose reader may go away: what cannot be written is dropped."""
+    """A text stream whose reader may go away. What cannot be written is then dropped."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -48,7 +48,7 @@ class Unbreakable:
 
 
 class Console:
-    """Lines and bars on the terminal; in a pipe, lines alone."""
+    """Writes lines and bars to a terminal, and lines alone to a pipe."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = cast(TextIO, Unbreakable(stream or sys.stderr))
@@ -56,7 +56,7 @@ class Console:
         self.has_colour = self.is_terminal and not os.environ.get("NO_COLOR")
 
     def say(self, line: str, *, wrap: bool = True) -> None:
-        """One line, above any bar; on a terminal folded between words, unless it is there to be copied."""
+        """Write one line above any bar. On a terminal a long line is folded between words, unless `wrap` is off."""
         columns = shutil.get_terminal_size().columns
         if wrap and self.is_terminal and len(CODE.sub("", line)) > columns:
             line = textwrap.fill(line, columns, subsequent_indent="    ", break_on_hyphens=False)
@@ -66,16 +66,16 @@ class Console:
         self.say(f"{self.paint('warning:', 'bad')} {line}")
 
     def paint(self, text: str, style: Style) -> str:
-        """`text` in colour, where there are colours."""
+        """`text` in colour, or as it is where there are no colours."""
         return f"\x1b[{CODES[style]}m{text}\x1b[0m" if self.has_colour else text
 
     def bar(self, total: int, initial: int = 0, desc: str = "", unit: str = "it", leave: bool = True) -> tqdm:
-        """A bar that moves once a second at most; none but on a terminal."""
+        """A bar that moves at most once a second; invisible unless the stream is a terminal."""
         return tqdm(total=total, initial=initial, desc=desc, unit=unit, leave=leave, file=self.stream, mininterval=1.0,
                     dynamic_ncols=True, bar_format=BAR, disable=not self.is_terminal)  # fmt: skip
 
     def progress(self, items: Iterable[T], total: int, desc: str = "", unit: str = "it") -> Iterator[T]:
-        """`items`, with a bar on a terminal that goes away when they end."""
+        """Yields `items` and shows a bar on a terminal, which goes away when they end."""
         with self.bar(total, desc=desc, unit=unit, leave=False) as bar:
             for item in items:
                 yield item

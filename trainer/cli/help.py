@@ -1,7 +1,7 @@
-"""`--help` on little more than a screen, `--help-all` with every option; and a word for a mistyped one.
+"""The texts of `--help` (the common options) and `--help-all` (every option), and the error for a mistyped option.
 
-What an option means is the line under its field in the dataclasses of data.config, models.config and
-trainer.config.schema: it is read from their source, so help cannot say anything else.
+The meaning of an option is the text under its field in the dataclasses of data.config, models.config and
+trainer.config.schema. It is read from their source, so that help and source cannot differ.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COMMON = {
     "optim": ("lr", "warmup_steps"),
     "train": ("epochs", "max_steps", "grad_accum_steps", "eval_every", "save_every"),
 }
-"""Of each group, what `--help` shows; not every corpus has all of its group."""
+"""Group -> the options that `--help` shows. Not every corpus has all of its group."""
 WIDTH = 80
 
 
@@ -50,13 +50,13 @@ class Option:
 
     @property
     def names(self) -> list[str]:
-        """How it may be typed; a switch can be off too."""
+        """The names under which it may be typed; a switch has a second one that turns it off."""
         off = self.name.replace("--", "--no-", 1) if not self.group else self.name.replace(".", ".no-", 1)
         return [self.name, off] if bool in kinds(self.hint) else [self.name]
 
     @property
     def value(self) -> str:
-        """What it takes: a unit is in its meaning.
+        """The kind of value that it takes. The unit stands in its meaning.
 
         >>> Option("", "lr", float | None, None, "").value
         'FLOAT'
@@ -72,7 +72,7 @@ class Option:
 
     @property
     def default_text(self) -> str:
-        """The default as it would be typed, or where its rule is told."""
+        """The default as it would be typed; "see text" where its meaning explains the default."""
         if self.default in (None, ""):
             return "see text" if re.search("None:|empty:", self.meaning) else "none"
         if isinstance(self.default, tuple):
@@ -85,7 +85,7 @@ class Option:
 
 
 def kinds(hint: Any) -> list[Any]:
-    """The members of a union; else the type itself, without Annotated."""
+    """The members of a union, or the type itself; Annotated is taken off."""
     if typing.get_origin(hint) is typing.Annotated:
         return kinds(typing.get_args(hint)[0])
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
@@ -94,12 +94,12 @@ def kinds(hint: Any) -> list[Any]:
 
 
 def options(config: Config) -> list[Option]:
-    """Every option of `config`, whose values are the defaults."""
+    """Every option of `config`. The values of `config` are the defaults."""
     return [*_options(config, ""), *(o for group in _groups(config) for o in _options(getattr(config, group), group))]
 
 
 def help_text(prog: str, presets: Mapping[str, str], config: Config, everything: bool) -> str:
-    """What `--help` prints, or `--help-all`."""
+    """The text that `--help` prints, or `--help-all` if `everything`."""
     lines = [f"usage: {prog} [PRESET] [--group.option VALUE ...]", "", f"{Config.__doc__}", "", "presets"]
     for preset, meaning in presets.items():
         indents = {"initial_indent": f"  {preset:10}", "subsequent_indent": " " * 12}
@@ -114,7 +114,7 @@ def help_text(prog: str, presets: Mapping[str, str], config: Config, everything:
 
 
 def refuse_unknown(argv: Sequence[str], config: Config, presets: Mapping[str, Config]) -> None:
-    """ConfigError for the first option that there is not, with those that may be meant, or the presets that have it."""
+    """ConfigError for the first option that does not exist. It names similar options, or the presets that have it."""
     known = [name for option in options(config) for name in option.names]
     for word in argv:
         name = word.partition("=")[0].replace("_", "-")
@@ -128,7 +128,7 @@ def refuse_unknown(argv: Sequence[str], config: Config, presets: Mapping[str, Co
 
 
 def one_line(box: str) -> str:
-    """The message in what tyro prints in a box, without the box and its help.
+    """The error message out of the box that tyro prints, without the box and without tyro's help.
 
     >>> one_line("╭─ Value error ─╮\\n│ Error parsing --seed: │\\n│ bad 'x' │\\n│ ──── │\\n│ For help │\\n╰───╯")
     "Error parsing --seed: bad 'x'"
@@ -136,7 +136,7 @@ def one_line(box: str) -> str:
     _, *lines = [line.strip("│ ") for line in box.splitlines()] or [""]  # the first is the title
     blocks: list[list[str]] = [[]]
     for line in lines:
-        if line and set(line) <= set("─-╰╯"):  # where the terminal has no UTF-8, dashes and no box
+        if line and set(line) <= set("─-╰╯"):  # without UTF-8, tyro prints dashes instead of a box
             blocks.append([])
         else:
             blocks[-1].append(line)
@@ -156,7 +156,7 @@ def _options(part: Any, group: str) -> Iterator[Option]:
 
 
 def _meanings(cls: type) -> Iterator[tuple[str, str]]:
-    """(Field, the text under it) of a dataclass and its bases."""
+    """(Field, text under it) for every field of a dataclass and of its bases."""
     for base in reversed(cls.__mro__[:-1]):
         body = ast.parse(inspect.getsource(base)).body[0]
         assert isinstance(body, ast.ClassDef)

@@ -1,4 +1,4 @@
-"""The command line: first word a preset, then --group.option value; and errors as one line."""
+"""The command line: the first word is a preset, then come --group.option VALUE. Errors are one line."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def parse(argv: Sequence[str], prog: str = "python -m trainer.run") -> Config:
 
 
 def report_errors(action: Callable[[], int], advice: str = "Mend that and try again.") -> int:
-    """`action`'s exit code; 2 (or the error's own) and one line on stderr for what is the user's to mend.
+    """Run `action` and return its exit code. An error that the user can correct becomes one line on stderr.
 
-    That is every UserError, and what the operating system refuses, with `advice` behind it. A reader that
-    went away (`| head`) ends it without a word, and so does Ctrl-C, with the exit codes that a shell gives to both.
+    A UserError has its own exit code. An OSError has exit code 2, and `advice` follows its message. If the reader of
+    the output goes away (`| head`) or at Ctrl-C, nothing is printed and the exit code is the one that a shell uses.
     """
     message = ""
     try:
@@ -57,12 +57,12 @@ def report_errors(action: Callable[[], int], advice: str = "Mend that and try ag
         where = f"{error.filename}: " if error.filename else ""
         message, code = f"{where}{error.strerror or error}. {advice}", WRONG_INPUT
     if message:
-        with contextlib.suppress(OSError):  # nobody reads it: the exit code says enough
+        with contextlib.suppress(OSError):  # nobody reads stderr; the exit code must do
             print(f"error: {_one_line(message)}", file=sys.stderr, flush=True)
     drop_unread_output()
     return code
 
 
 def _one_line(message: str) -> str:
-    """`message` with what does not print (line ends, terminal codes, surrogates of a file's name) escaped."""
+    """`message` with unprintable characters escaped: line ends, terminal codes, surrogates in a file's name."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)

@@ -1,6 +1,6 @@
-"""What the operating system does to a run: signals, the lock on its folder, and streams that nobody reads any more.
+"""Signals that ask a run to stop: the first one lets it save, the second one ends it at once.
 
-No torch here: signals are caught before it is imported.
+No torch here, since signals are caught before torch is imported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from trainer.errors import INTERRUPTED, REQUEUE
 
 
 class Stopped(BaseException):  # no `except Exception` may swallow it
-    """A signal came while there was nothing to save: before the first step or after the last."""
+    """Raised by a signal that comes when there is nothing to save: before the first step or after the last one."""
 
     def __init__(self, flag: StopFlag) -> None:
         super().__init__(f"{flag.name}: ended before or after training; the same command with --resume goes on")
@@ -43,7 +43,7 @@ class StopFlag:
 
     @contextmanager
     def waiting_for_the_step(self) -> Iterator[None]:
-        """In here a signal only sets the flag: whoever trains looks at it, and saves. Elsewhere it raises Stopped."""
+        """Within this context a signal only sets the flag; the loop reads it and saves. Elsewhere it raises Stopped."""
         self._at_once = False
         try:
             yield
@@ -51,11 +51,11 @@ class StopFlag:
             self._at_once = True
 
     def set(self, number: int) -> None:
-        """A signal has come."""
+        """Note that signal `number` has come."""
         self.number = number
         if self._at_once:
             raise Stopped(self)
-        # No print: the signal may have come in the middle of one, and the stream's buffer is not reentrant
+        # No print: the signal may interrupt one, and the stream's buffer is not reentrant
         with contextlib.suppress(OSError):
             os.write(2, f"{self.name}: saving after this step; a second signal ends at once\n".encode())
 
@@ -64,7 +64,7 @@ class StopFlag:
 def stop_on_signals() -> Iterator[StopFlag]:
     """The first SIGINT, SIGTERM or SIGUSR1 sets the flag; the second one ends the process at once.
 
-    That is harmless: a checkpoint is whole or not there.
+    The second one does no harm, since a checkpoint is either whole or absent.
     """
     flag = StopFlag()
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -85,7 +85,7 @@ def stop_on_signals() -> Iterator[StopFlag]:
 def interruptible(
     progress: Callable[..., Iterator], must_stop: Callable[[], bool], stop: type[Exception]
 ) -> Callable[..., Iterator]:
-    """`progress` that raises `stop` between two batches once `must_stop`."""
+    """Like `progress`, but raises `stop` between two batches once `must_stop` says so."""
 
     def items(batches: object, total: int) -> Iterator:
         for batch in progress(batches, total=total):

@@ -10,7 +10,7 @@ import sys
 def fill_closed_streams() -> None:
     """Let /dev/null stand in for a closed stdin, stdout or stderr (`>&-`).
 
-    Else the next file that is opened, a checkpoint say, takes the free number, and is where C libraries print to.
+    Otherwise the next file that is opened, such as a checkpoint, takes the free number, and C libraries print into it.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
@@ -23,8 +23,8 @@ def fill_closed_streams() -> None:
 
 
 def drop_unread_output() -> None:
-    """What a broken pipe did not take goes to /dev/null, or Python's last flush would make the exit code 120."""
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed from the start
+    """Send what a broken pipe did not take to /dev/null. Otherwise Python's last flush changes the exit code to 120."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # a stream is None if it was closed from the start
         try:
             stream.flush()
         except (OSError, ValueError):

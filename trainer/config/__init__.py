@@ -1,1 +1,1 @@
-"""What can be set: the dataclasses and their checks, the presets, a configuration as JSON and back."""
+"""Everything that a user can set: the dataclasses and their checks, the presets, a configuration as JSON and back."""

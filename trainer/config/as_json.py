@@ -1,6 +1,5 @@
-"""A run's Config flat, option by option; and as JSON, read back strictly.
-
-Strictly: nothing unknown, nothing missing, nothing of another type.
+"""A run's Config as a flat list of options, and as JSON. JSON is read back strictly: no unknown key, no missing key, no
+value of another type.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from trainer.errors import ConfigError
 
 
 def to_json(config: Config) -> str:
-    """The configuration as JSON; corpora carry their class under "kind"."""
+    """The configuration as JSON; the corpus has its class' name under "kind"."""
     plain = dataclasses.asdict(config)
     plain["corpus"] = {"kind": type(config.corpus).__name__, **plain["corpus"]}
     return json.dumps(plain, indent=2) + "\n"
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Every option and its value under the name that the command line has, as in `train.max_skips`."""
+    """Name -> value of every option, with the command line's names, such as `train.max_skips`."""
     flat: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -37,10 +36,10 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def read_config(path: Path, *, fill: bool = False) -> Config:
-    """The configuration that a run left at `path`; ConfigError when it cannot be read, or is none.
+    """The configuration that a run left at `path`; ConfigError when it cannot be read or is not a configuration.
 
-    With `fill` an option that this run's version did not know yet has its default: enough to read a run by, not to
-    go on with it.
+    With `fill`, an option that the run's version did not have yet gets its default. This is enough to read a run, not
+    to continue it.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -51,7 +50,7 @@ def read_config(path: Path, *, fill: bool = False) -> Config:
 
 
 def from_json(text: str, origin: str, *, fill: bool = False) -> Config:
-    """The configuration that `to_json` wrote; ConfigError on unknown, missing (but with `fill`) or mistyped fields."""
+    """The configuration that `to_json` wrote; ConfigError on unknown, mistyped or (without `fill`) missing fields."""
     try:
         plain = strict_json.loads(text)
         kind = plain["corpus"].pop("kind")

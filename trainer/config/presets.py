@@ -28,7 +28,7 @@ def timit_hf() -> Config:
         preset="timit-hf",
         corpus=TimitConfig(protocol="hf", normalizer="hf-timit", vocabulary="new", bos_eos=True),
         model=ModelConfig(
-            pretrained="microsoft/unispeech-large-1500h-cv",  # as for any checkpoint: lr 1e-4, feature encoder frozen
+            pretrained="microsoft/unispeech-large-1500h-cv",  # so lr is 1e-4 and the feature encoder is frozen
             hidden_dropout=0.0,
             attention_dropout=0.0,
             activation_dropout=0.0,

@@ -1,7 +1,8 @@
-"""A run's whole configuration: frozen dataclasses and their validation. No torch here; JSON is in config_json.
+"""A run's whole configuration: frozen dataclasses and their checks. No torch here. trainer.config.as_json reads and
+writes it as JSON.
 
-The parts live beside the code they configure: data.config, models.config. `None` in an option means
-"what suits": `resolve` replaces it by a value, so config.json holds what was really used.
+Some parts stand beside the code that they configure: data.config, models.config. An option that is `None` is chosen for
+the user: `resolve` replaces most of them by a value, so that config.json holds what was really used.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from data.config import (
     SyntheticConfig,
     TimitConfig,
 )
+from data.text.casing import rules_of
 from models.config import ModelConfig
 from trainer.errors import ConfigError
 
 MOST = 2**31 - 1
-"""No count is larger: a slip of the keyboard, not a wish."""
+"""The largest count that is accepted. A larger one is a typing error."""
 MOST_EPOCHS = 100_000
 MOST_SEED = 2**63 - 1
 
@@ -50,7 +52,7 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How long, and what happens when."""
+    """How long training takes, and at which steps something else happens."""
 
     epochs: int = 20
     """Passes over the training split."""
@@ -108,13 +110,13 @@ class Config:
     """Arithmetic of training; auto: fp32 on a CPU, auto_precision on CUDA. fp16 uses GradScaler."""
 
     auto_precision: Annotated[Literal["fp32", "bf16", "fp16"], tyro.conf.Suppress] = "bf16"
-    """What `auto` means on CUDA: the preset decides."""
+    """The precision that `auto` means on CUDA; the preset sets it."""
 
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto: CUDA where there is one."""
 
     seed: int = 42
-    """Batch order, masks, dropout and new weights follow from it."""
+    """Batch order, masks, dropout and random weights follow from this number."""
 
     runs_dir: str = "runs"
     """Folder of all runs, for tensorboard --logdir."""
@@ -132,22 +134,22 @@ class Config:
     """Replace the run that the folder holds."""
 
     allow_changes: tuple[str, ...] = ()
-    """Differences from the checkpoint's run that --resume may accept, by the names it lists."""
+    """Differences from the checkpoint's run that --resume accepts, by the names that it prints."""
 
     deterministic: bool = False
-    """On CUDA too, the same bits every time: slower, and CTC is computed on the CPU. A CPU always is."""
+    """The same bits every time on CUDA too: slower, and CTC is computed on the CPU. Runs on a CPU always have this."""
 
     strict: bool = False
     """Refuse a corpus with the same speaker or the same audio in training and evaluation, instead of warning."""
 
     report: bool = True
-    """Write report.html when the run is over: every utterance to read, most to hear; about 50 ms for each."""
+    """Write report.html when the run is over: all utterances to read, most to hear; takes about 50 ms for each."""
 
     push_to_hub: str | None = None
     """Upload the finished model to this hub repository (OWNER/NAME), private if it is new; None: nowhere."""
 
     check: bool = False
-    """Everything short of training: counts, drops, leaks, memory and time to expect; exit code 0 or 2."""
+    """Prepare the run but do not train: show counts, drops, leaks, memory and time to expect; exit code 0 or 2."""
 
     @property
     def run_dir(self) -> Path:
@@ -155,7 +157,7 @@ class Config:
 
 
 def validate(config: Config, *, training: bool = True) -> Config:
-    """`config` itself; raises ConfigError on values that cannot be, naming option and remedy."""
+    """`config` itself, if all its values are possible. ConfigError names the option that is not, and the remedy."""
     t, b, o = config.train, config.batching, config.optim
     for name, value, least, most in [
         ("train.epochs", t.epochs, 1, MOST_EPOCHS),
@@ -180,7 +182,7 @@ def validate(config: Config, *, training: bool = True) -> Config:
         ("seed", config.seed, 0, MOST_SEED),
         ("corpus.seed", getattr(config.corpus, "seed", 0), 0, MOST_SEED),
     ]:
-        if value is not None and not least <= value <= most:  # NaN is neither
+        if value is not None and not least <= value <= most:  # NaN fails both comparisons
             raise ConfigError(f"--{name} {value} must be a number from {least} to {most}.")
     for name, amount in [
         ("optim.lr", o.lr),
@@ -210,6 +212,14 @@ def validate(config: Config, *, training: bool = True) -> Config:
     for option, given in _required_inputs(config.corpus, training):
         if not given:
             raise ConfigError(f"Preset {config.preset} needs {option}.")
+    language = config.corpus.language
+    if language and not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*", language):
+        raise ConfigError(f"--corpus.language {language!r} must be an ISO 639 code, as in tr or tr-TR.")
+    if rules_of(language) and config.corpus.normalizer == "hf-timit":
+        raise ConfigError(
+            f"--corpus.language {language} has its own rules of case, which --corpus.normalizer hf-timit does not "
+            "know: choose plain or plain-upper."
+        )
     if config.push_to_hub is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", config.push_to_hub):
         raise ConfigError(f"--push-to-hub {config.push_to_hub!r} must be OWNER/NAME, as in speech-lab/my-model.")
     if config.precision == "fp16" and config.device == "cpu":
@@ -234,14 +244,14 @@ def _required_inputs(corpus: CorpusConfig, training: bool) -> list[tuple[str, st
             return []
 
 
-# By model size; None is a checkpoint. For random weights the rate falls as the width grows (144 to 1024).
+# By model size; None stands for a checkpoint. The rate for random weights falls as the width grows (144 to 1024).
 LEARNING_RATES = {None: 1e-4, "tiny": 2e-3, "demo": 2e-3, "base": 4e-4, "large": 3e-4}
 
 
 def resolve(config: Config) -> Config:
-    """`config` with every "what suits" that depends on no data replaced by its value.
+    """`config` with the options that were left open (None) replaced by values, as far as no data is needed for this.
 
-    A given size wins over the preset's checkpoint. The warm-up is resolved later: it needs the plan's length.
+    A given size wins over the preset's checkpoint. The warm-up is chosen later, since it needs the number of steps.
     """
     random_weights = config.model.size is not None
     model = replace(

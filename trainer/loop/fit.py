@@ -26,7 +26,7 @@ from trainer.scoring.evaluate import Scores
 
 
 class TrainLog(Protocol):
-    """Who is told; see trainer.rundir.log."""
+    """What the loop reports to. trainer.rundir.log implements it."""
 
     def train(
         self, state: TrainState, *, loss: float, grad_norm: float, lr: float, grad_scale: float,
@@ -58,10 +58,10 @@ def fit(
     runlog: TrainLog,
     must_stop: Callable[[], bool],
 ) -> bool:
-    """Train from `state` to the end of the plan; False when `must_stop` cut it short (then it was saved).
+    """Train from `state` to the end of the plan. False when `must_stop` ended training early; it is saved then.
 
-    `score` evaluates the monitored split, `save_best` keeps the weights, `save` everything that is needed to go on.
-    TrainingStopped, LoaderError and AudioError leave a checkpoint of the last step that was taken.
+    `score` evaluates the monitored split, `save_best` keeps the weights, `save` keeps everything that is needed to go
+    on. Before TrainingStopped, LoaderError or AudioError is raised, the last step that was taken is saved.
     """
     result: StepResult | None = None
     recent: list[Tensor] = []
@@ -69,7 +69,7 @@ def fit(
     clock = time.perf_counter()
 
     def catch_up() -> None:
-        """Let the host know what the device knows, and the state what the loop knows."""
+        """Wait for the last step's outcome; bring losses, seconds and skipped steps in `state` up to date."""
         nonlocal clock
         state.losses += torch.stack(recent).tolist() if recent else []
         recent.clear()
@@ -78,7 +78,7 @@ def fit(
         finish_previous_step(result, parts, state, config.max_skips, on_skip)
 
     def evaluate_and_record() -> bool:
-        """Score the monitored split; False when a signal cut that short."""
+        """Score the monitored split; False when a signal interrupted it."""
         nonlocal clock
         state.eval_pending = True
         try:
@@ -86,7 +86,7 @@ def fit(
         except InterruptedEvaluation:
             return False
         except torch.OutOfMemoryError:
-            clock = time.perf_counter()  # no time of training
+            clock = time.perf_counter()  # an evaluation is not training time
             raise out_of_memory_in_evaluation() from None
         if improved := state.record(scores.words.rate, scores.seconds):
             save_best()
@@ -122,11 +122,11 @@ def fit(
             hopeless: TrainingStopped | None = None
             try:
                 catch_up()
-            except TrainingStopped as error:  # what falls on this step still happens: a resumed run starts after it
+            except TrainingStopped as error:  # what is due still happens: a resumed run starts after this step
                 hopeless = error
             if log_due:
                 figures = [result.grad_norm, result.blank_share, *result.part_norms.values()]
-                grad_norm, blank_share, *norms = torch.stack(figures).tolist()  # one wait
+                grad_norm, blank_share, *norms = torch.stack(figures).tolist()  # one wait for the device
                 runlog.train(state, loss=finite_mean(state.losses), grad_norm=grad_norm, lr=result.lr,
                              blank_share=blank_share, grad_scale=parts.scaler.get_scale(),
                              part_norms=dict(zip(result.part_norms, norms, strict=True)))  # fmt: skip
@@ -150,7 +150,7 @@ def fit(
 
 
 def out_of_memory_in_evaluation() -> TrainingStopped:
-    """What to raise when the device cannot hold a batch that is to be scored."""
+    """The error to raise when an evaluation's batch does not fit into the device's memory."""
     return TrainingStopped(
         "out of memory in an evaluation: lower --eval.batch-size or --eval.max-batch-seconds, which changes no "
         "transcript; then --resume."
@@ -164,9 +164,10 @@ def finish_previous_step(
     max_skips: int,
     on_skip: Callable[[StepResult], None],
 ) -> None:
-    """Learn whether a step was applied, and only then move the schedule. The wait is over before this is called.
+    """Wait until the host knows whether the step of `result` was applied. Move the schedule only if it was.
 
-    TrainingStopped after `max_skips` steps in a row that were not.
+    Nothing happens without a result, or for one that was finished before. TrainingStopped after `max_skips` steps in a
+    row that were not applied.
     """
     if result is None or result.settled:
         return
@@ -180,7 +181,7 @@ def finish_previous_step(
     state.skipped_in_a_row += 1
     on_skip(result)
     if state.skipped_in_a_row >= max_skips:
-        state.skipped_in_a_row = 0  # a resumed run, with other options, gets as many again
+        state.skipped_in_a_row = 0  # a resumed run may have other options: it counts anew
         raise TrainingStopped(
             f"step {result.step}: loss or gradient was not finite {max_skips} times in a row; the weights are those "
             f"of step {result.step - max_skips}. Lower --optim.lr, raise the precision, or inspect the "
@@ -194,11 +195,11 @@ def is_due(step: int, every: int) -> bool:
 
 
 def is_done(state: TrainState, config: TrainConfig, total_steps: int) -> bool:
-    """Whether the plan is over, or patience is."""
+    """Whether all steps of the plan are taken, or `patience` evaluations in a row brought no lower WER."""
     return state.step >= total_steps or (config.patience is not None and state.evals_without_gain >= config.patience)
 
 
 def finite_mean(losses: Sequence[float]) -> float:
-    """The mean of those losses that are numbers; the others belong to skipped steps, which are counted."""
+    """The mean of the finite losses, NaN without one. The others belong to skipped steps, which are counted apart."""
     finite = [loss for loss in losses if math.isfinite(loss)]
     return sum(finite) / len(finite) if finite else math.nan

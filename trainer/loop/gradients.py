@@ -1,4 +1,4 @@
-"""The gradient's norm by part of the model: which part moves, which explodes, which has been frozen."""
+"""The norm of the gradient in each part of the model. It shows which part moves, explodes or is frozen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ PARTS = {
     "projection": ".feature_projection.",
     "transformer": ".encoder.",
 }
-"""What a parameter's name holds; the embedding of masked frames counts to the projection, the rest is the head."""
+"""Part -> what its parameters' names contain. The embedding of masked frames counts as projection; the rest is the
+head."""
 
 
 def part_of(name: str) -> str:
@@ -29,7 +30,7 @@ def part_of(name: str) -> str:
 def norms_by_part(parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, Tensor]:
     """L2 norm of each part's gradient, scalars on the device; parts without a gradient are left out.
 
-    Their squares sum to that of the whole norm.
+    The sum of their squares is the square of the whole gradient's norm.
     """
     gradients: dict[str, list[Tensor]] = {part: [] for part in (*PARTS, "head")}
     for name, parameter in parameters:

@@ -1,4 +1,4 @@
-"""The one mutable object of a run: where it stands. Everything in it goes into every checkpoint."""
+"""The one mutable object of a run: how far training has come. Every checkpoint holds all of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class TrainState:
     """Optimizer steps taken from the plan, skipped ones included."""
     epoch: int = 0
     batches_done: int = 0
-    """Of the current epoch."""
+    """Batches of the current epoch that are done."""
     num_skipped: int = 0
     """Steps whose update was not applied: loss or gradient was not finite."""
     skipped_in_a_row: int = 0
@@ -27,19 +27,19 @@ class TrainState:
     evals_without_gain: int = 0
     last_eval_step: int = -1
     eval_pending: bool = False
-    """An evaluation was cut short by a signal: it comes first when the run goes on."""
+    """Whether a signal interrupted an evaluation; a resumed run then begins with it."""
     train_seconds: float = 0.0
-    """From asking for batches to the end of steps; no evaluation, no saving."""
+    """Time from the request of each batch to the end of its step, without evaluations and saves."""
     eval_seconds: float = 0.0
     audio_seconds: float = 0.0
     """Real, unpadded audio trained on."""
     padded_seconds: float = 0.0
-    """The same with padding."""
+    """Audio trained on, padding included."""
     losses: list[float] = field(default_factory=list)
-    """Of the steps since the last log."""
+    """Losses of the steps since the last log."""
 
     def advance(self, epoch: int, batches: Sequence[Batch], ends_epoch: bool) -> None:
-        """One step taken, over `batches` of `epoch`."""
+        """Count one step over `batches` of `epoch`; `ends_epoch` tells whether they are the last ones of it."""
         self.step += 1
         self.batches_done = (self.batches_done if epoch == self.epoch else 0) + len(batches)
         self.epoch = epoch
@@ -49,7 +49,10 @@ class TrainState:
         self.padded_seconds += sum(batch.num_padded_seconds for batch in batches)
 
     def is_already_logged(self, step: int, tag: str) -> bool:
-        """Whether what was logged as `tag` at `step` is part of this state, and not about to happen again."""
+        """Whether a run that goes on from this state keeps what was logged as `tag` at `step`.
+
+        It does not keep what it is going to log again: later steps, an evaluation that is pending, the final figures.
+        """
         if self.step == 0 or step > self.step or tag.startswith(("final/", "_hparams_/")):
             return False
         return step < self.step or not (self.eval_pending and tag.startswith("eval/"))

@@ -1,4 +1,4 @@
-"""One optimizer step: batches in, a gradient over all their utterances, an update that is applied or leaves no trace.
+"""One optimizer step: a gradient over all utterances of its batches, and an update that is applied whole or not at all.
 
 Every name called from here is a plain function that can be opened; there are no hooks.
 """
@@ -26,7 +26,7 @@ from trainer.scoring.forward import batch_logits
 
 @dataclass
 class StepResult:
-    """One step's outcome. The tensors are on the device until somebody must know."""
+    """One step's outcome. Its tensors stay on the device until somebody reads them."""
 
     loss: Tensor
     """Scalar: nats per unit, averaged over the step's utterances."""
@@ -41,9 +41,9 @@ class StepResult:
     """Scalar: share of frames whose most likely unit is the blank, averaged over the step's utterances."""
     lr: float
     part_norms: dict[str, Tensor] = field(default_factory=dict)
-    """Scalars: the same norm of each part of the model, in steps that are logged."""
+    """Scalars: the gradient norm of each part of the model; empty unless the step is logged."""
     is_halved: bool = False
-    """The device ran out of memory on larger microbatches."""
+    """Whether the step was redone in smaller microbatches, because the device ran out of memory."""
     step: int = 0
     settled: bool = False
 
@@ -55,7 +55,7 @@ class StepResult:
 
 @dataclass
 class TrainingParts:
-    """What is trained, and with what."""
+    """The model and everything that trains it."""
 
     model: CTCModel
     optimizer: torch.optim.AdamW
@@ -64,7 +64,7 @@ class TrainingParts:
     device: torch.device
     autocast: Callable[[], AbstractContextManager]
     features: FeatureTable | None = None
-    """What the frozen feature encoder gives, if it was computed beforehand; then batches hold its row numbers."""
+    """The frozen feature encoder's output, if it was computed beforehand; batches then hold row numbers of it."""
 
 
 def train_step(
@@ -77,13 +77,13 @@ def train_step(
 ) -> StepResult:
     """One optimizer step over all utterances of `batches`; nothing changes if loss or gradient is not finite.
 
-    Each utterance weighs the same, whatever microbatch it is in. `before_update` runs when the gradient is
-    on its way and the weights have not moved yet: that is when the step before is settled. `seed` decides
-    dropout and LayerDrop; `by_part` measures each part's gradient too.
+    Each utterance weighs the same, whatever microbatch it is in. `before_update` is called after the gradient was
+    launched on the device and before the weights change; the loop finishes the previous step in it. `seed` decides
+    dropout and LayerDrop. `by_part` also measures the gradient of each part of the model.
     """
     optimizer, scaler = parts.optimizer, parts.scaler
     loss, nats, ids, blank_share = accumulate_gradient(parts, batches, seed)
-    scaler.unscale_(optimizer)  # fp16: the gradient as it is, so that its norm means something
+    scaler.unscale_(optimizer)  # fp16: without the scaler's factor, so that the norm is the gradient's own
     part_norms = norms_by_part(parts.model.named_parameters()) if by_part else {}
     grad_norm = torch.nn.utils.clip_grad_norm_((p for g in optimizer.param_groups for p in g["params"]), max_grad_norm)
     finite = torch.isfinite(loss) & torch.isfinite(grad_norm)
@@ -106,8 +106,8 @@ def accumulate_gradient(
 ) -> tuple[Tensor, list[Tensor], list[str], Tensor]:
     """(Step loss, nats per unit of each microbatch's utterances, ids, blank share); the gradient is in the parameters.
 
-    Out of memory, the whole step is redone from its seed with every microbatch in halves: the same gradient up to
-    rounding where dropout is off.
+    When memory runs out, the whole step is redone from its seed with every microbatch in halves. Without dropout the
+    gradient is then the same up to rounding.
     """
     while True:
         torch.manual_seed(seed)
@@ -137,7 +137,7 @@ def accumulate_gradient(
 
 
 def backward(parts: TrainingParts, batch: Batch, num_utterances: int) -> tuple[Tensor, Tensor]:
-    """(Nats per unit, share of blank frames), each (B,), of one microbatch, once its share of the gradient is added."""
+    """Add one microbatch's share of the gradient. Returns (nats per unit, share of blank frames), each (B,)."""
     b, logits = batch_logits(parts.model, batch, parts.device, parts.autocast, parts.features)
     blank_id = parts.model.blank_id
     nats = ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=blank_id)

@@ -1,1 +1,1 @@
-"""From a configuration to a run short of its first step: corpus, model, table of features, first screen, `--check`."""
+"""From a configuration to a run ready for its first step: corpus, model, table of features, first screen, `--check`."""

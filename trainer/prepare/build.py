@@ -1,4 +1,4 @@
-"""From a Config to the parts that are trained: model, optimizer, plan, loaders. Shared by training and scoring."""
+"""Build from a Config what is trained or scored: model, optimizer, plan of batches, loaders."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from trainer.scoring.evaluate import EvalSet
 
 @dataclass
 class PreparedRun:
-    """A run short of its first step."""
+    """A run that is ready for its first step."""
 
     config: Config
     data: PreparedCorpus
@@ -44,7 +44,7 @@ class PreparedRun:
     load_report: LoadReport | None
     precision: str
     table_was_asked_for: bool
-    """--model.cache-features was given, and not chosen here."""
+    """Whether the user gave --model.cache-features; otherwise it was chosen here."""
 
     @property
     def monitor(self) -> EvalSet:
@@ -54,7 +54,7 @@ class PreparedRun:
 
 @dataclass(frozen=True)
 class ScoredModel:
-    """A model that somebody trained, with the splits to score it on."""
+    """A trained model, with the splits to score it on."""
 
     model: CTCModel
     data: PreparedCorpus
@@ -66,10 +66,10 @@ class ScoredModel:
 def read_inputs(
     config: Config, console: Console, *, training: bool = True
 ) -> tuple[Config, EncoderSource, PreparedCorpus]:
-    """The encoder and the corpus that `config` names; `config` then holds the hub commit that was resolved.
+    """`config` with the resolved hub commit, and the encoder and the corpus that it names.
 
-    The corpus is read before an encoder is fetched, so that a mistake in it does not wait for a download; a folder
-    that is no model is refused before either. Without `training` only the utterances to score are prepared.
+    A folder that is not a model is refused first. Then the corpus is read, so that an error in it need not wait for the
+    download of an encoder. Without `training`, only the utterances to score are prepared.
     """
     if config.model.pretrained is not None:
         refuse_what_is_no_checkpoint(config.model.pretrained)
@@ -81,7 +81,7 @@ def read_inputs(
 
 
 def prepare_scoring(config: Config, device: torch.device, num_workers: int, console: Console) -> ScoredModel:
-    """The checkpoint that `config` names, with a head of its own, and its corpus ready to be scored."""
+    """The checkpoint that `config` names, which must have a CTC head, and its corpus, ready to be scored."""
     config, encoder, data = read_inputs(config, console, training=False)
     model, load_report = build_model(config, encoder, data, device)
     if load_report is not None:
@@ -91,9 +91,9 @@ def prepare_scoring(config: Config, device: torch.device, num_workers: int, cons
 
 
 def prepare(config: Config, console: Console) -> PreparedRun:
-    """Everything short of training: corpus, vocabulary, model, plan, optimizer."""
+    """Prepare a run up to its first step: corpus, vocabulary, model, plan, optimizer."""
     if config.deterministic:
-        # cuBLAS reads this when CUDA starts, which is later than here
+        # cuBLAS reads this when CUDA starts, which has not happened yet
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
@@ -115,10 +115,10 @@ def prepare(config: Config, console: Console) -> PreparedRun:
 
 
 def use_features(run: PreparedRun, console: Console) -> None:
-    """Let training and its evaluations start from the frozen feature encoder's output, computed now if it is not on
-    the disk.
+    """Let training and its evaluations read the frozen feature encoder's output from a table, which is computed now
+    unless it is on the disk.
 
-    Without room for it, ConfigError where it was asked for, else a warning, and the run goes on without.
+    When the disk has no room: ConfigError if the user asked for the table, else a warning, and the run goes on without.
     """
     parts, frontend = run.parts, run.loader.dataset.frontend
     try:
@@ -142,14 +142,14 @@ def use_features(run: PreparedRun, console: Console) -> None:
 
 
 def with_cache(config: Config, cached: bool) -> Config:
-    """`config` that says whether training goes from a table of features."""
+    """`config`, saying whether training uses a table of features."""
     return replace(config, model=replace(config.model, cache_features=cached))
 
 
 def build_model(
     config: Config, encoder: EncoderSource, data: PreparedCorpus, device: torch.device
 ) -> tuple[CTCModel, LoadReport | None]:
-    """The model on its device, and what a checkpoint gave to it."""
+    """The model on its device, and a report of what was loaded from a checkpoint (None for random weights)."""
     vocab, seed = data.vocab, derive_seed(config.seed, "weights")
     hf_config = configure(encoder.config, config.model, vocab_size=len(vocab), blank_id=vocab.blank_id)
     report = None
@@ -169,7 +169,7 @@ def build_model(
 def build_parts(
     config: Config, model: CTCModel, device: torch.device, precision: str, total_steps: int
 ) -> tuple[Config, TrainingParts]:
-    """Optimizer, schedule and scaler around `model`; and the Config with its warm-up resolved."""
+    """The Config with the number of warm-up steps chosen; and `model` with optimizer, schedule and scaler."""
     warmup = config.optim.warmup_steps
     if warmup is None:
         warmup = min(1000, total_steps // 10)
@@ -186,7 +186,7 @@ def build_parts(
 
 
 def plan_batches(config: Config, data: PreparedCorpus) -> BatchPlan:
-    """Every batch of the run to come."""
+    """The plan of every batch of the run."""
     return BatchPlan(
         lengths=[e.num_samples for e in data.train],
         ids=[e.utterance.id for e in data.train],
@@ -207,7 +207,7 @@ def build_train_loader(
     pin: bool,
     do_normalize: bool,
 ) -> TrainLoader:
-    """Batches with SpecAugment as the model's configuration has it."""
+    """A loader of training batches, with SpecAugment as the model's configuration sets it."""
     hf = model.hf.config
     spec = SpecAugment(
         hidden_size=hf.hidden_size,

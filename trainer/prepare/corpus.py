@@ -1,4 +1,4 @@
-"""From a corpus to examples: read, checked, encoded and decoded once. Shared by training and scoring."""
+"""From a corpus to examples: utterances are read and checked, texts encoded, audio decoded once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from data.examples import (
     refuse_or_report,
 )
 from data.leaks import find_leaks
-from data.text.normalise import NORMALIZERS
+from data.text.normalise import normalizer
 from data.text.vocab import Vocab
 from data.utterance import AudioSource, Corpus, Utterance
 from models.pretrained import EncoderSource
@@ -37,12 +37,12 @@ from trainer.errors import AudioError, CorpusError
 
 @dataclass
 class PreparedCorpus:
-    """What is read of a corpus: everything that training and scoring need, and what the card tells of it."""
+    """A corpus as training and scoring need it, with what the model card says about it."""
 
     corpus: Corpus
     vocab: Vocab
     own_tokenizer: bool
-    """The vocabulary is the checkpoint's, head included."""
+    """Whether the vocabulary is the checkpoint's; its head is then kept too."""
     train: list[Example]
     evaluation: dict[str, list[Example]]
     drops: Drops
@@ -55,7 +55,7 @@ class PreparedCorpus:
 
 @dataclass(frozen=True)
 class CorpusUtterances:
-    """A corpus' utterances as it wrote them."""
+    """A corpus' utterances as the corpus wrote them."""
 
     corpus: Corpus
     train: list[Utterance]
@@ -64,7 +64,7 @@ class CorpusUtterances:
 
 
 def read_corpus(config: Config, console: Console, *, training: bool = True) -> CorpusUtterances:
-    """All utterances that will be used, before any encoder is fetched; without `training` those to score."""
+    """Read all utterances that the run uses; without `training`, only those to score. No encoder is needed yet."""
     with _synthesis_bar(console) as progress:
         corpus = open_corpus(config.corpus, Path(config.cache_dir), progress)
     splits = corpus.splits
@@ -76,13 +76,13 @@ def read_corpus(config: Config, console: Console, *, training: bool = True) -> C
 def prepare_corpus(
     config: Config, reading: CorpusUtterances, encoder: EncoderSource, console: Console, *, training: bool = True
 ) -> PreparedCorpus:
-    """Check, encode and (unless --corpus.no-store) decode a corpus; one line on the console for each thing to know.
+    """Check, encode and (unless --corpus.no-store) decode a corpus. Each finding is one line on the console.
 
     Without `training` the vocabulary must be the checkpoint's.
     """
     c, cache_dir = config.corpus, Path(config.cache_dir)
     corpus, utterances, eval_utterances = reading.corpus, reading.train, reading.evaluation
-    splits, normalize = corpus.splits, NORMALIZERS[c.normalizer]
+    splits, normalize = corpus.splits, normalizer(c.normalizer, c.language)
     vocab, own = choose_vocabulary(c.vocabulary, [normalize(u.text) for u in utterances], encoder, c.bos_eos, training)
 
     train: list[Example] = []
@@ -127,7 +127,7 @@ def prepare_corpus(
 def choose_vocabulary(
     rule: str, texts: Sequence[str], encoder: EncoderSource, bos_eos: bool, training: bool
 ) -> tuple[Vocab, bool]:
-    """The vocabulary, and whether it is the checkpoint's own (then its head is kept too)."""
+    """The vocabulary, and whether it is the checkpoint's own. Then its head is kept too."""
     pretrained = encoder.pretrained
     if pretrained is not None and pretrained.tokens is not None and (rule == "auto" or not training):
         with contextlib.suppress(CorpusError):
@@ -152,7 +152,7 @@ def _use_store(
     cache_dir: Path,
     console: Console,
 ) -> tuple[list[Example], dict[str, list[Example]]]:
-    """The same examples, read from a store of decoded audio; what fails to decode is dropped or left at 0 samples."""
+    """The same examples, read from a store of decoded audio. What fails to decode is dropped, or has 0 samples."""
     sources: dict[str, AudioSource] = {}
     for example in [*train, *(e for examples in evaluation.values() for e in examples)]:
         if example.num_samples > 0:
@@ -201,7 +201,7 @@ def _use_store(
 
 
 def _drop_undecodable(train: list[Example], drops: Drops, console: Console) -> list[Example]:
-    """The examples whose audio decodes: without a store only decoding tells, and the plan must know beforehand."""
+    """The examples whose audio decodes. Without a store only decoding shows it; the plan must know it beforehand."""
     kept = []
     for example in console.progress(train, len(train), "decoding", "file"):
         try:

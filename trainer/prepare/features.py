@@ -2,9 +2,9 @@
 
     cache/features/KEY/frames.bin     float32 (1 + all frames, C); row 0 is zeros, for padding
 
-Each utterance is computed alone, so its bits depend neither on the batch nor on the run. The key hashes everything that
-decides them: the feature encoder's weights and configuration, every encoded byte of audio, normalisation,
-precision, the GPU's model and torch's version. A damaged file is found by its SHA-256 and made again.
+Each utterance is computed alone, so its bits depend neither on the batch nor on the run. KEY is a hash of all that
+decides them: the feature encoder's weights and configuration, every encoded byte of audio, normalisation, precision,
+the GPU's model and torch's version. SHA-256 shows whether the file is damaged; it is then computed again.
 """
 
 from __future__ import annotations
@@ -39,17 +39,18 @@ from trainer.rundir.disk import verify, write_sealed
 
 FORMAT = "features-1"
 LARGEST_BY_DEFAULT = 8e9
-"""Bytes of a table that is made without being asked for."""
+"""Bytes. A larger table is made only if the user asks for it."""
 ROOM = 1.1
-"""Times the bytes of a table that must be free to begin with it."""
+"""This many times the table's bytes must be free on the disk before it is begun."""
 DEVICE_SHARE = 0.25
-"""Of the device's free memory that a table may take."""
+"""Share of the device's free memory that a table may take."""
 
 
 def wants_cache(config: Config, model: CTCModel, num_bytes: int, passes: float) -> bool:
-    """Whether to train from a table; ConfigError when it was asked for and cannot be exact.
+    """Whether to train from a table. ConfigError when the user asks for it and it cannot be exact.
 
-    Unasked, a resumed run stays with the choice it began with: the other one rounds differently.
+    If the user does not say, a resumed run keeps the choice that the run began with, since the other one rounds
+    differently.
     """
     asked, reason = config.model.cache_features, why_not(config, model)
     if asked and reason:
@@ -62,7 +63,7 @@ def wants_cache(config: Config, model: CTCModel, num_bytes: int, passes: float) 
 
 
 def why_not(config: Config, model: CTCModel) -> str | None:
-    """What makes a table differ from what the feature encoder would compute, or impossible."""
+    """Why a table is impossible, or would differ from what the feature encoder computes; None if neither."""
     if not model.freeze_feature_encoder:
         return "the feature encoder is trained, so its output changes with every step"
     if not model.is_batch_invariant:
@@ -75,18 +76,18 @@ def why_not(config: Config, model: CTCModel) -> str | None:
 
 
 def table_examples(data: PreparedCorpus) -> list[Example]:
-    """Whose features the table holds: every utterance of training, then of the split that is scored again and again."""
+    """The utterances of the table: all of the training split, then all of the split that is scored during training."""
     return [*data.train, *data.evaluation[data.corpus.splits.monitor]]
 
 
 def num_table_bytes(model: CTCModel, examples: Sequence[Example]) -> int:
-    """Bytes of the table of `examples`."""
+    """Size in bytes of the table of `examples`."""
     width = model.hf.config.conv_dim[-1]
     return 4 * width * (1 + sum(model.num_frames(e.num_samples) for e in examples))
 
 
 def zero_table(model: CTCModel, num_frames: int, device: torch.device) -> FeatureTable:
-    """A table of nothing, in which a step takes as long as in a real one."""
+    """A table of zeros, for timing: a step takes as long with it as with a real table."""
     return FeatureTable(torch.zeros(1 + num_frames, model.hf.config.conv_dim[-1], device=device), ())
 
 
@@ -94,7 +95,7 @@ def table_folder(
     cache_dir: Path, model: CTCModel, examples: Sequence[Example], do_normalize: bool, precision: str,
     device: torch.device,
 ) -> Path:  # fmt: skip
-    """Where the table of `examples` is, or will be."""
+    """The folder in which the table of `examples` lies, or will lie."""
     return cache_dir / "features" / _key(model, examples, do_normalize, precision, device)
 
 
@@ -102,9 +103,9 @@ def seconds_to_fill(
     model: CTCModel, examples: Sequence[Example], do_normalize: bool, device: torch.device,
     autocast: Callable[[], AbstractContextManager],
 ) -> float:  # fmt: skip
-    """What computing the table of `examples` takes, about: from the utterance of middling length."""
+    """Estimated seconds to compute the table of `examples`, from timing the utterance of median length."""
     middle = sorted(examples, key=lambda e: e.num_samples)[len(examples) // 2]
-    for _ in range(2):  # the first is a warm-up
+    for _ in range(2):  # the first round is a warm-up
         begin = time.perf_counter()
         _features(model, middle, do_normalize, device, autocast)
         seconds = time.perf_counter() - begin
@@ -123,9 +124,9 @@ def open_table(
     log: Callable[[str], None],
     progress: Callable[[Iterable[Example], int], Iterable[Example]],
 ) -> FeatureTable:
-    """The table of `examples`, made if it is not there; on `device` where it fits.
+    """The table of `examples`, computed if it is not on the disk. It lies on `device` if it fits there.
 
-    OSError when the disk is full; without room for the whole table nothing is computed.
+    OSError when the disk is full. Without room for the whole table nothing is computed.
     """
     folder = table_folder(cache_dir, model, examples, do_normalize, precision, device)
     num_bytes = num_table_bytes(model, examples)
@@ -139,7 +140,7 @@ def open_table(
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another run that computes the same is waited for
+        fcntl.flock(lock, fcntl.LOCK_EX)  # wait for another run that computes the same table
         if not _is_sound(folder, log):
             if (free := shutil.disk_usage(folder.parent).free) < ROOM * num_bytes:
                 raise OSError(errno.ENOSPC, f"it takes {num_bytes / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free")
@@ -148,7 +149,7 @@ def open_table(
                 f"({num_bytes / 1e6:.0f} MB)"
             )
             write_sealed(folder, {"frames.bin": compute})
-    # copy-on-write: nobody writes, but torch would warn of memory that cannot be written
+    # copy-on-write: nobody writes, but torch warns of memory that cannot be written
     mapped = np.memmap(folder / "frames.bin", dtype=np.float32, mode="c").reshape(-1, model.hf.config.conv_dim[-1])
     rows = torch.from_numpy(mapped)
     if fits_device(num_bytes, device):
@@ -158,7 +159,7 @@ def open_table(
 
 
 def fits_device(num_bytes: int, device: torch.device) -> bool:
-    """Whether a table lies on the device, and not in the host's files."""
+    """Whether a table of this size lies on the device. Otherwise it stays in a memory-mapped file on the host."""
     return device.type == "cuda" and num_bytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
@@ -170,7 +171,7 @@ def _features(
     device: torch.device,
     autocast: Callable[[], AbstractContextManager],
 ) -> Tensor:
-    """float32 (T, C) on the host."""
+    """The features of one utterance, float32 (T, C), on the host."""
     samples = example.load()
     waveform = torch.from_numpy(normalize(samples) if do_normalize else samples)[None].to(device)
     with autocast():

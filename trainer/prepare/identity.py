@@ -1,4 +1,4 @@
-"""What makes two runs the same run: everything that can shape the weights, by content and not by path."""
+"""The identity of a run: everything that can shape its weights. Files count by their content, not by their path."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ FREE = {
     "preset", "name", "runs_dir", "cache_dir", "device", "precision", "auto_precision", "resume", "overwrite", "check",
     "strict", "allow_changes", "batching.num_workers", "batching.worker_timeout", "train.log_every", "train.save_every",
     "train.save_total_limit", "train.max_skips", "corpus.root", "corpus.train", "corpus.eval", "corpus.dataset",
-    "corpus.revision", "corpus.store", "corpus.on_bad", "corpus.max_eval_seconds", "corpus.allow_incomplete",
-    "model.pretrained", "model.revision", "model.activation_checkpointing", "model.cache_features", "report",
-    "push_to_hub", "eval.batch_size", "eval.max_batch_seconds",
+    "corpus.revision", "corpus.language", "corpus.store", "corpus.on_bad", "corpus.max_eval_seconds",
+    "corpus.allow_incomplete", "model.pretrained", "model.revision", "model.activation_checkpointing",
+    "model.cache_features", "report", "push_to_hub", "eval.batch_size", "eval.max_batch_seconds",
 }  # fmt: skip
-"""Options that cannot shape the weights (cached features, batches of evaluation: beyond rounding), or whose effect is
-compared by content: corpus, initial weights, precision."""
+"""Options that a resumed run may change. Some cannot shape the weights (cached features and batches of evaluation: only
+by rounding). The effect of the others is compared by content: corpus, initial weights, precision."""
 
 
 def identity(
     config: Config, data: PreparedCorpus, model: nn.Module, device: torch.device, precision: str
 ) -> dict[str, Any]:
-    """What a checkpoint remembers of its run, taken before the first step."""
+    """What every checkpoint stores about its run. It is taken before the first step."""
     return {
         "options": {k: v for k, v in flatten(config).items() if k not in FREE},
         "content": {
@@ -50,16 +50,16 @@ def identity(
 
 
 def compare(where: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], allowed: Sequence[str]) -> list[str]:
-    """Differences that `allowed` names, one line each; CheckpointError lists the others.
+    """The differences that `allowed` names, one line each. CheckpointError lists all others.
 
-    Another vocabulary cannot be allowed: the head's columns would change their meaning.
+    Another vocabulary cannot be allowed, since the head's columns would change their meaning.
     """
     _compare_vocabularies(where, theirs["tokens"], ours["tokens"])
     changes = {}
     for part in ("options", "content"):
         for key in sorted({**theirs[part], **ours[part]}):
             before, now = theirs[part].get(key), _as_json(ours[part].get(key))
-            if before != now and not (part == "options" and key in FREE):  # an older version may have held it
+            if before != now and not (part == "options" and key in FREE):  # an older version may have stored it
                 hidden = part == "content" and key not in ("torch", "transformers", "device", "precision")
                 changes[key.replace(" ", "-")] = "content differs" if hidden else f"{before} before, {now} now"
     refused = {key: what for key, what in changes.items() if key not in allowed}
@@ -73,7 +73,7 @@ def compare(where: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], allo
 
 
 def corpus_digest(examples: Sequence[Example]) -> str:
-    """Of ids, transcripts, lengths and, where audio is stored, every encoded byte; paths do not matter."""
+    """A hash of ids, transcripts, lengths and, where audio is stored, every encoded byte. Paths are not part of it."""
     digest = hashlib.blake2b(digest_size=16)
     for e in examples:
         digest.update(json.dumps([e.utterance.id, e.text, e.num_samples, e.digest]).encode())

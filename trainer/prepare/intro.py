@@ -1,4 +1,4 @@
-"""What a person reads before and after a run: what is about to be trained, on one screen; and what to do next."""
+"""The first screen of a run: what is trained, on which data, and about how long it takes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WIDTH = 80
 
 
 def introduce(run: PreparedRun, steps_left: int, console: Console) -> None:
-    """What is about to be trained, on what, where, and how long that takes."""
+    """Print what is about to be trained, on which data, where, and about how long it takes."""
     console.say(f"{run.config.preset} -> {run.config.run_dir}")
     for name, what in describe(run, steps_left):
         first, *others = textwrap.wrap(what, WIDTH - 13, break_long_words=False, break_on_hyphens=False)
@@ -31,7 +31,7 @@ def introduce(run: PreparedRun, steps_left: int, console: Console) -> None:
 
 
 def describe(run: PreparedRun, steps_left: int) -> Iterator[tuple[str, str]]:
-    """(Name, what) of each line."""
+    """(Name, text) of each line of the first screen."""
     config, model, plan = run.config, run.parts.model, run.plan
     yield "corpus", f"{run.data.corpus.title}: {_amount(run.data.train)}, {_speakers(run.data.train)}"
     yield "scored", f"{run.monitor.split}: {_amount(run.monitor.examples)}, {_speakers(run.monitor.examples)}"

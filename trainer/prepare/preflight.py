@@ -14,11 +14,13 @@ from data.batches.collate import BatchDataset
 from data.batches.plan import evaluation_batches, padded_seconds, padding_share
 from data.examples import Example, frames_needed
 from data.leaks import describe_leaks
+from data.text.normalise import normalizer
 from data.utterance import SAMPLE_RATE
 from trainer.cli.console import Console
 from trainer.loop.step import train_step
 from trainer.prepare.build import PreparedRun, with_cache
 from trainer.prepare.features import ROOM, fits_device, num_table_bytes, seconds_to_fill, table_examples, table_folder
+from trainer.prepare.text_report import describe_text
 from trainer.prepare.timing import timed, training_batches
 from trainer.rundir.log import clock
 from trainer.rundir.results import peak_memory_bytes
@@ -34,6 +36,9 @@ def check(run: PreparedRun, console: Console) -> int:
     say(_lengths("train", run.data.train))
     for split, examples in run.data.evaluation.items():
         say(_lengths(split, examples))
+    normalize = normalizer(config.corpus.normalizer, config.corpus.language)
+    for line in describe_text(run.data.train, normalize, run.data.vocab):
+        say(line)
     num_frames = model.num_frames
     tightest = min(run.data.train, key=lambda e: num_frames(e.num_samples) / max(1, frames_needed(e.targets)))
     say(

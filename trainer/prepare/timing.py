@@ -1,4 +1,4 @@
-"""How long training takes, told beforehand from a batch or a few: nothing of the timing remains."""
+"""Estimate how long training takes, by timing a few batches. The timing leaves no trace in the run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from trainer.prepare.build import PreparedRun
 from trainer.prepare.features import zero_table
 
 WARM_ENOUGH = 5.0
-"""Seconds of a first timing beside which what only a first one has in it (kernels chosen, memory taken) is little."""
+"""Seconds. A first timing of at least this long counts: choosing kernels and taking memory are a small part of it."""
 
 
 def estimate_training(run: PreparedRun, steps_left: int) -> float | None:
-    """Seconds that the steps left take, about: the gradient of one batch of middling size is computed and dropped.
+    """Estimated seconds for the steps that are left. The gradient of one batch of median size is computed and dropped.
 
     Weights, moments and random states stay as they are. None when the device has no memory for a single
-    utterance: training itself says so.
+    utterance; training will say so.
     """
     parts, model, batches = run.parts, run.parts.model, run.plan.batches(0)
     padded = padded_seconds(batches, run.plan.epoch_lengths(0))
@@ -48,8 +48,8 @@ def estimate_training(run: PreparedRun, steps_left: int) -> float | None:
 
 @contextmanager
 def training_batches(run: PreparedRun) -> Iterator[Callable[[Sequence[int]], Batch]]:
-    """How to load the batch of these positions as training will have it: where features come from a table, with one
-    of zeros in its place, as long as the longest utterance."""
+    """Gives a function that loads the batch of some positions, as training will have it. If training uses a table of
+    features, a table of zeros stands in for it, as long as the longest utterance."""
     frontend = run.loader.dataset.frontend
     if run.config.model.cache_features:
         num_frames = max(run.parts.model.num_frames(e.num_samples) for e in run.data.train)
@@ -63,7 +63,7 @@ def training_batches(run: PreparedRun) -> Iterator[Callable[[Sequence[int]], Bat
 
 
 def timed(action: Callable[[], object], device: torch.device) -> float:
-    """Seconds until the device has done it."""
+    """Seconds until the device has finished `action`."""
     begin = time.perf_counter()
     action()
     if device.type == "cuda":

@@ -1,1 +1,1 @@
-"""A trained model at work: recordings to words with times, their file formats, the page, the ONNX check."""
+"""Use a trained model: recordings to words with times, transcript formats, the page, the ONNX check."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from data.utterance import SAMPLE_RATE
-from trainer.recognize.words import TimedTranscript, Word
+from trainer.recognize.transcript import TimedTranscript, Word
 
 MAX_CUE_SECONDS, MAX_CUE_CHARACTERS, PAUSE_SECONDS = 6.0, 84, 0.8
 """A subtitle is at most this long, and ends where nobody speaks for so long."""

@@ -1,4 +1,4 @@
-"""An exported ONNX graph under onnxruntime: does it say what PyTorch says, and what do int8 weights cost?"""
+"""Run an exported ONNX graph under onnxruntime, compare it with PyTorch, and measure what int8 weights cost."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from trainer.scoring.decode import collapse, written_units
 from trainer.scoring.metrics import EditCounts, count_word_errors, pool
 
 Logits = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
-"""Waveforms that are not normalised, as one batch -> logits (T, V) of each."""
+"""A function from a batch of waveforms, not normalised, to the logits (T, V) of each."""
 
 
 def quantize(path: Path, to: Path) -> None:
-    """Write `path` with the matrices of its matrix products as int8, a scale for each column."""
+    """Write the graph `path` to `to`, with int8 matrices in its matrix products and a scale for each column."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # it advises a preparation that the exporter has done
+    logging.disable(logging.WARNING)  # it recommends a preparation that the exporter has already done
     try:
         quantize_dynamic(path, to, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8)
     finally:
@@ -34,7 +34,7 @@ def quantize(path: Path, to: Path) -> None:
 
 
 def open_graph(path: Path, num_threads: int = 0) -> Logits:
-    """The graph on the CPU; 0 threads are as many as there are cores."""
+    """The graph on the CPU. 0 threads mean one for each core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = num_threads, 3
     session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -51,7 +51,7 @@ def open_graph(path: Path, num_threads: int = 0) -> Logits:
 
 
 def pytorch(recognizer: Recognizer) -> Logits:
-    """The reference: PyTorch, each utterance by itself."""
+    """The reference: PyTorch, one utterance at a time."""
 
     def logits(waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         rows = [normalize(w) if recognizer.do_normalize else w for w in waveforms]
@@ -65,7 +65,7 @@ def batched(waveforms: Sequence[np.ndarray], size: int) -> Iterable[Sequence[np.
 
 
 def max_deviation(reference: Logits, graph: Logits, waveforms: Sequence[np.ndarray], batch_size: int) -> float:
-    """Largest absolute difference of any logit, the graph reading padded batches; NaN when any is."""
+    """The largest absolute difference of any logit, NaN if any is NaN. The graph reads padded batches."""
     differences = [
         np.abs(a - b).max()
         for batch in batched(waveforms, batch_size)
@@ -77,7 +77,7 @@ def max_deviation(reference: Logits, graph: Logits, waveforms: Sequence[np.ndarr
 def word_errors(
     recognizer: Recognizer, logits: Logits, waveforms: Sequence[np.ndarray], references: Sequence[str]
 ) -> EditCounts:
-    """Pooled over utterances, read one at a time, greedily decoded; one too short for a frame gives no words."""
+    """Word edits, summed over utterances, from greedy decoding of one at a time. Without a frame there are no words."""
     vocab, found = recognizer.vocab, []
     for waveform, reference in zip(waveforms, references, strict=True):
         ids: tuple[int, ...] = ()

@@ -1,7 +1,7 @@
 """The page that scripts.serve shows: record or drop a file, read the words with their times and confidence.
 
-Gradio serves it. What it would do beyond that is off: telemetry, fonts from elsewhere, fetching of URLs, its other
-routes. Uploads lie in a folder of their own, which goes when the page stops.
+Gradio serves the page. Its other features are off: telemetry, fonts from elsewhere, fetching of URLs, other routes.
+Uploads lie in a temporary folder, which is removed when the page stops.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ SERVED = re.compile(
     r"|/gradio_api/(info|startup-events|app_id|upload|upload_progress|queue/(join|data)|heartbeat/\w+|reset/?|cancel"
     r"|file=.*)"
 )
-"""Paths that the page needs. Gradio has others, such as a proxy; they are not served."""
+"""The paths that the page needs. Gradio's other paths, such as a proxy, are not served."""
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; connect-src 'self' data: blob:; "
     "worker-src 'self' blob:; font-src 'self' data:; frame-ancestors 'self'; form-action 'self'; base-uri 'self'"
 )
-"""The browser asks nobody but this server."""
+"""This policy lets the browser load from this server only."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Limits:
 
 
 class Guard:
-    """Answers 404 to what the page does not need, and sends the policy with every page."""
+    """Answers 404 to every path that the page does not need, and sends the policy with every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -83,7 +83,7 @@ class Guard:
 
 
 def read_uploads_only(component: gradio.Audio) -> gradio.Audio:
-    """The component, which would otherwise fetch any URL that a request names."""
+    """The component, changed to read uploads only. Otherwise it fetches any URL that a request names."""
     move = component.async_move_resource_to_block_cache
 
     async def move_local(path: str | Path | None) -> str | None:
@@ -104,7 +104,7 @@ def build_page(recognizer: Recognizer, limits: Limits, windows: Windows) -> grad
         begin = time.perf_counter()
         try:
             waveform = load_recording(Path(path), limits.max_seconds)
-        except AudioError as error:  # the visitor knows the file's name, and should not learn where it lies here
+        except AudioError as error:  # a visitor should not learn in which folder the file lies
             message = str(error).replace(str(Path(path).parent) + os.sep, "")
             raise gradio.Error(message, print_exception=False) from None
         transcript = transcribe(recognizer, Path(path).name, waveform, windows)
@@ -148,9 +148,9 @@ def upload_folder() -> Iterator[None]:
 
 @contextlib.contextmanager
 def serving(recognizer: Recognizer, limits: Limits, windows: Windows, host: str, port: int) -> Iterator[str]:
-    """The page's address, as long as the context lasts; ConfigError when it cannot be served there."""
-    middleware, name = [Middleware(Guard)], f"[{host}]" if ":" in host else host  # ::1 as a browser writes it
-    if is_loopback(host):  # or a page from elsewhere could reach this one through a name of its own
+    """Serve the page within this context, which gives its address. ConfigError when the port cannot be used."""
+    middleware, name = [Middleware(Guard)], f"[{host}]" if ":" in host else host  # a browser writes ::1 in brackets
+    if is_loopback(host):  # otherwise a foreign page could reach this one through a DNS name
         middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", name]))
     with upload_folder():
         page = build_page(recognizer, limits, windows)

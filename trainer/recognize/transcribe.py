@@ -1,10 +1,10 @@
-"""Speech of any length to words: the recording is normalised once, read in overlapping windows, stitched by frames.
+"""Speech of any length to words: a recording is normalised once and read in overlapping windows, which are joined.
 
     waveform -> windows of equal length that start on a frame -> best unit and log posterior of each frame
-      -> in each overlap cut where both windows agree -> (T,) as one pass over everything would give -> words
+      -> in each overlap a cut where both windows agree -> (T,), as from one pass over everything -> words
 
-A window's convolutions give exactly the whole recording's frames (layer-norm encoders: group norm averages over
-time). Attention and the positional convolution see the window alone, hence the overlap.
+With layer-norm encoders a window's convolutions give exactly the frames of the whole recording. With group norm, which
+averages over time, they do not. Attention and the positional convolution see only the window, so windows overlap.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from models.pretrained import load_pretrained, read_encoder, refuse_new_head
 from trainer.device import choose_device
 from trainer.errors import ConfigError
 from trainer.prepare.corpus import choose_vocabulary
-from trainer.recognize.words import TimedTranscript, find_words
+from trainer.recognize.transcript import TimedTranscript
+from trainer.recognize.words import find_words
 
 Progress = Callable[..., Iterable[Any]]
 
 
 @dataclass(frozen=True)
 class Recognizer:
-    """A model ready to write down what it hears."""
+    """A fine-tuned model with its vocabulary, ready to transcribe."""
 
     model: CTCModel
     vocab: Vocab
@@ -50,12 +51,12 @@ class Recognizer:
 
 @dataclass(frozen=True)
 class Windows:
-    """How long recordings are cut. Those that fit into one window are read in one piece."""
+    """How long recordings are cut into windows. A recording that fits into one window is read in one piece."""
 
     seconds: float = 20.0
     """Length of a window, overlaps included."""
     overlap_seconds: float = 4.0
-    """What neighbouring windows share."""
+    """Seconds that two neighbouring windows share."""
     batch_size: int = 4
     """Windows that go through the model at once."""
 
@@ -92,7 +93,7 @@ def transcribe(recognizer: Recognizer, name: str, waveform: np.ndarray, windows:
 
 def best_frames(recognizer: Recognizer, waveform: np.ndarray, windows: Windows,
                 progress: Progress = lambda batches, total: batches) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Each frame's best unit, int64 (T,), and its log posterior, float32 (T,); T as one pass over everything has."""
+    """Each frame's best unit, int64 (T,), and its log posterior, float32 (T,). T is as in one pass over everything."""
     geometry = recognizer.geometry
     num_frames = recognizer.model.num_frames(len(waveform))
     if num_frames == 0:
@@ -109,9 +110,9 @@ def best_frames(recognizer: Recognizer, waveform: np.ndarray, windows: Windows,
 
 
 def window_starts(num_frames: int, window: int, overlap: int) -> list[int]:
-    """First frames of windows of `window` frames that cover `num_frames`, neighbours sharing `overlap` or more.
+    """First frames of windows of `window` frames that cover `num_frames`. Neighbours share at least `overlap` frames.
 
-    The last one ends with the recording, so that all have the same length.
+    The last window ends with the recording, so all windows have the same length.
 
     >>> window_starts(100, 40, 10)
     [0, 30, 60]
@@ -124,12 +125,12 @@ def window_starts(num_frames: int, window: int, overlap: int) -> list[int]:
 
 
 def stitch(starts: Sequence[int], read: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """One row of frames out of windows that begin at frames `starts`, each (ids, log_probs)."""
+    """Join windows into one row of frames. Window k begins at `starts[k]`; `read[k]` is its (ids, log_probs)."""
     begin, kept = 0, []
     for k, (ids, log_probs) in enumerate(read):
         end = starts[k] + len(ids)
         if k + 1 < len(read):
-            shared = max(begin, starts[k + 1])  # the last window may begin before the seam behind us
+            shared = max(begin, starts[k + 1])  # the last window may begin before the previous seam
             end = shared + seam(ids[shared - starts[k] :], read[k + 1][0][shared - starts[k + 1] : end - starts[k + 1]])
         kept.append((ids[begin - starts[k] : end - starts[k]], log_probs[begin - starts[k] : end - starts[k]]))
         begin = end
@@ -137,14 +138,15 @@ def stitch(starts: Sequence[int], read: Sequence[tuple[np.ndarray, np.ndarray]])
 
 
 SURE = 8
-"""Frames on either side of a seam over which two windows that agree are believed to be aligned (0.16 s)."""
+"""Two windows that agree over this many frames on either side of a seam count as aligned there (0.16 s)."""
 
 
 def seam(left: np.ndarray, right: np.ndarray) -> int:
-    """Where to go over from one reading of the same frames (n,) to the other, near the middle.
+    """The frame at which to change from window `left` to window `right`; both (n,) are readings of the same frames.
 
-    Windows may write a unit a frame or two apart: a cut between its two places would lose or double it. So the cut
-    is in the inner half where both agree for SURE frames on either side, or as many as they do.
+    Two windows may write a unit one or two frames apart, and a cut between the two places would lose or double it. So
+    the cut lies where both windows agree for SURE frames on either side, or for as many as possible. It lies in the
+    inner half of the frames, as near to the middle as possible.
     """
     agree = left == right
     n, before, after = len(agree), np.zeros(len(agree) + 1, np.int64), np.zeros(len(agree) + 1, np.int64)
@@ -159,9 +161,9 @@ def seam(left: np.ndarray, right: np.ndarray) -> int:
 def _read_windows(
     recognizer: Recognizer, waveform: np.ndarray, window: int, batches: Iterable[Sequence[int]]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(ids, log_probs) of each window; all have the same length, so none is padded."""
+    """(ids, log_probs) of each window. All windows have the same length, so none is padded."""
     model, geometry = recognizer.model, recognizer.geometry
-    is_whole = model.num_frames(len(waveform)) == window  # then to the last sample, as in an evaluation
+    is_whole = model.num_frames(len(waveform)) == window  # then read to the last sample, as in an evaluation
     for starts in batches:
         rows = waveform[None] if is_whole else np.stack([waveform[geometry.seen(s, s + window)] for s in starts])
         waveforms = torch.from_numpy(rows).to(recognizer.device)

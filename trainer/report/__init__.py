@@ -1,1 +1,1 @@
-"""report.html of a run and the comparison of two: what to hear, to see and to search."""
+"""The report of a run (report.html) and the comparison of two runs: pages to hear, see and search utterances."""

@@ -1,4 +1,4 @@
-"""The columns of the report's table of utterances. One more is one more entry in `columns`."""
+"""The columns of the report's table of utterances. To add a column, add an entry to `columns`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from trainer.scoring.evaluate import Hypothesis
 from trainer.scoring.metrics import EditCounts
 
 Systems = Sequence[Hypothesis]
-"""What each compared run wrote for one utterance: one hypothesis in a report, two (A, B) in a comparison."""
+"""The hypotheses for one utterance: one in a report, two (A, B) in a comparison."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """How a column is headed, filled, shown and filtered by."""
+    """A column: its title, its values, how they are shown, and whether the reader can filter by them."""
 
     key: str
     title: str
     kind: Literal["text", "number", "seconds", "rate", "change"]
-    """A rate's value is (errors, reference units) and is shown in percent; a change is shown with its sign."""
+    """How values are shown. A rate is (errors, reference units), shown in percent; a change has a sign."""
     value: Callable[[str, Systems], Any]
-    """From split and hypotheses; None where it is not known. The last hypothesis knows most of the utterance."""
+    """From split and hypotheses to the value; None if unknown. The last hypothesis supplies speaker, length, ..."""
     is_choice: bool = False
-    """The page lets its reader choose one of the column's values."""
+    """Whether the reader can choose one of the column's values as a filter."""
 
 
 def columns(num_systems: int) -> list[Column]:

@@ -1,4 +1,4 @@
-"""Two runs on the same utterances, side by side: is the difference real, and where does it come from?"""
+"""Compare two runs on the same utterances: is the difference real, and which utterances does it come from?"""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def write_comparison(
     why_none: str = "",
     most_bytes: int | None = MOST_BYTES,
 ) -> list[str]:
-    """Write a page that compares two finished runs; lines that say what was found, the last one where it is.
+    """Write a page that compares two finished runs. The lines returned say what was found, the last one where it is.
 
-    `source` is of B's corpus and model. Utterances that not both have, or not with the same reference, are left out.
+    `source` has B's corpus and model. An utterance is left out unless both runs have it with the same reference.
     """
     before, after = (read_hypotheses(run / "hypotheses.jsonl") for run in (run_a, run_b))
     if source is not None:
@@ -66,7 +66,7 @@ def write_comparison(
 
 
 def pair(before: dict[str, list[Hypothesis]], after: dict[str, list[Hypothesis]]) -> tuple[list[Pair], int]:
-    """What both runs scored, in B's order, and how many utterances of either are left out."""
+    """The utterances that both runs scored, in B's order, and how many utterances of either run are left out."""
     theirs = {(split, h.id): h for split, hypotheses in before.items() for h in hypotheses}
     pairs = []
     for split, hypotheses in after.items():
@@ -79,7 +79,7 @@ def pair(before: dict[str, list[Hypothesis]], after: dict[str, list[Hypothesis]]
 
 
 def compare_systems(pairs: Sequence[tuple[Hypothesis, Hypothesis]]) -> tuple[Comparison, str]:
-    """The statistics of one split, and what was drawn: "24 speakers" or "200 utterances"."""
+    """The statistics of one split, and what the bootstrap draws: "24 speakers" or "200 utterances"."""
     units, over = drawn_units([b for _, b in pairs])
     return compare([
         (unit, a.words.num_errors, b.words.num_errors, b.words.num_reference)

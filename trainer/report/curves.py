@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache, which nobody asked about
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it reports on its font cache
 
 # (name, title, [(tag, label)], logarithmic)
 CURVES: tuple[tuple[str, str, list[tuple[str, str]], bool], ...] = (
@@ -22,12 +22,12 @@ CURVES: tuple[tuple[str, str, list[tuple[str, str]], bool], ...] = (
     ("lr", "Learning rate", [("train/lr", "")], False),
 )
 INK, SERIES = "#5c6470", ("#2f6fb3", "#b3542f")
-"""Text and axes; the lines of a picture."""
+"""Colours: INK of text and axes, SERIES of the lines."""
 PAGE_COLORS = {INK: "var(--muted)", SERIES[0]: "var(--series-1)", SERIES[1]: "var(--series-2)"}
 
 
 def draw_curves(records: Sequence[dict[str, Any]]) -> dict[str, Figure]:
-    """A picture by name for each of CURVES that `records` (of metrics.jsonl) tell of."""
+    """Name -> picture, for each of CURVES that `records` (of metrics.jsonl) have figures for."""
     figures = {}
     for name, title, lines, logarithmic in CURVES:
         figure = Figure(figsize=(4.0, 2.5), layout="constrained")
@@ -59,7 +59,7 @@ def draw_curves(records: Sequence[dict[str, Any]]) -> dict[str, Figure]:
 
 
 def to_png(figure: Figure) -> bytes:
-    """A small picture on white."""
+    """The picture as a small PNG file on a white background."""
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, facecolor="white", metadata={"Software": None})
@@ -67,9 +67,9 @@ def to_png(figure: Figure) -> bytes:
 
 
 def to_svg(figure: Figure, label: str) -> str:
-    """An <svg> element for a page that defines PAGE_COLORS' variables; the same bytes for the same figure.
+    """An <svg> element for a page that defines the variables of PAGE_COLORS. The same figure gives the same bytes.
 
-    `label` says to those who cannot see it what it shows; it must be free of markup.
+    `label` describes the picture to those who cannot see it. It must be free of markup.
     """
     FigureCanvasSVG(figure)
     buffer = io.StringIO()
@@ -77,7 +77,7 @@ def to_svg(figure: Figure, label: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)  # names like axes_1, which the next picture has too
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)  # names such as axes_1 are not unique in a page
     for color, variable in PAGE_COLORS.items():
         svg = svg.replace(color, variable)
     return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

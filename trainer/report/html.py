@@ -1,4 +1,4 @@
-"""The report's static parts as HTML: figures, groups, confusions. All text is escaped; scripts add the rest."""
+"""The report's static parts as HTML: figures, groups, confusions. All text is escaped. Scripts build the rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainer.scoring.metrics import EditCounts
 MOST_CHARACTERS = 30
 NUM_CONFUSIONS = 14
 NUM_SPEAKERS = (12, 4)
-"""Worst and best speakers shown."""
+"""How many of the worst and of the best speakers are shown."""
 LETTERS = {"substitution": "s", "insertion": "i", "deletion": "d"}
 
 
@@ -26,7 +26,7 @@ def figure(term: str, value: str, *details: str, bar: str = "") -> str:
 
 
 def error_kinds(words: EditCounts) -> str:
-    """Substitutions, insertions and deletions as shares of a bar; the words beside it say the same."""
+    """A bar with the shares of substitutions, insertions and deletions. The text beside it says the same."""
     kinds = (("sub", words.substitutions), ("ins", words.insertions), ("del", words.deletions))
     parts = "".join(f'<i class="{name}" style="--n:{number}"></i>' for name, number in kinds if number)
     return f'<div class="split" aria-hidden="true">{parts}</div>'
@@ -37,7 +37,7 @@ def percent(rate: float) -> str:
 
 
 def group_table(title: str, groups: Sequence[Group | None], *, is_speakers: bool = False) -> str:
-    """A table with bars; None among `groups` stands for those left out."""
+    """A table with bars. None among `groups` becomes a row of dots, for groups that are left out."""
     rates = [g.interval[1] if g.interval else g.words.rate for g in groups if g and g.words.rate != float("inf")]
     longest = max([*rates, 1e-9])
     rows = []
@@ -73,7 +73,7 @@ def speaker_table(speakers: Sequence[Group]) -> str:
 
 
 def confusion_lists(words: Counter[Edit]) -> str:
-    """The most frequent word edits by kind; each is a button that finds its utterances."""
+    """The most frequent word edits by kind. Each is a button that finds its utterances."""
     parts = []
     for kind, title in (("substitution", "Taken for another"), ("deletion", "Left out"), ("insertion", "Put in")):
         edits = [(edit, number) for edit, number in ranked(words) if edit.kind == kind][:NUM_CONFUSIONS]
@@ -97,7 +97,7 @@ def _edit_text(edit: Edit) -> str:
 
 
 def confusion_matrix(edits: Iterable[Edit]) -> str:
-    """Characters said (rows) against characters written (columns), the most confused ones; "" without an error."""
+    """A table of the most confused characters: said (rows) against written (columns). "" if there is no error."""
     counts = Counter((edit.reference, edit.hypothesis) for edit in edits)
     errors = {pair: number for pair, number in counts.items() if pair[0] != pair[1]}
     if not errors:
@@ -138,7 +138,7 @@ def _character(name: str) -> str:
 
 
 def to_script_json(value: Any) -> str:
-    """JSON that can stand inside a <script> element: no character of it can end the element."""
+    """JSON for the inside of a <script> element. No character of it can end the element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

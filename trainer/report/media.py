@@ -1,6 +1,6 @@
-"""One utterance to hear and to see: compressed audio, waveform, spectrogram, the posteriors of every frame.
+"""What a page needs to play and draw one utterance: compressed audio, waveform, spectrogram, posteriors of every frame.
 
-All of it is small enough to stand in a page as base64: about 15 kB for each second of speech.
+It is small enough to stand in the page as base64: about 15 kB for each second of speech.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from models.ctc import CTCModel
 
 NUM_WAVE_BINS = 400
 FFT, WINDOW, MOST_COLUMNS, ROWS = 512, 256, 1600, 128
-"""Spectrogram: FFT and window in samples (16 ms, fine in time, as phoneticians like it), size in pixels."""
+"""Spectrogram: FFT and window in samples (16 ms, which is fine in time), largest width and height in pixels."""
 DECIBELS = 60.0
-"""Shown below the loudest point."""
+"""Range of the spectrogram, below its loudest point."""
 
 
 def utterance_media(
     model: CTCModel, example: Example, do_normalize: bool, device: torch.device, *, pictures: bool = True
 ) -> dict[str, Any]:
-    """What the report's page plays and draws of `example`, ready for JSON. AudioError when it does not decode."""
+    """What the page needs to play and draw `example`, ready for JSON. AudioError when its audio does not decode."""
     waveform = example.load()
     audio = {"audio": to_base64(encode_audio(waveform)), "seconds": round(len(waveform) / SAMPLE_RATE, 4)}
     if not pictures:
@@ -46,7 +46,7 @@ def utterance_media(
 
 
 def encode_audio(waveform: np.ndarray) -> bytes:
-    """Ogg Vorbis at about 45 kbit/s, which browsers play. Opus would be half as large, but takes ten times as long."""
+    """Ogg Vorbis at about 45 kbit/s, which browsers play. Opus is half as large but takes ten times as long."""
     buffer = io.BytesIO()
     with soundfile.SoundFile(
         buffer, "w", SAMPLE_RATE, 1, format="OGG", subtype="VORBIS", compression_level=0.9
@@ -57,7 +57,7 @@ def encode_audio(waveform: np.ndarray) -> bytes:
 
 
 def wave_outline(waveform: np.ndarray) -> np.ndarray:
-    """int8 (bins, 2): lowest and highest sample of each stretch, the loudest sample of all being 127."""
+    """int8 (bins, 2): lowest and highest sample of each stretch, scaled so that the loudest sample of all is 127."""
     number = min(NUM_WAVE_BINS, len(waveform))
     starts = np.arange(number) * len(waveform) // number
     outline = np.stack([np.minimum.reduceat(waveform, starts), np.maximum.reduceat(waveform, starts)], axis=1)
@@ -66,7 +66,7 @@ def wave_outline(waveform: np.ndarray) -> np.ndarray:
 
 
 def spectrogram(waveform: np.ndarray) -> bytes:
-    """A WebP picture, 0 to 8 kHz from bottom to top, dark where loud; its width is the utterance's length."""
+    """A WebP picture, 0 to 8 kHz from bottom to top, dark where it is loud. Its width grows with the length."""
     signal = torch.from_numpy(np.append(waveform[:1], waveform[1:] - 0.97 * waveform[:-1]))  # lifts high frequencies
     hop = max(64, -(-len(waveform) // MOST_COLUMNS))
     window = torch.hann_window(WINDOW)
@@ -83,10 +83,10 @@ def spectrogram(waveform: np.ndarray) -> bytes:
 def frame_posteriors(
     model: CTCModel, waveform: np.ndarray, do_normalize: bool, device: torch.device
 ) -> dict[str, str | float]:
-    """Of each frame: the best unit that is not the blank (uint16), its posterior and the blank's (0 to 255).
+    """For each frame: the best unit other than the blank (uint16), its posterior, and the blank's (both 0 to 255).
 
-    The best path takes the greater of the two. `first` and `step` are seconds: the centre of frame 0, and the
-    distance from frame to frame, by the convolutions' geometry.
+    The best path takes the greater of the two. `first` and `step` are in seconds: the centre of frame 0 and the
+    distance from frame to frame, from the convolutions' geometry.
     """
     frames = model.geometry
     geometry = {"first": frames.receptive_field / 2 / SAMPLE_RATE, "step": frames.stride / SAMPLE_RATE}

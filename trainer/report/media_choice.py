@@ -1,4 +1,4 @@
-"""Which utterances of a report can be heard and seen: as many as fit, worst first, then some drawn by seed."""
+"""Choose the utterances of a report that have audio and pictures: as many as fit, the worst first, then random ones."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ from trainer.report.media import utterance_media
 from trainer.scoring.evaluate import EvalSet, Hypothesis
 
 WORST_SHARE = 0.75
-"""Of the room; where not all fit, the rest goes to utterances drawn at random."""
+"""If not all utterances fit, the worst ones fill this share of the room; utterances drawn at random fill the rest."""
 MOST_SECONDS = 60.0
-"""Longer utterances have audio alone, for a picture of them is no longer one, and only in a file without a limit."""
+"""Longer utterances have no picture, since it could not be read. They have audio only in a file without a limit."""
 BYTES_AROUND = 70
-"""Of markup, for each."""
+"""Bytes of markup around the media of one utterance."""
 
 Scored = tuple[str, Hypothesis]
-"""(Split, what was written for one of its utterances)."""
+"""(Split, hypothesis of one of its utterances)."""
 
 
 @dataclass(frozen=True)
 class MediaSource:
-    """Where audio and posteriors come from."""
+    """The model and the corpus that audio and posteriors come from."""
 
     model: CTCModel
     eval_sets: dict[str, EvalSet]
     device: torch.device
 
     def examples(self) -> dict[tuple[str, str], Example]:
-        """By (split, id)."""
+        """(Split, id) -> example."""
         return {(s, e.utterance.id): e for s, eval_set in self.eval_sets.items() for e in eval_set.examples}
 
 
 @dataclass
 class Media:
-    """What a page holds for some of its utterances."""
+    """The audio and pictures of a page, and which of its utterances have them."""
 
     note: str = ""
     elements: list[str] = field(default_factory=list)
-    """JSON of each, in the order of their numbers."""
+    """JSON of each element. Its position here is its number."""
     numbers: dict[tuple[str, str], int] = field(default_factory=dict)
-    """By (split, id); an utterance that stands in several splits has one number."""
+    """(Split, id) -> number of its element. An utterance that is in several splits has one element."""
     num_bytes: int = 0
     num_long: int = 0
     num_failed: int = 0
 
 
 def collect_media(source: MediaSource, scored: Sequence[Scored], room: int | None, *, seed: int = 0) -> Media:
-    """Audio and pictures of `scored`, worst first, then drawn by `seed`, within `room` bytes (None: of all)."""
+    """Audio and pictures that fit into `room` bytes (None: all): the worst of `scored` first, then drawn by `seed`."""
     media, space = Media(), math.inf if room is None else room
     was_training = source.model.training
     source.model.eval()
@@ -73,7 +73,7 @@ def collect_media(source: MediaSource, scored: Sequence[Scored], room: int | Non
 
 
 def _fill(media: Media, source: MediaSource, wanted: list[Scored], room: float) -> list[Scored]:
-    """Add what is wanted until `room` bytes are full; what is left."""
+    """Add the media of `wanted` until `room` bytes are full. Returns those that did not fit."""
     examples = source.examples()
     by_content = {examples[key].utterance.audio.identity: number for key, number in media.numbers.items()}
     for i, (split, hypothesis) in enumerate(wanted):

@@ -1,8 +1,7 @@
 """One self-contained HTML file: static parts, a table of utterances, and as much audio as fits.
 
-Texts and alignments of all utterances come first, however many; audio, spectrogram and posteriors fill what is left of
-MOST_BYTES.
-Nothing is fetched: the page's policy forbids it.
+The texts and alignments of all utterances are always in the file. Audio, spectrograms and posteriors fill what is left
+of MOST_BYTES. The page fetches nothing: its policy forbids it.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ MOST_BYTES = 15_000_000
 
 @dataclass(frozen=True)
 class Page:
-    """The static parts; `body` is HTML, the others text."""
+    """The static parts of a page. `body` is HTML, the others are plain text."""
 
     title: str
     kind: str
     heading: str
     body: list[tuple[str, str, str]]
-    """(Anchor, title, HTML) of each section; without a title it stands on top."""
+    """(Anchor, title, HTML) of each section. A section without a title has no link in the navigation."""
 
 
 def write_page(
@@ -47,7 +46,7 @@ def write_page(
     why_none: str,
     most_bytes: int | None,
 ) -> Media:
-    """Write a page with the table of `rows`, one for each of `scored`, and as much audio as fits; which that is."""
+    """Write a page with one row for each of `scored`, and as much audio as fits. Returns the media that it holds."""
     assets = importlib.resources.files("trainer.report") / "assets"
     sections = [
         f'<section id="{anchor}">{f"<h2>{escape(title)}</h2>" if title else ""}{html}</section>'
@@ -67,7 +66,7 @@ def write_page(
     template, units = Template((assets / "report.html").read_text(encoding="utf-8")), []
     media = Media(note=why_none or "This file holds text only.")
     used = sum(len(text.encode()) for text in fixed.values()) + len(to_script_json(rows).encode()) + 20 * len(rows)
-    used += 10_000  # the template, and what this adds up too low
+    used += 10_000  # the template, and a margin
     if source is not None:
         media = collect_media(source, scored, None if most_bytes is None else most_bytes - used)
         units = list(next(iter(source.eval_sets.values())).vocab.tokens)
@@ -88,7 +87,7 @@ def write_page(
 
 
 def describe_page(path: Path, num_utterances: int, media: Media, most_bytes: int | None) -> str:
-    """`report.html: 192 utterances, 192 to hear and see, 5.7 MB`; also where the text alone is over the limit."""
+    """`report.html: 192 utterances, 192 to hear and see, 5.7 MB`, and a note if the text alone is over the limit."""
     size = path.stat().st_size
     line = f"{path}: {num_utterances} utterances, {len(media.elements)} to hear and see, {size / 1e6:.1f} MB"
     if most_bytes is not None and size > most_bytes:
@@ -97,7 +96,7 @@ def describe_page(path: Path, num_utterances: int, media: Media, most_bytes: int
 
 
 def utterance_row(split: str, systems: Sequence[Hypothesis]) -> dict[str, Any]:
-    """What the page's table knows of an utterance; `systems` heard the same one, the last knows most of it."""
+    """The table's row of one utterance. `systems` are its hypotheses; the last one supplies speaker, length, ..."""
     h = systems[-1]
     return {
         "id": h.id,

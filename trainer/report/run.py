@@ -1,7 +1,7 @@
-"""The report of a run: one HTML file to listen to, look at and search every evaluated utterance. Opens from disk.
+"""The report of a run: one HTML file in which evaluated utterances can be heard, seen and found. It opens from disk.
 
-Made of a finished run's files; audio, pictures and posteriors come from its corpus and its model, where they are
-at hand. `trainer.report.page` puts the file together, `trainer.report.compare` makes one of two runs.
+It is made from the files of a finished run. Audio, pictures and posteriors come from the run's corpus and model, if
+they are at hand. `trainer.report.page` writes the file; `trainer.report.compare` makes one that compares two runs.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ def write_report(
     most_bytes: int | None = MOST_BYTES,
     path: Path | None = None,
 ) -> str:
-    """Write run_dir/report.html (or `path`) from the files of a finished run; a line that says where and what.
+    """Write run_dir/report.html (or `path`) from the files of a finished run. Returns a line that says where and what.
 
-    Without a `source` there is text only, and `why_none` says why. most_bytes None: audio and pictures of all.
+    Without a `source` the file holds text only, and `why_none` says why. With most_bytes None, all utterances have
+    audio and pictures.
     """
     results = read_results(run_dir)
     splits = read_hypotheses(run_dir / "hypotheses.jsonl")
@@ -63,15 +64,15 @@ def write_report(
 
 
 def report_or_warn(run_dir: Path, name: str, source: MediaSource, console: Console) -> None:
-    """As `write_report`; a run that is over does not fail because of its report."""
+    """As `write_report`, but an error is only a warning: a finished run does not fail because of its report."""
     try:
         console.say(f"report: {write_report(run_dir, name, source)}")
-    except Exception as error:  # no room, an encoder that fails: the results are written and whole
+    except Exception as error:  # such as a full disk; the results are already written
         console.warn(f"no report ({error}). Later: python -m scripts.report {run_dir}")
 
 
 def complete(splits: dict[str, list[Hypothesis]], source: MediaSource) -> dict[str, list[Hypothesis]]:
-    """`splits` with what the corpus knows of speakers and lengths, for runs whose files do not say."""
+    """`splits`, with speakers and lengths from the corpus where the run's files lack them."""
     examples = source.examples()
 
     def filled(split: str, h: Hypothesis) -> Hypothesis:

@@ -1,1 +1,1 @@
-"""What lies in runs/NAME: checkpoints, logs, results, the lock; and what the logs say while they grow."""
+"""The files of runs/NAME: checkpoints, logs, results, the lock; and the alarms that the logs raise."""

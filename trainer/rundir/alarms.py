@@ -1,7 +1,7 @@
-"""Is training going nowhere? Pure functions of what has been logged so far; each answer is one line of advice.
+"""Warnings when training makes no progress: pure functions of the records so far, each with one line of advice.
 
-Records are those of metrics.jsonl: dicts with "step" and "train/..." or "eval/..." keys, in the order of writing. A
-name stands for the alarm, so that nobody hears the same twice.
+Records are those of metrics.jsonl: dicts with "step" and "train/..." or "eval/..." keys, in the order of writing. Each
+alarm has a name, so that the caller can give it only once.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from typing import Any
 Record = Mapping[str, Any]
 
 ALL_BLANK = 0.995
-"""Share of blank frames from which on a model writes nothing."""
+"""A model with at least this share of blank frames writes nothing."""
 LOGS_OF_BLANKS = 10
-"""Logged training steps in a row that write nothing, where there are no evaluations."""
+"""This many logged training steps in a row must write nothing, where there are no evaluations."""
 WINDOW = 1000
-"""Latest records in which evaluations are looked for: it is done at every log."""
+"""Only this many latest records are searched for evaluations, since the search runs at every log."""
 PLATEAU = (0.85, 1.2)
-"""A loss in this range of the unigram entropy is what knowing the units' frequencies alone gives."""
+"""A loss within these multiples of the unigram entropy shows that only the units' frequencies were learnt."""
 STILL_FALLING = 0.03
 """Relative gain from the first half of the window to its second that counts as progress."""
 EXPLODING = 20.0
-"""Times the usual gradient norm."""
+"""A gradient norm of this many times the usual one is an alarm."""
 
 
 def alarms(records: Sequence[Record], total_steps: int, unigram_entropy: float) -> dict[str, str]:
-    """Every alarm that the latest records give cause for, by name, with its advice."""
+    """Name -> advice, for every alarm that the latest records raise."""
     found = {
         "blank": all_blank(records, total_steps),
         "flat": flat_loss(records, total_steps, unigram_entropy),
@@ -40,7 +40,7 @@ def alarms(records: Sequence[Record], total_steps: int, unigram_entropy: float) 
 
 
 def patience_steps(total_steps: int) -> int:
-    """Steps in which nothing need have been learnt: a fifth of the plan, at least 300 and at most 1000.
+    """Steps after which something should have been learnt: a fifth of the plan, at least 300 and at most 1000.
 
     The reference run, of 2900 steps, writes only blanks at step 200 and has a WER of 72 % at step 300.
     """
@@ -48,9 +48,9 @@ def patience_steps(total_steps: int) -> int:
 
 
 def all_blank(records: Sequence[Record], total_steps: int) -> str | None:
-    """Nothing but blanks in two evaluations in a row, or without evaluations in training, after the steps it may take.
+    """Advice when two evaluations in a row found only blanks, after the steps in which this is normal.
 
-    A training step sees its batch through masks and dropout, so more of them are asked for.
+    Without evaluations LOGS_OF_BLANKS logged training steps are needed, since masks and dropout disturb these.
     """
     recent = records[-WINDOW:]
     shares = [(r["step"], r.get("eval/blank_share") or 0.0) for r in recent if "eval/wer" in r]
@@ -71,7 +71,7 @@ def all_blank(records: Sequence[Record], total_steps: int) -> str | None:
 
 
 def flat_loss(records: Sequence[Record], total_steps: int, unigram_entropy: float) -> str | None:
-    """The loss stays where the units' frequencies alone bring it: nothing is learnt from the audio."""
+    """Advice when the loss stays where the units' frequencies alone bring it: nothing is learnt from the audio."""
     steps = patience_steps(total_steps)
     logged = [r for r in _latest(records[-2 * steps :], "train/loss", steps) if r["train/loss"] is not None]
     if len(logged) < 4 or logged[-1]["step"] - logged[0]["step"] < 0.7 * steps:
@@ -89,7 +89,7 @@ def flat_loss(records: Sequence[Record], total_steps: int, unigram_entropy: floa
 
 
 def exploding_norm(records: Sequence[Record]) -> str | None:
-    """The last three gradient norms are far above those before them."""
+    """Advice when the last three gradient norms are far above those before them."""
     norms = [r["train/grad_norm"] for r in records[-200:] if "train/grad_norm" in r]
     norms = [math.inf if norm is None else norm for norm in norms]
     before, latest = norms[-33:-3], norms[-3:]
@@ -105,7 +105,7 @@ def exploding_norm(records: Sequence[Record]) -> str | None:
 
 
 def unigram_entropy(targets: Iterable[Sequence[int]]) -> float:
-    """Entropy of the units' frequencies, in nats: the loss of a model that does not listen, up to its alignment.
+    """Entropy of the units' frequencies, in nats: about the loss of a model that ignores the audio.
 
     >>> round(unigram_entropy([[0, 1], [2, 3]]), 4)  # log(4)
     1.3863

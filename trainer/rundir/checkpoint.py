@@ -1,10 +1,10 @@
-"""Checkpoints: everything to go on from, as safetensors and JSON, sealed by hashes (see trainer.rundir.disk).
+"""Checkpoints hold all that a run needs to go on, as safetensors and JSON, sealed by hashes (trainer.rundir.disk).
 
     checkpoints/step-00000400/   model.safetensors, optimizer.safetensors, state.json, manifest.json
     checkpoints/best/            model.safetensors, state.json, manifest.json: weights only
 
-The loop waits for the copy of the state to host memory; a thread writes it. What went wrong there is reported at
-the next save or at the end.
+The loop waits while the state is copied to host memory. Then a thread writes it to the disk. An error of the thread is
+reported at the next save or at the end.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class Saver:
-    """Writes checkpoints of one run in the background, one at a time."""
+    """Writes the checkpoints of one run in the background, one at a time."""
 
     def __init__(self, run_dir: Path, keep: int, identity: Mapping[str, Any], warn: Callable[[str], None]) -> None:
-        """`identity` goes into every state.json: what a resumed run is compared with."""
+        """`identity` goes into every state.json; a resumed run is compared with it."""
         self.folder, self.keep, self.identity, self.warn = run_dir / "checkpoints", keep, identity, warn
         self._thread: threading.Thread | None = None
         self._failure = ""
 
     def save(self, parts: TrainingParts, state: TrainState) -> None:
-        """Copy everything to the host and start writing checkpoints/step-N; reports a failure of the save before."""
+        """Copy everything to the host and start writing checkpoints/step-N. Reports it if the previous save failed."""
         self.finish()
         tensors = {
             "model.safetensors": _on_host(parts.model.state_dict()),
@@ -58,13 +58,13 @@ class Saver:
         self._write_later(f"step-{state.step:08d}", tensors, record)
 
     def save_best(self, model: nn.Module, state: TrainState) -> None:
-        """The same for checkpoints/best: the weights of the best evaluation so far."""
+        """The same for checkpoints/best, which holds the weights of the best evaluation so far."""
         self.finish()
         record = {"step": state.step, "wer": state.best_wer}
         self._write_later("best", {"model.safetensors": _on_host(model.state_dict())}, record)
 
     def finish(self) -> bool:
-        """Wait for the save under way; False, and a warning, if it failed. Training can go on: older ones are whole."""
+        """Wait for the current save. If it failed, warn and return False; older checkpoints are whole."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -75,7 +75,7 @@ class Saver:
         return False
 
     def _write_later(self, name: str, tensors: dict[str, dict[str, Tensor]], record: dict[str, Any]) -> None:
-        # A plain thread that is joined before the next save and at exit: the interpreter waits for it
+        # Not a daemon thread: the interpreter waits for it, as the next save does
         self._thread = threading.Thread(target=self._write, args=(name, tensors, record), name=f"save-{name}")
         self._thread.start()
 
@@ -85,9 +85,9 @@ class Saver:
         }
         files["state.json"] = partial(_save_json, record)
         try:
-            self.folder.mkdir(exist_ok=True)  # a run's folder that vanished is not made again
+            self.folder.mkdir(exist_ok=True)  # no parents: a run's folder that vanished is not made again
             write_sealed(self.folder / name, files)
-        except Exception as error:  # in a thread: nobody else would ever hear of it
+        except Exception as error:  # an error in a thread would go unnoticed
             self._failure = f"{self.folder / name} could not be written ({_reason(error)})"
             return
         try:
@@ -98,7 +98,7 @@ class Saver:
 
 
 def checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
-    """(step, folder) of every checkpoint, oldest first, by step number and never by clock."""
+    """(step, folder) of every checkpoint, oldest first. Their order is that of steps, never of the clock."""
     found = []
     for folder in (run_dir / "checkpoints").glob("step-*"):
         if match := re.fullmatch(r"step-(\d{8,})", folder.name):
@@ -109,8 +109,8 @@ def checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
 def newest_valid(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
     """The newest checkpoint that is as it was written, and its state.json; None when there is no checkpoint at all.
 
-    Damaged ones are named, passed over and put aside as step-N.damaged, where rotation does not count them;
-    CheckpointError when only damaged ones are there.
+    Damaged ones are named, passed over and renamed to step-N.damaged, so that rotation does not count them.
+    CheckpointError when all checkpoints are damaged.
     """
     if (run_dir / "checkpoints").is_dir():
         recover(run_dir / "checkpoints")
@@ -137,7 +137,7 @@ def newest_valid(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, dict
 
 
 def restore(folder: Path, record: Mapping[str, Any], parts: TrainingParts) -> TrainState:
-    """Put everything back as it was when `folder` was saved; CheckpointError when it belongs to another model."""
+    """Put everything back as it was when `folder` was saved. CheckpointError when it belongs to another model."""
     weights, own = _read_tensors(folder / "model.safetensors"), parts.model.state_dict()
     if odd := [name for name, tensor in weights.items() if name in own and tensor.dtype != own[name].dtype]:
         raise CheckpointError(f"{folder}: its {odd[0]} is {weights[odd[0]].dtype}, not {own[odd[0]].dtype}.")
@@ -158,7 +158,7 @@ def restore(folder: Path, record: Mapping[str, Any], parts: TrainingParts) -> Tr
 
 
 def valid_best(run_dir: Path, warn: Callable[[str], None]) -> bool:
-    """Whether the best weights are as they were written; a warning if not."""
+    """Whether the best weights are as they were written; warns if they are not."""
     try:
         verify(run_dir / "checkpoints" / "best")
     except DamagedError as error:
@@ -168,7 +168,7 @@ def valid_best(run_dir: Path, warn: Callable[[str], None]) -> bool:
 
 
 def load_best(run_dir: Path, model: nn.Module) -> tuple[int, float]:
-    """Put the best weights into `model`; the step they come from and their WER. CheckpointError when damaged."""
+    """Put the best weights into `model`; returns their step and their WER. CheckpointError when they are damaged."""
     folder = run_dir / "checkpoints" / "best"
     try:
         verify(folder)
@@ -195,7 +195,7 @@ def _restore_optimizer(folder: Path, parts: TrainingParts, tensors: dict[str, Te
         shapes = {key: torch.Size() if key == "step" else p.shape for key in MOMENTS}
         if all(m is not None and m.shape == shapes[key] and m.dtype is torch.float32 for key, m in moments.items()):
             state[i] = moments
-        elif any(m is not None for m in moments.values()):  # one that never had a gradient has no moments
+        elif any(m is not None for m in moments.values()):  # a parameter that never had a gradient has no moments
             raise CheckpointError(f"{folder}: the moments of {names[p]} are not all there, or of another shape.")
     if tensors:
         raise CheckpointError(f"{folder}: moments of parameters that are not trained here: {sorted(tensors)[0]}, ...")
@@ -223,12 +223,12 @@ def _reason(error: Exception) -> str:
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except Exception as error:  # what a malformed file makes safetensors and torch raise has no bounds
+    except Exception as error:  # safetensors and torch raise many kinds of errors on a malformed file
         raise CheckpointError(f"{path}: not readable ({_reason(error)}).") from None
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """The state.json of a checkpoint to go on from, with all its parts; CheckpointError when one is missing."""
+    """The state.json of a checkpoint; CheckpointError when one of its parts is missing or of another type."""
     record = _read_json(path)
     parts = {"state": dict, "scheduler": dict, "scaler": dict, "options": dict, "content": dict, "tokens": list}
     if not isinstance(record, dict) or not all(isinstance(record.get(key), kind) for key, kind in parts.items()):

@@ -1,10 +1,10 @@
-"""Folders that are whole or not there: written aside, fsynced, sealed by a manifest of hashes, renamed last.
+"""Folders that are either whole or absent: written under another name, fsynced, sealed by hashes, renamed last.
 
     FOLDER/manifest.json   {"files": {NAME: {"size": bytes, "sha256": hex}}}
-    .FOLDER.part           being written, or being removed: of no use
-    .FOLDER.old            what FOLDER was, until its successor has its name
+    .FOLDER.part           a folder that is being written or removed; it can be deleted
+    .FOLDER.old            the previous FOLDER, until the new one has its name
 
-safetensors, torch's zip files and JSON all load a flipped bit without a word; the manifest does not.
+safetensors, torch's zip files and JSON load a file with a flipped bit without an error. The manifest finds it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ MANIFEST = "manifest.json"
 
 
 def disk_operation(operation: Callable[..., Any], *args: Any) -> Any:
-    """Every write, fsync, rename and removal of a save goes through here: tests count them, break them, die in them."""
+    """Run one write, fsync, rename or removal of a save. Tests replace this function to count, fail or kill at each."""
     return operation(*args)
 
 
 def write_sealed(folder: Path, files: Mapping[str, Callable[[Path], None]]) -> None:
-    """Make `folder` hold `files` (each writes its path) and their manifest, or leave it as it was.
+    """Make `folder` hold `files` (name -> function that writes a path) and their manifest, or leave it as it was.
 
-    Whatever happens in between, `folder` or its `.old` sibling is whole: see `recover`. OSError when the disk
+    Whatever happens in between, `folder` or its `.old` sibling is whole; `recover` puts it back. OSError when the disk
     refuses; the half-written folder is then removed.
     """
     temporary, old = _sibling(folder, "part"), _sibling(folder, "old")
@@ -55,14 +55,14 @@ def write_sealed(folder: Path, files: Mapping[str, Callable[[Path], None]]) -> N
     except BaseException:
         _remove(temporary)
         if not folder.exists():
-            with contextlib.suppress(OSError):  # else `recover` does it
+            with contextlib.suppress(OSError):  # if this fails, `recover` does it
                 old.rename(folder)
         raise
     disk_operation(_remove, old)
 
 
 def remove(folder: Path) -> None:
-    """Remove a sealed folder: it loses its name first, so that no half of it is ever taken for a damaged one."""
+    """Remove a sealed folder. It is renamed first, so that a half-removed folder is never taken for a damaged one."""
     part = _sibling(folder, "part")
     disk_operation(_remove, part)
     disk_operation(os.rename, folder, part)
@@ -70,7 +70,7 @@ def remove(folder: Path) -> None:
 
 
 def recover(parent: Path) -> None:
-    """Put right what a death in the middle of a save left in `parent`: sweep half folders, bring back moved ones."""
+    """Repair `parent` after a process died in the middle of a save: remove half folders, rename moved ones back."""
     for part in parent.glob(".*.part"):
         _remove(part)
     for old in parent.glob(".*.old"):
@@ -82,7 +82,7 @@ def recover(parent: Path) -> None:
 
 
 def verify(folder: Path) -> None:
-    """DamagedError unless `folder` holds the files of its manifest, of the size and SHA-256 it says, and no others."""
+    """DamagedError unless `folder` holds exactly the files of its manifest, with the sizes and SHA-256 sums in it."""
     try:
         files = strict_json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         expected = {str(name): (int(entry["size"]), str(entry["sha256"])) for name, entry in files.items()}
@@ -94,7 +94,7 @@ def verify(folder: Path) -> None:
         raise DamagedError(f"{folder / MANIFEST}: names no file")
     for name, (size, digest) in expected.items():
         path = folder / name
-        if path.name != name or not os.path.isfile(path):  # Path.is_file raises where a name is too long
+        if path.name != name or not os.path.isfile(path):  # Path.is_file raises an error for a name that is too long
             raise DamagedError(f"{path}: missing")
         try:
             found = path.stat().st_size
@@ -116,12 +116,12 @@ def sha256(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file by rename: a reader, or a crash, sees the old one or the new one."""
+    """Replace a file by a rename: a reader sees the old file or the new one, even after a crash."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """As `write_text`; OSError when the disk refuses, and the file is as it was."""
+    """As `write_text`, for bytes. OSError when the disk refuses; the file then is as it was."""
     temporary = _sibling(path, "part")
     try:
         disk_operation(_write_bytes, temporary, content)
@@ -135,7 +135,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Bring to the disk what others wrote into `folder`."""
+    """fsync the files in `folder`, which others wrote, and the folder itself."""
     for path in [*folder.iterdir(), folder]:
         disk_operation(_fsync, path)
 

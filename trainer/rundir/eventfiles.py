@@ -1,9 +1,9 @@
-"""TensorBoard's event files after a crash: they forget the steps that are about to be taken again.
+"""Remove from TensorBoard's event files the steps that a resumed run takes again.
 
     record: uint64 length, uint32 CRC, the event, uint32 CRC (little-endian, as TFRecord)
 
-TensorBoard itself can forget (SummaryWriter's `purge_step`), but only events in files whose names, which begin with the
-clock's time, sort before the new one's; a reader that does not know the trick sees them twice.
+TensorBoard has its own way, SummaryWriter's `purge_step`. It hides only events in files whose names sort before that of
+the new file, and names begin with the clock's time. Readers that do not know `purge_step` see the events twice.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trainer.rundir.disk import write_bytes
 
 
 def drop_events_after(run_dir: Path, state: TrainState) -> None:
-    """Rewrite the event files in `run_dir` that tell of more than `state` does, or end in half a record."""
+    """Rewrite the event files in `run_dir` that hold more than `state` has reached, or that end in half a record."""
     for path in sorted(run_dir.glob("events.out.tfevents.*")):
         content, kept, num_told = path.read_bytes(), bytearray(), 0
         for record, event in read_events(content):

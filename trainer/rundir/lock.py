@@ -12,14 +12,14 @@ from typing import TextIO
 from trainer.errors import ConfigError
 
 _locks: list[TextIO] = []
-"""What this process holds. flock belongs to the open file, which a forked loader worker shares: it lets go of it."""
+"""The locks of this process. A forked loader worker shares the open file and so the flock; it closes the file."""
 
 
 @contextmanager
 def lock_run(run_dir: Path) -> Iterator[None]:
     """Hold runs/NAME/lock while the run goes on; ConfigError when another process holds it.
 
-    flock: the kernel frees it when the process dies, however it dies, so no lock is ever stale.
+    It is an flock: the kernel frees it however the process dies, so no lock is ever stale.
     """
     file: TextIO | None = None
     try:

@@ -1,4 +1,4 @@
-"""One record of the run, shown three ways: progress bar or lines, TensorBoard, metrics.jsonl."""
+"""Every record of a run goes three ways: to the progress bar or lines, to TensorBoard, to metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from trainer.rundir.tensorboard import Board
 from trainer.scoring.evaluate import Scores
 
 SECONDS_BETWEEN_LINES = 10.0
-"""In a pipe; every record is in metrics.jsonl."""
+"""Seconds between two lines in a pipe. metrics.jsonl has every record."""
 
 
 class RunLog:
-    """Writes what happens in training; nothing here changes what happens."""
+    """Records what happens in training. Nothing here changes training itself."""
 
     def __init__(
         self,
@@ -40,14 +40,14 @@ class RunLog:
         steps_per_epoch: int,
         unigram_entropy: float,
     ) -> None:
-        """What an earlier process told of steps after `state` is taken back: they are about to be taken again."""
+        """Records of steps after `state`, from an earlier process, are removed: the steps will be taken again."""
         self.console, self.vocab = console, vocab
         self.total_steps, self.steps_per_epoch, self.unigram_entropy = total_steps, steps_per_epoch, unigram_entropy
         self.metrics_path = run_dir / "metrics.jsonl"
         self.unwritten = ""
         drop_records_after(self.metrics_path, state)
         self.records = read_records(self.metrics_path) if self.metrics_path.exists() else []
-        self.alarms_told = set(self._alarms())  # what an earlier process has said
+        self.alarms_told = set(self._alarms())  # warnings that an earlier process gave
         self.board = Board(run_dir, state, console.warn)
         self.bar = console.bar(total_steps, initial=state.step, desc="training", unit="step")
         self.shown: dict[str, str] = {}
@@ -57,7 +57,7 @@ class RunLog:
 
     def train(self, state: TrainState, *, loss: float, grad_norm: float, lr: float, grad_scale: float,
               part_norms: Mapping[str, float], blank_share: float) -> None:  # fmt: skip
-        """The mean loss since the last log, and the last step's other figures."""
+        """Record the mean loss since the last log and the other figures of the last step."""
         seconds, audio = state.train_seconds - self.rate_mark[0], state.audio_seconds - self.rate_mark[1]
         self.rate_mark = (state.train_seconds, state.audio_seconds)
         rate = audio / seconds if seconds > 0 else math.nan
@@ -78,7 +78,7 @@ class RunLog:
         self._tell_alarms()
 
     def evaluation(self, state: TrainState, scores: Scores, improved: bool) -> None:
-        """One evaluation of the monitored split."""
+        """Record one evaluation of the monitored split."""
         words, rates = scores.words, scores.rates
         self._write(state, {
             "eval/loss": scores.loss, **{f"eval/{metric}": rate for metric, rate in rates.items()},
@@ -99,7 +99,7 @@ class RunLog:
         self._tell_alarms()
 
     def skipped(self, state: TrainState, result: StepResult) -> None:
-        """A step that was not applied, and whose fault it was."""
+        """Warn of a step that was not applied, and name the utterances that caused it."""
         culprits = result.culprits()
         what, names = ("loss", culprits) if culprits else ("gradient", result.ids)
         shown = ", ".join(names[:4]) + (f", ... ({len(names)})" if len(names) > 4 else "")
@@ -109,14 +109,14 @@ class RunLog:
         )
 
     def halved(self, state: TrainState, result: StepResult) -> None:
-        """A step that fitted the device's memory only in smaller microbatches."""
+        """Warn of a step that fitted into the device's memory only in smaller microbatches."""
         self.console.warn(
             f"step {result.step}: out of memory; redone in {len(result.nats)} microbatches ({state.num_halved} steps "
             "so far). Lower --batching.batch-size or --batching.max-batch-seconds to spare the detour."
         )
 
     def flush(self) -> None:
-        """Bring everything told so far to the disk."""
+        """Bring all records so far to the disk."""
         self.board.show(SummaryWriter.flush)
         self._append("", sync=True)
 
@@ -125,11 +125,11 @@ class RunLog:
         return state.step / self.steps_per_epoch
 
     def close_bar(self) -> None:
-        """Training is over; what follows has bars of its own."""
+        """Close the bar of training, since what follows shows other bars."""
         self.bar.close()
 
     def close(self) -> None:
-        """Everything is on the disk."""
+        """Bring all records to the disk and close TensorBoard's file."""
         self.flush()
         self.board.show(SummaryWriter.close)
 
@@ -144,7 +144,7 @@ class RunLog:
         return alarms(self.records, self.total_steps, self.unigram_entropy)
 
     def _tell_alarms(self) -> None:
-        """Say what is wrong, each thing once."""
+        """Give each alarm once."""
         for name, advice in self._alarms().items():
             if name not in self.alarms_told:
                 self.alarms_told.add(name)
@@ -160,7 +160,7 @@ class RunLog:
         return due
 
     def _estimate(self, state: TrainState) -> None:
-        """Once, from the steps between this process's first log and its second: the first is slow to start."""
+        """Print once how long training takes, from the steps between the first two logs: earlier steps are slow."""
         step, seconds = self.first_log
         if step == 0:
             self.first_log = (state.step, state.train_seconds)
@@ -171,7 +171,7 @@ class RunLog:
                 self.console.say(f"about {clock(left)} of training to go, evaluations not counted")
 
     def _append(self, line: str, sync: bool = False) -> None:
-        """Add to metrics.jsonl, whole lines or nothing; what the disk refuses now is written with the next line."""
+        """Add to metrics.jsonl whole lines or nothing. What the disk refuses now is written with the next line."""
         had_failed = bool(self.unwritten)
         self.unwritten += line
         size = self.metrics_path.stat().st_size if self.metrics_path.exists() else 0
@@ -191,7 +191,7 @@ class RunLog:
 
 
 def clock(seconds: float) -> str:
-    """A duration to plan by.
+    """A duration, rounded for a person.
 
     >>> clock(59.6), clock(1000), clock(9000)
     ('60 s', '17 min', '2.5 h')
@@ -202,7 +202,7 @@ def clock(seconds: float) -> str:
 
 
 def drop_records_after(path: Path, state: TrainState) -> None:
-    """Leave in a metrics file what is part of `state`: the rest is about to happen, and to be told, again."""
+    """Keep in a metrics file what is part of `state`. A resumed run logs the rest again."""
     if path.exists():
         kept = [r for r in read_records(path) if all(state.is_already_logged(r["step"], tag) for tag in r)]
         write_text(path, "".join(json.dumps(r) + "\n" for r in kept))

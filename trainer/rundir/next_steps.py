@@ -1,4 +1,4 @@
-"""What to type after a run: whether its result is one at all, and commands that can be pasted."""
+"""The last lines of a run: a warning if the model writes nothing, and commands to paste."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainer.rundir.alarms import ALL_BLANK
 
 
 def conclude(config: Config, argv: Sequence[str], blank_share: float, console: Console) -> None:
-    """Whether the result is one at all, and what to type next."""
+    """Warn if the model writes only blanks, then print commands to go on with."""
     if blank_share >= ALL_BLANK:
         console.warn(
             f"the model writes only blanks ({100 * blank_share:.1f} % of frames): it was trained too little, or not at "
@@ -23,7 +23,7 @@ def conclude(config: Config, argv: Sequence[str], blank_share: float, console: C
 
 
 def next_commands(config: Config, argv: Sequence[str]) -> list[str]:
-    """Commands for a run that is complete; they can be pasted into a shell."""
+    """Commands for a complete run, ready to be pasted into a shell."""
     run_dir, model = (shlex.quote(str(path)) for path in (config.run_dir, config.run_dir / "model"))
     corpus = "".join(f" {shlex.quote(word)}" for word in corpus_options(argv))
     return [
@@ -36,7 +36,7 @@ def next_commands(config: Config, argv: Sequence[str]) -> list[str]:
 
 
 def corpus_options(argv: Sequence[str]) -> list[str]:
-    """Those options of a command line that say where the corpus is, with their values.
+    """The options of a command line that say which corpus is used and where it lies, with their values.
 
     >>> corpus_options(["manifest", "--corpus.eval", "e.jsonl", "--seed", "3", "--cache-dir=c"])
     ['--corpus.eval', 'e.jsonl', '--cache-dir=c']

@@ -1,4 +1,4 @@
-"""Posteriors as a picture: a row for each unit, a column for each frame, the darker the surer."""
+"""Posteriors as a picture: a row for each unit, a column for each frame; darker means more probable."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from trainer.scoring.evaluate import Followed
 EXPECTED, UNEXPECTED, BLANK = (31, 90, 160), (200, 60, 40), (110, 110, 110)
 ROW, WIDTH, MAX_ROWS = 19, 960, 40
 LEFT, TOP, BOTTOM = 66, 50, 26
-"""Pixels around the rows: the units' names, two lines of text, the seconds."""
+"""Pixels around the rows: left the units' names, above two lines of text, below the seconds."""
 FONT = 17
-"""Pixels: TensorBoard shows a picture at about 60 % of its size, and text must still be read."""
+"""Height in pixels. TensorBoard shows a picture at about 60 % of its size, and text must stay readable."""
 
 
 def chosen_rows(followed: Followed, blank_id: int) -> list[int]:
-    """Units to draw: the reference's in the order in which it needs them, others that are likely somewhere, the blank.
+    """Units to draw: those of the reference in its order, others that are likely in some frame, and the blank.
 
     With the rows in the reference's order, a good transcript runs from the upper left to the lower right.
     """

@@ -1,4 +1,4 @@
-"""What a closing evaluation leaves: results.json and hypotheses.jsonl, written and read; its line on the terminal."""
+"""Write and read what a closing evaluation leaves: results.json, hypotheses.jsonl, and its line on the terminal."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def describe(scores: Scores) -> str:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory this process has held: tensors on a CUDA device, else everything that was resident."""
+    """The most memory that this process has held: of tensors on a CUDA device, else its resident memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -70,7 +70,7 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def write_hypotheses(path: Path, all_scores: Iterable[Scores]) -> None:
-    """One utterance a line: what was said, what was written, and the edits between them."""
+    """Write one utterance a line: the reference, what the model wrote, and the edits between them."""
     lines = []
     for scores in all_scores:
         for h in scores.hypotheses:
@@ -92,7 +92,7 @@ def write_hypotheses(path: Path, all_scores: Iterable[Scores]) -> None:
 
 
 def read_hypotheses(path: Path) -> dict[str, list[Hypothesis]]:
-    """The utterances of hypotheses.jsonl by split, in its order; ResultsError when it is not readable."""
+    """Split -> its utterances in hypotheses.jsonl, in order; ResultsError when the file is not readable."""
     splits: dict[str, list[Hypothesis]] = {}
     number = 0
     try:
@@ -124,7 +124,7 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
 
 
 def read_results(run_dir: Path) -> dict[str, Any]:
-    """results.json; ResultsError when it is not there or none."""
+    """The content of results.json; ResultsError when it is missing or holds no results."""
     path = run_dir / "results.json"
     try:
         results = json.loads(path.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""TensorBoard's side of the log: what its tabs show, and a writer that may fail without stopping the training.
+"""TensorBoard's part of the log: what its tabs show, and a writer that may fail without stopping training.
 
-Scalars in groups (train, grad_norm, eval) with a layout of their own, transcripts as a table, a few utterances to
-hear and to see, lengths and padding, options with the final WER. All of it is a function of the training state and not
-of the clock, so that a resumed run leaves the same.
+The tabs show scalars in groups (train, grad_norm, eval) with a layout, transcripts as a table, audio and pictures of a
+few utterances, lengths and padding, and the options with the final WER. All of it depends on the training state and not
+on the clock, so that a resumed run leaves the same.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ LAYOUT = {
     },
     "speed": {"seconds of audio per second": ["Multiline", ["^train/audio_seconds_per_second$"]]},
 }
-"""Of the tab Custom Scalars: categories, charts, tags by regular expression."""
+"""The layout of the tab Custom Scalars: category -> chart -> tags, as regular expressions."""
 
 
 class Board:
-    """One run's event file."""
+    """Writes one run's event file."""
 
     def __init__(self, run_dir: Path, state: TrainState, warn: Callable[[str], None]) -> None:
         self.warn = warn
@@ -54,16 +54,16 @@ class Board:
         try:
             drop_events_after(run_dir, state)
             self.writer = SummaryWriter(str(run_dir))
-        except Exception as error:  # whatever the writer meets: training does not need it
+        except Exception as error:  # any error of the writer: training does not need it
             warn(f"no TensorBoard log ({error})")
 
     def show(self, action: Callable[[SummaryWriter], object]) -> None:
-        """Let TensorBoard have it; when that fails, training goes on without."""
+        """Let `action` write to TensorBoard. When this fails, training goes on without TensorBoard."""
         if self.writer is None:
             return
         try:
             action(self.writer)
-        except Exception as error:  # its writer thread hands over whatever it met
+        except Exception as error:  # any error of the writer's thread
             self.writer = None
             self.warn(f"TensorBoard's log ends here ({error}); metrics.jsonl goes on")
 
@@ -72,7 +72,7 @@ class Board:
             self.show(lambda writer: writer.add_scalar(tag, value, step))  # noqa: B023
 
     def begin(self, plan: BatchPlan, monitor: EvalSet) -> None:
-        """What is the same throughout: layout, lengths, padding, and what the followed utterances sound like."""
+        """Write what stays the same throughout: layout, lengths, padding, and the audio of the followed utterances."""
         self.show(lambda writer: writer.add_custom_scalars(LAYOUT))
         lengths, batches = plan.epoch_lengths(0), plan.batches(0)
         self._histogram("utterances/train_seconds", [n / SAMPLE_RATE for n in lengths])
@@ -82,12 +82,12 @@ class Board:
         for example in (monitor.examples[i] for i in followed_positions(monitor)):
             try:
                 waveform = example.load()[None]
-            except AudioError:  # without a store; the evaluation counts and names it
+            except AudioError:  # can happen without a store; the evaluation counts and names it
                 continue
             self.show(lambda writer: writer.add_audio(f"eval/{example.utterance.id}", waveform, 0, SAMPLE_RATE))  # noqa: B023
 
     def evaluation(self, step: int, scores: Scores, vocab: Vocab) -> None:
-        """Transcripts as a table, posteriors as pictures."""
+        """Write transcripts as a table and posteriors as pictures."""
         shown = [scores.hypotheses[i] for i in shown_positions(len(scores.hypotheses))]
         rows = [(h.id, h.reference, h.hypothesis, f"{h.words.num_errors} of {h.words.num_reference}") for h in shown]
         cells = ["utterance | reference | hypothesis | word errors", "---|---|---|---"]
@@ -107,7 +107,7 @@ class Board:
             )
 
     def end(self, config: Config, results: Mapping[str, Any], num_steps: int) -> None:
-        """Options and final figures, for the tab HParams; in the run's own event file."""
+        """Write options and final figures for the tab HParams, into the run's own event file."""
         final = {f"final/{name}": results[name] for name in (*METRICS, "loss")}
         final = {tag: math.nan if value is None else value for tag, value in final.items()}
         for summary in hparams(flat_options(config), final):
@@ -120,11 +120,11 @@ class Board:
 
 SHORT = ("batching.batch_size", "train.epochs", "train.grad_accum_steps", "optim.lr", "batching.max_batch_seconds",
          "train.max_steps", "augment.speeds")  # fmt: skip
-"""Options that the tab HParams shows without their group: it sorts by name and shows the first five."""
+"""Options that the tab HParams shows without their group, since it sorts by name and shows the first five."""
 
 
 def flat_options(config: Config) -> dict[str, bool | int | float | str]:
-    """The options that decide a result, for the tab HParams; what is None is left out."""
+    """The options that decide a result, for the tab HParams. Those that are None are left out."""
     model, flat = config.model, flatten(config)
     shown: dict[str, Any] = {name.partition(".")[2]: flat[name] or None for name in SHORT}
     shown |= {name: flat[name] for name in ("preset", "precision", "seed")}
@@ -139,5 +139,5 @@ def flat_options(config: Config) -> dict[str, bool | int | float | str]:
 
 
 def _cell(text: str) -> str:
-    """`text` inside a Markdown table: nothing in it is markup."""
+    """`text` for a cell of a Markdown table, with all markup escaped."""
     return "".join(f"\\{c}" if c in "\\|*_`<>[]#" else c for c in text) or "(nothing)"

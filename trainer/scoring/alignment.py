@@ -33,7 +33,7 @@ def align_words(reference: str, hypothesis: str) -> list[Edit]:
     >>> [edit.kind for edit in align_words("so it goes", "so goes")]
     ['hit', 'deletion', 'hit']
     """
-    if not reference.split():  # jiwer's answer to an empty reference is not ours
+    if not reference.split():  # for an empty reference jiwer counts otherwise
         return [Edit("insertion", "", word) for word in hypothesis.split()]
     out = jiwer.process_words(collapse_spaces(reference), collapse_spaces(hypothesis))
     return _edits(out.alignments[0], out.references[0], out.hypotheses[0])
@@ -49,7 +49,7 @@ def align_characters(reference: str, hypothesis: str) -> list[Edit]:
 
 
 def count_confusions(alignments: Iterable[Iterable[Edit]]) -> Counter[Edit]:
-    """How often each edit that is an error was made."""
+    """How often each error occurs; hits are left out."""
     return Counter(edit for alignment in alignments for edit in alignment if edit.kind != "hit")
 
 
@@ -58,12 +58,12 @@ def _edits(chunks: list[jiwer.AlignmentChunk], reference: list[str], hypothesis:
     for chunk in chunks:
         before = reference[chunk.ref_start_idx : chunk.ref_end_idx]
         after = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
-        number = max(len(before), len(after))  # of an insertion or deletion one side is empty
+        number = max(len(before), len(after))  # an insertion or deletion has one empty side
         pairs = zip(before or [""] * number, after or [""] * number, strict=True)
         edits += [Edit(KINDS[chunk.type], a, b) for a, b in pairs]
     return edits
 
 
 def ranked(confusions: Counter[Edit]) -> list[tuple[Edit, int]]:
-    """Most frequent first, equals in alphabetical order."""
+    """The confusions with their counts, most frequent first, equally frequent ones in alphabetical order."""
     return sorted(confusions.items(), key=lambda item: (-item[1], item[0]))

@@ -1,4 +1,4 @@
-"""For whom and for what a recogniser fails: error rates by speaker, sex, dialect region and length."""
+"""Error rates of groups of utterances: by speaker, sex, dialect region and length."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainer.scoring.metrics import EditCounts, pool
 from trainer.scoring.statistics import bootstrap_interval
 
 FEW_UNITS = 10
-"""Of fewer the bootstrap knows too little: its interval is too narrow."""
+"""With fewer units than this, the bootstrap interval is too narrow."""
 
 
 @dataclass(frozen=True)
@@ -25,20 +25,20 @@ class Group:
     words: EditCounts
     characters: EditCounts
     interval: tuple[float, float] | None
-    """95 % bootstrap interval of the word error rate, which draws what the whole split's does; None where it is not
-    asked for, or cannot be: one speaker alone says nothing of others."""
+    """95 % bootstrap interval of the word error rate. It draws speakers or utterances, as that of the whole split does.
+    None where it was not asked for, or where there is only one unit to draw."""
 
 
 def knows_speakers(hypotheses: Sequence[Hypothesis]) -> bool:
-    """Whether a bootstrap over a split draws speakers: all are known and there are at least two."""
+    """Whether a bootstrap over a split draws speakers. It does if all are known and there are at least two."""
     speakers = {h.speaker for h in hypotheses}
     return None not in speakers and len(speakers) > 1
 
 
 def drawn_units(hypotheses: Sequence[Hypothesis]) -> tuple[list[str], str]:
-    """The unit of each utterance that a bootstrap over a split draws, and what the units are.
+    """For each utterance the unit that a bootstrap over its split draws, and what the units are: "24 speakers".
 
-    Speakers, where they are known; else each utterance is a unit of its own.
+    The units are speakers where they are known. Otherwise each utterance is its own unit.
     """
     return _units(hypotheses, are_speakers=knows_speakers(hypotheses))
 
@@ -51,7 +51,7 @@ def _units(hypotheses: Sequence[Hypothesis], *, are_speakers: bool) -> tuple[lis
 
 
 def wer_interval(hypotheses: Sequence[Hypothesis]) -> tuple[tuple[float, float] | None, str]:
-    """The 95 % interval of a split's word error rate, and what was drawn: "24 speakers" or "200 utterances"."""
+    """The 95 % interval of a split's word error rate, and what it draws: "24 speakers" or "200 utterances"."""
     units, over = drawn_units(hypotheses)
     return _interval(hypotheses, units), over
 
@@ -64,7 +64,7 @@ def _interval(hypotheses: Sequence[Hypothesis], units: Sequence[str]) -> tuple[f
 
 
 def by_sex(hypotheses: Sequence[Hypothesis]) -> list[Group]:
-    """Women and men; empty where the corpus does not know."""
+    """One group of women and one of men; empty where the corpus does not know the sex."""
     names = {"F": "women", "M": "men"}
     return _groups(hypotheses, lambda h: names.get(h.sex, h.sex) if h.sex else None)
 
@@ -74,13 +74,13 @@ def by_dialect(hypotheses: Sequence[Hypothesis]) -> list[Group]:
 
 
 def by_speaker(hypotheses: Sequence[Hypothesis]) -> list[Group]:
-    """Worst first, without intervals: one speaker's few utterances do not carry one."""
+    """One group for each speaker, the worst first. They have no interval: one speaker has too few utterances."""
     groups = _groups(hypotheses, lambda h: h.speaker, interval=False)
     return sorted(groups, key=lambda g: (-g.words.rate, g.name))
 
 
 def by_length(hypotheses: Sequence[Hypothesis]) -> list[Group]:
-    """Four groups of as many utterances each, short to long: "1.3 to 1.6 s"."""
+    """Four groups of equal size, from short to long, with names such as "1.3 to 1.6 s"."""
     timed = sorted((h for h in hypotheses if h.seconds), key=lambda h: h.seconds or 0.0)
     cuts, draws_speakers = [len(timed) * i // 4 for i in range(5)], knows_speakers(hypotheses)
     groups = []
@@ -91,7 +91,7 @@ def by_length(hypotheses: Sequence[Hypothesis]) -> list[Group]:
 
 
 def breakdowns(hypotheses: Sequence[Hypothesis]) -> dict[str, list[Group]]:
-    """Every breakdown but that by speaker, by its title; those of a single group tell nothing and are left out."""
+    """Title -> groups, for every breakdown but the one by speaker. A breakdown into a single group is left out."""
     found = {"sex": by_sex(hypotheses), "dialect region": by_dialect(hypotheses), "length": by_length(hypotheses)}
     return {title: groups for title, groups in found.items() if len(groups) > 1}
 

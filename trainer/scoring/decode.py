@@ -1,4 +1,4 @@
-"""Greedy CTC decoding: the best unit of each frame, repeats merged, blanks dropped; on the device of the frames."""
+"""Greedy CTC decoding: repeats of the best units are merged, blanks are dropped. It runs on the frames' device."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ NOTHING = -1
 
 
 def collapse(frame_ids: Tensor, frame_lengths: Tensor, blank_id: int) -> Tensor:
-    """The unit that each frame writes, NOTHING for most: (B, T), from the best ids of each frame (B, T).
+    """The unit that each frame writes, or NOTHING: (B, T), from the best unit of each frame (B, T).
 
-    A frame writes its unit unless that is the blank or the frame before has it too (Graves et al. 2006); frames
-    from frame_lengths (B,) on write nothing.
+    A frame writes its unit, unless it is the blank or the previous frame has the same unit (Graves et al. 2006).
+    Frames from frame_lengths (B,) on are padding and write nothing.
 
     >>> collapse(torch.tensor([[0, 1, 1, 0, 1, 2, 2]]), torch.tensor([7]), blank_id=0).tolist()
     [[-1, 1, -1, -1, 1, 2, -1]]
@@ -23,7 +23,7 @@ def collapse(frame_ids: Tensor, frame_lengths: Tensor, blank_id: int) -> Tensor:
 
 
 def written_units(collapsed: Tensor) -> tuple[int, ...]:
-    """The units that one utterance's frames (T,) of `collapse` write, in order.
+    """The units of one utterance, in order, from its frames (T,) as `collapse` gives them.
 
     >>> written_units(torch.tensor([-1, 1, -1, -1, 1, 2, -1]))
     (1, 1, 2)

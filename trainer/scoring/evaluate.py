@@ -1,7 +1,7 @@
-"""Score a model on a split: batches in, hypotheses and pooled error counts out. Every utterance is scored.
+"""Score a model on a split: hypotheses and pooled error counts from batches. Every utterance is scored.
 
-Transcripts equal those of one utterance at a time: layer-norm encoders because padding cannot reach a real
-frame, group-norm encoders because only equal lengths share a batch.
+Transcripts equal those of one utterance at a time. With layer-norm encoders padding cannot reach a real frame; with
+group-norm encoders only utterances of equal length share a batch.
 """
 
 from __future__ import annotations
@@ -44,27 +44,27 @@ class Hypothesis:
     words: EditCounts
     characters: EditCounts
     loss: float
-    """Nats per unit; infinite where CTC cannot write the reference, or nothing could be decoded."""
+    """Nats per unit; infinite where CTC cannot write the reference, or where there is no audio."""
     seconds: float | None = None
     speaker: str | None = None
     sex: str | None = None
     dialect: str | None = None
-    """These four None where the corpus does not know."""
+    """Length, speaker, sex and dialect region are None where they are not known."""
     failure: str = ""
-    """Why there was no audio to decode."""
+    """Why the utterance has no audio; empty if it has."""
     num_frames: int = 0
     num_blank_frames: int = 0
     """Frames whose most likely unit is the blank."""
 
     def counts(self, metric: str) -> EditCounts:
-        """The edits that `metric` of METRICS counts; those of words and characters are kept."""
+        """The edits that `metric` of METRICS counts. Those of words and characters are already there."""
         kept = {"wer": self.words, "cer": self.characters}.get(metric)
         return METRICS[metric].count(self.reference, self.hypothesis) if kept is None else kept
 
 
 @dataclass(frozen=True)
 class Followed:
-    """An utterance that is looked at in every evaluation."""
+    """An utterance whose posteriors are drawn at every evaluation."""
 
     id: str
     targets: tuple[int, ...]
@@ -82,7 +82,7 @@ class Scores:
     seconds: float
     num_audio_seconds: float
     failures: dict[str, str]
-    """Utterances whose audio could not be decoded, scored as deletions."""
+    """Id -> reason, for utterances whose audio could not be decoded; they count as deletions."""
     followed: tuple[Followed, ...] = ()
 
     @property
@@ -106,7 +106,7 @@ class Scores:
 
     @property
     def num_infinite(self) -> int:
-        """Utterances that `loss` leaves out."""
+        """Utterances with an infinite loss, which `loss` leaves out."""
         return sum(h.loss == float("inf") for h in self.hypotheses)
 
     @property
@@ -118,7 +118,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class EvalSet:
-    """A split ready to be scored, as often as needed."""
+    """A split that is ready to be scored any number of times."""
 
     split: str
     examples: Sequence[Example]
@@ -128,11 +128,11 @@ class EvalSet:
     num_workers: int
     worker_timeout: float = 600.0
     features: FeatureTable | None = None
-    """What a frozen feature encoder gives for `examples`, if it was computed beforehand; then no audio is loaded."""
+    """The frozen feature encoder's output for `examples`, if it was computed beforehand; then no audio is loaded."""
 
 
 class Transcript(NamedTuple):
-    """What the model writes for an utterance, before it is scored."""
+    """What the model wrote for an utterance, not yet scored."""
 
     units: tuple[int, ...]
     loss: float
@@ -178,7 +178,7 @@ def _launch(
     model: CTCModel, features: FeatureTable | None, batch: Batch, device: torch.device,
     autocast: Callable[[], AbstractContextManager],
 ) -> tuple[Batch, HostCopy]:  # fmt: skip
-    """On their way to the host: the unit each frame writes (B, T), nats per unit (B,), and frames of blank (B,)."""
+    """Launch a batch. The host copy holds the unit of each frame (B, T), nats per unit (B,), and blank frames (B,)."""
     b, logits = batch_logits(model, batch, device, autocast, features)
     nats = ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=model.blank_id)
     best = logits.argmax(-1)
@@ -188,7 +188,7 @@ def _launch(
 
 
 def _read_behind(launched: Iterator[tuple[Batch, HostCopy]]) -> Iterator[tuple[Batch, list[Transcript]]]:
-    """Each batch's transcripts, when the next one has been launched: the host reads while the device computes."""
+    """Each batch's transcripts, one batch late: the host reads them while the device computes the next batch."""
     before: tuple[Batch, HostCopy] | None = None
     for now in itertools.chain(launched, [None]):
         if before is not None:
@@ -200,7 +200,7 @@ def _read_behind(launched: Iterator[tuple[Batch, HostCopy]]) -> Iterator[tuple[B
 
 
 def _plan(model: CTCModel, eval_set: EvalSet) -> list[list[int]]:
-    """Batches of positions, without the utterances that give no frame: their hypothesis stays empty."""
+    """Batches of positions. Utterances too short for a frame are left out; their hypothesis stays empty."""
     lengths = [example.num_samples for example in eval_set.examples]
     with_frames = [i for i, n in enumerate(lengths) if model.num_frames(n) > 0]
     batches = evaluation_batches(
@@ -214,7 +214,7 @@ def _plan(model: CTCModel, eval_set: EvalSet) -> list[list[int]]:
 
 def _load(eval_set: EvalSet, plan: list[list[int]], device: torch.device) -> Iterator[Batch]:
     frontend, num_workers = eval_set.frontend, eval_set.num_workers
-    if eval_set.features is not None:  # row numbers need no help
+    if eval_set.features is not None:  # row numbers are cheap: no workers
         frontend, num_workers = replace(frontend, first_rows=eval_set.features.first_rows), 0
     return load_batches(
         BatchDataset(eval_set.examples, frontend),

@@ -1,4 +1,4 @@
-"""The same few utterances through the whole of training: what the model makes of them, frame by frame."""
+"""The posteriors of a few utterances, frame by frame, at every evaluation: the same ones throughout training."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from trainer.scoring.evaluate import EvalSet, Followed
 from trainer.scoring.forward import batch_logits
 
 NUM_SHOWN = 8
-"""Utterances in the table of transcripts; every second of them is heard and drawn."""
+"""Utterances in TensorBoard's table of transcripts. Every second one also has its audio and a picture there."""
 MAX_SECONDS = 30.0
-"""A longer one is not drawn: nobody could see its frames."""
+"""A longer utterance is not drawn, since its frames would be too narrow to see."""
 
 
 def shown_positions(num_utterances: int) -> list[int]:
-    """Positions of the utterances to show, spread over the split: neighbours are often of one speaker.
+    """Positions of the utterances to show. They are spread over the split, since neighbours often share a speaker.
 
     >>> shown_positions(20)
     [0, 2, 4, 6, 8, 10, 12, 14]
@@ -29,7 +29,7 @@ def shown_positions(num_utterances: int) -> list[int]:
 
 
 def followed_positions(eval_set: EvalSet) -> list[int]:
-    """Positions of the utterances to hear and draw."""
+    """Positions of the utterances that have audio and a picture."""
     lengths = [eval_set.examples[i].num_samples for i in shown_positions(len(eval_set.examples))]
     short = [i for i, n in zip(shown_positions(len(eval_set.examples)), lengths, strict=True)
              if 0 < n <= MAX_SECONDS * SAMPLE_RATE and eval_set.frontend.num_frames(n) > 0]  # fmt: skip
@@ -40,14 +40,14 @@ def followed_positions(eval_set: EvalSet) -> list[int]:
 def follow(
     model: CTCModel, eval_set: EvalSet, device: torch.device, autocast: Callable[[], AbstractContextManager]
 ) -> tuple[Followed, ...]:
-    """The posteriors of the followed utterances, one forward pass each; the model's mode is restored."""
+    """The posteriors of the followed utterances, from one forward pass each. The model's mode is restored."""
     dataset, was_training = BatchDataset(eval_set.examples, eval_set.frontend), model.training
     found = []
     model.eval()
     try:
         for i in followed_positions(eval_set):
             batch = dataset[0, [i]]
-            if batch.failures:  # decoded on the fly, and not decodable: the evaluation counts and names it
+            if batch.failures:  # its audio does not decode; the evaluation counts and names it
                 continue
             _, logits = batch_logits(model, batch, device, autocast)
             posteriors = logits[0, : int(batch.frame_lengths[0])].float().softmax(-1).cpu().numpy()

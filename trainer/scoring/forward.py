@@ -1,4 +1,4 @@
-"""A batch through the model, the one way for training, evaluation and the utterances that are followed."""
+"""Run the model on a batch, for training, for evaluation and for the followed utterances."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def batch_logits(
     autocast: Callable[[], AbstractContextManager],
     features: FeatureTable | None = None,
 ) -> tuple[Batch, Tensor]:
-    """(`batch` on `device`, logits (B, T, V) under `autocast`), with the batch's SpecAugment masks if it has any.
+    """(`batch` on `device`, its logits (B, T, V) under `autocast`). SpecAugment's masks are applied if there are any.
 
     With `features` the batch holds row numbers of that table instead of audio.
     """

@@ -1,4 +1,4 @@
-"""Error rates from pooled integer counts: aligned by jiwer per utterance, summed over the corpus, divided once."""
+"""Error rates from integer counts: jiwer aligns each utterance, the counts are summed over the corpus, divided once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from data.text.normalise import collapse_spaces
 
 @dataclass(frozen=True)
 class EditCounts:
-    """Of one alignment, or of many summed."""
+    """Hits and errors of one alignment, or their sums over many."""
 
     hits: int = 0
     substitutions: int = 0
@@ -34,25 +34,25 @@ class EditCounts:
 
     @property
     def num_reference(self) -> int:
-        """Words (or characters) of the reference."""
+        """Number of words (or characters) in the reference."""
         return self.hits + self.substitutions + self.deletions
 
     @property
     def rate(self) -> float:
-        """Errors per reference word as a fraction; with an empty reference 0, or infinite if anything was written."""
+        """Errors per reference word, as a fraction. For an empty reference 0, or infinite if anything was written."""
         if self.num_reference == 0:
             return math.inf if self.num_errors else 0.0
         return self.num_errors / self.num_reference
 
 
 def pool(counts: Iterable[EditCounts]) -> EditCounts:
-    """The sum: what a corpus' rate is computed from, never the mean of rates."""
+    """The sum of the counts. A corpus' rate is computed from it and is not a mean of rates."""
     return sum(counts, EditCounts())
 
 
 def count_word_errors(reference: str, hypothesis: str) -> EditCounts:
     """Word edits that turn `reference` into `hypothesis`; words are what white space separates."""
-    if not reference.split():  # jiwer's answer to an empty reference is not ours: all that was written is insertions
+    if not reference.split():  # jiwer counts otherwise; here all that was written is insertions
         return EditCounts(insertions=len(hypothesis.split()))
     return _counts(jiwer.process_words(collapse_spaces(reference), collapse_spaces(hypothesis)))
 
@@ -66,7 +66,7 @@ def count_character_errors(reference: str, hypothesis: str) -> EditCounts:
 
 
 def count_sentence_errors(reference: str, hypothesis: str) -> EditCounts:
-    """One unit, the utterance: right as a whole or substituted."""
+    """The utterance counts as one unit, which is right as a whole or substituted."""
     is_right = collapse_spaces(reference) == collapse_spaces(hypothesis)
     return EditCounts(hits=int(is_right), substitutions=int(not is_right))
 
@@ -77,11 +77,11 @@ def _counts(out: jiwer.WordOutput | jiwer.CharacterOutput) -> EditCounts:
 
 @dataclass(frozen=True)
 class Metric:
-    """An error rate: edits over reference units, both summed over the utterances of a split."""
+    """An error rate: errors over reference units, both summed over the utterances of a split."""
 
     title: str
     count: Callable[[str, str], EditCounts]
-    """From a reference and a hypothesis to the edits between them."""
+    """A function from a reference and a hypothesis to the edits between them."""
 
 
 METRICS = {
@@ -89,5 +89,5 @@ METRICS = {
     "cer": Metric("character error rate", count_character_errors),
     "ser": Metric("sentence error rate", count_sentence_errors),
 }
-"""Every error rate, by its key in results.json. One more entry appears in the evaluation lines, TensorBoard,
-metrics.jsonl, results.json, the model card and the report."""
+"""Key in results.json -> error rate. A new entry appears in the evaluation lines, TensorBoard, metrics.jsonl,
+results.json, the model card and the report."""

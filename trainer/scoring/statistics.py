@@ -1,7 +1,7 @@
-"""How far an error rate can be trusted, and a difference between two systems: bootstrap and matched pairs.
+"""Intervals for an error rate and for the difference between two systems, by bootstrap; and the matched-pairs test.
 
-Utterances of one speaker go wrong together, so speakers are drawn, not utterances (Bisani and Ney 2004): an interval
-over utterances would be too narrow. Every draw pools its counts and divides once, as the rate itself does.
+The errors of one speaker's utterances depend on one another. So the bootstrap draws speakers (Bisani and Ney 2004); an
+interval over utterances would be too narrow. Every draw sums its counts and divides once, as the rate itself does.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ class Comparison:
     """System B against system A on the same references; differences are B minus A, so a negative one is a gain."""
 
     difference: float
-    """Of the pooled error rates."""
+    """Difference of the pooled error rates."""
     low: float
     high: float
-    """The 95 % bootstrap interval of the difference."""
+    """`low` and `high` are the 95 % bootstrap interval of the difference."""
     bootstrap_p: float
-    """Two-sided, from the share of draws whose difference has the other sign."""
+    """Two-sided p value, from the share of draws whose difference has the other sign."""
     matched_pairs_p: float
-    """Two-sided, of the normal test on the utterances' differences in errors."""
+    """Two-sided p value of the normal test on the utterances' differences in errors."""
     num_better: int
     num_worse: int
     num_equal: int
-    """Utterances on which B makes fewer, more or as many errors."""
+    """Utterances on which B makes fewer, more, or as many errors as A."""
 
 
 def bootstrap_interval(counts: Sequence[tuple[int, int]], *, seed: int = 0) -> tuple[float, float] | None:
-    """The percentile interval of the pooled rate; `counts` are (errors, reference words) of each unit that is drawn.
+    """The percentile interval of the pooled rate. `counts` are (errors, reference words) of each unit to draw.
 
-    None where there is nothing to draw from: fewer than two units, or no reference word.
+    None for fewer than two units, or without any reference word.
     """
     if len(counts) < 2 or not any(words for _, words in counts):
         return None
@@ -52,7 +52,7 @@ def bootstrap_interval(counts: Sequence[tuple[int, int]], *, seed: int = 0) -> t
 
 
 def compare(pairs: Sequence[tuple[str, int, int, int]], *, seed: int = 0) -> Comparison:
-    """Two systems on the same utterances: (unit that is drawn, errors of A, errors of B, reference words) of each."""
+    """Compare two systems. `pairs` are (unit, errors of A, errors of B, reference words) of each utterance."""
     units: dict[str, list[int]] = {}
     for unit, *numbers in pairs:
         units[unit] = [a + b for a, b in zip(units.get(unit, [0, 0, 0]), numbers, strict=True)]
@@ -76,7 +76,7 @@ def compare(pairs: Sequence[tuple[str, int, int, int]], *, seed: int = 0) -> Com
 
 
 def matched_pairs(differences: Sequence[int]) -> float:
-    """Two-sided p of "the mean difference is 0" (Gillick and Cox 1989, utterances as segments); NaN below two.
+    """Two-sided p value of "the mean difference is 0" (Gillick and Cox 1989, utterances as segments); NaN below two.
 
     >>> round(matched_pairs([1, 1, 1, 0, 1, -1, 1, 1, 0, 1]), 4)
     0.0067
@@ -92,7 +92,7 @@ def matched_pairs(differences: Sequence[int]) -> float:
 
 
 def _draws(num_units: int, seed: int) -> Iterator[Tensor]:
-    """NUM_RESAMPLES draws of `num_units` positions with replacement, (some, num_units) at a time."""
+    """NUM_RESAMPLES draws of `num_units` positions with replacement, in blocks (draws, num_units)."""
     generator = torch.Generator().manual_seed(derive_seed(seed, "bootstrap", num_units))
     left, at_once = NUM_RESAMPLES, max(1, MOST_DRAWS_AT_ONCE // num_units)
     while left > 0:
@@ -101,7 +101,7 @@ def _draws(num_units: int, seed: int) -> Iterator[Tensor]:
 
 
 def _ratio(errors: Tensor, words: Tensor) -> Tensor:
-    """errors / words; NaN without a word, which no percentile counts."""
+    """errors / words; NaN where there is no word. The callers leave NaN out of percentiles."""
     return torch.where(words > 0, errors / words, math.nan)
 
 
@@ -111,6 +111,6 @@ def _percentiles(values: Tensor) -> tuple[float, float]:
 
 
 def _two_sided(differences: Tensor) -> float:
-    """Twice the smaller tail, the observed sample counted as one of the draws."""
+    """Twice the smaller tail. The observed sample counts as one of the draws."""
     smaller = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
     return min(1.0, 2 * (smaller + 1) / (len(differences) + 1))

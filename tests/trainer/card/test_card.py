@@ -383,8 +383,12 @@ def test_an_option_of_tomorrow_is_told_as_well() -> None:
     assert "- train.temperature: 0.5" in hyperparameters(replace(CONFIG, train=Tomorrow()), RESULTS, {})
 
 
-def test_language_is_stated_only_where_the_corpus_is_known(tmp_path: Path) -> None:
+def test_language_is_stated_only_where_the_corpus_or_an_option_says_it(tmp_path: Path) -> None:
     assert written_card(tmp_path).data.language is None
+    (tmp_path / "tr").mkdir()
+    card = written_card(tmp_path / "tr", replace(CONFIG, corpus=replace(CONFIG.corpus, language="tr")))
+    assert card.data.language == "tr"
+    assert "Language: `tr`." in card.text
     (tmp_path / "timit").mkdir()
     card = written_card(tmp_path / "timit", replace(CONFIG, corpus=TimitConfig(root="x")))
     assert card.data.language == "en"

@@ -1,4 +1,4 @@
-"""Configuration (trainer.config.schema, config_json, presets, cli): JSON in and out, validation, the command line.
+"""Configuration (trainer.config, trainer.cli.parse): JSON in and out, validation, the command line.
 
 pytest tests/trainer/config/test_config.py
 """
@@ -193,13 +193,26 @@ def test_presets_are_valid_once_their_inputs_are_given(preset: str) -> None:
         ("corpus.max_seconds", 0.0), ("augment.speeds", (0.9, 0.0)), ("augment.speeds", (math.nan,)),
         ("model.hidden_dropout", 1.0), ("model.layerdrop", -0.1), ("model.mask_time_prob", 1.5),
         ("model.mask_feature_prob", math.nan), ("model.mask_time_length", 0), ("model.mask_feature_length", -3),
-        ("model.mask_time_min_masks", -1),
+        ("model.mask_time_min_masks", -1), ("corpus.language", "turkish"), ("corpus.language", "t"),
+        ("corpus.language", "tr TR"),
     ],
 )  # fmt: skip
 def test_value_that_cannot_be_is_refused_by_option(path: str, value: Any) -> None:
     """Each is the only change to a valid configuration."""
     with pytest.raises(ConfigError, match=f"--{path.replace('_', '-')} "):
         validate(change(PRESETS["demo"](), path, value))
+
+
+@pytest.mark.parametrize("language", ["", "tr", "tr-TR", "aze", "lt", "yue", "az_Latn_AZ", "de"])
+def test_language_is_a_code(language: str) -> None:
+    validate(change(PRESETS["demo"](), "corpus.language", language))
+
+
+def test_a_language_with_its_own_case_needs_a_normalizer_that_knows_it() -> None:
+    config = change(PRESETS["demo"](), "corpus.normalizer", "hf-timit")
+    validate(change(config, "corpus.language", "de"))
+    with pytest.raises(ConfigError, match=r"--corpus\.language tr .*: choose plain or plain-upper"):
+        validate(change(config, "corpus.language", "tr"))
 
 
 @pytest.mark.parametrize("path", ["train.eval_every", "train.save_every", "batching.num_workers", "optim.warmup_steps"])
@@ -251,7 +264,7 @@ def test_default_warmup_is_a_tenth_and_at_most_a_thousand(total_steps: int, warm
      ("timit-hf", "cuda", "fp32", "fp32")],
 )  # fmt: skip
 def test_automatic_precision_follows_preset_and_device(preset: str, device: str, option: str, precision: str) -> None:
-    """Reference: design.md section 5."""
+    """Reference: the row of --precision in docs/run-folder.md."""
     config = change(PRESETS[preset](), "precision", option)
     assert choose_precision(config.precision, config.auto_precision, torch.device(device)) == precision
 
@@ -309,7 +322,7 @@ def test_preset_without_options_is_the_presets_function(preset: str) -> None:
     assert parse([preset]) == PRESETS[preset]()
 
 
-# Reference: design.md section 5. Options of one line are given together: tyro takes a tenth of a second for each.
+# Reference: docs/run-folder.md. Options of one line are given together: tyro takes a tenth of a second for each.
 OPTIONS: dict[str, dict[str, tuple[str, Any]]] = {
     "demo": {
         "--corpus.on-bad drop": ("corpus.on_bad", "drop"),
@@ -388,7 +401,7 @@ def test_unknown_preset_is_named_with_its_nearest_neighbour(capsys: pytest.Captu
 
 
 def test_reference_preset_has_the_reference_runs_values() -> None:
-    """Reference: the command and its defaults in timit-facts.md sections 1.1 and 1.3, option by option."""
+    """Reference: the published command of the reference run and the defaults of its script, option by option."""
     config = resolve(parse(["timit-hf", "--corpus.root", "TIMIT"]))
     assert isinstance(config.corpus, TimitConfig)
     assert config.corpus.protocol == "hf"  # all 4620 and 1680 utterances, SA in

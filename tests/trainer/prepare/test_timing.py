@@ -118,7 +118,10 @@ def test_a_check_times_what_the_run_would_do(
 ) -> None:
     assert main([*options, "--check"]) == 0
     assert timed_steps == [False] * 4
-    assert "cache:  " not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "cache:  " not in said
+    for label in ("text:      of ", "units:     ", "written:   ", "learned:   "):
+        assert f"\n{label}" in said
     assert main([*options, *FROZEN, "--check"]) == 0
     assert timed_steps[4:] == [True] * 4
     said = capsys.readouterr().err

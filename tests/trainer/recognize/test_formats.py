@@ -23,7 +23,7 @@ from trainer.recognize.formats import (
     as_textgrid,
     as_vtt,
 )
-from trainer.recognize.words import TimedTranscript, Word
+from trainer.recognize.transcript import TimedTranscript, Word
 
 WORDS = (
     Word("so", 400, 3960, 0.9),

@@ -51,7 +51,7 @@ def test_demo_test_set_is_large_varied_and_learnable(seed: int) -> None:
 
 
 def test_full_plan_has_timits_shape(full: tuple[Speaker, ...]) -> None:
-    """462 and 168 speakers of ten sentences; 450 SX texts read by seven each and 1890 SI texts by one (timit-facts)."""
+    """462 and 168 speakers of ten sentences; 450 SX texts read by seven each and 1890 SI texts by one (LDC93S1)."""
     assert Counter((s.split, s.id[0]) for s in full) == {
         ("TRAIN", "F"): 136, ("TRAIN", "M"): 326, ("TEST", "F"): 56, ("TEST", "M"): 112
     }  # fmt: skip

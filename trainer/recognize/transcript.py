@@ -1,0 +1,51 @@
+"""What a recogniser hands over: words with their times and confidences. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from data.utterance import SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word where the model wrote it, in samples at SAMPLE_RATE.
+
+    A word begins with the first frame of its first unit and ends with the last frame of its last unit. CTC writes a
+    unit only when it is sure, so these times may lie within the spoken word.
+    """
+
+    text: str
+    start: int
+    end: int
+    confidence: float
+    """Geometric mean of its units' highest posteriors. It is not calibrated."""
+
+    @property
+    def start_seconds(self) -> float:
+        return self.start / SAMPLE_RATE
+
+    @property
+    def end_seconds(self) -> float:
+        return self.end / SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class TimedTranscript:
+    """What the model wrote for one recording."""
+
+    name: str
+    """The file's path, as the user gave it."""
+    num_samples: int
+    """Length in samples at SAMPLE_RATE."""
+    words: tuple[Word, ...]
+    label: str = ""
+    """A name without suffix that is unique among the recordings; empty: the file's stem."""
+
+    @property
+    def text(self) -> str:
+        return " ".join(word.text for word in self.words)
+
+    @property
+    def seconds(self) -> float:
+        return self.num_samples / SAMPLE_RATE
