@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from tests.helpers.resumed import differences, everything, options, run, run_sto
 from trainer.config.presets import PRESETS
 from trainer.errors import ConfigError
 from trainer.run import main
+from trainer.rundir.checkpoint import Saver
+from trainer.rundir.log import RunLog
 from trainer.session import check_run_dir, clear
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_curves")
@@ -119,6 +122,23 @@ def test_metrics_have_every_step_once_after_a_crash_between_save_and_log(
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000009")
     resumed = everything(run(tmp_path, run_inputs, "--resume"))
     assert differences(resumed, uninterrupted) == []
+
+
+def test_what_the_log_tells_is_on_the_disk_before_each_checkpoint_that_goes_on_from_there(
+    run_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    for owner, name in ((RunLog, "flush"), (Saver, "save")):
+        original = getattr(owner, name)
+
+        def spy(*args: object, original: Callable = original, name: str = name) -> object:
+            done.append(name)
+            return original(*args)
+
+        monkeypatch.setattr(owner, name, spy)
+    run(tmp_path, run_inputs)
+    assert done.count("save") == 2
+    assert all(done[i - 1] == "flush" for i, name in enumerate(done) if name == "save")
 
 
 def test_resume_without_a_checkpoint_starts_at_step_0(uninterrupted: dict, run_inputs: Path, tmp_path: Path) -> None:
