@@ -65,7 +65,7 @@ class SyntheticConfig(TextAndAudioConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ManifestConfig(TextAndAudioConfig):
-    """Your own corpus: JSON lines (.jsonl, .json), .csv or .tsv with audio_filepath, text, ..."""
+    """Your own corpus: JSON lines (.jsonl, .json), .csv or .tsv with audio_filepath, text, start, end, ..."""
 
     train: str = ""
     """Manifest of the training split."""
@@ -74,10 +74,10 @@ class ManifestConfig(TextAndAudioConfig):
     """Manifest of the evaluation split."""
 
     text_field: str = "text"
-    """Column that holds the transcript."""
+    """Column that holds the transcript; if there is no "text": sentence, transcript or the like, where one fits."""
 
     audio_field: str = "audio_filepath"
-    """Column that holds the audio file's path, relative to the manifest."""
+    """Column of the audio file's path, relative to the manifest; the default also finds path, file, wav, ..."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class HubConfig(TextAndAudioConfig):
     """A data set of the `datasets` library, from the hub or from `save_to_disk`."""
 
     dataset: str = ""
-    """Hub id, or a folder written by save_to_disk."""
+    """Hub id, a local clone of one, or a folder written by save_to_disk."""
 
     subset: str | None = None
     """The hub data set's configuration name."""
@@ -94,22 +94,22 @@ class HubConfig(TextAndAudioConfig):
     """Branch, tag or commit of the hub data set."""
 
     train_split: str = "train"
-    """Split to train on; slices such as train[:1000] work for hub data sets."""
+    """Split to train on; slices and sums such as train[:1000] and train+validation work."""
 
     eval_split: str = "test"
     """Split to evaluate on."""
 
     text_field: str = "text"
-    """Column that holds the transcript."""
+    """Column that holds the transcript; if there is no "text": sentence, transcription or the like."""
 
     audio_field: str = "audio"
-    """Column that holds the audio."""
+    """Column that holds the audio: bytes, paths, or arrays with their sampling_rate."""
 
     id_field: str | None = None
     """Column that holds a unique id; None: split name and row number."""
 
     speaker_field: str | None = None
-    """Column that holds the speaker."""
+    """Column that holds the speaker; None: one named speaker, client_id or the like, if there is one."""
 
 
 CorpusConfig = TimitConfig | SyntheticConfig | ManifestConfig | HubConfig

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from data.audio.decode import speed_length
+from data.faults import Fault, Faults
 from data.text.normalise import collapse_spaces, control_character, impossible_character
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE, Corpus, Utterance
@@ -44,9 +45,19 @@ class Drops:
     split: str
     num_utterances: int
     ids: dict[str, list[str]] = field(default_factory=dict)
+    messages: list[tuple[str, str, str]] = field(default_factory=list)
+    """(Reason, utterance, where and what) of each, in the order in which they were found."""
 
-    def add(self, reason: str, utterance_id: str) -> None:
-        self.ids.setdefault(reason, []).append(utterance_id)
+    def add(self, reason: str, utterance: Utterance, detail: str) -> None:
+        self.ids.setdefault(reason, []).append(utterance.id)
+        self.messages.append((reason, utterance.id, f"{utterance.origin}: utterance {utterance.id}: {detail}"))
+
+    def faults(self, stops: bool, remedy: str) -> list[Fault]:
+        """Each of them, for a check."""
+        return [
+            Fault(reason, message.rstrip("."), remedy, self.split, utterance_id, stops)
+            for reason, utterance_id, message in self.messages
+        ]
 
     @property
     def num_dropped(self) -> int:
@@ -61,26 +72,38 @@ class Drops:
         return f"{self.split}: {verb} {self.num_dropped} of {self.num_utterances}: " + ", ".join(reasons)
 
 
-def read_split(corpus: Corpus, split: str) -> list[Utterance]:
-    """All utterances of a split; CorpusError when it is empty, an id stands twice or a text cannot be one."""
-    utterances = list(corpus.utterances(split))
-    if not utterances:
-        raise CorpusError(f"{corpus.title}: split {split!r} holds no utterance.")
-    first: dict[str, Utterance] = {}
-    for utterance in utterances:
-        if (other := first.setdefault(utterance.id, utterance)) is not utterance:
-            raise CorpusError(
-                f"{utterance.origin}: id {utterance.id!r} stands already at {other.origin}. "
-                "Ids must be unique in a split."
-            )
-        found = (("id", control_character(utterance.id)), ("transcript", impossible_character(utterance.text)))
-        for what, character in found:
-            if character:
-                raise CorpusError(
-                    f"{utterance.origin}: utterance {utterance.id}: its {what} holds {character}, a character that no "
-                    "text has: another encoding, or damage? Save the corpus as UTF-8, or take the character out."
-                )
+def read_split(corpus: Corpus, split: str, faults: Faults | None = None) -> list[Utterance]:
+    """All utterances of a split; CorpusError when it is empty, an id stands twice or a text cannot be one.
+
+    Where `faults` collects, those without a fault.
+    """
+    faults = faults or Faults()
+    utterances: list[Utterance] = []
+    already, first = len(faults.found), dict[str, Utterance]()
+    with faults.noted("unreadable corpus", split):
+        for utterance in corpus.utterances(split, faults):
+            with faults.noted("id or text that cannot be", split):
+                _check(utterance, first)
+                utterances.append(utterance)
+    if not utterances and len(faults.found) == already:
+        with faults.noted("empty split", split):
+            raise CorpusError(f"{corpus.title}: split {split!r} holds no utterance.")
     return utterances
+
+
+def _check(utterance: Utterance, first: dict[str, Utterance]) -> None:
+    """CorpusError when its id is in `first` already, or a text cannot be one; else it is put into `first`."""
+    if (other := first.setdefault(utterance.id, utterance)) is not utterance:
+        raise CorpusError(
+            f"{utterance.origin}: id {utterance.id!r} stands already at {other.origin}. Ids must be unique in a split."
+        )
+    found = (("id", control_character(utterance.id)), ("transcript", impossible_character(utterance.text)))
+    for what, character in found:
+        if character:
+            raise CorpusError(
+                f"{utterance.origin}: utterance {utterance.id}: its {what} holds {character}, a character that no "
+                "text has: another encoding, or damage? Save the corpus as UTF-8, or take the character out."
+            )
 
 
 def frames_needed(targets: Sequence[int]) -> int:
@@ -111,7 +134,6 @@ def prepare_training(
     `max_speed` is the fastest speed perturbation: the utterance must fit its transcript even then.
     """
     encode, drops, examples = vocab.encoder(), Drops(split, len(utterances)), []
-    first_bad = ""
     for utterance, length in zip(utterances, measure(utterances), strict=True):
         text = normalize(utterance.text)
         targets = tuple(encode(text))
@@ -134,18 +156,17 @@ def prepare_training(
         else:
             examples.append(Example(utterance, text, targets, length, utterance.audio.load))
             continue
-        drops.add(reason, utterance.id)
-        first_bad = first_bad or f"{utterance.origin}: utterance {utterance.id}: {detail}"
-    if first_bad:
-        refuse_or_report(drops, first_bad, on_bad)
+        drops.add(reason, utterance, detail)
+    refuse_or_report(drops, on_bad)
     if not examples:
         raise CorpusError(f"{drops.describe()}. Nothing is left to train on.")
     return examples, drops
 
 
-def refuse_or_report(drops: Drops, first_bad: str, on_bad: str) -> None:
+def refuse_or_report(drops: Drops, on_bad: str) -> None:
     """CorpusError over the first bad training utterance, unless they are to be dropped."""
-    if on_bad == "error":
+    if drops.num_dropped and on_bad == "error":
+        _, _, first_bad = drops.messages[0]
         more = f" {drops.num_dropped - 1} more are bad." if drops.num_dropped > 1 else ""
         raise CorpusError(
             f"{first_bad.rstrip('.')}.{more} Mend the corpus, or leave bad training utterances out with "
@@ -172,14 +193,25 @@ def prepare_evaluation(
                     f"{utterance.origin}: utterance {utterance.id}: {error} "
                     "Mend the corpus: evaluation leaves nothing out."
                 ) from None
-            drops.add("unreadable", utterance.id)
+            drops.add("unreadable", utterance, str(length))
             length = 0
         elif length == 0:
-            drops.add("without audio", utterance.id)
+            drops.add("without audio", utterance, "its audio has no samples")
         text = normalize(utterance.text)
         unseen += vocab.unseen(text)
         examples.append(Example(utterance, text, tuple(encode(text)), length, utterance.audio.load))
     return examples, drops, unseen
+
+
+def refuse_wordless(examples: Sequence[Example], split: str) -> None:
+    """CorpusError when there is nothing to score: not one word in all references once they are normalised."""
+    if num_reference_words(examples) == 0:
+        u = examples[0].utterance
+        raise CorpusError(
+            f"{u.origin}: split {split!r} has no reference word, hence no error rate: its {len(examples)} transcripts "
+            f"are empty once normalised (the first was {u.text[:40]!r}). Mend them, or give another "
+            "--corpus.text-field or --corpus.normalizer."
+        )
 
 
 def refuse_endless(examples: Sequence[Example], max_seconds: float) -> None:

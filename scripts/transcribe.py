@@ -10,6 +10,7 @@ flac, ogg, mp3, aiff or another format of libsndfile; with ffmpeg installed also
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import sys
 import time
@@ -26,6 +27,7 @@ from data.audio.media import find_recordings, load_recording
 from data.utterance import SAMPLE_RATE
 from trainer.cli.arguments import ArgumentParser
 from trainer.cli.parse import report_errors
+from trainer.cli.streams import print_exactly
 from trainer.errors import AudioError, ConfigError
 from trainer.recognize.formats import FORMATS, ONE_A_LINE
 from trainer.recognize.transcript import TimedTranscript
@@ -87,7 +89,15 @@ def run(args: Namespace) -> int:
         transcript = replace(transcript, label=name.as_posix())
         num_samples += len(waveform)
         is_cut |= len(waveform) > args.window * SAMPLE_RATE
-        deliver(transcript, args.format, args.out, name, is_many=is_many)
+        try:
+            deliver(transcript, args.format, args.out, name, is_many=is_many)
+        except UnicodeEncodeError as error:
+            errors += 1
+            tqdm.write(
+                f"error: {path}: U+{ord(error.object[error.start]):04X} cannot be printed in {error.encoding}. Set "
+                "PYTHONIOENCODING=utf-8, or write files with --out FOLDER.",
+                file=sys.stderr,
+            )
     if is_cut and not recognizer.model.is_batch_invariant:
         say("note: this encoder has a group norm over time, so reading long recordings in windows is an approximation")
     seconds = time.perf_counter() - begin
@@ -122,20 +132,25 @@ def output_names(recordings: Sequence[tuple[Path, Path]]) -> list[Path]:
 def deliver(
     transcript: TimedTranscript, formats: Sequence[str], folder: Path | None, name: Path, *, is_many: bool
 ) -> None:
-    """Write the transcript below `folder` in every format, or print it."""
+    """Write the files below `folder`, or print; UnicodeEncodeError where stdout cannot show the text."""
     if folder is None:
         text = FORMATS[formats[0]][1](transcript)
         if formats[0] == "text" and is_many:
             text = f"{transcript.name}\t{text}"
         with tqdm.external_write_mode(file=sys.stdout):
-            print(text, end="", flush=True)
+            try:
+                print_exactly(text)
+            except UnicodeEncodeError:
+                if formats[0] != "json":
+                    raise
+                print_exactly(json.dumps(json.loads(text)) + "\n")  # the same, in ASCII
         return
     for format in formats:
         suffix, write = FORMATS[format]
         path = folder / name.parent / (name.name + suffix)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(write(transcript), encoding="utf-8")
+            path.write_text(write(transcript), encoding="utf-8", errors="surrogateescape")  # names in CTM
         except OSError as error:
             raise ConfigError(f"{path}: cannot be written ({error.strerror or error}). Give another --out.") from None
 

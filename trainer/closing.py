@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from data import strict_json
 from models.ctc import CTCModel
 from models.export import save_huggingface
 from models.pretrained import LoadReport
@@ -35,7 +36,7 @@ from trainer.rundir.checkpoint import load_best
 from trainer.rundir.disk import sync, write_text
 from trainer.rundir.log import RunLog
 from trainer.rundir.next_steps import conclude
-from trainer.rundir.results import describe, finite, peak_memory_bytes, split_record, write_hypotheses, write_json
+from trainer.rundir.results import describe, peak_memory_bytes, split_record, write_hypotheses, write_json
 from trainer.scoring.evaluate import EvalSet, Scores, evaluate
 from trainer.scoring.metrics import METRICS
 
@@ -78,7 +79,7 @@ def close_run(
     for scores in closing:
         records[scores.split] = split_record(scores, weights)
         console.say(describe(scores))
-    results = _results(records, splits.headline, weights, model, parts.device) | finite({
+    results = _results(records, splits.headline, weights, model, parts.device) | strict_json.finite({
         "steps": state.step,
         "num_skipped": state.num_skipped,
         "num_halved": state.num_halved,

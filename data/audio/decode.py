@@ -97,29 +97,42 @@ def read_header(file: BinaryIO, name: str) -> AudioHeader:
 
 def decode(file: BinaryIO, name: str, header: AudioHeader) -> np.ndarray:
     """float32 (num_samples,), mono at SAMPLE_RATE; AudioError when it is shorter than its header says, or no sound."""
+    return at_16_khz(decode_mono(file, name, header), name, header)
+
+
+def decode_mono(file: BinaryIO, name: str, header: AudioHeader) -> np.ndarray:
+    """float32 (num_frames,), channels averaged, at the file's own rate; AudioError when it is shorter than it says."""
     sphere = read_sphere_header(file, name)
     try:
         if sphere is not None:
             # its samples alone, in the format that our reading of its header says
-            samples, rate = soundfile.read(
-                io.BytesIO(file.read()), dtype="float32", always_2d=True, **sphere.raw_format
-            )
+            samples, _ = soundfile.read(io.BytesIO(file.read()), dtype="float32", always_2d=True, **sphere.raw_format)
         else:
-            samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+            samples, _ = soundfile.read(file, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, TypeError) as error:
         raise AudioError(f"{name}: decoding failed ({_reason(error)}).") from None
     if len(samples) != header.num_frames:
         raise AudioError(f"{name}: its header says {header.num_frames} samples, it holds {len(samples)}: truncated?")
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    return average_channels(samples)
+
+
+def average_channels(samples: np.ndarray) -> np.ndarray:
+    """float32 (n,): the mean of the channels of `samples` (n, channels)."""
+    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+
+
+def at_16_khz(mono: np.ndarray, name: str, header: AudioHeader) -> np.ndarray:
+    """float32 (num_samples,) of `mono` (num_frames,) at the header's rate; AudioError when it is no sound."""
     with np.errstate(over="ignore", invalid="ignore"):
         energy = float(mono @ mono)  # one pass finds NaN, infinity, and values whose variance would overflow
     if not math.isfinite(energy):
         raise AudioError(f"{name}: holds samples that are not numbers (NaN, infinity or beyond all measure).")
     if not mono.any():
-        averaged = " once its channels are averaged" if samples.shape[1] > 1 else ""
+        averaged = " once its channels are averaged" if header.num_channels > 1 else ""
         raise AudioError(f"{name}: all its samples are zero{averaged}.")
-    if rate != SAMPLE_RATE:
-        mono = fit_length(soxr.resample(mono, rate, SAMPLE_RATE), resampled_length(len(samples), rate))
+    if header.rate != SAMPLE_RATE:
+        length = resampled_length(len(mono), header.rate)
+        mono = fit_length(soxr.resample(mono, header.rate, SAMPLE_RATE), length)
     return np.ascontiguousarray(mono, dtype=np.float32)
 
 

@@ -28,3 +28,11 @@ def open_corpus(config: CorpusConfig, cache_dir: Path, synthesis_progress: Calla
             from data.corpora.hub import HubCorpus  # datasets, pandas and pyarrow: a third of a second
 
             return HubCorpus(config)
+
+
+def reading_notes(corpus: Corpus) -> list[str]:
+    """How the corpus was read where its files leave a choice (names of columns, delimiters), a line each.
+
+    Complete once its splits were read.
+    """
+    return list(getattr(corpus, "notes", ()))  # TIMIT's tree leaves no choice

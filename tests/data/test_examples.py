@@ -99,7 +99,7 @@ def test_ctc_loss_is_infinite_just_below_frames_needed(targets: list[int]):
 
 
 def corpus_of(utterances: list[Utterance]):
-    return SimpleNamespace(title="the corpus", utterances=lambda split: iter(utterances))
+    return SimpleNamespace(title="the corpus", utterances=lambda split, faults: iter(utterances))
 
 
 def test_empty_split_is_refused_by_name():
@@ -197,8 +197,8 @@ def test_example_has_the_normalised_text_its_units_and_its_samples():
 def test_drops_name_the_first_three_of_each_reason():
     drops = Drops("train", 4620)
     for i in range(5):
-        drops.add("over 20 s", f"u{i}")
-    drops.add("without text", "v")
+        drops.add("over 20 s", utterance(f"u{i}"), "it lasts 25 s")
+    drops.add("without text", utterance("v"), "its transcript is empty")
     assert drops.describe() == "train: dropped 6 of 4620: 5 over 20 s (u0, u1, u2, ...), 1 without text (v)"
 
 

@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from data.audio.segments import AudioSegment
 from data.config import ManifestConfig
 from data.corpora.manifest import ManifestCorpus
 from data.corpora.timit import read_segments, read_transcript
@@ -29,6 +30,7 @@ from data.examples import read_split
 from tests.helpers.audio import BytesAudio
 from tests.helpers.reference import (
     Unreadable,
+    Utterances,
     reference_checkpoint,
     reference_manifest,
     reference_segments,
@@ -214,12 +216,16 @@ ROWS = [
 JSON_LINES = [
     "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode(),
     b"\xef\xbb\xbf" + "".join(json.dumps(row) + "\r\n" for row in ROWS[::-1]).encode(),
+    json.dumps(ROWS, indent=1).encode("utf-16"),
+    b'{"path": "a.wav", "sentence": "one", "start": 0, "end": 0.7}\n'
+    b'{"path": "a.wav", "sentence": "b", "start": 0.7, "end": 1}',
     b'{"audio_filepath": "a.wav", "text": "one\\ttwo \\u00e9 \\ud83d\\ude00", "offset": 0, "x": [1, {"y": true}]}\n\n',
 ]
 TABLES = [
     b'id,audio_filepath,text,speaker\ns1-1,wav/1.flac,so it goes,s1\ns1-2,wav/2.flac,"comma, and ""quotes""",s1\n',
-    b'\xef\xbb\xbfid,audio_filepath,text\r\n1,a.wav,"two\r\nlines"\r\n\r\n2,b.wav,\xc3\xa9lan\r\n',
+    b'\xef\xbb\xbfid,audio_filepath,text\r\n1,a.wav,"two ""words"""\r\n\r\n2,b.wav,\xc3\xa9lan\r\n',
     b"audio_filepath,text\n\na.wav,one\nb.wav,two",
+    'path,sentence,client_id,offset,duration\na.wav,he said "é",x,0,0.5\na.wav,"é" too,x,0.5,0.5\n'.encode("utf-16-le"),
 ]
 MANIFESTS = {
     ".jsonl": JSON_LINES,
@@ -229,7 +235,8 @@ MANIFESTS = {
 MANIFEST_VALUES = [
     b"", b"null", b"true", b"1.5", b"-0", b"1e999", b"NaN", b'"a"', b'"', b'""', b"'", b"[1]", b"{}", b"{", b"\\ud83d",
     b'\\"', b"\\u0000", b"\\u0007", b"id", b"text", b"audio_filepath", b"speaker", b"offset", b"s1-1", b"\n", b"\r\n",
-    b"\r", b",", b"\t", b":", b"\xc2\x92", b"\xe2\x80\xa8", b"\xef\xbb\xbf", b"\xff", b"\0",
+    b"\r", b",", b"\t", b";", b"|", b"path", b"start", b"end", b"-1", b":", b"\xc2\x92",
+    b"\xe2\x80\xa8", b"\xef\xbb\xbf", b"\xff", b"\0",
 ]  # fmt: skip
 
 
@@ -256,13 +263,16 @@ def test_manifests_are_refused_or_read_as_the_reference_reads_them(
     assert min(tally.refused, tally.accepted) > NUM_INPUTS / 20
 
 
-def _read_manifest(path: Path) -> list[tuple[str, str, str, str | None]]:
+def _read_manifest(path: Path) -> Utterances:
     """What our reader finds; relative paths as if the manifest lay in /m."""
     found = []
     for u in read_split(ManifestCorpus(ManifestConfig(train=str(path))), "train"):
-        name = u.audio.name
+        part = u.audio if isinstance(u.audio, AudioSegment) else None
+        name = part.whole.name if part else u.audio.name
         inside = name.startswith(f"{path.parent}/") or name == str(path.parent)
-        found.append((u.id, "/m" + name.removeprefix(str(path.parent)) if inside else name, u.text, u.speaker))
+        name = "/m" + name.removeprefix(str(path.parent)) if inside else name
+        bounds = (part.start, part.end) if part else (0.0, None)
+        found.append((u.id, name, u.text, u.speaker, *bounds, u.stated_duration))
     return found
 
 

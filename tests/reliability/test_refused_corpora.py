@@ -93,10 +93,9 @@ TABLES = {
         "t.csv", "audio_filepath,text\nwav/train-0.wav,one\nwav/train-1.wav,two, three\n", ":3: ", "cells"),
     "csv with a cell too few": ("t.csv", "audio_filepath,text\nwav/train-0.wav\n", ":2: ", "cells"),
     "csv without its closing quote": (
-        "t.csv", 'audio_filepath,text\nwav/train-0.wav,one\nwav/train-1.wav,"two\n', ":3: ", "well-formed"),
-    "csv without a header": ("t.csv", "wav/train-0.wav,one\nwav/train-1.wav,two\n", ":2: ", "--corpus.audio-field"),
+        "t.csv", 'audio_filepath,text\nwav/train-0.wav,one\nwav/train-1.wav,"two\n', ":3: ", "does not close on this line"),
+    "csv without a header": ("t.csv", "wav/train-0.wav,one\nwav/train-1.wav,two\n", ":1: ", "--corpus.audio-field"),
     "tsv with a cell too few": ("t.tsv", "audio_filepath\ttext\nwav/train-0.wav\tone\nx\n", ":3: ", "cells"),
-    "tsv with commas": ("t.tsv", "audio_filepath,text\nwav/train-0.wav,one\n", ":2: ", "--corpus.audio-field"),
     "tsv with a header alone": ("t.tsv", "audio_filepath\ttext\n", ": ", "holds no utterance"),
 }  # fmt: skip
 

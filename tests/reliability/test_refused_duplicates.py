@@ -46,6 +46,19 @@ def test_leaks_are_found_by_speaker_and_by_recording() -> None:
     ]
 
 
+def test_parts_of_a_recording_are_leaks_where_they_overlap_and_told_where_they_do_not() -> None:
+    """A whole file overlaps all of its parts; digests as content_digests writes them, frames behind the colon."""
+    train = [example("t1", None, "x:0-100"), example("t2", None, "x:100-900"), example("t3", None, "x:50-60"),
+             example("t4", None, "y"), example("t5", None, "z:5-9")]  # fmt: skip
+    dev = [example("d1", None, "x:899-1000"), example("d2", None, "x:900-1000"), example("d3", None, "y:0-7"),
+           example("d4", None, "z"), example("d5", None, "w:0-100"), example("d6", None, "z:0-5"),
+           example("d7", None, "x:70-90")]  # fmt: skip
+    assert find_leaks(train, {"dev": dev}) == [
+        "dev: 4 of 7 recordings are also in training (d1 = t2, d3 = t4, d4 = t5, ...)",
+        "dev: 2 of 7 utterances are cut from recordings that training has other parts of (d2, t1, d6, t5)",
+    ]
+
+
 def test_recordings_are_claimed_only_where_all_were_compared() -> None:
     train, nothing = [example("t1", "s1", "x")], "was found in both training and evaluation"
     both = describe_leaks([], train, {"dev": [example("d1", "s2", "y")]})

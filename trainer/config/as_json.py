@@ -20,7 +20,7 @@ def to_json(config: Config) -> str:
     """The configuration as JSON; the corpus has its class' name under "kind"."""
     plain = dataclasses.asdict(config)
     plain["corpus"] = {"kind": type(config.corpus).__name__, **plain["corpus"]}
-    return json.dumps(plain, indent=2) + "\n"
+    return json.dumps(plain, indent=2, allow_nan=False) + "\n"
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from data.batches.collate import BatchDataset, Frontend
 from data.batches.loading import TrainLoader
 from data.batches.plan import BatchPlan
 from data.batches.specaugment import SpecAugment
+from data.faults import Faults
 from data.randomness import derive_seed
 from models.ctc import CTCModel
 from models.encoder import build_random, configure
@@ -64,16 +65,17 @@ class ScoredModel:
 
 
 def read_inputs(
-    config: Config, console: Console, *, training: bool = True
+    config: Config, console: Console, *, training: bool = True, faults: Faults | None = None
 ) -> tuple[Config, EncoderSource, PreparedCorpus]:
     """`config` with the resolved hub commit, and the encoder and the corpus that it names.
 
     A folder that is not a model is refused first. Then the corpus is read, so that an error in it need not wait for the
-    download of an encoder. Without `training`, only the utterances to score are prepared.
+    download of an encoder. Without `training`, only the utterances to score are prepared. The first fault of the corpus
+    is an error; where `faults` collects, the preparation goes on with what is sound.
     """
     if config.model.pretrained is not None:
         refuse_what_is_no_checkpoint(config.model.pretrained)
-    corpus = read_corpus(config, console, training=training)
+    corpus = read_corpus(config, console, training=training, faults=faults)
     encoder = read_encoder(config.model)
     if encoder.pretrained is not None and encoder.pretrained.commit:
         config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
@@ -90,8 +92,8 @@ def prepare_scoring(config: Config, device: torch.device, num_workers: int, cons
     return ScoredModel(model, data, eval_sets, load_report, device)
 
 
-def prepare(config: Config, console: Console) -> PreparedRun:
-    """Prepare a run up to its first step: corpus, vocabulary, model, plan, optimizer."""
+def prepare(config: Config, console: Console, faults: Faults | None = None) -> PreparedRun:
+    """Prepare a run up to its first step: corpus, vocabulary, model, plan, optimizer. `faults`: see read_inputs."""
     if config.deterministic:
         # cuBLAS reads this when CUDA starts, which has not happened yet
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -99,7 +101,7 @@ def prepare(config: Config, console: Console) -> PreparedRun:
         torch.backends.cudnn.benchmark = False
     device = choose_device(config.device)
     precision = choose_precision(config.precision, config.auto_precision, device)
-    config, encoder, data = read_inputs(config, console)
+    config, encoder, data = read_inputs(config, console, faults=faults)
     model, load_report = build_model(config, encoder, data, device)
     plan = plan_batches(config, data)
     total_steps = plan.total_steps(at_most=config.train.max_steps)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from data.audio.segments import describe_overshoots
 from data.audio.store import open_store
-from data.corpora import open_corpus
+from data.corpora import open_corpus, reading_notes
 from data.examples import (
     Drops,
     Example,
@@ -24,7 +25,9 @@ from data.examples import (
     read_split,
     refuse_endless,
     refuse_or_report,
+    refuse_wordless,
 )
+from data.faults import Fault, Faults
 from data.leaks import find_leaks
 from data.text.normalise import normalizer
 from data.text.vocab import Vocab
@@ -33,6 +36,9 @@ from models.pretrained import EncoderSource
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.errors import AudioError, CorpusError
+
+LEAVE_OUT = "Mend them, or leave such training utterances out: --corpus.on-bad drop"
+"""The remedy for all that is wrong with single utterances."""
 
 
 @dataclass
@@ -51,6 +57,8 @@ class PreparedCorpus:
     """Speakers and recordings that are in training and in an evaluation split."""
     conversions: str = ""
     """Which files are resampled or downmixed; empty when none is."""
+    faults: Faults = field(default_factory=Faults)
+    """What a check has found."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +69,28 @@ class CorpusUtterances:
     train: list[Utterance]
     """Empty when only scoring."""
     evaluation: dict[str, list[Utterance]]
+    faults: Faults = field(default_factory=Faults)
 
 
-def read_corpus(config: Config, console: Console, *, training: bool = True) -> CorpusUtterances:
-    """Read all utterances that the run uses; without `training`, only those to score. No encoder is needed yet."""
+def read_corpus(
+    config: Config, console: Console, *, training: bool = True, faults: Faults | None = None
+) -> CorpusUtterances:
+    """Read all utterances that the run uses; without `training`, only those to score. No encoder is needed yet.
+
+    The first fault of the corpus is an error; where `faults` collects, the reading goes on with what is sound.
+    """
+    faults = faults or Faults()
     with _synthesis_bar(console) as progress:
         corpus = open_corpus(config.corpus, Path(config.cache_dir), progress)
     splits = corpus.splits
-    train = read_split(corpus, splits.train) if training else []
+    train = read_split(corpus, splits.train, faults) if training else []
     eval_splits = dict.fromkeys([splits.monitor, *splits.closing, *splits.unselected])
-    return CorpusUtterances(corpus, train, {split: read_split(corpus, split) for split in eval_splits})
+    evaluation = {split: read_split(corpus, split, faults) for split in eval_splits}
+    for note in reading_notes(corpus):
+        console.say(note)
+    if faults.collects and not (train and all(evaluation.values())):
+        raise CorpusError("Nothing can be looked at beyond the faults above: a split has no sound utterance.")
+    return CorpusUtterances(corpus, train, evaluation, faults)
 
 
 def prepare_corpus(
@@ -80,7 +100,8 @@ def prepare_corpus(
 
     Without `training` the vocabulary must be the checkpoint's.
     """
-    c, cache_dir = config.corpus, Path(config.cache_dir)
+    c, cache_dir, faults = config.corpus, Path(config.cache_dir), reading.faults
+    on_bad = "drop" if faults.collects else c.on_bad  # a check goes on without them
     corpus, utterances, eval_utterances = reading.corpus, reading.train, reading.evaluation
     splits, normalize = corpus.splits, normalizer(c.normalizer, c.language)
     vocab, own = choose_vocabulary(c.vocabulary, [normalize(u.text) for u in utterances], encoder, c.bos_eos, training)
@@ -91,13 +112,21 @@ def prepare_corpus(
         train, drops = prepare_training(
             utterances, normalize, vocab, encoder.num_frames(),
             max_seconds=c.max_seconds, max_speed=max((1.0, *config.augment.speeds)),
-            on_bad=c.on_bad, split=splits.train,
+            on_bad=on_bad, split=splits.train,
         )  # fmt: skip
     evaluation: dict[str, list[Example]] = {}
     unseen: dict[str, Counter[str]] = {}
     for split, of_split in eval_utterances.items():
+        if faults.collects:
+            of_split = [u for u in of_split if is_there(u, split, faults)]
         evaluation[split], unreadable, unseen[split] = prepare_evaluation(of_split, normalize, vocab, split=split)
-        refuse_endless(evaluation[split], c.max_eval_seconds)
+        with faults.noted("no reference word", split):
+            refuse_wordless(evaluation[split], split)
+        for example in evaluation[split]:
+            with faults.noted("too long to be scored", split):
+                refuse_endless([example], c.max_eval_seconds)
+        for fault in unreadable.faults(stops=False, remedy="Mend them: until then they are scored as deletions."):
+            faults.add(fault)
         if unreadable.num_dropped:
             console.warn(f"{unreadable.describe('scored as deletions')}")
         if unseen[split]:
@@ -106,22 +135,39 @@ def prepare_corpus(
     everything = {id(u): u for u in [*utterances, *(u for s in eval_utterances.values() for u in s)]}
     if conversions := describe_conversions(list(everything.values())):
         console.say(conversions)
+    if overshoots := describe_overshoots(everything.values()):
+        console.warn(overshoots)
     if c.store:
-        train, evaluation = _use_store(train, evaluation, drops, c.on_bad, cache_dir, console)
-    elif c.on_bad == "drop":
+        train, evaluation = _use_store(train, evaluation, drops, on_bad, cache_dir, console, faults)
+    elif on_bad == "drop":
         train = _drop_undecodable(train, drops, console)
-    if drops.num_dropped:
+    for fault in drops.faults(stops=c.on_bad == "error", remedy=LEAVE_OUT):
+        faults.add(fault)
+    if drops.num_dropped and c.on_bad == "drop":
         console.warn(drops.describe())
     words = {split: num_reference_words(examples) for split, examples in evaluation.items()}
     if (checksum := corpus.checksum(words)) is not None:
         line, is_suspicious = checksum
         (console.warn if is_suspicious else console.say)(line)
     leaks = find_leaks(train, evaluation)
-    if leaks and config.strict:
+    if leaks and config.strict and not faults.collects:
         raise CorpusError(f"{'; '.join(leaks)}. Mend the splits, or train without --strict.")
     for leak in leaks:
+        if config.strict:
+            faults.add(Fault("leak", leak, "Mend the splits, or leave out --strict."))
         console.warn(leak)
-    return PreparedCorpus(corpus, vocab, own, train, evaluation, drops, unseen, leaks, conversions)
+    return PreparedCorpus(corpus, vocab, own, train, evaluation, drops, unseen, leaks, conversions, faults)
+
+
+def is_there(utterance: Utterance, split: str, faults: Faults) -> bool:
+    """Whether there is such a file at all."""
+    with faults.noted("missing file", split, "Put it there, or take the row out."):
+        try:
+            utterance.audio.identity  # noqa: B018  raises when there is none
+            return True
+        except AudioError as error:
+            raise CorpusError(f"{utterance.origin}: utterance {utterance.id}: {error}") from None
+    return False
 
 
 def choose_vocabulary(
@@ -151,6 +197,7 @@ def _use_store(
     on_bad: str,
     cache_dir: Path,
     console: Console,
+    faults: Faults,
 ) -> tuple[list[Example], dict[str, list[Example]]]:
     """The same examples, read from a store of decoded audio. What fails to decode is dropped, or has 0 samples."""
     sources: dict[str, AudioSource] = {}
@@ -179,24 +226,28 @@ def _use_store(
             return replace(example, num_samples=0)
         return replace(example, load=partial(store.load, i), digest=store.digests[i])
 
-    kept, first_bad = [], ""
+    kept = []
     for example in map(stored, train):
         if example.num_samples > 0:
             kept.append(example)
             continue
         message = store.failures[position[example.utterance.audio.identity]]
-        drops.add("undecodable", example.utterance.id)
-        first_bad = first_bad or f"{example.utterance.origin}: utterance {example.utterance.id}: {message}"
-    if first_bad:
-        refuse_or_report(drops, first_bad, on_bad)
+        drops.add("undecodable", example.utterance, message)
+    refuse_or_report(drops, on_bad)
     if train and not kept:
         raise CorpusError(f"{drops.describe()}. Nothing is left to train on.")
     scored = {split: list(map(stored, examples)) for split, examples in evaluation.items()}
     for split, examples in scored.items():
-        failed = [e.utterance.id for e in examples if e.num_samples == 0 and e.utterance.audio.identity in position]
-        if failed:
-            names = ", ".join(failed[:3]) + (", ..." if len(failed) > 3 else "")
-            console.warn(f"{split}: {len(failed)} of {len(examples)} fail to decode, scored as deletions ({names})")
+        failed = Drops(split, len(examples))
+        for e in examples:
+            if e.num_samples == 0 and e.utterance.audio.identity in position:
+                failed.add("undecodable", e.utterance, store.failures[position[e.utterance.audio.identity]])
+        for fault in failed.faults(stops=False, remedy="Mend them: until then they are scored as deletions."):
+            faults.add(fault)
+        if failed.num_dropped:
+            ids = failed.ids["undecodable"]
+            names = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
+            console.warn(f"{split}: {len(ids)} of {len(examples)} fail to decode, scored as deletions ({names})")
     return kept, scored
 
 
@@ -207,8 +258,8 @@ def _drop_undecodable(train: list[Example], drops: Drops, console: Console) -> l
         try:
             example.load()
             kept.append(example)
-        except AudioError:
-            drops.add("undecodable", example.utterance.id)
+        except AudioError as error:
+            drops.add("undecodable", example.utterance, str(error))
     if train and not kept:
         raise CorpusError(f"{drops.describe()}. Nothing is left to train on.")
     return kept

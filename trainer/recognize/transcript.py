@@ -20,6 +20,8 @@ class Word:
     end: int
     confidence: float
     """Geometric mean of its units' highest posteriors. It is not calibrated."""
+    times: tuple[tuple[int, int], ...] = ()
+    """(start, end) of each character of `text`; () when not known."""
 
     @property
     def start_seconds(self) -> float:

@@ -39,6 +39,7 @@ def find_words(ids: np.ndarray, log_probs: np.ndarray, vocab: Vocab, geometry: F
                     geometry.boundary(units[0].first),
                     geometry.boundary(units[-1].last + 1),
                     math.exp(sum(u.log_prob for u in units) / len(units)),
+                    tuple((geometry.boundary(u.first), geometry.boundary(u.last + 1)) for u in units for _ in u.text),
                 )
             )
             units = []

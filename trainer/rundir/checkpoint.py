@@ -10,7 +10,6 @@ reported at the next save or at the end.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import threading
 import typing
@@ -212,7 +211,7 @@ def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def _save_json(record: dict[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    path.write_text(strict_json.dumps(record, indent=1, ensure_ascii=True), encoding="utf-8")
 
 
 def _reason(error: Exception) -> str:
