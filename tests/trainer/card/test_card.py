@@ -35,8 +35,6 @@ from trainer.rundir.results import write_hypotheses
 from trainer.scoring.evaluate import Hypothesis, Scores
 from trainer.scoring.metrics import count_character_errors, count_word_errors
 
-pytestmark = pytest.mark.slow  # whole runs
-
 # As Hugging Face's Trainer wrote them for the reference run
 REFERENCE_SECTIONS = [
     "## Model description", "## Intended uses & limitations", "## Training and evaluation data",
