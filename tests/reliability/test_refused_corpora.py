@@ -93,7 +93,8 @@ TABLES = {
         "t.csv", "audio_filepath,text\nwav/train-0.wav,one\nwav/train-1.wav,two, three\n", ":3: ", "cells"),
     "csv with a cell too few": ("t.csv", "audio_filepath,text\nwav/train-0.wav\n", ":2: ", "cells"),
     "csv without its closing quote": (
-        "t.csv", 'audio_filepath,text\nwav/train-0.wav,one\nwav/train-1.wav,"two\n', ":3: ", "does not close on this line"),
+        "t.csv", 'audio_filepath,text\nwav/train-0.wav,one\nwav/train-1.wav,"two\n', ":3: ",
+        "does not close on this line"),
     "csv without a header": ("t.csv", "wav/train-0.wav,one\nwav/train-1.wav,two\n", ":1: ", "--corpus.audio-field"),
     "tsv with a cell too few": ("t.tsv", "audio_filepath\ttext\nwav/train-0.wav\tone\nx\n", ":3: ", "cells"),
     "tsv with a header alone": ("t.tsv", "audio_filepath\ttext\n", ": ", "holds no utterance"),

@@ -210,5 +210,7 @@ def test_word_delimiter_in_a_transcript_is_refused_with_the_transcript(
 ) -> None:
     set_text(1, "One | two")(tone_corpus)
     message = refused("manifest", *tone_corpus.options, *MODEL, "--corpus.normalizer", "hf-timit")
-    assert message.startswith("A training transcript contains '|', which marks word boundaries: 'one | two '. ")
+    assert message.startswith(
+        f"{tone_corpus.train}:2: utterance train-1: its transcript contains '|', which marks word "
+    )
     assert "--corpus.normalizer plain" in message

@@ -76,9 +76,9 @@ def train(folder: Path, *, stop_at: int = 0, kill_at: int = 0) -> dict[str, Any]
     log, saver = Recorder(), Saver(folder, 3, IDENTITY, pytest.fail)
 
     def must_stop() -> bool:
-        if state.step == kill_at:
+        if kill_at and state.step == kill_at:  # asked before the first batch too, when no step is taken
             raise Killed
-        return state.step == stop_at
+        return bool(stop_at) and state.step == stop_at
 
     first = state.step
     try:

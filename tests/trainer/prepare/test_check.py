@@ -98,7 +98,7 @@ def test_check_names_every_fault_by_reason_with_a_remedy(
     said = capsys.readouterr().err
     assert "Traceback" not in said
     assert re.search(r"^train: +22 utterances", said, re.M)
-    assert re.search(r"^faults: +12 that stop a run, \d+ warnings; all of them are in .*check\.jsonl$", said, re.M)
+    assert re.search(r"^faults: +13 that stop a run, \d+ warnings; all of them are in .*check\.jsonl$", said, re.M)
     assert "error: 1 x without text. Mend them, or leave such training utterances out: --corpus.on-bad drop" in said
     assert len([line for line in said.splitlines() if re.match(r"    \S+jsonl:\d", line)]) == len(planted) == 19
 
