@@ -13,8 +13,9 @@ import soundfile
 
 from data.config import ManifestConfig
 from data.corpora.manifest import ManifestCorpus
+from data.drops import refuse_unreadable
 from data.durations import compare_durations, describe_durations, find_segments
-from data.examples import prepare_evaluation, refuse_unreadable
+from data.examples import prepare_evaluation
 from data.text.normalise import plain
 from data.utterance import Utterance
 from tests.helpers.audio import ALPHABET, BytesAudio, encoded, prepare, sound

@@ -19,7 +19,7 @@ from transformers import pipeline
 
 from data.audio.decode import decode, read_header
 from data.config import HubConfig, ManifestConfig, SyntheticConfig, TimitConfig
-from data.examples import Drops
+from data.drops import Drops
 from data.text.normalise import collapse_spaces
 from data.utterance import Splits
 from models.config import ModelConfig
