@@ -79,6 +79,7 @@ def close_run(
         records[scores.split] = split_record(scores, weights)
         console.say(describe(scores))
     results = _results(records, splits.headline, weights, model, parts.device) | finite({
+        "command": list(argv),
         "steps": state.step,
         "num_skipped": state.num_skipped,
         "num_halved": state.num_halved,
