@@ -1,7 +1,7 @@
-"""Write the report of a finished run, or compare two runs utterance by utterance.
+"""Write the report of a finished run, or compare runs utterance by utterance.
 
     python -m scripts.report runs/NAME [--media all|none] [--cache-dir DIR] [--out FILE]
-    python -m scripts.report runs/A runs/B
+    python -m scripts.report runs/A runs/B [runs/C ...]
 
 The result is one HTML file that opens from disk: runs/NAME/report.html, or runs/B/compare-A.html. Audio and posteriors
 need model/ and the run's corpus, which its config.json names. Without them the file holds text only and says so.

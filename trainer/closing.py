@@ -172,6 +172,8 @@ def score_model(config: Config) -> dict[str, Any]:
     write_hypotheses(run_dir / "hypotheses.jsonl", scored)
     write_json(run_dir / "results.json", results)
     console.say(f"{run_dir} holds results.json and hypotheses.jsonl")
+    if config.report:
+        report_or_warn(run_dir, config.name, MediaSource(given.model, given.eval_sets, given.device), console)
     return results
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -48,7 +49,7 @@ def columns(num_systems: int) -> list[Column]:
             Column("cer", "CER %", "rate", lambda split, h: _rate(h[0].characters)),
         ]
     errors = [
-        Column(f"errors{i}", f"Errors {letter(i)}", "number", lambda split, h, i=i: h[i].words.num_errors)
+        Column(f"errors{i}", f"Errors {letter(i)}", "number", functools.partial(_errors_of, i))
         for i in range(num_systems)
     ]
     if num_systems == 2:
@@ -62,6 +63,10 @@ def columns(num_systems: int) -> list[Column]:
 def letter(system: int) -> str:
     """The name of a compared system: A, B, ..."""
     return chr(ord("A") + system)
+
+
+def _errors_of(system: int, split: str, systems: Systems) -> int:
+    return systems[system].words.num_errors
 
 
 def _spread(split: str, systems: Systems) -> int:

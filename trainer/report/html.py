@@ -79,7 +79,8 @@ def group_button(group: Group, split: str) -> str:
 
 def filter_button(html: str, **filters: str) -> str:
     """A button that shows the utterances which pass `filters`, named as in the page's address (assets/filters.js)."""
-    return f'<button type="button" class="link" data-filter="{escape(json.dumps(filters, ensure_ascii=False))}">{html}</button>'
+    wanted = escape(json.dumps(filters, ensure_ascii=False))
+    return f'<button type="button" class="link" data-filter="{wanted}">{html}</button>'
 
 
 def speaker_table(speakers: Sequence[Group], split: str) -> str:

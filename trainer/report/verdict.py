@@ -142,8 +142,8 @@ def _pair_table(
         "find what is not there; Holm's p values allow for it, and the verdict goes by them."
     )
     return (
-        f'<h3>Pair by pair</h3><p class="note">{note}</p><div class="scroll"><table><thead><tr><th scope="col">Pair</th>'
-        f"{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f'<h3>Pair by pair</h3><p class="note">{note}</p><div class="scroll"><table><thead><tr>'
+        f'<th scope="col">Pair</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
 

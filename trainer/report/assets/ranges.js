@@ -7,7 +7,7 @@ const rangeFields = [];
 // Bars of equal width whose edges are round numbers; the last one takes in all that lies above
 function barsOf(values) {
   const sorted = values.filter(Number.isFinite).sort((a, b) => a - b);
-  const low = sorted[0], high = sorted[Math.floor(0.99 * (sorted.length - 1))];
+  const low = sorted[0], high = sorted[Math.ceil(0.99 * (sorted.length - 1))];
   const rough = (high - low) / (MOST_BARS - 1) || 1, power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);
   const first = Math.floor(low / step + 1e-9) * step, number = Math.min(MOST_BARS, Math.floor((high - first) / step + 1e-9) + 1);
