@@ -35,6 +35,10 @@ _MAX_VALUES_PER_SECOND = 2 * 192_000
 """Decoded values per second of the limit on length: a small file can claim a thousand channels."""
 
 
+FFMPEG_PATIENCE = 60.0
+"""Seconds that ffmpeg may take beyond the limit on length, where there is one: a file can be made to keep it busy."""
+
+
 def find_recordings(paths: Iterable[Path]) -> list[tuple[Path, Path]]:
     """(File, its path relative to the folder that was given) of each file, and of all audio files below each folder.
 
@@ -111,7 +115,11 @@ def _load_by_ffmpeg(path: Path, max_seconds: float, reason: str) -> np.ndarray:
     command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe", "-format_whitelist", _DEMUXERS,
                "-i", f"file:{os.path.abspath(path)}", "-map", "0:a:0", *limit,
                "-ac", "1", "-ar", str(SAMPLE_RATE), "-f", "f32le", "pipe:1"]  # fmt: skip
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
+    patience = FFMPEG_PATIENCE + max_seconds if math.isfinite(max_seconds) else None
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience)
+    except subprocess.TimeoutExpired:
+        raise AudioError(f"{path}: ffmpeg had not read it after {patience:.0f} s. Convert it to wav or flac.") from None
     samples = np.frombuffer(done.stdout[: len(done.stdout) // 4 * 4], "<f4").astype(np.float32)
     if done.returncode != 0 or not len(samples):
         said = done.stderr.decode(errors="replace").strip().splitlines()

@@ -208,9 +208,8 @@ def test_a_word_is_played_in_a_loop_and_slowly(page: Any) -> None:
     start, end = map(float, page.locator(".aligned li").nth(1).get_attribute("title").removesuffix(" s").split(" to "))
     page.wait_for_function("s => document.querySelector('audio').currentTime > s", arg=(start + end) / 2)
     page.wait_for_function("s => document.querySelector('audio').currentTime < s", arg=(start + end) / 2)
-    assert page.evaluate("() => [document.querySelector('audio').paused, document.querySelector('audio').playbackRate]") == [
-        False, 1.5
-    ]  # fmt: skip
+    player = page.evaluate("() => { const a = document.querySelector('audio'); return [a.paused, a.playbackRate]; }")
+    assert player == [False, 1.5]
 
 
 def test_words_stand_below_the_spectrogram(page: Any) -> None:
