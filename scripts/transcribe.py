@@ -41,7 +41,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(prog="python -m scripts.transcribe", description=(__doc__ or "").strip())
     parser.add_argument("model", metavar="MODEL", help="folder or hub id")
     parser.add_argument("inputs", metavar="FILE_OR_FOLDER", nargs="+", type=Path, help="a folder with all below it")
-    parser.add_argument("--format", nargs="+", choices=FORMATS, default=["text"], metavar="FORMAT",
+    parser.add_argument("--format", nargs="+", choices=[*FORMATS, "txt"], default=["text"], metavar="FORMAT",
                         help=f"one or more of {', '.join(FORMATS)} (default: text)")  # fmt: skip
     parser.add_argument("--out", type=Path, help="folder for one file a recording and format (default: print)")
     parser.add_argument("--window", type=float, default=20.0, metavar="SECONDS",
@@ -52,7 +52,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: auto)")
     parser.add_argument("--revision", help="branch, tag or commit of a hub model")
     args = parser.parse_args(argv)
-    args.format = list(dict.fromkeys(args.format))
+    args.format = list(dict.fromkeys("text" if name == "txt" else name for name in args.format))
     return args
 
 
