@@ -103,6 +103,7 @@ def read_uploads_only(component: gradio.Audio) -> gradio.Audio:
 
 def build_page(recognizer: Recognizer, limits: Limits, windows: Windows) -> gradio.Blocks:
     """The page around `recognizer`."""
+    uploads = os.environ["GRADIO_TEMP_DIR"]  # as it is now: another page of this process may have another one
 
     def listen(path: str | None) -> tuple[str, list[list[Any]], str, str, list[str]]:
         if not path:
@@ -120,7 +121,7 @@ def build_page(recognizer: Recognizer, limits: Limits, windows: Windows) -> grad
         ]
         seconds = time.perf_counter() - begin
         took = f"{len(waveform) / SAMPLE_RATE:.1f} s of audio in {seconds:.1f} s"
-        files = write_files(transcript, os.environ["GRADIO_TEMP_DIR"])
+        files = write_files(transcript, uploads)
         return transcript.text or "(no words)", rows, took, words_as_html(transcript, path), files
 
     with gradio.Blocks(title="Speech to words", analytics_enabled=False, delete_cache=(600, 600)) as page:
