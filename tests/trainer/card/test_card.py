@@ -398,7 +398,7 @@ def test_three_transcripts_stand_for_all(card_text: str, finished_run: Path) -> 
     lines = [json.loads(line) for line in (finished_run / "hypotheses.jsonl").read_text().splitlines()]
     errors = {row["id"]: row["substitutions"] + row["insertions"] + row["deletions"] for row in lines}
     lines.sort(key=lambda row: (errors[row["id"]] / len(row["reference"].split()), row["id"]))
-    header, *rows = table_after("### Sample transcripts", card_text)
+    _, *rows = table_after("### Sample transcripts", card_text)
     assert [row[0] for row in rows] == ["best", "middle", "worst"]
     for row, expected in zip(rows, (lines[0], lines[3], lines[5]), strict=True):
         assert row[1] == expected["reference"]

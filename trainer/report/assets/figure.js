@@ -93,7 +93,8 @@ function drawPosteriors(svg, frames, units, x, top, height, step, width) {
   // One path for each kind: thousands of elements would make zooming slow
   for (const emits of [false, true]) {
     const of = runs.filter((run) => run.emits === emits);
-    if (of.length) svgElement(svg, "path", { class: emits ? "path" : "maybe", d: of.map((run) => area(run.frames)).join("") });
+    const gap = Math.min(1, x(step) / 8); // the line between two units must not hide narrow ones
+    if (of.length) svgElement(svg, "path", { class: emits ? "path" : "maybe", style: `stroke-width: ${gap}`, d: of.map((run) => area(run.frames)).join("") });
   }
   svgElement(svg, "path", { class: "blank", d: frames.map((f, i) => `${i ? "L" : "M"}${x(f.time).toFixed(1)} ${y(f.blank)}`).join("") });
   const labels = runs.filter((run) => run.emits).map((run) => {
