@@ -57,7 +57,10 @@ def report(args: Namespace) -> int:
     from trainer.report.compare import write_comparison
     from trainer.report.page import MOST_BYTES
     from trainer.report.run import write_report
+    from trainer.rundir.results import read_results
 
+    for run in args.runs:
+        read_results(run)  # a folder that holds no finished run is said before anything else
     runs, out = args.runs, args.out
     last, most_bytes = runs[-1], None if args.media == "all" else MOST_BYTES
     source, why_none = None, "Audio and pictures were not asked for."

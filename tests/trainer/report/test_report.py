@@ -177,7 +177,7 @@ def group(name: str) -> Group:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_speaker_a_word_and_a_character_are_text_wherever_they_stand(text: str) -> None:
     """Reference: what Python's own parser finds, attribute by attribute and text by text."""
-    speakers = Texts(speaker_table([group(text), group("s2")]))
+    speakers = Texts(speaker_table([group(text), group("s2")], "eval"))
     button = {"type": "button", "class": "link"}
     assert speakers.of("button") == [(button | {"data-speaker": text}, text), (button | {"data-speaker": "s2"}, "s2")]
     groups = Texts(group_table(text, [group(text)]))
