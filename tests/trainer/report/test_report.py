@@ -171,7 +171,7 @@ class Texts(HTMLParser):
 
 
 def group(name: str) -> Group:
-    return Group(name, 1, 1, EditCounts(hits=1), EditCounts(hits=1), None)
+    return Group(name, 1, 1, EditCounts(hits=1), EditCounts(hits=1), None, where=("speaker", name))
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -179,17 +179,21 @@ def test_a_speaker_a_word_and_a_character_are_text_wherever_they_stand(text: str
     """Reference: what Python's own parser finds, attribute by attribute and text by text."""
     speakers = Texts(speaker_table([group(text), group("s2")], "eval"))
     button = {"type": "button", "class": "link"}
-    assert speakers.of("button") == [(button | {"data-speaker": text}, text), (button | {"data-speaker": "s2"}, "s2")]
-    groups = Texts(group_table(text, [group(text)]))
-    assert (groups.of("h3"), groups.of("td")[0]) == ([({}, f"By {text}")], ({}, text))
+    assert [name for _, name in speakers.of("bdi")] == [text, "s2"]
+    filters = [json.loads(attributes.pop("data-filter") or "") for attributes, _ in speakers.of("button")]
+    assert filters == [{"split": "eval", "speaker": name} for name in (text, "s2")]
+    assert [attributes for attributes, _ in speakers.of("button")] == [button] * 2
+    groups = Texts(group_table(text, [group(text)], text))
+    assert (groups.of("h3"), groups.of("bdi")) == ([({}, f"By {text}")], [({}, text)])
+    assert json.loads(groups.of("button")[0][0]["data-filter"] or "") == {"split": text, "speaker": text}
     edits = Counter([Edit("substitution", text, "b"), Edit("deletion", text, ""), Edit("insertion", "", text)])
-    found = Texts(confusion_lists(edits)).of("button")
-    assert [shown for _, shown in found] == [f"{text} → b", text, text]
-    assert [json.loads(attributes.pop("data-edit") or "") for attributes, _ in found] == [
-        ["s", text, "b"], ["d", text, ""], ["i", "", text],
-    ]  # fmt: skip
-    assert [attributes for attributes, _ in found] == [button] * 3
-    cells = Texts(confusion_matrix([Edit("substitution", text, "b")]))
+    lists = Texts(confusion_lists(edits, "eval"))
+    assert [shown.removesuffix(" → ") for _, shown in lists.of("bdi")] == [text, "b", text, text]
+    found = [json.loads(attributes.pop("data-filter") or "") for attributes, _ in lists.of("button")]
+    assert [json.loads(wanted.pop("edit")) for wanted in found] == [["s", text, "b"], ["d", text, ""], ["i", "", text]]
+    assert found == [{"split": "eval"}] * 3
+    assert [attributes for attributes, _ in lists.of("button")] == [button] * 3
+    cells = Texts(confusion_matrix([Edit("substitution", text, "b")], "eval"))
     assert [attributes["title"] for attributes, _ in cells.of("td") if "title" in attributes] == [f"{text} → b: 1 of 1"]
     assert text in [shown for _, shown in cells.of("th")]
     assert Texts(figure(text, text, text)).found[1:] == [("dt", {}, text), ("dd", {}, text), ("small", {}, text)]
