@@ -25,12 +25,10 @@ from data.audio.mpeg_frames import (
     skip_id3,
     trailing_tags,
 )
+from data.audio.mpeg_sync import first_frame, is_tag, next_frame
 from data.audio.parts import Contents, Part
 from data.utterance import AudioHeader
 from trainer.errors import AudioError
-
-MOST_JUNK = 4096
-"""Bytes before the first frame that may be no frame: the rest of one that was cut."""
 
 
 @dataclass
@@ -77,7 +75,7 @@ class Stream:
 def looks_like_mpeg(head: bytes) -> bool:
     """Whether a file that begins with `head`, behind ID3v2 tags, is a row of MPEG frames."""
     # a film (00 00 01) may hold such rows too
-    return not head.startswith(b"\0\0\1") and _first_frame(head, 0) is not None
+    return not head.startswith(b"\0\0\1") and first_frame(head, 0) is not None
 
 
 def count_mpeg(data: bytes, name: str, *, thorough: bool) -> Contents:
@@ -86,7 +84,9 @@ def count_mpeg(data: bytes, name: str, *, thorough: bool) -> Contents:
     All frames are walked; unless `thorough`, LAME's frame is believed where as many bytes are there as it says.
     """
     tags = skip_id3(data)
-    start = _first_frame(data, tags)
+    start = first_frame(data, tags)
+    if start is not None and start > behind_zeros(data, tags) and (inside := first_frame(data, min(10, tags))):
+        start = min(start, inside)  # frames inside the tag: its length is damaged
     header = None if start is None else parse_header(data[start : start + 4])
     if start is None or header is None:
         raise AudioError(f"{name}: not readable as audio (no two MPEG frames follow each other).")
@@ -117,32 +117,6 @@ def count_mpeg(data: bytes, name: str, *, thorough: bool) -> Contents:
     )
 
 
-def _first_frame(data: bytes, start: int) -> int | None:
-    """Where the first frame stands, behind zeros and a little junk; None when no row of frames begins there."""
-    start = at = behind_zeros(data, start)
-    while (at := data.find(b"\xff", at, start + MOST_JUNK)) >= 0:
-        # right at the start two frames are evidence enough, or one that is all; in junk four bytes are soon right
-        if _row_length(data, at) >= (2 if at == start else 3):
-            return at
-        at += 1
-    return None
-
-
-def _row_length(data: bytes, at: int) -> int:
-    """How many frames of one kind follow each other at `at`, up to three; the end of the data counts as one."""
-    first = header = parse_header(data[at : at + 4])
-    length = 0
-    while header is not None and first is not None and header.kind[:3] == first.kind[:3] and length < 3:
-        size = header.size or free_size(data, at, header)
-        if not size:
-            return length
-        at, length = at + size, length + 1
-        if at == trailing_tags(data, len(data)):
-            return length + 1
-        header = parse_header(data[at : at + 4])
-    return length
-
-
 class _Sizes(dict[bytes, int]):
     """Bytes of a frame by its header's four bytes; 0 where they are no header of the stream's kind."""
 
@@ -164,13 +138,12 @@ def _walk(data: bytes, tags: int, at: int, first: FrameHeader, name: str) -> tup
     marks = sorted(place for mark in (b"Xing", b"Info", b"VBRI") for place in _places(data, mark))
     while at < end:
         stream, size = streams[-1], sizes[data[at : at + 4]]
-        if size and at + size > end:
-            _refuse_cut(stream, name)
-            break
-        if size:
+        is_cut = at + size > end
+        if size and not is_cut:
             while marks and marks[0] < at:
                 marks.pop(0)
-            info = read_info(data, at, first) if marks and marks[0] < at + size else None
+            header = parse_header(data[at : at + 4]) or first
+            info = read_info(data, at, header) if marks and marks[0] < at + size else None
             if info is None:
                 at = _add_run(stream, data, at, marks[0] if marks else end, sizes)
                 continue
@@ -179,10 +152,13 @@ def _walk(data: bytes, tags: int, at: int, first: FrameHeader, name: str) -> tup
             stream.promised, stream.delay, stream.padding = info.num_frames, info.delay, info.padding
             stream.promised_end = None if info.num_bytes is None else at + info.num_bytes
             at += size
-        elif (behind := behind_tag(data, at)) > at:
+        elif (behind := behind_tag(data, at)) > at and is_tag(data, at, behind, first, name):
             at = behind
         else:
-            found = _next_frame(data, at, first, name)
+            found = next_frame(data, at + is_cut, first, name)
+            if is_cut and found == end:
+                _refuse_cut(stream, name)
+                break
             if any(data[at:found]) and not stream.is_whole:
                 if found == end and data[at:end][:2] == data[stream.first : stream.first + 2][: end - at]:
                     _refuse_cut(stream, name)  # less than a header is left of a frame
@@ -225,37 +201,6 @@ def _refuse_cut(stream: Stream, name: str) -> None:
             f"{name}: its last MPEG frame is cut off, and nothing in the file tells how long it was: truncated? "
             "If you want what is left of it, convert it to FLAC or WAV."
         )
-
-
-def _next_frame(data: bytes, at: int, first: FrameHeader, name: str) -> int:
-    """Where the next frame of `first`'s kind stands, followed by another or by nothing; the end when there is none.
-
-    AudioError when three frames of another kind follow each other there: another recording is joined to this one.
-    """
-    end, start = len(data), at
-    while (at := data.find(b"\xff", at)) >= 0:
-        header = parse_header(data[at : at + 4])
-        if header is not None and header.size:
-            second = parse_header(data[at + header.size : at + header.size + 4])
-            if header.kind == first.kind:
-                if (second is not None and second.kind == first.kind) or at + header.size == trailing_tags(data, end):
-                    return at
-            elif second is not None and second.kind == header.kind and second.size:
-                third = at + header.size + second.size
-                following = parse_header(data[third : third + 4])
-                if third == end or (following is not None and following.kind == header.kind):
-                    raise AudioError(
-                        f"{name}: recordings of several kinds are joined in it: {_describe(first)}, then (byte {at}) "
-                        f"{_describe(header)}. Convert it to FLAC or WAV."
-                    )
-        elif header is not None and first.size == 0 and header.kind == first.kind and at > start:
-            return at
-        at += 1
-    return end
-
-
-def _describe(header: FrameHeader) -> str:
-    return f"layer {header.layer} of {header.rate} Hz in {'mono' if header.mono else 'stereo'}"
 
 
 def _as_file(data: bytes, stream: Stream) -> BinaryIO:

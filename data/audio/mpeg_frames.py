@@ -44,6 +44,7 @@ class FrameHeader:
     """Bytes, header included; 0 where the format is free."""
     padding: int
     """Bytes of padding, part of `size`; of a free-format frame too."""
+    has_checksum: bool
 
     @property
     def kind(self) -> tuple[int, int, int, bool]:
@@ -73,7 +74,7 @@ def parse_header(four: bytes) -> FrameHeader | None:
     slot = 4 if layer == 1 else 1
     samples = 384 if layer == 1 else 576 if layer == 3 and version != 3 else 1152
     size = (samples // 8 // slot * 1000 * kbits // rate + padding) * slot if kbits else 0
-    return FrameHeader(version, layer, rate, four[3] >> 6 == 3, samples, size, padding * slot)
+    return FrameHeader(version, layer, rate, four[3] >> 6 == 3, samples, size, padding * slot, not four[1] & 1)
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def skip_id3(data: bytes, at: int = 0) -> int:
 
 
 def trailing_tags(data: bytes, end: int) -> int:
-    """Where the tags (ID3v1, Lyrics3, APE) and zeros begin that end at `end`."""
+    """Where the tags (ID3v1, Lyrics3, APE) begin that end at `end`."""
     while True:
         before = end
         if data[end - 128 : end - 125] == b"TAG":
@@ -112,14 +113,19 @@ def trailing_tags(data: bytes, end: int) -> int:
 
 
 def behind_tag(data: bytes, at: int) -> int:
-    """The first byte behind the tag, or the zeros, that stand at `at`; `at` itself when there is neither."""
+    """The first byte behind the tag, or the zeros, that stand at `at`; `at` itself when there is neither.
+
+    What claims to end behind the end of the data is no tag: damage would hide all that follows.
+    """
     if data[at : at + 3] == b"ID3":
-        return min(len(data), skip_id3(data, at))
+        behind = skip_id3(data, at)
+        return behind if behind <= len(data) else at
     if data[at : at + 3] == b"TAG" and len(data) - at >= 128:
         return at + 128
     if data[at : at + 8] == b"APETAGEX" and len(data) - at >= 32:
         # its size counts the footer, and the header too only if this is one
-        return min(len(data), at + 32 + struct.unpack("<I", data[at + 12 : at + 16])[0])
+        behind = at + 32 + struct.unpack("<I", data[at + 12 : at + 16])[0]
+        return behind if behind <= len(data) else at
     if data[at : at + 11] == b"LYRICSBEGIN":
         ends = [data.find(mark, at) + 9 for mark in (b"LYRICS200", b"LYRICSEND") if mark in data[at:]]
         return min(ends, default=at)
@@ -150,7 +156,8 @@ def read_info(data: bytes, at: int, header: FrameHeader) -> Info | None:
     if data[at + 36 : at + 40] == b"VBRI":
         num_bytes, num_frames = struct.unpack(">II", data[at + 46 : at + 54].ljust(8, b"\0"))
         return Info(num_frames or None, num_bytes or None, 0, 0)
-    for tag in (at + 4 + header.side_info, at + 6 + header.side_info):  # behind a checksum of two bytes, perhaps
+    # a checksum of two bytes may stand before the side information; LAME, ffmpeg and mpg123 do not count it
+    for tag in (at + 4 + header.side_info, at + 6 + header.side_info)[: 2 if header.has_checksum else 1]:
         if data[tag : tag + 4] not in (b"Xing", b"Info"):
             continue
         flags, fields = int.from_bytes(data[tag + 4 : tag + 8], "big"), tag + 8

@@ -22,7 +22,7 @@ NUM_INPUTS = 10_000
 
 
 def inputs(number: int) -> settings:
-    """So many inputs, the same every time."""
+    """So many inputs, the same every time the same modules are imported: Hypothesis tries their constants too."""
     return settings(
         max_examples=number,
         deadline=None,

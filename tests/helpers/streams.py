@@ -44,40 +44,72 @@ def mpeg_header(content: bytes, at: int) -> tuple[tuple[int, int, int, bool], in
 
 
 def mpeg_frames(content: bytes) -> list[Frame]:
-    """Every frame of the kind of the first: followed by another or by nothing, or behind one, but for zeros."""
+    """Every frame of the kind of the first.
+
+    By ISO 11172-3 frames follow each other directly. Its sync word may stand in sound or junk by chance, so a header
+    alone is no frame. Accepted is one
+
+    - that follows a frame, with nothing or zeros between. No header begins with a zero byte, so zeros hide none: behind
+      700 of them ffmpeg, mpg123 and libsndfile read every frame, behind 5000 ffmpeg alone does;
+    - that is followed by a frame of its kind or by nothing (zeros and an ID3v1 tag aside). Behind junk, zeros may stand
+      before the follower: mpg123 and libsndfile read such a frame, ffmpeg loses it. Not so for the first of all: all
+      three pass over a first frame with zeros behind it, since no stream is known yet to which it could belong;
+    - that is an information frame (`is_info`). Header and mark together are 64 bits, which do not stand there by
+      chance: ffmpeg cuts the delay of which such a frame tells, also where zeros or junk stand behind it.
+    """
     frames: list[Frame] = []
     at, kind = 0, None
     while at < len(content):
         header = mpeg_header(content, at)
         if header is not None and (kind is None or header[0] == kind) and at + header[1] <= len(content):
-            behind = len(content) - len(content[at + header[1] :].lstrip(b"\0"))
-            following = mpeg_header(content, behind)
-            is_followed = (following is not None and following[0] == header[0]) or at + header[1] == len(content)
-            if is_followed or (frames and not any(content[sum(frames[-1][:2]) : at])):
+            frame = (at, *header[1:])
+            rest = content[at + header[1] :]
+            follower = rest.lstrip(b"\0") if frames else rest
+            following = mpeg_header(follower, 0)
+            is_followed = following is not None and following[0] == header[0]
+            is_behind = bool(frames) and not any(content[sum(frames[-1][:2]) : at])
+            if is_followed or is_behind or _is_end(rest) or is_info(content, frame):
                 kind = header[0]
-                frames.append((at, header[1], header[2]))
+                frames.append(frame)
                 at += header[1]
                 continue
         at += 1
     return frames
 
 
+def _is_end(rest: bytes) -> bool:
+    rest = rest.lstrip(b"\0")
+    return not rest or (rest[:3] == b"TAG" and len(rest) == 128)
+
+
 def is_info(content: bytes, frame: Frame) -> bool:
+    """Whether the frame tells of the others: Xing's mark (LAME's "Info" too) or Fraunhofer's, each in its own place.
+
+    "Xing" stands behind the header's 4 bytes and the side information, whose length depends on version and channels.
+    LAME, ffmpeg, mpg123 and libsndfile count no checksum before it. A writer that counts it puts the mark two bytes on:
+    no sound either, but only where the header's protection bit is 0, else there is no checksum. "VBRI" stands 32 bytes
+    behind the header of every kind. The same letters elsewhere are sound. Layers I and II have no such frame.
+    """
     (version, layer, _, is_mono), _, _ = mpeg_header(content, frame[0]) or ((0, 0, 0, False), 0, 0)
     side = {(1, False): 32, (1, True): 17, (2, False): 17, (2, True): 9}[min(version, 2), is_mono]
     here = content[frame[0] : frame[0] + frame[1]]
-    marks = [here[4 + side : 8 + side], here[6 + side : 10 + side]]
+    marks = [here[4 + side : 8 + side], here[6 + side : 10 + side] if not here[1] & 1 else b""]
     return layer == 3 and (here[36:40] == b"VBRI" or b"Xing" in marks or b"Info" in marks)
 
 
 def reference_mpeg(content: bytes) -> int:
-    """Samples of sound per channel: each recording's frames, less the delay and padding of which its first tells."""
+    """Samples of sound per channel: each recording's frames, less the delay and padding of which its first tells.
+
+    LAME's tag follows the fields of which Xing's flags tell: 21 bytes on, 12 bits of delay and 12 of padding. A decoder
+    adds 529 samples of its own in front, so as many fewer are to be cut at the end. ffmpeg believes the tag of LAME and
+    of itself. Where other frames follow than the tag promises, the padding is elsewhere, and nothing is cut at the end.
+    """
     streams: list[list[Frame]] = []
     infos: list[bytes] = []
     for frame in mpeg_frames(content):
         if is_info(content, frame):
             streams.append([])
-            infos.append(content[frame[0] : frame[0] + frame[1]])
+            infos.append(content[frame[0] : frame[0] + 200])  # ffmpeg reads on where a wrong header makes it shorter
         else:
             if not streams:
                 streams.append([])
@@ -88,7 +120,7 @@ def reference_mpeg(content: bytes) -> int:
     total = 0
     for frames, info in zip(streams, infos, strict=True):
         count = sum(samples for _, _, samples in frames)
-        mark = re.search(rb"(?:Xing|Info)(....)", info, re.DOTALL)
+        mark = None if info[36:40] == b"VBRI" else re.search(rb"(?:Xing|Info)(....)", info, re.DOTALL)
         if frames and mark:
             flags, at = int.from_bytes(mark[1], "big"), mark.end()
             promised = int.from_bytes(info[at : at + 4], "big") if flags & 1 else None
@@ -154,7 +186,7 @@ def ogg_pages(content: bytes) -> list[bytes]:
 
 
 def reference_ogg(content: bytes) -> int:
-    """Samples per channel of all recordings of a chain, from the place where the last page of each says it ends."""
+    """Samples per channel of all recordings of a chain, from the places where each begins and its last page ends it."""
     links: list[list[bytes]] = []
     for page in ogg_pages(content):
         if page[5] & 2:
@@ -172,10 +204,41 @@ def reference_ogg(content: bytes) -> int:
         end = struct.unpack("<q", link[-1][6:14])[0]
         if packet[:8] == b"OpusHead":
             skip, rate = struct.unpack("<HI", packet[10:16])
-            total += (end - skip) * (rate if rate in (8000, 12_000, 16_000, 24_000, 48_000) else 48_000) // 48_000
+            total += (
+                (end - _opus_start(link) - skip)
+                * (rate if rate in (8000, 12_000, 16_000, 24_000, 48_000) else 48_000)
+                // 48_000
+            )
         else:
             total += end
     return total
+
+
+def _opus_start(link: list[bytes]) -> int:
+    """Where an Opus recording begins, at 48 kHz: the first page of sound says where its packets end (RFC 7845, 4.5).
+
+    Not 0 where a stream was joined late. Where that page is the last too, its place cuts the end instead.
+    """
+    page = next((page for page in link if int.from_bytes(page[6:14], "little", signed=True) > 0), link[-1])
+    if page[5] & 4:
+        return 0
+    at, length, samples = 27 + page[26], 0, 0
+    for lacing in page[27 : 27 + page[26]]:
+        length += lacing
+        if lacing < 255:
+            samples += _opus_samples(page[at : at + length])
+            at, length = at + length, 0
+    return max(0, int.from_bytes(page[6:14], "little") - samples)
+
+
+def _opus_samples(packet: bytes) -> int:
+    """Samples at 48 kHz of a packet, by its first bytes (RFC 6716, 3.1)."""
+    config, code = packet[0] >> 3, packet[0] & 3
+    if config < 12:
+        frame = (480, 960, 1920, 2880)[config % 4]
+    else:
+        frame = (480, 960)[config % 2] if config < 16 else (120, 240, 480, 960)[config % 4]
+    return frame * (packet[1] & 63 if code == 3 else 1 if code == 0 else 2)
 
 
 def _number(page: bytes) -> int:

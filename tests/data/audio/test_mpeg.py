@@ -20,7 +20,7 @@ from data.audio.containers import examine
 from data.audio.mpeg_frames import parse_header
 from tests.helpers.audio import BytesAudio, load
 from tests.helpers.corpora import make_tone
-from tests.helpers.streams import is_info, mp3, mpeg_frames, mpeg_header, without_info
+from tests.helpers.streams import is_info, mp3, mpeg_frames, mpeg_header, reference_mpeg, without_info
 from trainer.errors import AudioError
 
 RATES = [8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000]
@@ -147,6 +147,86 @@ def test_encoder_that_counts_the_frame_which_tells_is_read_whole(mark: bytes, mo
     found = BytesAudio(content, "a.mp3", "a").header
     assert (found.num_frames, found.num_missing) == (576 * len(frames), 0)
     np.testing.assert_array_equal(load(content), load(stream))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"APETAGEX" + b"\xff" * 24, b"ID3\4\0\0\x7f\x7f\x7f\x7f", b"ID3\4\0\0\0\0\x03\x14", b"TAG"],
+    ids=["APE beyond the end", "ID3v2 beyond the end", "ID3v2 too long", "letters of ID3v1"],
+)
+def test_tag_whose_length_is_damaged_hides_no_frame(head: bytes) -> None:
+    """Frames stand in what it claims; the few bytes of its own count as junk, of about one frame."""
+    stream = without_info(mp3(tone(3.0)))
+    at = [place for place, _, _ in mpeg_frames(stream)]
+    odd = stream[: at[5]] + head + stream[at[5] :]
+    np.testing.assert_array_equal(decoded(odd), decoded(stream))
+    assert BytesAudio(odd, "a.mp3", "a").header.num_missing == 576
+
+
+def test_first_tag_whose_length_is_damaged_hides_no_frame() -> None:
+    stream = without_info(mp3(tone()))
+    np.testing.assert_array_equal(decoded(b"ID3\4\0\0\0\0\x03\x14" + stream), decoded(stream))
+
+
+@pytest.mark.parametrize("behind", [bytes(1), bytes(90), b"junk" * 20], ids=["a zero", "zeros", "junk"])
+@pytest.mark.parametrize("before", [b"", b"junk" * 20], ids=["first", "behind junk"])
+def test_info_frame_is_known_by_its_mark_whatever_stands_around_it(before: bytes, behind: bytes) -> None:
+    """An editor that writes it anew may give it another size; as ffmpeg does, the delay is cut all the same."""
+    content = mp3(tone())
+    size = mpeg_frames(content)[0][1]
+    odd = before + content[:size] + behind + content[size:]
+    np.testing.assert_array_equal(decoded(odd), decoded(content))
+    assert reference_mpeg(odd) == len(decoded(content))
+
+
+def test_lame_tag_is_read_where_the_header_makes_the_info_frame_too_short() -> None:
+    content = mp3(tone())
+    short = content[:2] + bytes([content[2] & 0x0F | 0x40]) + content[3:]
+    assert mpeg_frames(short)[0][1] == 144 < content.index(b"LAME") + 24
+    np.testing.assert_array_equal(decoded(short), decoded(content))
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+@pytest.mark.parametrize("has_checksum", [True, False])
+def test_mark_stands_behind_a_checksum_only_where_there_is_one(shift: int, has_checksum: bool) -> None:
+    """Two bytes on, in a frame without a checksum, the same letters are sound."""
+    content = mp3(tone())
+    size = mpeg_frames(content)[0][1]
+    info = content[:1] + bytes([content[1] & ~has_checksum]) + content[2:4] + bytes(shift) + content[4 : size - shift]
+    num_samples = len(decoded(content))
+    num_more = 0 if has_checksum or not shift else sum(n for _, _, n in mpeg_frames(content)) - num_samples
+    odd = info + content[size:]
+    assert BytesAudio(odd, "a.mp3", "a").header.num_frames == reference_mpeg(odd) == num_samples + num_more
+
+
+def test_frame_between_junk_and_zeros_is_read() -> None:
+    """It is lost where a frame behind junk must be followed directly by another."""
+    stream = without_info(mp3(tone()))
+    at = [place for place, _, _ in mpeg_frames(stream)]
+    odd = stream[: at[5]] + b"junk" + stream[at[5] : at[6]] + bytes(3) + stream[at[6] :]
+    np.testing.assert_array_equal(decoded(odd), decoded(stream))
+
+
+def test_whole_last_frame_behind_a_cut_one_is_read() -> None:
+    """The cut one claims more bytes than are left of the file; one frame is missing, not two."""
+    content = mp3(tone(2.0), mode="VARIABLE")
+    frames = mpeg_frames(content)
+    before, size, _ = frames[-2]
+    tiny = bytes.fromhex("fff328c4").ljust(72, b"\xaa")
+    assert mpeg_frames(tiny) == [(0, 72, 576)]
+    assert size > 90
+    found = BytesAudio(content[: before + 10] + tiny, "a.mp3", "a").header
+    assert found.num_missing == 576
+    assert found.num_frames == (len(frames) - 2) * 576 - 529 - 576
+
+
+def test_first_frame_of_other_channels_than_the_rest_is_no_frame() -> None:
+    """ffmpeg compares the channels too when it looks for the first."""
+    stream = without_info(mp3(tone(2.0)))
+    frames = mpeg_frames(stream)
+    odd = stream[:3] + bytes([stream[3] & 0x3F]) + stream[4:]
+    found = BytesAudio(odd, "a.mp3", "a").header
+    assert (found.num_channels, found.num_frames, found.num_missing) == (1, 576 * (len(frames) - 1), 576)
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(22_050, 1), (16_000, 2), (44_100, 1)])
