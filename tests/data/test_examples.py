@@ -16,7 +16,7 @@ import soundfile
 import torch
 
 from data.audio.decode import FileAudio
-from data.config import ManifestConfig
+from data.corpora.manifest import ManifestConfig
 from data.examples import (
     Drops,
     describe_conversions,

@@ -21,8 +21,8 @@ import pytest
 
 from data.audio.decode import FileAudio
 from data.batches.plan import BatchPlan
-from data.config import BatchingConfig, ManifestConfig
-from data.corpora.manifest import ManifestCorpus
+from data.config import BatchingConfig
+from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.corpora.timit import read_segments, read_transcript
 from data.examples import Example, read_split, refuse_endless
 from data.leaks import describe_leaks, find_leaks

@@ -17,15 +17,11 @@ from typing import Any
 import pytest
 import torch
 
-from data.config import (
-    AugmentConfig,
-    BatchingConfig,
-    CorpusConfig,
-    HubConfig,
-    ManifestConfig,
-    SyntheticConfig,
-    TimitConfig,
-)
+from data.config import AugmentConfig, BatchingConfig, CorpusConfig
+from data.corpora.hub import HubConfig
+from data.corpora.manifest import ManifestConfig
+from data.corpora.synthetic import SyntheticConfig
+from data.corpora.timit import TimitConfig
 from models.config import Family, ModelConfig, Size
 from models.encoder import DROPOUTS, MASKING
 from models.families import FAMILIES as SUPPORTED
