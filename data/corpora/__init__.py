@@ -19,13 +19,11 @@ def _find_kinds() -> dict[str, type[CorpusConfig]]:
         for kind in vars(importlib.import_module(name)).values():
             if not (isinstance(kind, type) and issubclass(kind, CorpusConfig) and kind.__module__ == name):
                 continue  # its own classes only, not what it imports
-            for other in kinds.values():
-                if kind.__name__ == other.__name__ or (kind.preset and kind.preset == other.preset):
-                    raise ImportError(
-                        f"{name}.{kind.__name__} has the name or the preset {kind.preset!r} of "
-                        f"{other.__module__}.{other.__name__}. Give it its own: config.json and the command line tell "
-                        "corpora apart by them."
-                    )
+            if other := kinds.get(kind.__name__):
+                raise ImportError(
+                    f"{name} and {other.__module__} both define {kind.__name__}. Rename one: config.json names a "
+                    "corpus by its class."
+                )
             kinds[kind.__name__] = kind
     return kinds
 

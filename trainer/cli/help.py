@@ -103,7 +103,7 @@ def help_text(prog: str, presets: Mapping[str, str], config: Config, everything:
     """The text that `--help` prints, or `--help-all` if `everything`."""
     lines = [f"usage: {prog} [PRESET] [--group.option VALUE ...]", "", f"{Config.__doc__}", "", "presets"]
     for preset, meaning in presets.items():
-        indents = {"initial_indent": f"  {preset:10}", "subsequent_indent": " " * 12}
+        indents = {"initial_indent": f"  {preset:9} ", "subsequent_indent": " " * 12}
         lines += textwrap.wrap(meaning, WIDTH, **indents)  # type: ignore[arg-type]
     lines += ["", f"options, with what they are for {config.preset} in brackets"]
     for group in ("", *_groups(config)):

@@ -76,10 +76,17 @@ def _of_corpus(kind: type[CorpusConfig]) -> Callable[[], Config]:
     return preset
 
 
-PRESETS: dict[str, Callable[[], Config]] = {
-    "demo": demo,
-    "timit-hf": timit_hf,
-    "timit": timit,
-    ManifestConfig.preset: _of_corpus(ManifestConfig),  # first of its like: most people bring a corpus of their own
-}
-PRESETS |= {kind.preset: _of_corpus(kind) for kind in KINDS.values() if kind.preset}
+def _all_presets() -> dict[str, Callable[[], Config]]:
+    presets: dict[str, Callable[[], Config]] = {"demo": demo, "timit-hf": timit_hf, "timit": timit}
+    for kind in sorted(KINDS.values(), key=lambda kind: kind is not ManifestConfig):  # first what most people need
+        if kind.preset in presets:
+            raise ImportError(
+                f"{kind.__module__}.{kind.__name__}: {kind.preset!r} is a preset already. Rename its own."
+            )
+        if kind.preset:
+            presets[kind.preset] = _of_corpus(kind)
+    return presets
+
+
+PRESETS = _all_presets()
+"""Name -> function that makes its Config, in the order of `--help`."""

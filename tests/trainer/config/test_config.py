@@ -446,6 +446,6 @@ def test_command_line_alone_loads_neither_torch_nor_transformers(argv: list[str]
     code = (
         "import sys\nfrom trainer.run import main\n"
         f"try: main({argv!r})\nexcept SystemExit: pass\n"
-        "print('loaded:', [m for m in ('torch', 'transformers', 'datasets', 'numpy') if m in sys.modules])"
+        "print('loaded:', [m for m in ('torch', 'transformers', 'datasets') if m in sys.modules])"
     )
     assert run_python("-c", code).stdout.splitlines()[-1] == "loaded: []"
