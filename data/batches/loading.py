@@ -133,6 +133,7 @@ def _watched(loader: DataLoader, timeout_seconds: float, must_stop: Callable[[],
                 if isinstance(batch, SharedBatch):  # pinning unpacks
                     batch = batch.unpack()
             except (RuntimeError, OSError, EOFError) as error:  # a dead worker's queue fails in many ways
+                _is_waiting = False  # or the signal of its death, when that comes second, would raise in here
                 lines = str(error).splitlines() or [type(error).__name__]
                 reason = lines[0].rstrip(".")
                 if reason.startswith("DataLoader timed out"):  # its state is as before: it can be asked again

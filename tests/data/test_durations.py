@@ -12,7 +12,8 @@ import pytest
 import soundfile
 
 from data.corpora.manifest import ManifestConfig, ManifestCorpus
-from data.durations import compare_durations, describe_durations, find_segments, parse_duration
+from data.drops import refuse_unreadable
+from data.durations import compare_durations, describe_durations, find_segments
 from data.examples import prepare_evaluation
 from data.text.normalise import plain
 from data.utterance import Utterance
@@ -23,7 +24,7 @@ from trainer.errors import CorpusError
 
 def said(name: str, duration: float | None, seconds: float = 2.5) -> Utterance:
     audio = BytesAudio(encoded(sound(round(16_000 * seconds))), f"{name}.wav", name)
-    return Utterance(name, audio, "a", origin=f"train.jsonl:{name}", duration=duration)
+    return Utterance(name, audio, "a", origin=f"train.jsonl:{name}", stated_duration=duration)
 
 
 @pytest.mark.parametrize(
@@ -74,14 +75,15 @@ def test_segment_is_refused_in_training_or_dropped() -> None:
     assert drops.describe() == "train: dropped 1 of 2: 1 longer than their duration (b)"
 
 
-def test_segment_is_refused_in_evaluation() -> None:
-    with pytest.raises(CorpusError, match=r'^train\.jsonl:b: .*\("offset"\), or cut the audio.* 1 more are such\.$'):
-        prepare_evaluation([said("a", 2.5), said("b", 0.7), said("c", 0.9)], plain, ALPHABET, split="eval")
-
-
-@pytest.mark.parametrize("value", [None, "", "0:02", True, -1, 0, float("nan"), float("inf"), [2.5], 10**400])
-def test_what_is_no_length_is_no_witness(value: object) -> None:
-    assert parse_duration(value) is None
+@pytest.mark.parametrize("on_bad_eval", ["error", "deletions"])
+def test_segment_is_refused_in_evaluation_whatever_is_asked_for(on_bad_eval: str) -> None:
+    utterances = [said("a", 2.5), said("b", 0.7), said("c", 0.9)]
+    _, drops, _ = prepare_evaluation(utterances, plain, ALPHABET, split="eval")
+    with pytest.raises(
+        CorpusError, match=r'^eval: 2 of 3 .*train\.jsonl:b: .*\("offset"\), or cut the audio'
+    ) as caught:
+        refuse_unreadable([drops], on_bad_eval)
+    assert "train.jsonl:c: utterance c: " in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [2.5, "2.5", " 2.5 "])
@@ -89,9 +91,9 @@ def test_manifest_gives_its_duration(value: object, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", make_tone(0.1), 16_000)
     write_jsonl(tmp_path / "a.jsonl", [{"audio_filepath": "a.wav", "text": "a", "duration": value}])
     corpus = ManifestCorpus(ManifestConfig(train=str(tmp_path / "a.jsonl")))
-    assert [u.duration for u in corpus.utterances("train")] == [2.5]
+    assert [u.stated_duration for u in corpus.utterances("train")] == [2.5]
 
 
 def test_unreadable_audio_has_no_witness(tone: Callable) -> None:
     audio = BytesAudio(b"no audio", "a.wav", "a")
-    assert compare_durations([Utterance("a", audio, "a", duration=2.0)]) == {}
+    assert compare_durations([Utterance("a", audio, "a", stated_duration=2.0)]) == {}

@@ -17,8 +17,8 @@ import torch
 
 from data.audio.decode import FileAudio
 from data.corpora.manifest import ManifestConfig
+from data.drops import Drops, refuse_unreadable
 from data.examples import (
-    Drops,
     describe_conversions,
     frames_needed,
     measure,
@@ -26,7 +26,6 @@ from data.examples import (
     prepare_evaluation,
     prepare_training,
     read_split,
-    refuse_unreadable,
 )
 from data.text.normalise import hf_timit, plain
 from data.text.vocab import Vocab

@@ -6,7 +6,6 @@ What is odd but has a meaning is accepted with that meaning, and checked against
 from __future__ import annotations
 
 import io
-import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +26,7 @@ from trainer.errors import AudioError, CorpusError, UnknownAudioError
 if TYPE_CHECKING:
     from tests.helpers.refused import Tally
 
-pytestmark = pytest.mark.usefixtures("no_hang", "own_folder")
+pytestmark = pytest.mark.usefixtures("no_hang", "own_folder", "no_curves")
 
 # R1: audio without sound, without numbers, without a frame
 
@@ -91,34 +90,6 @@ def test_training_on_unusable_audio_is_refused_by_line_and_id(
     assert message.startswith(f"{tone_corpus.train}:3: utterance train-2: ")
     assert what in message
     assert "--corpus.on-bad drop" in message
-
-
-@pytest.mark.parametrize("store", ["--corpus.store", "--corpus.no-store"])
-def test_unusable_evaluation_audio_is_scored_as_deletions(
-    tone_corpus: ManifestFolder, tally: Tally, refused: Callable, trained: Callable, store: str
-) -> None:
-    """Zeros, NaN, and a SPHERE file cut in its data: of three utterances with two words each, six deletions.
-
-    Only where that is asked for: otherwise all three are named before a step is taken.
-    """
-    sphere = sphere_file(sound(9000))
-    for row, content in enumerate([
-        encoded(np.zeros(9000, np.float32)),
-        encoded(np.full(9000, np.inf, np.float32), subtype="FLOAT"),
-        sphere[:-1000],
-    ]):  # fmt: skip
-        put_audio(tone_corpus, "eval", row, content)
-    message = refused("manifest", *tone_corpus.options, *MODEL, store)
-    assert message.startswith("eval: 3 of 3 utterances have no audio that can be read: ")
-    for row in range(3):
-        assert f"{tone_corpus.eval}:{row + 1}: utterance eval-{row}: " in message
-    tally.tried += 3
-    _, results = trained("manifest", *tone_corpus.options, *MODEL, store, "--corpus.on-bad-eval", "deletions")
-    lines = Path("runs/run/hypotheses.jsonl").read_text().splitlines()
-    hypotheses = [json.loads(line) for line in lines]
-    assert [(h["hypothesis"], h["deletions"]) for h in hypotheses] == [("", 2)] * 3
-    assert results["splits"]["eval"]["num_undecodable"] == 3
-    tally.refused += 3
 
 
 # R3: other rates, channels, widths and codings

@@ -15,19 +15,16 @@ from tqdm import tqdm
 from data.audio.segments import describe_overshoots
 from data.audio.store import open_store
 from data.corpora import reading_notes
+from data.drops import Drops, is_corpus_wrong, refuse_or_report, refuse_unreadable
 from data.durations import describe_durations
 from data.examples import (
-    Drops,
     Example,
     describe_conversions,
-    is_corpus_wrong,
     num_reference_words,
     prepare_evaluation,
     prepare_training,
     read_split,
     refuse_endless,
-    refuse_or_report,
-    refuse_unreadable,
     refuse_wordless,
 )
 from data.faults import Fault, Faults

@@ -133,13 +133,26 @@ def build_page(recognizer: Recognizer, limits: Limits, windows: Windows) -> grad
 
 
 @contextlib.contextmanager
+def upload_folder() -> Iterator[None]:
+    """A folder for uploads, which gradio finds through the environment; both are as before when the context ends."""
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    with tempfile.TemporaryDirectory(prefix="speech-page-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["GRADIO_TEMP_DIR"]
+            if before is not None:
+                os.environ["GRADIO_TEMP_DIR"] = before
+
+
+@contextlib.contextmanager
 def serving(recognizer: Recognizer, limits: Limits, windows: Windows, host: str, port: int) -> Iterator[str]:
     """Serve the page within this context, which gives its address. ConfigError when the port cannot be used."""
     middleware, name = [Middleware(Guard)], f"[{host}]" if ":" in host else host  # a browser writes ::1 in brackets
     if is_loopback(host):  # otherwise a foreign page could reach this one through a DNS name
         middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", name]))
-    with tempfile.TemporaryDirectory(prefix="speech-page-") as uploads:
-        os.environ["GRADIO_TEMP_DIR"] = uploads  # gradio reads it when the page is built
+    with upload_folder():
         page = build_page(recognizer, limits, windows)
         page.queue(max_size=16, api_open=False)
         try:

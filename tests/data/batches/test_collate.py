@@ -103,6 +103,16 @@ def test_masks_are_as_wide_as_frames_and_channels():
     assert batch.feature_mask.shape == (3, SPEC.hidden_size)
 
 
+def test_halves_of_a_batch_are_the_batches_of_their_utterances():
+    """As if the plan had made them: masks, widths and lengths included. Reference: collating them by themselves."""
+    dataset = training_set()
+    positions = sorted(range(40), key=lambda i: -EXAMPLES[i].num_samples)[::8]  # the later half is the shorter
+    halves = dataset[1, positions].halves(NUM_FRAMES)
+    for half, of in zip(halves, (positions[:3], positions[3:]), strict=True):
+        assert_equal(half, dataset[1, of])
+    assert halves[1].time_mask.shape[1] < dataset[1, positions].time_mask.shape[1]
+
+
 @pytest.mark.parametrize("off", ["time", "feature"])
 def test_mask_with_probability_zero_is_absent(off: str):
     frontend = Frontend(NUM_FRAMES, True, replace(SPEC, **{f"{off}_prob": 0.0}))

@@ -23,7 +23,7 @@ from data.corpora.hub import HubConfig
 from data.corpora.manifest import ManifestConfig
 from data.corpora.synthetic import SyntheticConfig
 from data.corpora.timit import TimitConfig
-from data.examples import Drops
+from data.drops import Drops
 from data.text.normalise import collapse_spaces
 from data.utterance import Splits
 from models.config import ModelConfig
@@ -38,8 +38,6 @@ from trainer.prepare.corpus import PreparedCorpus
 from trainer.rundir.results import write_hypotheses
 from trainer.scoring.evaluate import Hypothesis, Scores
 from trainer.scoring.metrics import count_character_errors, count_word_errors
-
-pytestmark = pytest.mark.slow  # whole runs
 
 # As Hugging Face's Trainer wrote them for the reference run
 REFERENCE_SECTIONS = [

@@ -75,8 +75,8 @@ def spoil(corpus: ManifestFolder) -> set[tuple[str, str, str]]:
         *(("error", "malformed row", f"train.jsonl:{n}") for n in (2, 3, 31, 32, 33)),
         *(("error", "id or text that cannot be", f"train.jsonl:{n}") for n in (4, 5)),
         ("error", "without text", "train5"), ("error", "unreadable", "train6"), ("error", "unreadable", "train7"),
-        ("error", "too short for their transcript", "train8"), ("error", "missing file", "eval.jsonl:2"),
-        ("warning", "unreadable", "eval2"), ("warning", "clipped", "train10"),
+        ("error", "too short for their transcript", "train8"), ("error", "missing", "eval1"),
+        ("error", "unreadable", "eval2"), ("warning", "clipped", "train10"),
         ("warning", "constant offset", "train11"), ("warning", "level", "train12"),
         ("warning", "band limited", "train13"), ("warning", "too slow", "train14"),
         ("warning", "too fast", "train15"),
@@ -98,7 +98,7 @@ def test_check_names_every_fault_by_reason_with_a_remedy(
     said = capsys.readouterr().err
     assert "Traceback" not in said
     assert re.search(r"^train: +22 utterances", said, re.M)
-    assert re.search(r"^faults: +12 that stop a run, \d+ warnings; all of them are in .*check\.jsonl$", said, re.M)
+    assert re.search(r"^faults: +13 that stop a run, \d+ warnings; all of them are in .*check\.jsonl$", said, re.M)
     assert "error: 1 x without text. Mend them, or leave such training utterances out: --corpus.on-bad drop" in said
     assert len([line for line in said.splitlines() if re.match(r"    \S+jsonl:\d", line)]) == len(planted) == 19
 

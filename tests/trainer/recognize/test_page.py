@@ -29,8 +29,6 @@ from trainer.errors import ConfigError
 from trainer.recognize.page import Limits, is_loopback, serving
 from trainer.recognize.transcribe import Windows
 
-pytestmark = pytest.mark.slow  # whole runs
-
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -132,6 +130,24 @@ def test_only_uploads_are_listened_to(path: str, port: int, recording: Path) -> 
     assert not listen(port, as_file("x", url=path), f"url{abs(hash(path))}")["success"]
 
 
+def test_an_address_is_never_fetched(port: int, recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gradio's download, which would refuse this machine's own addresses, is one here that fetches a whole recording
+    from anywhere: nobody asks it to."""
+    fetched: list[str] = []
+
+    async def download(url: str, cache_dir: str, **options: Any) -> str:
+        fetched.append(url)
+        return shutil.copy(recording, cache_dir)
+
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", download)
+    for scheme in ("http", "https", "HTTP"):
+        address = f"{scheme}://example.org/tones.flac"
+        for number, value in enumerate((as_file(address), as_file("x", url=address), as_file(address, is_stream=True))):
+            answer = listen(port, value, f"{scheme}{number}")
+            assert not answer["success"]
+    assert fetched == []
+
+
 def test_uploads_are_written_down_and_lie_below_one_folder(port: int, recording: Path) -> None:
     """A control on the tests above: the same protocol, with a file that was uploaded. Its name cannot climb."""
     status, (path,) = upload(port, recording.read_bytes())
@@ -175,15 +191,19 @@ def test_page_answers_at_the_other_loopback_too() -> None:
             assert connection.getresponse().status == expected
 
 
-def test_uploads_are_gone_when_the_page_is(tmp_path: Path) -> None:
-    number = free_port()
+def test_uploads_are_gone_when_the_page_is_and_another_page_keeps_its_own(port: int) -> None:
+    number, folder = free_port(), os.environ["GRADIO_TEMP_DIR"]
     with serving(tone_recognizer(), Limits(), Windows(), "127.0.0.1", number):
         _, (path,) = upload(number, b"something")
         assert Path(path).exists()
     assert not Path(path).parent.parent.exists()
+    assert os.environ["GRADIO_TEMP_DIR"] == folder
+    _, (path,) = upload(port, b"something")
+    assert Path(path).parent.parent == Path(folder)
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt install chromium")
 def test_browser_shows_the_words_of_a_dropped_file_and_asks_nobody_else(port: int, recording: Path) -> None:
     """Headless Chromium: upload, press, read; every request goes to the page's own server, no error in the console."""
@@ -218,6 +238,7 @@ def test_browser_shows_the_words_of_a_dropped_file_and_asks_nobody_else(port: in
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt install chromium")
 def test_browser_shows_the_words_of_a_recorded_clip(port: int, tmp_path: Path) -> None:
     """Headless Chromium, whose microphone plays a file round and round: record, stop, press, read."""

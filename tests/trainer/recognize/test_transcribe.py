@@ -318,7 +318,8 @@ def test_what_cannot_be_read_is_named_and_the_others_are_written(
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 3
     assert all("\t" in line for line in out.splitlines())
-    assert f"error: {recordings / 'bad.wav'}: not readable as audio" in err
+    (line,) = [line for line in err.splitlines() if line.startswith(f"error: {recordings / 'bad.wav'}: ")]
+    assert "not readable as audio" in line or "ffmpeg reads no sound" in line  # where it is installed
     assert "3 of 4 recordings" in err
     assert "real-time factor" in err
 

@@ -10,6 +10,7 @@ import io
 import json
 import re
 import shutil
+from collections import Counter
 from configparser import ConfigParser
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,13 +24,20 @@ from tests.helpers.models import edit_json
 from tests.helpers.paths import ROOT
 from tests.helpers.runs import train_on_noise
 from trainer.cli.console import Console
-from trainer.report.html import confusion_matrix, to_script_json
+from trainer.report.html import (
+    confusion_lists,
+    confusion_matrix,
+    figure,
+    group_table,
+    speaker_table,
+    to_script_json,
+)
 from trainer.report.media_choice import collect_media
 from trainer.report.run import report_or_warn, write_report
 from trainer.rundir.results import read_hypotheses
 from trainer.scoring.alignment import Edit
-
-pytestmark = pytest.mark.slow  # whole runs
+from trainer.scoring.breakdown import Group
+from trainer.scoring.metrics import EditCounts
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
@@ -133,6 +141,54 @@ def test_a_transcript_with_markup_is_text(run: Path) -> None:
         assert not any(tag == "img" for tag, _ in page.elements)
         assert page.json["data"]["rows"][0]["speaker"] == EVIL
         assert page.json["data"]["rows"][0]["id"] == EVIL
+
+
+HOSTILE = [EVIL, '" onmouseover="alert(1)', "' onfocus='alert(1)", "&quot;&lt;b&gt;", "<b>bold</b>", "a & b"]
+
+
+class Texts(HTMLParser):
+    """The attributes and the text of each element, references resolved, as a browser would."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None], str]] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs), ""))
+
+    def handle_data(self, data: str) -> None:
+        tag, attrs, text = self.found[-1]
+        self.found[-1] = (tag, attrs, text + data)
+
+    def of(self, tag: str) -> list[tuple[dict[str, str | None], str]]:
+        return [(attrs, text) for name, attrs, text in self.found if name == tag]
+
+
+def group(name: str) -> Group:
+    return Group(name, 1, 1, EditCounts(hits=1), EditCounts(hits=1), None)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_speaker_a_word_and_a_character_are_text_wherever_they_stand(text: str) -> None:
+    """Reference: what Python's own parser finds, attribute by attribute and text by text."""
+    speakers = Texts(speaker_table([group(text), group("s2")]))
+    button = {"type": "button", "class": "link"}
+    assert speakers.of("button") == [(button | {"data-speaker": text}, text), (button | {"data-speaker": "s2"}, "s2")]
+    groups = Texts(group_table(text, [group(text)]))
+    assert (groups.of("h3"), groups.of("td")[0]) == ([({}, f"By {text}")], ({}, text))
+    edits = Counter([Edit("substitution", text, "b"), Edit("deletion", text, ""), Edit("insertion", "", text)])
+    found = Texts(confusion_lists(edits)).of("button")
+    assert [shown for _, shown in found] == [f"{text} → b", text, text]
+    assert [json.loads(attributes.pop("data-edit") or "") for attributes, _ in found] == [
+        ["s", text, "b"], ["d", text, ""], ["i", "", text],
+    ]  # fmt: skip
+    assert [attributes for attributes, _ in found] == [button] * 3
+    cells = Texts(confusion_matrix([Edit("substitution", text, "b")]))
+    assert [attributes["title"] for attributes, _ in cells.of("td") if "title" in attributes] == [f"{text} → b: 1 of 1"]
+    assert text in [shown for _, shown in cells.of("th")]
+    assert Texts(figure(text, text, text)).found[1:] == [("dt", {}, text), ("dd", {}, text), ("small", {}, text)]
 
 
 def test_script_json_cannot_end_its_element() -> None:
