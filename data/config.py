@@ -34,8 +34,8 @@ def options_marked(mark: str, config: CorpusConfig | type[CorpusConfig]) -> set[
 class CorpusConfig:
     """What every corpus has: how its text is normalised and which utterances are kept.
 
-    A kind of corpus is a subclass in a module of data.corpora. It adds its options, each with a
-    default, and overrides the methods below.
+    A kind of corpus is a subclass in a module of data.corpora. It adds its options, each with a default, and
+    overrides the methods below.
     """
 
     preset: ClassVar[str] = ""
