@@ -43,7 +43,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(prog="python -m scripts.transcribe", description=(__doc__ or "").strip())
     parser.add_argument("model", metavar="MODEL", help="folder or hub id")
     parser.add_argument("inputs", metavar="FILE_OR_FOLDER", nargs="+", type=Path, help="a folder with all below it")
-    parser.add_argument("--format", nargs="+", choices=FORMATS, default=["text"], metavar="FORMAT",
+    parser.add_argument("--format", nargs="+", choices=[*FORMATS, "txt"], default=["text"], metavar="FORMAT",
                         help=f"one or more of {', '.join(FORMATS)} (default: text)")  # fmt: skip
     parser.add_argument("--out", type=Path, help="folder for one file a recording and format (default: print)")
     parser.add_argument("--window", type=float, default=20.0, metavar="SECONDS",
@@ -55,7 +55,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--revision", help="branch, tag or commit of a hub model")
     parser.add_argument("--target-lang", metavar="LANG", help="language of a multilingual model (MMS), as tur")
     args = parser.parse_args(argv)
-    args.format = list(dict.fromkeys(args.format))
+    args.format = list(dict.fromkeys("text" if name == "txt" else name for name in args.format))
     return args
 
 

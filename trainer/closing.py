@@ -80,6 +80,7 @@ def close_run(
         records[scores.split] = split_record(scores, weights)
         console.say(describe(scores))
     results = _results(records, splits.headline, weights, model, parts.device) | strict_json.finite({
+        "command": list(argv),
         "steps": state.step,
         "num_skipped": state.num_skipped,
         "num_halved": state.num_halved,
@@ -175,6 +176,8 @@ def score_model(config: Config) -> dict[str, Any]:
     write_hypotheses(run_dir / "hypotheses.jsonl", scored)
     write_json(run_dir / "results.json", results)
     console.say(f"{run_dir} holds results.json and hypotheses.jsonl")
+    if config.report:
+        report_or_warn(run_dir, config.name, MediaSource(given.model, given.eval_sets, given.device), console)
     return results
 
 

@@ -398,3 +398,21 @@ def test_language_is_stated_only_where_the_corpus_or_an_option_says_it(tmp_path:
     card = written_card(tmp_path / "timit", replace(CONFIG, corpus=TimitConfig(root="x")))
     assert card.data.language == "en"
     assert "read sentences, American English" in card.text
+
+
+def test_three_transcripts_stand_for_all(card_text: str, finished_run: Path) -> None:
+    """Best, middle and worst by word error rate. Reference: hypotheses.jsonl of the same run, sorted here."""
+    lines = [json.loads(line) for line in (finished_run / "hypotheses.jsonl").read_text().splitlines()]
+    errors = {row["id"]: row["substitutions"] + row["insertions"] + row["deletions"] for row in lines}
+    lines.sort(key=lambda row: (errors[row["id"]] / len(row["reference"].split()), row["id"]))
+    _, *rows = table_after("### Sample transcripts", card_text)
+    assert [row[0] for row in rows] == ["best", "middle", "worst"]
+    for row, expected in zip(rows, (lines[0], lines[3], lines[5]), strict=True):
+        assert row[1] == expected["reference"]
+        assert row[3] == f"{errors[expected['id']]} of {len(expected['reference'].split())}"
+
+
+def test_curves_stand_before_the_folded_hyperparameters(card_text: str) -> None:
+    places = [card_text.index(text) for text in ("](curve_loss.png)", "### Training hyperparameters", "<details>",
+              "- learning_rate", "</details>", "### Training results")]  # fmt: skip
+    assert places == sorted(places)

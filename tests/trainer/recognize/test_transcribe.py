@@ -27,7 +27,7 @@ from data.text.vocab import Vocab
 from models.ctc import CTCModel
 from models.export import save_huggingface
 from models.geometry import FrameGeometry
-from scripts.transcribe import main, output_names
+from scripts.transcribe import main, output_names, parse
 from tests.helpers.models import HIDDEN, VOCAB, make_talkative, noise, small_hf_model, small_model
 from tests.helpers.tones import KERNELS, STRIDES, sentence, speak, tone_recognizer
 from tests.helpers.tones import VOCAB as TONES
@@ -265,6 +265,10 @@ def test_encoder_without_a_head_is_refused(tmp_path: Path, folder: Path) -> None
 def test_windows_that_cannot_be_are_refused(bad: tuple[float, float]) -> None:
     with pytest.raises(ConfigError, match="overlap"):
         Windows(*bad)
+
+
+def test_txt_is_another_name_of_text() -> None:
+    assert parse(["model", "a.wav", "--format", "txt", "json", "text"]).format == ["text", "json"]
 
 
 def test_folder_is_written_down_below_out(folder: Path, recordings: Path, tmp_path: Path) -> None:

@@ -152,6 +152,7 @@ def test_runs_compare_by_final_wer_in_hparams(get: Callable[..., Any], runs: Pat
         values = {m["name"]["tag"]: m["value"] for m in group["sessions"][0]["metricValues"]}
         wer = json.loads((runs / name / "results.json").read_text())["wer"]
         assert values["final/wer"] == pytest.approx(wer, rel=1e-6)
+        assert group["hparams"]["steps"] == json.loads((runs / name / "results.json").read_text())["steps"]
 
 
 def test_a_runs_event_file_holds_its_metrics_its_transcripts_and_what_it_followed(finished_run: Path) -> None:
