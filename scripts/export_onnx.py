@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data.config import ManifestConfig
+from data.corpora.manifest import ManifestConfig
 from data.text.normalise import NORMALIZERS, collapse_spaces, normalizer
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE, Utterance

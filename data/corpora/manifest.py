@@ -11,24 +11,51 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from data.audio.decode import FileAudio
 from data.audio.segments import AudioSegment
-from data.config import ManifestConfig
+from data.config import CorpusConfig, option
 from data.corpora.columns import AUDIO, TEXT, Columns, Times, find_column, read_times
 from data.corpora.tables import Row, open_table
 from data.faults import Faults
-from data.utterance import AudioSource, Splits, Utterance
+from data.utterance import AudioSource, Corpus, Splits, Utterance
 from trainer.errors import CorpusError
 
 MALFORMED = "malformed row"
 """A reason of Faults."""
 COMMON_VOICE = {"client_id", "path", "sentence"}
 """Columns of Common Voice's own tables, whose paths are relative to the folder clips/ beside them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestConfig(CorpusConfig):
+    """your own corpus: --corpus.train F --corpus.eval F (.jsonl, .csv or .tsv: audio_filepath, text)"""
+
+    preset = "manifest"
+
+    train: str = option("", common=True, place=True)
+    """Manifest of the training split."""
+
+    eval: str = option("", common=True, place=True)
+    """Manifest of the evaluation split."""
+
+    text_field: str = option("text", common=True)
+    """Column that holds the transcript; if there is no "text": sentence, transcript or the like, where one fits."""
+
+    audio_field: str = "audio_filepath"
+    """Column of the audio file's path, relative to the manifest; the default also finds path, file, wav, ..."""
+
+    def required(self, training: bool) -> list[tuple[str, str]]:
+        scored = [("--corpus.eval MANIFEST", self.eval)]
+        return [("--corpus.train MANIFEST", self.train), *scored] if training else scored
+
+    def open(self, cache_dir: Path, progress: Callable[[int, int], None]) -> Corpus:
+        return ManifestCorpus(self)
 
 
 class ManifestCorpus:

@@ -11,13 +11,16 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from data.audio.decode import FileAudio
 from data.audio.files import open_regular
+from data.config import CorpusConfig, option
 from data.faults import Faults
-from data.utterance import Segment, Splits, Utterance
+from data.utterance import Corpus, Segment, Splits, Utterance
 from trainer.errors import CorpusError
 
 SOURCE = "TIMIT comes from the Linguistic Data Consortium, catalogue number LDC93S1."
@@ -49,6 +52,32 @@ PROTOCOLS = {
         unselected={"test-no-sa": "contains dev"},
     ),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimitConfig(CorpusConfig):
+    """The LDC93S1 tree."""
+
+    root: str = option("", common=True, place=True)
+    """Folder that holds TRAIN and TEST (upper or lower case), or its parent."""
+
+    protocol: Literal["hf", "kaldi", "no-sa"] = option("kaldi", common=True)
+    """hf: all 4620/1680 utterances; kaldi: no SA, dev selects, core-192 is the headline; no-sa: 3696/1344."""
+
+    allow_incomplete: bool = option(False, free=True)
+    """Go on with a warning when files of the corpus are missing."""
+
+    def required(self, training: bool) -> list[tuple[str, str]]:
+        return [("--corpus.root, the folder of LDC93S1 that holds TRAIN and TEST", self.root)]
+
+    def language_code(self) -> str:
+        return "en"
+
+    def kind_of_speech(self) -> str:
+        return "read sentences, American English, one close microphone in a quiet booth"
+
+    def open(self, cache_dir: Path, progress: Callable[[int, int], None]) -> Corpus:
+        return TimitCorpus(Path(self.root), self.protocol, self.normalizer, allow_incomplete=self.allow_incomplete)
 
 
 class TimitCorpus:

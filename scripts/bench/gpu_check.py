@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 
-from data.config import SyntheticConfig
+from data.corpora.synthetic import SyntheticConfig
 from models.flops import training_flops
 from models.pretrained import EncoderSource
 from trainer.card.text import versions

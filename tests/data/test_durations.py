@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from data.config import ManifestConfig
-from data.corpora.manifest import ManifestCorpus
+from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.drops import refuse_unreadable
 from data.durations import compare_durations, describe_durations, find_segments
 from data.examples import prepare_evaluation

@@ -16,7 +16,7 @@ import soundfile
 import torch
 
 from data.audio.decode import FileAudio
-from data.config import ManifestConfig
+from data.corpora.manifest import ManifestConfig
 from data.drops import Drops, refuse_unreadable
 from data.examples import (
     describe_conversions,

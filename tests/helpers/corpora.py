@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from data.config import ManifestConfig
-from data.corpora.manifest import ManifestCorpus
+from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.utterance import Utterance
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]

@@ -8,8 +8,8 @@ from typing import Any
 import datasets
 import pytest
 
-from data.config import HubConfig
-from data.corpora.hub import HubCorpus
+from data.corpora.hub import HubConfig
+from data.corpora.hub.corpus import HubCorpus
 from trainer.errors import CorpusError
 
 TEXTS = ["so it goes", "über élan", "", "one two"]

@@ -22,8 +22,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from data.audio.segments import AudioSegment
-from data.config import ManifestConfig
-from data.corpora.manifest import ManifestCorpus
+from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.corpora.timit import read_segments, read_transcript
 from data.examples import read_split
 from tests.helpers.audio import BytesAudio

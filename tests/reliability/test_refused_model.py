@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from data.config import HubConfig
-from data.corpora.hub import HubCorpus
+from data.corpora.hub import HubConfig
+from data.corpora.hub.corpus import HubCorpus
 from models.config import ModelConfig
 from models.encoder import configure
 from models.pretrained import load_pretrained, read_pretrained

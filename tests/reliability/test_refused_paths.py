@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from data.audio.decode import FileAudio
-from data.config import ManifestConfig
-from data.corpora.manifest import ManifestCorpus
+from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.corpora.timit import read_segments, read_transcript
 from data.utterance import Utterance
 from tests.helpers.audio import MODEL

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from data.config import ManifestConfig
-from data.corpora.manifest import ManifestCorpus
+from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.examples import read_split
 from data.utterance import Utterance
 from tests.helpers.audio import MODEL, encoded, put_audio, sound

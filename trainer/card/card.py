@@ -81,7 +81,7 @@ def write_card(
 def _metadata(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> ModelCardData:
     pretrained = config.model.pretrained
     return ModelCardData(
-        language=text.language_of(config.corpus),
+        language=config.corpus.language_code(),
         library_name="transformers",
         pipeline_tag="automatic-speech-recognition",
         tags=["automatic-speech-recognition", "ctc", "speech"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from data.config import options_marked
 from trainer.config.as_json import flatten
 from trainer.config.schema import Config
 
@@ -19,8 +20,7 @@ NOT_HYPERPARAMETERS = {
     "preset", "name", "runs_dir", "cache_dir", "resume", "overwrite", "allow_changes", "check",  # about the run as such
     "report", "push_to_hub", "train.log_every", "train.save_total_limit",  # about what it leaves
     "device", "batching.num_workers", "batching.worker_timeout", "corpus.store", "strict",  # change no number
-    "corpus.root", "corpus.train", "corpus.eval", "corpus.dataset",  # the card's own sections on data
-    "model.pretrained", "model.revision", "model.family", "model.size",  # and on the model
+    "model.pretrained", "model.revision", "model.family", "model.size",  # the card's own sections on the model
 }  # fmt: skip
 
 
@@ -30,8 +30,9 @@ def hyperparameters(config: Config, results: dict[str, Any], model_config: dict[
     `model_config` is the exported model's configuration. It has the values that the options left to the checkpoint.
     """
     lines = _of_the_reference_card(config, results)
+    places = {f"corpus.{name}" for name in options_marked("place", config.corpus)}  # the card's own sections on data
     for name, value in flatten(config).items():
-        if name in TOLD_UNDER_OTHER_NAMES | NOT_HYPERPARAMETERS:
+        if name in TOLD_UNDER_OTHER_NAMES | NOT_HYPERPARAMETERS | places:
             continue
         if value is None and name.startswith("model."):
             value = model_config.get(name.removeprefix("model."))

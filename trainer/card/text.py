@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from data.config import CorpusConfig, SyntheticConfig, TimitConfig
 from data.examples import Example
 from data.leaks import describe_leaks
 from data.text.spelling import AS_IS
@@ -20,11 +19,6 @@ from trainer.config.schema import Config
 from trainer.prepare.corpus import PreparedCorpus
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "jiwer", "soundfile", "soxr")
-
-
-def language_of(corpus: CorpusConfig) -> str | None:
-    """The language's code, where the kind of corpus or --corpus.language says it."""
-    return "en" if isinstance(corpus, TimitConfig | SyntheticConfig) else corpus.language or None
 
 
 def summary(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> str:
@@ -90,11 +84,9 @@ def limits(config: Config, data: PreparedCorpus) -> str:
     lengths = sorted(e.num_samples / SAMPLE_RATE for e in data.train)
     if "synthetic" in data.corpus.title:
         kind = "synthetic speech, so expect little of human voices"
-    elif isinstance(config.corpus, TimitConfig):
-        kind = "read sentences, American English, one close microphone in a quiet booth"
     else:
-        kind = "this corpus, which does not say whether it was read or spoken freely"
-    code = language_of(config.corpus)
+        kind = config.corpus.kind_of_speech()
+    code = config.corpus.language_code()
     language = {"en": "English", None: "not stated by the corpus"}.get(code, f"`{code}`")
     return (
         f"For 16 kHz mono speech like the training data: {kind}, utterances of {lengths[0]:.1f} to {lengths[-1]:.1f} s "

@@ -1,8 +1,8 @@
 """A run's whole configuration: frozen dataclasses and their checks. No torch here. trainer.config.as_json reads and
 writes it as JSON.
 
-Some parts stand beside the code that they configure: data.config, models.config. An option that is `None` is chosen for
-the user: `resolve` replaces most of them by a value, so that config.json holds what was really used.
+Some parts stand beside the code that they configure: data.config, data.corpora, models.config. An option that is `None`
+is chosen for the user: `resolve` replaces most of them by a value, so that config.json holds what was really used.
 """
 
 from __future__ import annotations
@@ -14,15 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from data.config import (
-    AugmentConfig,
-    BatchingConfig,
-    CorpusConfig,
-    HubConfig,
-    ManifestConfig,
-    SyntheticConfig,
-    TimitConfig,
-)
+from data.config import AugmentConfig, BatchingConfig, CorpusConfig
 from data.text.casing import rules_of
 from models.config import ModelConfig
 from trainer.errors import ConfigError
@@ -216,7 +208,7 @@ def validate(config: Config, *, training: bool = True) -> Config:
         )
     if model.target_lang is not None and model.size is not None:
         raise ConfigError("--model.target-lang is a language of a multilingual checkpoint: leave out --model.size.")
-    for option, given in _required_inputs(config.corpus, training):
+    for option, given in config.corpus.required(training):
         if not given:
             raise ConfigError(f"Preset {config.preset} needs {option}.")
     language = config.corpus.language
@@ -236,19 +228,6 @@ def validate(config: Config, *, training: bool = True) -> Config:
     if config.resume and config.overwrite:
         raise ConfigError("--resume and --overwrite exclude each other: one continues the run, one deletes it.")
     return config
-
-
-def _required_inputs(corpus: CorpusConfig, training: bool) -> list[tuple[str, str]]:
-    match corpus:
-        case TimitConfig():
-            return [("--corpus.root, the folder of LDC93S1 that holds TRAIN and TEST", corpus.root)]
-        case ManifestConfig():
-            scored = [("--corpus.eval MANIFEST", corpus.eval)]
-            return [("--corpus.train MANIFEST", corpus.train), *scored] if training else scored
-        case HubConfig():
-            return [("--corpus.dataset, a hub id or a folder written by save_to_disk", corpus.dataset)]
-        case SyntheticConfig():
-            return []
 
 
 # By model size; None stands for a checkpoint. The rate for random weights falls as the width grows (144 to 1024).

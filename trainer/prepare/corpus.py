@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from data.audio.segments import describe_overshoots
 from data.audio.store import open_store
-from data.corpora import open_corpus, reading_notes
+from data.corpora import reading_notes
 from data.drops import Drops, is_corpus_wrong, refuse_or_report, refuse_unreadable
 from data.durations import describe_durations
 from data.examples import (
@@ -87,7 +87,7 @@ def read_corpus(
     """
     faults = faults or Faults()
     with _synthesis_bar(console) as progress:
-        corpus = open_corpus(config.corpus, Path(config.cache_dir), progress)
+        corpus = config.corpus.open(Path(config.cache_dir), progress)
     splits = corpus.splits
     train = read_split(corpus, splits.train, faults) if training else []
     eval_splits = dict.fromkeys([splits.monitor, *splits.closing, *splits.unselected])

@@ -10,8 +10,7 @@ import pytest
 import soundfile
 
 from data.audio.decode import FileAudio
-from data.config import ManifestConfig
-from data.corpora.manifest import ManifestCorpus
+from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from tests.helpers.corpora import jsonl, write_manifest
 from tests.helpers.corpora import read_manifest as read
 from trainer.errors import CorpusError

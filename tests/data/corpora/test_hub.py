@@ -1,4 +1,4 @@
-"""data.corpora.hub: columns of data sets, audio as bytes or as paths, decoded without torchcodec."""
+"""data.corpora.hub.corpus: columns of data sets, audio as bytes or as paths, decoded without torchcodec."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import soundfile
 import soxr
 
-from data.config import HubConfig
-from data.corpora.hub import HubCorpus
+from data.corpora.hub import HubConfig
+from data.corpora.hub.corpus import HubCorpus
 from tests.helpers.hub import TEXTS, error_of, save
 from trainer.errors import AudioError, CorpusError
 

@@ -1,4 +1,4 @@
-"""data.corpora.hub_audio: arrays of samples with their rate."""
+"""data.corpora.hub.audio: arrays of samples with their rate."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import soundfile
 import soxr
 
-from data.config import HubConfig
-from data.corpora.hub import HubCorpus
+from data.corpora.hub import HubConfig
+from data.corpora.hub.corpus import HubCorpus
 from tests.helpers.hub import save
 from trainer.errors import AudioError
 

@@ -1,4 +1,4 @@
-"""data.corpora.hub_loading: splits and slices of what lies on this disk, and a hub that does not answer."""
+"""data.corpora.hub.loading: splits and slices of what lies on this disk, and a hub that does not answer."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import datasets
 import huggingface_hub
 import pytest
 
-import data.corpora.hub_loading
-from data.config import HubConfig
-from data.corpora.hub import HubCorpus
+import data.corpora.hub.loading
+from data.corpora.hub import HubConfig
+from data.corpora.hub.corpus import HubCorpus
 from tests.helpers.hub import TEXTS, error_of
 
 pytestmark = pytest.mark.usefixtures("no_torchcodec", "no_bars")
@@ -155,8 +155,8 @@ def silent_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("silent_hub", "own_cache")
 def test_hub_that_does_not_answer_is_an_error_within_seconds(monkeypatch: pytest.MonkeyPatch):
     """HUB_SECONDS is all that is waited for; the client's own retries take more than three minutes."""
-    assert data.corpora.hub_loading.HUB_SECONDS < 12
-    monkeypatch.setattr(data.corpora.hub_loading, "HUB_SECONDS", 0.3)
+    assert data.corpora.hub.loading.HUB_SECONDS < 12
+    monkeypatch.setattr(data.corpora.hub.loading, "HUB_SECONDS", 0.3)
     begin = time.perf_counter()
     message = error_of(HubConfig(dataset="someone/speech"))
     assert time.perf_counter() - begin < 3

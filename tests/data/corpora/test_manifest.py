@@ -13,8 +13,7 @@ import pytest
 import soundfile
 import soxr
 
-from data.config import ManifestConfig
-from data.corpora.manifest import ManifestCorpus
+from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from tests.helpers.corpora import jsonl, write_manifest
 from tests.helpers.corpora import read_manifest as read
 from trainer.errors import CorpusError

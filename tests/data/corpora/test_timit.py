@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from data.config import TimitConfig
-from data.corpora.timit import PROTOCOLS, TimitCorpus
+from data.corpora.timit import PROTOCOLS, TimitConfig, TimitCorpus
 from data.examples import num_reference_words, prepare_evaluation
 from data.text.normalise import hf_timit
 from data.text.vocab import Vocab

@@ -12,7 +12,7 @@ import unicodedata
 
 import pytest
 
-from data.config import TextAndAudioConfig
+from data.config import CorpusConfig
 from data.text.normalise import (
     NORMALIZERS,
     collapse_spaces,
@@ -188,7 +188,7 @@ def test_plain_upper_is_plain_in_capitals():
 
 
 def test_every_normalizer_has_its_option_and_every_option_its_normalizer():
-    hints = typing.get_type_hints(TextAndAudioConfig)
+    hints = typing.get_type_hints(CorpusConfig)
     assert set(typing.get_args(hints["normalizer"])) == set(NORMALIZERS)
 
 

@@ -58,6 +58,6 @@ def test_every_syllable_of_korean_is_spelled_with_letters_that_stand_alone() -> 
 def test_names_are_those_of_the_option() -> None:
     from typing import get_args, get_type_hints
 
-    from data.config import TextAndAudioConfig
+    from data.config import CorpusConfig
 
-    assert set(get_args(get_type_hints(TextAndAudioConfig)["spelling"])) == {"auto", *(c.name for c in CANDIDATES)}
+    assert set(get_args(get_type_hints(CorpusConfig)["spelling"])) == {"auto", *(c.name for c in CANDIDATES)}

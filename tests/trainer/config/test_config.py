@@ -17,15 +17,11 @@ from typing import Any
 import pytest
 import torch
 
-from data.config import (
-    AugmentConfig,
-    BatchingConfig,
-    CorpusConfig,
-    HubConfig,
-    ManifestConfig,
-    SyntheticConfig,
-    TimitConfig,
-)
+from data.config import AugmentConfig, BatchingConfig, CorpusConfig
+from data.corpora.hub import HubConfig
+from data.corpora.manifest import ManifestConfig
+from data.corpora.synthetic import SyntheticConfig
+from data.corpora.timit import TimitConfig
 from models.config import Family, ModelConfig, Size
 from models.encoder import DROPOUTS, MASKING
 from models.families import FAMILIES as SUPPORTED
@@ -450,6 +446,6 @@ def test_command_line_alone_loads_neither_torch_nor_transformers(argv: list[str]
     code = (
         "import sys\nfrom trainer.run import main\n"
         f"try: main({argv!r})\nexcept SystemExit: pass\n"
-        "print('loaded:', [m for m in ('torch', 'transformers', 'datasets', 'numpy') if m in sys.modules])"
+        "print('loaded:', [m for m in ('torch', 'transformers', 'datasets') if m in sys.modules])"
     )
     assert run_python("-c", code).stdout.splitlines()[-1] == "loaded: []"

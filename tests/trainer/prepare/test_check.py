@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import soxr
 
-from data.config import HubConfig
+from data.corpora.hub import HubConfig
 from data.corpora.timit import TimitCorpus
 from data.faults import Fault, Faults, split_remedy
 from tests.helpers.corpora import ManifestFolder
@@ -175,7 +175,7 @@ def test_label_files_are_looked_at_to_the_end(tiny_timit: Path, tmp_path: Path) 
 def test_rows_of_a_data_set_are_looked_at_to_the_end(tmp_path: Path) -> None:
     import datasets
 
-    from data.corpora.hub import HubCorpus
+    from data.corpora.hub.corpus import HubCorpus
 
     rows = {"text": ["a", None, "b", None], "audio": [{"path": "x.wav", "bytes": b"x"}] * 4}
     part = datasets.Dataset.from_dict(rows)

@@ -1,6 +1,6 @@
 """Data sets of the `datasets` library: two splits with audio and text. libsndfile decodes, never torchcodec.
 
-How a split is loaded is in data.corpora.hub_loading, what audio a row can hold in data.corpora.hub_audio.
+How a split is loaded is in data.corpora.hub.loading, what audio a row can hold in data.corpora.hub.audio.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import datasets
 
-from data.config import HubConfig
 from data.corpora.columns import AUDIO, TEXT, find_speaker, known_as
-from data.corpora.hub_audio import row_sources
-from data.corpora.hub_loading import load_split
+from data.corpora.hub import HubConfig
+from data.corpora.hub.audio import row_sources
+from data.corpora.hub.loading import load_split
 from data.faults import Faults
 from data.utterance import Splits, Utterance
 from trainer.errors import CorpusError

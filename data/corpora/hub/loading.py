@@ -18,7 +18,7 @@ import datasets
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError
 
-from data.config import HubConfig
+from data.corpora.hub import HubConfig
 from trainer.errors import CorpusError
 
 HUB_SECONDS = 8.0
