@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-fast test-browser browser test-reliability reliability-faults reliability-input lint venv clean
+.PHONY: demo test test-slow test-browser browser test-reliability reliability-faults reliability-input lint venv clean
 
 demo: $(READY)
 	$(BIN)/python -m trainer.run demo --overwrite
@@ -15,8 +15,9 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxpro
 test: $(READY)
 	$(PYTEST)
 
-test-fast: $(READY)
-	$(PYTEST) -m "not slow and not reliability"
+# Whole runs, exports of every family, servers, a browser: under 15 minutes on two cores
+test-slow: $(READY)
+	$(PYTEST) -m "slow and not reliability"
 
 # Without a Chromium the tests of pages are skipped
 browser:
@@ -40,7 +41,7 @@ reliability-faults:
 	$(RELIABILITY) tests/reliability/test_faults*.py tests/trainer/rundir/test_saving.py
 
 reliability-input:
-	$(RELIABILITY) tests/reliability/test_refused*.py tests/reliability/test_fuzz.py tests/trainer/test_resume.py tests/scripts/test_verify_run.py
+	$(RELIABILITY) tests/reliability/test_refused*.py tests/reliability/test_dropped*.py tests/reliability/test_fuzz*.py tests/trainer/test_resume.py tests/scripts/test_verify_run.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

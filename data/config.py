@@ -1,121 +1,103 @@
-"""What a corpus, its batches and its augmentation need to know. Plain dataclasses: no torch here."""
+"""What every corpus, its batches and its augmentation need to know. Plain dataclasses: no torch here.
+
+The options of one kind of corpus stand beside its reader, in data.corpora.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import ClassVar, Literal, TypeVar
+
+from data.utterance import Corpus
+
+T = TypeVar("T")
+
+
+def option(default: T, *, common: bool = False, free: bool = False, place: bool = False) -> T:
+    """A field of a CorpusConfig of which more is to be said than its name, type, default and meaning.
+
+    common: `--help` shows it; `--help-all` shows every option.
+    free: a resumed run may change it, since the utterances themselves are compared.
+    place: it says where the corpus lies. It is free, and the model card does not list it as a hyper-parameter.
+    """
+    return field(default=default, metadata={"common": common, "free": free or place, "place": place})
+
+
+def options_marked(mark: str, config: CorpusConfig | type[CorpusConfig]) -> set[str]:
+    """The names of the fields of `config` that `option` marks as "common", "free" or "place"."""
+    return {f.name for f in fields(config) if f.metadata.get(mark)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusConfig:
-    """What every corpus has: how its text is normalised and which utterances are kept."""
+    """What every corpus has: how its text is normalised and which utterances are kept.
+
+    A kind of corpus is a subclass in a module of data.corpora. It adds its options, each with a default, and
+    overrides the methods below.
+    """
+
+    preset: ClassVar[str] = ""
+    """The preset of this corpus with every option at its default; `--help` tells it by the docstring's first paragraph.
+    Empty: it has none but those of trainer.config.presets."""
 
     normalizer: Literal["plain", "plain-upper", "hf-timit"] = "plain"
-    """Transcript normalisation: plain (lower case, hyphen to space, apostrophe kept), plain-upper, or hf-timit."""
+    """Transcript normalisation: plain (lower case, punctuation to space, apostrophe kept), plain-upper, or hf-timit."""
 
-    vocabulary: Literal["auto", "new"] = "auto"
-    """auto: the checkpoint's own units if every character of the training text has one; new: built from that text."""
+    language: str = option("", free=True)
+    """ISO 639 code of the transcripts' language: tr, az and lt have their own rules of case; told in the card."""
+
+    vocabulary: Literal["auto", "own", "new"] = "auto"
+    """auto: the checkpoint's own units if every character of the training text has one; own: whatever has none is its
+    unknown unit; new: built from that text."""
+
+    spelling: Literal[
+        "auto", "as-is", "upper", "lower", "nfc", "upper-nfc", "lower-nfc", "nfd", "upper-nfd", "lower-nfd",
+        "jamo", "upper-jamo", "lower-jamo"
+    ] = "auto"  # fmt: skip
+    """How text is written in a checkpoint's own units (capitals, composed or decomposed characters, Korean letters);
+    auto: the one way in which they can write all references."""
 
     bos_eos: bool = False
     """Add the never-used units <s> and </s> to a new vocabulary, as the Hugging Face CTC example does."""
 
-    on_bad: Literal["error", "drop"] = "error"
+    on_bad: Literal["error", "drop"] = option("error", common=True, free=True)
     """A bad training utterance stops the run (error) or is left out, counted and named (drop)."""
+
+    on_bad_eval: Literal["error", "deletions"] = option("error", free=True)
+    """Evaluation audio that cannot be read stops the run (error), or its words count as deletions, and are counted."""
 
     max_seconds: float = 30.0
     """Training utterances longer than this count as bad."""
 
-    max_eval_seconds: float = 1800.0
+    max_eval_seconds: float = option(1800.0, free=True)
     """An evaluation utterance longer than this is an error, since none is left out; memory must hold it whole."""
 
-    store: bool = True
+    store: bool = option(True, free=True)
     """Decode all audio once into a memory-mapped file under --cache-dir; --corpus.no-store decodes on the fly."""
 
+    def required(self, training: bool) -> list[tuple[str, str]]:
+        """(What a message asks for, its value) of each option without which there is nothing to read.
 
-@dataclass(frozen=True, kw_only=True)
-class TimitConfig(CorpusConfig):
-    """The LDC93S1 tree."""
+        Without `training`, only what scoring needs.
+        """
+        return []
 
-    root: str = ""
-    """Folder that holds TRAIN and TEST (upper or lower case), or its parent."""
+    def language_code(self) -> str | None:
+        """The language of the transcripts, for the model card; None where nothing states it."""
+        return self.language or None
 
-    protocol: Literal["hf", "kaldi", "no-sa"] = "kaldi"
-    """hf: all 4620/1680 utterances; kaldi: no SA, dev selects, core-192 is the headline; no-sa: 3696/1344."""
+    def kind_of_speech(self) -> str:
+        """Which speech this is, for the model card's limits."""
+        return "this corpus, which does not say whether it was read or spoken freely"
 
-    allow_incomplete: bool = False
-    """Go on with a warning when files of the corpus are missing."""
+    def open(self, cache_dir: Path, progress: Callable[[int, int], None]) -> Corpus:
+        """The corpus that these options name; CorpusError where there is none.
 
-
-@dataclass(frozen=True, kw_only=True)
-class SyntheticConfig(CorpusConfig):
-    """A TIMIT-shaped tree spoken by espeak-ng, made on the spot."""
-
-    size: Literal["tiny", "demo", "full"] = "demo"
-    """tiny: 40/40 utterances, for tests; demo: 1200/240; full: 4620/1680 with TIMIT's lengths."""
-
-    seed: int = 0
-    """Which corpus: sentences, speakers and voices follow from it."""
-
-    protocol: Literal["hf", "kaldi", "no-sa"] = "no-sa"
-    """As for TIMIT."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ManifestConfig(CorpusConfig):
-    """Your own corpus: JSON lines (.jsonl, .json), .csv or .tsv with audio_filepath, text, ..."""
-
-    train: str = ""
-    """Manifest of the training split."""
-
-    eval: str = ""
-    """Manifest of the evaluation split."""
-
-    test: str = ""
-    """Manifest of a test split: the evaluation split then selects the weights, and this one is reported."""
-
-    text_field: str = "text"
-    """Column that holds the transcript."""
-
-    audio_field: str = "audio_filepath"
-    """Column that holds the audio file's path, relative to the manifest."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class HubConfig(CorpusConfig):
-    """A data set of the `datasets` library, from the hub or from `save_to_disk`."""
-
-    dataset: str = ""
-    """Hub id, or a folder written by save_to_disk."""
-
-    subset: str | None = None
-    """The hub data set's configuration name."""
-
-    revision: str | None = None
-    """Branch, tag or commit of the hub data set."""
-
-    train_split: str = "train"
-    """Split to train on; slices such as train[:1000] work for hub data sets."""
-
-    eval_split: str = "test"
-    """Split to evaluate on."""
-
-    test_split: str | None = None
-    """A split of its own to report; the evaluation split then selects the weights."""
-
-    text_field: str = "text"
-    """Column that holds the transcript."""
-
-    audio_field: str = "audio"
-    """Column that holds the audio."""
-
-    id_field: str | None = None
-    """Column that holds a unique id; None: split name and row number."""
-
-    speaker_field: str | None = None
-    """Column that holds the speaker."""
-
-
-CorpusConfig = TimitConfig | SyntheticConfig | ManifestConfig | HubConfig
+        What has to be made first is made under `cache_dir`, and progress(done, total) is called meanwhile.
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

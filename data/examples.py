@@ -10,12 +10,15 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from data.audio.decode import speed_length
-from data.text.normalise import collapse_spaces, impossible_character
+from data.drops import MISSING, SEGMENT, Drops, name_some, refuse_or_report
+from data.durations import describe_segment, find_segments
+from data.faults import Faults
+from data.text.normalise import collapse_spaces, control_character, impossible_character
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE, Corpus, Utterance
 from trainer.errors import AudioError, CorpusError
@@ -27,7 +30,8 @@ class Example:
 
     utterance: Utterance
     text: str
-    """Normalised transcript; single spaces between words are up to the scorer."""
+    """Normalised transcript in the form in which it is scored (Vocab.to_compare); single spaces between words are up
+    to the scorer."""
     targets: tuple[int, ...]
     num_samples: int
     """At 16 kHz; 0 when the audio cannot be decoded (in evaluation only)."""
@@ -37,49 +41,38 @@ class Example:
     """Of the encoded audio, where a store knows it."""
 
 
-@dataclass
-class Drops:
-    """Utterances of one split that cannot be used, by reason."""
+def read_split(corpus: Corpus, split: str, faults: Faults | None = None) -> list[Utterance]:
+    """All utterances of a split; CorpusError when it is empty, an id stands twice or a text cannot be one.
 
-    split: str
-    num_utterances: int
-    ids: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, reason: str, utterance_id: str) -> None:
-        self.ids.setdefault(reason, []).append(utterance_id)
-
-    @property
-    def num_dropped(self) -> int:
-        return sum(map(len, self.ids.values()))
-
-    def describe(self, verb: str = "dropped") -> str:
-        """One line: how many of how many, why, and which (the first three of each reason)."""
-        reasons = [
-            f"{len(ids)} {reason} ({', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''})"
-            for reason, ids in self.ids.items()
-        ]
-        return f"{self.split}: {verb} {self.num_dropped} of {self.num_utterances}: " + ", ".join(reasons)
-
-
-def read_split(corpus: Corpus, split: str) -> list[Utterance]:
-    """All utterances of a split; CorpusError when it is empty, an id stands twice or a text cannot be one."""
-    utterances = list(corpus.utterances(split))
-    if not utterances:
-        raise CorpusError(f"{corpus.title}: split {split!r} holds no utterance.")
-    first: dict[str, Utterance] = {}
-    for utterance in utterances:
-        if (other := first.setdefault(utterance.id, utterance)) is not utterance:
-            raise CorpusError(
-                f"{utterance.origin}: id {utterance.id!r} stands already at {other.origin}. "
-                "Ids must be unique in a split."
-            )
-        for what, text in (("id", utterance.id), ("transcript", utterance.text)):
-            if character := impossible_character(text):
-                raise CorpusError(
-                    f"{utterance.origin}: utterance {utterance.id}: its {what} holds {character}, a character that no "
-                    "text has: another encoding, or damage? Save the corpus as UTF-8, or take the character out."
-                )
+    Where `faults` collects, those without a fault.
+    """
+    faults = faults or Faults()
+    utterances: list[Utterance] = []
+    already, first = len(faults.found), dict[str, Utterance]()
+    with faults.noted("unreadable corpus", split):
+        for utterance in corpus.utterances(split, faults):
+            with faults.noted("id or text that cannot be", split):
+                _check(utterance, first)
+                utterances.append(utterance)
+    if not utterances and len(faults.found) == already:
+        with faults.noted("empty split", split):
+            raise CorpusError(f"{corpus.title}: split {split!r} holds no utterance.")
     return utterances
+
+
+def _check(utterance: Utterance, first: dict[str, Utterance]) -> None:
+    """CorpusError when its id is in `first` already, or a text cannot be one; else it is put into `first`."""
+    if (other := first.setdefault(utterance.id, utterance)) is not utterance:
+        raise CorpusError(
+            f"{utterance.origin}: id {utterance.id!r} stands already at {other.origin}. Ids must be unique in a split."
+        )
+    found = (("id", control_character(utterance.id)), ("transcript", impossible_character(utterance.text)))
+    for what, character in found:
+        if character:
+            raise CorpusError(
+                f"{utterance.origin}: utterance {utterance.id}: its {what} holds {character}, a character that no "
+                "text has: another encoding, or damage? Save the corpus as UTF-8, or take the character out."
+            )
 
 
 def frames_needed(targets: Sequence[int]) -> int:
@@ -110,8 +103,8 @@ def prepare_training(
     `max_speed` is the fastest speed perturbation: the utterance must fit its transcript even then.
     """
     encode, drops, examples = vocab.encoder(), Drops(split, len(utterances)), []
-    first_bad = ""
-    for utterance, length in zip(utterances, measure(utterances), strict=True):
+    lengths, segments = measure(utterances), find_segments(utterances)
+    for i, (utterance, length) in enumerate(zip(utterances, lengths, strict=True)):
         text = normalize(utterance.text)
         targets = tuple(encode(text))
         reason, detail = "", ""
@@ -119,6 +112,8 @@ def prepare_training(
             reason, detail = "unreadable", str(length)
         elif length == 0:
             reason, detail = "without audio", "its audio has no samples"
+        elif i in segments:
+            reason, detail = SEGMENT, describe_segment(*segments[i])
         elif not text.strip():
             reason, detail = "without text", f"its transcript {utterance.text!r} is empty once normalised"
         elif length > max_seconds * SAMPLE_RATE:
@@ -131,25 +126,13 @@ def prepare_training(
                 least = next(n for n in itertools.count(1) if num_frames(speed_length(n, max_speed)))
                 detail = f"its {length} samples are too short: the encoder's first frame takes {least}"
         else:
-            examples.append(Example(utterance, text, targets, length, utterance.audio.load))
+            examples.append(Example(utterance, vocab.to_compare(text), targets, length, utterance.audio.load))
             continue
-        drops.add(reason, utterance.id)
-        first_bad = first_bad or f"{utterance.origin}: utterance {utterance.id}: {detail}"
-    if first_bad:
-        refuse_or_report(drops, first_bad, on_bad)
+        drops.add(reason, utterance, detail)
+    refuse_or_report(drops, on_bad)
     if not examples:
         raise CorpusError(f"{drops.describe()}. Nothing is left to train on.")
     return examples, drops
-
-
-def refuse_or_report(drops: Drops, first_bad: str, on_bad: str) -> None:
-    """CorpusError over the first bad training utterance, unless they are to be dropped."""
-    if on_bad == "error":
-        more = f" {drops.num_dropped - 1} more are bad." if drops.num_dropped > 1 else ""
-        raise CorpusError(
-            f"{first_bad.rstrip('.')}.{more} Mend the corpus, or leave bad training utterances out with "
-            "--corpus.on-bad drop."
-        )
 
 
 def prepare_evaluation(
@@ -157,28 +140,44 @@ def prepare_evaluation(
 ) -> tuple[list[Example], Drops, Counter[str]]:
     """All utterances as examples, those without readable audio (num_samples 0), and unseen characters.
 
-    None is left out: undecodable audio is scored as deletions. A file that is not there at all is a CorpusError:
-    then the corpus is wrong, not a recording.
+    None is left out; whether what cannot be read stops the run, `refuse_unreadable` says. A row that means a part of
+    its file is a CorpusError.
     """
     encode, drops, examples = vocab.encoder(), Drops(split, len(utterances)), []
     unseen: Counter[str] = Counter()
-    for utterance, length in zip(utterances, measure(utterances), strict=True):
+    lengths, segments = measure(utterances), find_segments(utterances)
+    for i, (utterance, length) in enumerate(zip(utterances, lengths, strict=True)):
         if isinstance(length, AudioError):
-            try:
-                utterance.audio.identity  # noqa: B018  raises when there is no such file
-            except AudioError as error:
-                raise CorpusError(
-                    f"{utterance.origin}: utterance {utterance.id}: {error} "
-                    "Mend the corpus: evaluation leaves nothing out."
-                ) from None
-            drops.add("unreadable", utterance.id)
+            drops.add(_why_unreadable(utterance), utterance, str(length))
             length = 0
+        elif i in segments:
+            drops.add(SEGMENT, utterance, describe_segment(*segments[i]))
         elif length == 0:
-            drops.add("without audio", utterance.id)
+            drops.add("without audio", utterance, "its audio has no samples")
         text = normalize(utterance.text)
         unseen += vocab.unseen(text)
-        examples.append(Example(utterance, text, tuple(encode(text)), length, utterance.audio.load))
+        text, targets = vocab.to_compare(text), tuple(encode(text))
+        examples.append(Example(utterance, text, targets, length, utterance.audio.load))
     return examples, drops, unseen
+
+
+def refuse_wordless(examples: Sequence[Example], split: str) -> None:
+    """CorpusError when there is nothing to score: not one word in all references once they are normalised."""
+    if num_reference_words(examples) == 0:
+        u = examples[0].utterance
+        raise CorpusError(
+            f"{u.origin}: split {split!r} has no reference word, hence no error rate: its {len(examples)} transcripts "
+            f"are empty once normalised (the first was {u.text[:40]!r}). Mend them, or give another "
+            "--corpus.text-field or --corpus.normalizer."
+        )
+
+
+def _why_unreadable(utterance: Utterance) -> str:
+    try:
+        utterance.audio.identity  # noqa: B018  raises when there is no such file
+    except AudioError:
+        return MISSING
+    return "unreadable"
 
 
 def refuse_endless(examples: Sequence[Example], max_seconds: float) -> None:
@@ -206,9 +205,11 @@ def measure(utterances: Sequence[Utterance]) -> list[int | AudioError]:
 
 
 def describe_conversions(utterances: Sequence[Utterance]) -> str:
-    """How many files are resampled or downmixed, in one line; empty when none is."""
+    """How many files are resampled, downmixed, or not quite as they should be, in one line; empty when none is."""
     rates: Counter[int] = Counter()
-    num_downmixed = 0
+    num_downmixed, longest = 0, 0.0
+    short: list[str] = []
+    remarks: dict[str, list[str]] = {}
     for utterance in utterances:
         try:
             header = utterance.audio.header
@@ -216,6 +217,11 @@ def describe_conversions(utterances: Sequence[Utterance]) -> str:
             continue
         rates[header.rate] += 1
         num_downmixed += header.num_channels > 1
+        if header.num_missing:
+            short.append(utterance.id)
+            longest = max(longest, header.num_missing / header.rate)
+        if header.remark:
+            remarks.setdefault(header.remark, []).append(utterance.id)
     resampled = {rate: count for rate, count in sorted(rates.items()) if rate != SAMPLE_RATE}
     parts = []
     if resampled:
@@ -223,6 +229,12 @@ def describe_conversions(utterances: Sequence[Utterance]) -> str:
         parts.append(f"{sum(resampled.values())} of {len(utterances)} files are resampled to 16 kHz ({by_rate})")
     if num_downmixed:
         parts.append(f"{num_downmixed} are downmixed to mono")
+    if short:
+        parts.append(
+            f"{len(short)} of {len(utterances)} files are shorter than they say, by {longest:.3f} s at most "
+            f"({name_some(short)})"
+        )
+    parts += [f"{len(ids)} of {len(utterances)} files: {remark} ({name_some(ids)})" for remark, ids in remarks.items()]
     return "; ".join(parts)
 
 

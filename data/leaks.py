@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 from data.examples import Example
@@ -10,21 +13,76 @@ from data.examples import Example
 def find_leaks(train: Sequence[Example], evaluation: Mapping[str, Sequence[Example]]) -> list[str]:
     """One line for each kind of leak of each split, with counts and the first names; none is an empty list.
 
-    The same recording is found by its bytes, so only where the audio was stored.
+    The same recording is found by its bytes, so only where the audio was stored. Two parts of a recording are the
+    same where they overlap; parts that do not are told of too, since voice and room are the same.
     """
     speakers = {e.utterance.speaker for e in train} - {None}
-    recordings = {e.digest: e.utterance.id for e in train if e.digest}
+    recordings = _Recordings(train)
     leaks = []
     for split, examples in evaluation.items():
         shared = sorted({e.utterance.speaker for e in examples if e.utterance.speaker in speakers} - {None})  # type: ignore[type-var]
         if shared:
             total = len({e.utterance.speaker for e in examples} - {None})
             leaks.append(f"{split}: {len(shared)} of {total} speakers are also in training ({_first(shared)})")
-        copies = [f"{e.utterance.id} = {recordings[e.digest]}" for e in examples if e.digest in recordings]
+        copies, others = [], []
+        for e in examples:
+            if (same := recordings.overlapping(e)) is not None:
+                copies.append(f"{e.utterance.id} = {same}")
+            elif (other := recordings.other_part(e)) is not None:
+                others.append(f"{e.utterance.id}, {other}")
         if copies:
             where = f"{len(copies)} of {len(examples)} recordings"
             leaks.append(f"{split}: {where} are also in training ({_first(copies)})")
+        if others:
+            where = f"{len(others)} of {len(examples)} utterances"
+            leaks.append(
+                f"{split}: {where} are cut from recordings that training has other parts of ({_first(others)})"
+            )
     return leaks
+
+
+_Part = tuple[float, float, str]
+"""First frame, the one behind the last, the utterance's id."""
+
+
+class _Recordings:
+    """What training holds of each recording."""
+
+    def __init__(self, train: Sequence[Example]) -> None:
+        parts: dict[str, list[_Part]] = {}
+        for e in train:
+            if e.digest:
+                file, first, last = _part(e)
+                parts.setdefault(file, []).append((first, last, e.utterance.id))
+        self.parts = {file: sorted(of_file) for file, of_file in parts.items()}
+        # of each part and those before it: which ends last
+        self.latest = {file: list(itertools.accumulate(of_file, _later)) for file, of_file in self.parts.items()}
+
+    def overlapping(self, example: Example) -> str | None:
+        """An utterance of training that has a sample of this one's."""
+        file, first, last = _part(example)
+        if file not in self.parts:
+            return None
+        begun = bisect.bisect_left(self.parts[file], last, key=lambda part: part[0])
+        if begun and self.latest[file][begun - 1][1] > first:
+            return self.latest[file][begun - 1][2]
+        return None
+
+    def other_part(self, example: Example) -> str | None:
+        """An utterance of training that is another part of this one's recording."""
+        of_file = self.parts.get(_part(example)[0])
+        return of_file[0][2] if of_file else None
+
+
+def _later(a: _Part, b: _Part) -> _Part:
+    return a if a[1] >= b[1] else b
+
+
+def _part(example: Example) -> tuple[str, float, float]:
+    """(Digest of the file's bytes, first frame, the one behind the last); a whole file has no end here."""
+    file, _, frames = example.digest.partition(":")
+    first, _, last = frames.partition("-")
+    return file, float(first or 0), float(last or math.inf)
 
 
 def describe_leaks(

@@ -8,6 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from data.faults import Faults
+
 SAMPLE_RATE = 16_000
 """Samples per second of everything behind an AudioSource; the encoders know no other rate."""
 
@@ -23,10 +25,14 @@ class AudioHeader:
     """Samples per channel, at the file's own rate."""
     is_pcm16: bool
     """16-bit integers, which a store can keep as they are."""
+    num_missing: int = 0
+    """Samples per channel that the file promises beyond `num_frames`: few, or it would not be read."""
+    remark: str = ""
+    """What else is odd about the file, though it is read."""
 
 
 class AudioSource(Protocol):
-    """Audio that can be measured without being decoded. Errors are AudioError."""
+    """Audio that can be measured without being decoded: a file, or a part of one. Errors are AudioError."""
 
     @property
     def name(self) -> str:
@@ -34,7 +40,7 @@ class AudioSource(Protocol):
 
     @property
     def identity(self) -> str:
-        """Cheap to get, and another one whenever the content may have changed (path, size and time)."""
+        """Cheap to get, and another one whenever the content may have changed (path, size and time; the part)."""
 
     @property
     def header(self) -> AudioHeader: ...
@@ -44,7 +50,7 @@ class AudioSource(Protocol):
         """Samples that `load` returns: mono, at SAMPLE_RATE."""
 
     def raw(self) -> bytes:
-        """The encoded file's bytes."""
+        """The encoded file's bytes, the whole file's also for a part of it."""
 
     def load(self) -> np.ndarray:
         """float32 (num_samples,), mono, at SAMPLE_RATE; full scale is 1, which resampling may overshoot."""
@@ -77,6 +83,8 @@ class Utterance:
     phones: tuple[Segment, ...] = field(default=(), repr=False)
     origin: str = ""
     """Where the corpus found it, for messages: file, or file:line."""
+    stated_duration: float | None = None
+    """Seconds that the corpus says the whole file lasts; None where it says nothing, and for a part of a file."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +118,8 @@ class Corpus(Protocol):
     @property
     def splits(self) -> Splits: ...
 
-    def utterances(self, split: str) -> Iterable[Utterance]:
-        """In a fixed order, ids unique; CorpusError where the corpus itself is malformed."""
+    def utterances(self, split: str, faults: Faults | None = None) -> Iterable[Utterance]:
+        """In a fixed order, ids unique; CorpusError where the corpus itself is malformed, unless `faults` collects."""
 
     def checksum(self, words_per_split: dict[str, int]) -> tuple[str, bool] | None:
         """(Line comparing the corpus as read with its published counts, whether it is worth a warning); or None."""

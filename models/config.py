@@ -21,6 +21,13 @@ class ModelConfig:
     revision: str | None = None
     """Branch, tag or commit of the hub checkpoint; the run records the commit it resolved to."""
 
+    target_lang: str | None = None
+    """Language of a multilingual checkpoint (MMS), as tur: its vocabulary and adapter; None: what it is set to. In
+    training a language that it does not have gets a new vocabulary, adapter and head."""
+
+    adapter_only: bool = False
+    """Train only the language's adapter and the head of a checkpoint that has adapters (MMS)."""
+
     family: Family = "unispeech"
     """Architecture of random weights; a checkpoint knows its own."""
 

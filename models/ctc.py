@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from models.adapter import freeze_all_but_adapter
 from models.encoder import uses_attention_mask
 from models.frontend import extract_features
 from models.geometry import FrameGeometry
@@ -28,6 +29,7 @@ class CTCModel(nn.Module):
         hf_model: PreTrainedModel,
         *,
         freeze_feature_encoder: bool,
+        adapter_only: bool = False,
         activation_checkpointing: bool = False,
         compile_layers: bool = False,
     ) -> None:
@@ -42,6 +44,8 @@ class CTCModel(nn.Module):
         self.blank_id: int = config.pad_token_id
         if freeze_feature_encoder:
             self.hf.freeze_feature_encoder()
+        if adapter_only:
+            freeze_all_but_adapter(self.hf)
 
     @property
     def base(self) -> Any:

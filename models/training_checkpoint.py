@@ -10,6 +10,7 @@ trainer.rundir.model_source checks its seal before it is read here.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,30 @@ class TrainedModel:
 
     config: PreTrainedConfig
     tokens: tuple[str, ...]
-    special: dict[str, str]
+    special: dict[str, str | None]
     """The units that stand for blank, unknown and word_delimiter."""
     do_normalize: bool
+    reading: dict[str, Any]
+    """How the units are read where that is not as in a new vocabulary: see models.tokenizer."""
+    language: str | None
+    """Whose vocabulary and adapter these are, in a multilingual checkpoint."""
 
 
-def describe_model(hf_model: PreTrainedModel, special: dict[str, str], do_normalize: bool) -> dict[str, Any]:
+def describe_model(
+    hf_model: PreTrainedModel,
+    special: Mapping[str, str | None],
+    do_normalize: bool,
+    reading: Mapping[str, Any] | None = None,
+    language: str | None = None,
+) -> dict[str, Any]:
     """What is needed besides weights and units to use a model later, as JSON has it."""
-    config = json.loads(hf_model.config.to_json_string(use_diff=False))
-    return {"config": config, "special": dict(special), "do_normalize": do_normalize}
+    return {
+        "config": json.loads(hf_model.config.to_json_string(use_diff=False)),
+        "special": dict(special),
+        "do_normalize": do_normalize,
+        "reading": dict(reading or {}),
+        "language": language,
+    }
 
 
 def is_training_checkpoint(folder: Path) -> bool:
@@ -54,7 +70,8 @@ def read_trained_model(folder: Path) -> TrainedModel:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         plain, tokens = dict(record["model"]), tuple(map(str, record["tokens"]))
-        special = {name: str(plain["special"][name]) for name in ("blank", "unknown", "word_delimiter")}
+        special = {name: plain["special"][name] for name in ("blank", "unknown", "word_delimiter")}
+        reading = dict(plain["reading"])
         settings = dict(plain["config"])
         family = settings.pop("model_type")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -68,7 +85,7 @@ def read_trained_model(folder: Path) -> TrainedModel:
         config = AutoConfig.for_model(family, **settings)
     except (ValueError, TypeError) as error:
         raise ModelError(f"{path}: no usable model configuration ({error}).") from None
-    return TrainedModel(config, tokens, special, bool(plain.get("do_normalize")))
+    return TrainedModel(config, tokens, special, bool(plain.get("do_normalize")), reading, plain.get("language"))
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

@@ -2,8 +2,9 @@
 
     python -m scripts.evaluate MODEL [PRESET] [--corpus... --eval... --device ...]
 
-MODEL is a run (runs/demo), one of its checkpoints (runs/demo/checkpoints/best), a model folder or a hub id. PRESET and
-options name the corpus, as for training. The command writes results.json and hypotheses.jsonl into runs/evaluate-NAME
+MODEL is a run (runs/demo), one of its checkpoints (runs/demo/checkpoints/best), a model folder or a hub id, with
+--model.revision for a hub model and --model.target-lang for a language of a multilingual one. PRESET and options name
+the corpus, as for training. The command writes results.json, hypotheses.jsonl and report.html into runs/evaluate-NAME
 (or --name). NAME is the run, RUN-best or RUN-step-400 for a checkpoint, or the model's name.
 """
 
@@ -45,7 +46,13 @@ def score(source: str, config: Config) -> int:
     from trainer.rundir.model_source import find_model, model_name  # imports torch, which takes seconds
 
     source = find_model(source)
-    config = replace(config, model=ModelConfig(pretrained=source, freeze_feature_encoder=True))
+    model = ModelConfig(
+        pretrained=source,
+        revision=config.model.revision,
+        target_lang=config.model.target_lang,
+        freeze_feature_encoder=True,
+    )
+    config = replace(config, model=model)
     if not config.name:
         config = replace(config, name=f"evaluate-{model_name(source)}")
     if any((config.run_dir / name).exists() for name in ("lock", "checkpoints", "metrics.jsonl")):

@@ -70,10 +70,12 @@ def export(args: Namespace) -> int:
         raise ConfigError(f"{out} exists already. Remove it, or name another folder with --out.")
 
     from models.export import save_huggingface
+    from models.training_checkpoint import read_trained_model
 
     recognizer = load_recognizer(find_model(str(there[name])), device="cpu")
     hf, vocab = recognizer.model.hf, recognizer.vocab
-    save_huggingface(hf, vocab.tokens, vocab.special, recognizer.do_normalize, out)
+    language = read_trained_model(there[name]).language
+    save_huggingface(hf, vocab.tokens, vocab.special, recognizer.do_normalize, out, vocab.reading, language=language)
     write_checkpoint_card(out, run_dir, there[name])
     sync(out)
     print(f"{out} holds the weights of {there[name]} and a model card")

@@ -19,18 +19,23 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data.corpora.manifest import ManifestConfig
-from data.text.normalise import NORMALIZERS, collapse_spaces
+from data.text.normalise import NORMALIZERS, collapse_spaces, normalizer
+from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE, Utterance
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors
 from trainer.config.as_json import read_config
 from trainer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from trainer.recognize.transcribe import Recognizer
 
 TOLERANCE, NUM_COMPARED = 1e-4, 50
 NUM_SCORED = 200
@@ -61,9 +66,12 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--manifest", help="utterances with references to measure on: .jsonl, .csv or .tsv")
     parser.add_argument("--normalizer", choices=NORMALIZERS, default="plain",
                         help="of a manifest's references, as in training (default: plain)")  # fmt: skip
+    parser.add_argument("--language", default="", metavar="CODE",
+                        help="language of a manifest's references, as in training")  # fmt: skip
     parser.add_argument("--utterances", type=count, metavar="N",
                         help=f"how many to measure on (default: all of a manifest, {NUM_SCORED} of a run)")  # fmt: skip
     parser.add_argument("--revision", help="branch, tag or commit of a hub model")
+    parser.add_argument("--target-lang", metavar="LANG", help="language of a multilingual model (MMS), as tur")
     return parser.parse_args(argv)
 
 
@@ -77,16 +85,18 @@ def run(args: Namespace) -> int:
         raise ConfigError(f"--out {args.out}: name a file that ends in .onnx.")
     if args.manifest is not None and not Path(args.manifest).is_file():
         raise ConfigError(f"--manifest {args.manifest}: no such file.")
-    speech = read_manifest(args.manifest, args.normalizer, args.utterances) if args.manifest else None
+    normalize = normalizer(args.normalizer, args.language)
+    speech = read_manifest(args.manifest, normalize, args.utterances) if args.manifest else None
 
     from models.onnx_graph import write_onnx
     from trainer.recognize.onnx_check import max_deviation, open_graph, pytorch, quantize, word_errors
     from trainer.recognize.transcribe import load_recognizer
 
-    recognizer = load_recognizer(args.model, args.revision, "cpu")
+    recognizer = load_recognizer(args.model, args.revision, "cpu", args.target_lang)
     model = Path(recognizer.source)
     if speech is None:
         speech = read_run(model, args.utterances or NUM_SCORED)
+    recognizer, speech = in_one_form(recognizer, speech)
     compared = [w for w in speech.waveforms if recognizer.model.num_frames(len(w)) > 0][:NUM_COMPARED]
     if not compared:
         raise ConfigError(f"{speech.kind}: each is shorter than a frame of the model, so there is nothing to compare.")
@@ -94,6 +104,7 @@ def run(args: Namespace) -> int:
     metadata = {
         "tokens": json.dumps(recognizer.vocab.tokens, ensure_ascii=False),
         "blank_id": str(recognizer.vocab.blank_id),
+        "reading": json.dumps(reading_of(recognizer.vocab), ensure_ascii=False),
         "sample_rate": str(SAMPLE_RATE),
     }
     try:
@@ -141,12 +152,12 @@ def default_path(model: Path) -> Path:
     return (model if model.is_dir() else Path()) / "model.onnx"
 
 
-def read_manifest(path: str, normalizer: str, number: int | None) -> Speech:
+def read_manifest(path: str, normalize: Callable[[str], str], number: int | None) -> Speech:
     """The utterances of a manifest, or `number` of them; AudioError when one cannot be read."""
     from data.corpora.manifest import ManifestCorpus
 
     utterances = list(ManifestCorpus(ManifestConfig(eval=path)).utterances("eval"))
-    return speech_of(utterances, NORMALIZERS[normalizer], number or len(utterances), path)
+    return speech_of(utterances, normalize, number or len(utterances), path)
 
 
 def read_run(model: Path, number: int) -> Speech:
@@ -161,7 +172,7 @@ def read_run(model: Path, number: int) -> Speech:
             config = read_config(run_dir / "config.json", fill=True)
             reading = read_corpus(config, Console(), training=False)
             split = reading.corpus.splits.headline
-            normalize = NORMALIZERS[config.corpus.normalizer]
+            normalize = normalizer(config.corpus.normalizer, config.corpus.language)
             return speech_of(reading.evaluation[split], normalize, number, f"{run_dir.name}'s {split}")
         except (ValueError, OSError) as error:
             why = str(error)
@@ -178,6 +189,28 @@ def speech_of(utterances: Sequence[Utterance], normalize: Callable[[str], str], 
     chosen = [utterances[i * len(utterances) // number] for i in range(number)]
     references = [collapse_spaces(normalize(u.text)) for u in chosen]
     return Speech(f"{len(utterances):,} utterances of {origin}", [u.audio.load() for u in chosen], references)
+
+
+def in_one_form(recognizer: Recognizer, speech: Speech) -> tuple[Recognizer, Speech]:
+    """Both with the references written as the model's units are: see trainer.prepare.vocabulary."""
+    from trainer.cli.console import Console
+    from trainer.prepare.vocabulary import fit_spelling
+
+    recognizer.vocab.refuse_delimiter(speech.references)
+    vocab = fit_spelling(recognizer.vocab, speech.references, "auto", recognizer.source, Console())
+    references = [collapse_spaces(vocab.to_compare(text)) for text in speech.references]
+    return replace(recognizer, vocab=vocab), replace(speech, references=references)
+
+
+def reading_of(vocab: Vocab) -> dict[str, Any]:
+    """How to make text of the units that the graph writes: what docs/use.md does with it."""
+    return {
+        "word_delimiter": vocab.word_delimiter,
+        "delimiter_text": "" if vocab.phonemes else vocab.delimiter_text,
+        "between_units": " " if vocab.phonemes else "",
+        "lower_case": vocab.lower_case,
+        "clean_up": vocab.clean_up,
+    }
 
 
 def megabytes(path: Path) -> str:

@@ -1,7 +1,7 @@
-"""Write the report of a finished run, or compare two runs utterance by utterance.
+"""Write the report of a finished run, or compare runs utterance by utterance.
 
     python -m scripts.report runs/NAME [--media all|none] [--cache-dir DIR] [--out FILE]
-    python -m scripts.report runs/A runs/B
+    python -m scripts.report runs/A runs/B [runs/C ...]
 
 The result is one HTML file that opens from disk: runs/NAME/report.html, or runs/B/compare-A.html. Audio and posteriors
 need model/ and the run's corpus, which its config.json names. Without them the file holds text only and says so.
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from trainer.report.media_choice import MediaSource
 
 
+MOST_RUNS = 8
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 written, 2 something in options, runs or disk is wrong."""
     return report_errors(lambda: report(parse(argv)))
@@ -36,14 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str] | None) -> Namespace:
     """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.report", description=(__doc__ or "").strip())
-    parser.add_argument("runs", nargs="+", type=Path, metavar="runs/NAME", help="one finished run, or two to compare")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="runs/NAME", help="one finished run, or several to compare"
+    )
     parser.add_argument("--media", choices=("fit", "all", "none"), default="fit",
                         help="audio and pictures: as much as fits into 15 MB, all or none (default: fit)")  # fmt: skip
     parser.add_argument("--cache-dir", help="where the corpus' cache is, if not where the run had it")
     parser.add_argument("--out", type=Path, help="the file to write")
     args = parser.parse_args(argv)
-    if len(args.runs) > 2:
-        raise ConfigError(f"{len(args.runs)} runs: give one, or two to compare.")
+    if len(args.runs) > MOST_RUNS:
+        raise ConfigError(f"{len(args.runs)} runs: at most {MOST_RUNS} can be read side by side.")
     return args
 
 
@@ -52,7 +57,10 @@ def report(args: Namespace) -> int:
     from trainer.report.compare import write_comparison
     from trainer.report.page import MOST_BYTES
     from trainer.report.run import write_report
+    from trainer.rundir.results import read_results
 
+    for run in args.runs:
+        read_results(run)  # a folder that holds no finished run is said before anything else
     runs, out = args.runs, args.out
     last, most_bytes = runs[-1], None if args.media == "all" else MOST_BYTES
     source, why_none = None, "Audio and pictures were not asked for."
@@ -61,9 +69,9 @@ def report(args: Namespace) -> int:
         if source is None:
             print(f"warning: text only: {why_none}", file=sys.stderr)
             why_none = f"Text only, without audio and pictures: {why_none}"
-    if len(runs) == 2:
-        path = out or last / f"compare-{runs[0].resolve().name}.html"
-        lines = write_comparison(runs[0], last, path, source, why_none=why_none, most_bytes=most_bytes)
+    if len(runs) > 1:
+        path = out or last / f"compare-{'-'.join(run.resolve().name for run in runs[:-1])}.html"
+        lines = write_comparison(runs, path, source, why_none=why_none, most_bytes=most_bytes)
         print("\n".join(lines))
     else:
         print(write_report(last, last.resolve().name, source, why_none=why_none, most_bytes=most_bytes, path=out))

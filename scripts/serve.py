@@ -35,8 +35,10 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--port", type=int, default=7860, help="(default: 7860)")
     parser.add_argument("--max-seconds", type=float, default=600.0, help="longest recording (default: 600)")
     parser.add_argument("--max-megabytes", type=float, default=50.0, help="largest file (default: 50)")
+    parser.add_argument("--at-once", type=int, default=4, help="recordings written down at once (default: 4)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: auto)")
     parser.add_argument("--revision", help="branch, tag or commit of a hub model")
+    parser.add_argument("--target-lang", metavar="LANG", help="language of a multilingual model (MMS), as tur")
     args = parser.parse_args(argv)
     if not 1 <= args.port <= 65_535:
         raise ConfigError(f"--port {args.port}: give 1 to 65535.")
@@ -51,8 +53,8 @@ def run(args: Namespace) -> int:
     from trainer.recognize.page import Limits, is_loopback, serving
     from trainer.recognize.transcribe import Windows, load_recognizer
 
-    limits = Limits(args.max_seconds, args.max_megabytes)
-    recognizer = load_recognizer(args.model, args.revision, args.device)
+    limits = Limits(args.max_seconds, args.max_megabytes, args.at_once)
+    recognizer = load_recognizer(args.model, args.revision, args.device, args.target_lang)
     if not is_loopback(args.host):
         print(f"warning: whoever reaches port {args.port} of {args.host} can use this page", file=sys.stderr)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM removes uploads too

@@ -11,6 +11,7 @@ ffmpeg installed also m4a, mp4, webm and the like.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import sys
 import time
@@ -27,6 +28,7 @@ from data.audio.media import find_recordings, load_recording
 from data.utterance import SAMPLE_RATE
 from trainer.cli.arguments import ArgumentParser
 from trainer.cli.parse import report_errors
+from trainer.cli.streams import print_exactly
 from trainer.errors import AudioError, ConfigError
 from trainer.recognize.formats import FORMATS, ONE_A_LINE
 from trainer.recognize.transcript import TimedTranscript
@@ -42,7 +44,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(prog="python -m scripts.transcribe", description=(__doc__ or "").strip())
     parser.add_argument("model", metavar="MODEL", help="run, checkpoint, folder or hub id")
     parser.add_argument("inputs", metavar="FILE_OR_FOLDER", nargs="+", type=Path, help="a folder with all below it")
-    parser.add_argument("--format", nargs="+", choices=FORMATS, default=["text"], metavar="FORMAT",
+    parser.add_argument("--format", nargs="+", choices=[*FORMATS, "txt"], default=["text"], metavar="FORMAT",
                         help=f"one or more of {', '.join(FORMATS)} (default: text)")  # fmt: skip
     parser.add_argument("--out", type=Path, help="folder for one file a recording and format (default: print)")
     parser.add_argument("--window", type=float, default=20.0, metavar="SECONDS",
@@ -52,8 +54,9 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--batch-size", type=int, default=4, help="windows that are read at once (default: 4)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: auto)")
     parser.add_argument("--revision", help="branch, tag or commit of a hub model")
+    parser.add_argument("--target-lang", metavar="LANG", help="language of a multilingual model (MMS), as tur")
     args = parser.parse_args(argv)
-    args.format = list(dict.fromkeys(args.format))
+    args.format = list(dict.fromkeys("text" if name == "txt" else name for name in args.format))
     return args
 
 
@@ -70,7 +73,7 @@ def run(args: Namespace) -> int:
     from trainer.recognize.transcribe import Windows, load_recognizer, transcribe
 
     windows = Windows(args.window, args.overlap, args.batch_size)
-    recognizer = load_recognizer(args.model, args.revision, args.device)
+    recognizer = load_recognizer(args.model, args.revision, args.device, args.target_lang)
     begin, num_samples, errors, is_cut = time.perf_counter(), 0, 0, False
     names = output_names(recordings)
     is_many = len(recordings) > 1
@@ -88,7 +91,15 @@ def run(args: Namespace) -> int:
         transcript = replace(transcript, label=name.as_posix())
         num_samples += len(waveform)
         is_cut |= len(waveform) > args.window * SAMPLE_RATE
-        deliver(transcript, args.format, args.out, name, is_many=is_many)
+        try:
+            deliver(transcript, args.format, args.out, name, is_many=is_many)
+        except UnicodeEncodeError as error:
+            errors += 1
+            tqdm.write(
+                f"error: {path}: U+{ord(error.object[error.start]):04X} cannot be printed in {error.encoding}. Set "
+                "PYTHONIOENCODING=utf-8, or write files with --out FOLDER.",
+                file=sys.stderr,
+            )
     if is_cut and not recognizer.model.is_batch_invariant:
         say("note: this encoder has a group norm over time, so reading long recordings in windows is an approximation")
     seconds = time.perf_counter() - begin
@@ -123,20 +134,25 @@ def output_names(recordings: Sequence[tuple[Path, Path]]) -> list[Path]:
 def deliver(
     transcript: TimedTranscript, formats: Sequence[str], folder: Path | None, name: Path, *, is_many: bool
 ) -> None:
-    """Write the transcript below `folder` in every format, or print it."""
+    """Write the files below `folder`, or print; UnicodeEncodeError where stdout cannot show the text."""
     if folder is None:
         text = FORMATS[formats[0]][1](transcript)
         if formats[0] == "text" and is_many:
             text = f"{transcript.name}\t{text}"
         with tqdm.external_write_mode(file=sys.stdout):
-            print(text, end="", flush=True)
+            try:
+                print_exactly(text)
+            except UnicodeEncodeError:
+                if formats[0] != "json":
+                    raise
+                print_exactly(json.dumps(json.loads(text)) + "\n")  # the same, in ASCII
         return
     for format in formats:
         suffix, write = FORMATS[format]
         path = folder / name.parent / (name.name + suffix)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(write(transcript), encoding="utf-8")
+            path.write_text(write(transcript), encoding="utf-8", errors="surrogateescape")  # names in CTM
         except OSError as error:
             raise ConfigError(f"{path}: cannot be written ({error.strerror or error}). Give another --out.") from None
 

@@ -19,9 +19,10 @@ import torch
 
 from data.corpora.synthetic.tree import ensure_tree
 from tests.helpers.corpora import WORDS, ManifestFolder, make_tone
+from tests.helpers.resumed import write_inputs
 from tests.helpers.runs import train_on_noise
 
-pytest_plugins = ["tests.helpers.faults.fixtures", "tests.helpers.refused"]
+pytest_plugins = ["tests.helpers.faults.fixtures", "tests.helpers.fuzz", "tests.helpers.refused"]
 
 
 @pytest.fixture
@@ -65,6 +66,19 @@ def tiny_timit(synthetic_cache: Path) -> Path:
     return ensure_tree("tiny", 0, synthetic_cache)
 
 
+@pytest.fixture
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no curves into their card and report: that takes half of the time of a run as small as these."""
+    monkeypatch.setattr("trainer.card.card.draw_curves", lambda records: {})
+    monkeypatch.setattr("trainer.report.run.draw_curves", lambda records: {})
+
+
+@pytest.fixture(scope="session")
+def run_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the runs of tests.helpers.resumed read: a small model, a corpus, a cache. Do not change it."""
+    return write_inputs(tmp_path_factory.mktemp("inputs"))
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run in miniature, its corpus two folders up. Do not change it: copy it."""
@@ -73,16 +87,19 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tone_corpus(tmp_path: Path) -> ManifestFolder:
-    """Six training and three evaluation utterances, 0.5 to 0.9 s of tones, wav of 16 bits at 16 kHz."""
+    """Six training and three evaluation utterances, 0.5 to 0.9 s of tones, wav of 16 bits at 16 kHz.
+
+    No two sound alike, and the splits share no transcript: what reads the other split's utterances is found out.
+    """
     folder = tmp_path / "corpus"
     (folder / "wav").mkdir(parents=True)
     rows: dict[str, list[dict[str, Any]]] = {"train": [], "eval": []}
     for split, number in (("train", 6), ("eval", 3)):
         for i in range(number):
             name = f"{split}-{i}"
-            samples = make_tone(0.5 + 0.08 * i, frequency=300 + 40 * i)
+            samples = make_tone(0.5 + 0.08 * i, frequency=(300 if split == "train" else 620) + 40 * i)
             soundfile.write(folder / "wav" / f"{name}.wav", samples, 16_000, subtype="PCM_16")
-            text = f"{WORDS[i]} {WORDS[(i + 3) % 10]}"
+            text = f"{WORDS[i]} {WORDS[(i + (3 if split == 'train' else 7)) % 10]}"
             rows[split].append({"id": name, "audio_filepath": f"wav/{name}.wav", "text": text, "speaker": f"s{i % 2}"})
     corpus = ManifestFolder(folder, rows)
     corpus.write()

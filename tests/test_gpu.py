@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,11 @@ import trainer.loop.fit
 from data.batches.collate import BatchDataset, Frontend
 from models.ctc import ctc_loss_per_utterance
 from models.feature_table import FeatureTable
+from tests.helpers.models import eval_set, example, make_talkative
+from tests.helpers.models import small_model as talkative_model
 from tests.helpers.steps import EXAMPLES, NUM_FRAMES, loader_of, make_batch, make_parts, run_fit, small_model
+from trainer.cli.console import Console
+from trainer.closing import score_closing
 from trainer.config.schema import OptimConfig, TrainConfig
 from trainer.device import autocast_for
 from trainer.loop.fit import finish_previous_step
@@ -33,6 +37,7 @@ from trainer.loop.optim import build_optimizer, build_schedule
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts, train_step
 from trainer.run import main
+from trainer.scoring.evaluate import evaluate
 
 CUDA = torch.device(os.environ.get("GPU_TESTS_DEVICE", "cuda"))
 """GPU_TESTS_DEVICE=cpu shows that these tests run at all, where there is no GPU."""
@@ -101,6 +106,24 @@ def test_a_bad_step_on_cuda_leaves_moments_and_step_count_alone() -> None:
     after = [v for s in parts.optimizer.state.values() for v in s.values()]
     assert state.num_skipped == 1
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_the_closing_evaluation_is_without_tf32() -> None:
+    """Training has left TF32 on. Reference: the same evaluation with it off, bit for bit; and with it on, losses
+    differ, or the test would show nothing."""
+    model = make_talkative(talkative_model(hidden_size=256, num_attention_heads=4, conv_dim=(64,) * 7)).to(CUDA)
+    split = eval_set(model, [example(6000 + 700 * i, "abba cab", seed=i) for i in range(8)])
+
+    def with_tf32(is_on: bool) -> None:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = is_on
+
+    with_tf32(True)
+    rounded = [h.loss for h in evaluate(model, split, CUDA, nullcontext).hypotheses]
+    closing = [h.loss for h in score_closing(model, split, CUDA, Console()).hypotheses]
+    with_tf32(False)
+    exact = [h.loss for h in evaluate(model, split, CUDA, nullcontext).hypotheses]
+    assert closing == exact
+    assert CUDA.type == "cpu" or torch.cuda.get_device_capability(CUDA) < (8, 0) or rounded != exact
 
 
 @pytest.mark.parametrize("kind", ["waveforms", "features"])

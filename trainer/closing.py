@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from data import strict_json
 from models.ctc import CTCModel
 from models.export import save_huggingface
 from models.pretrained import LoadReport
@@ -35,7 +36,7 @@ from trainer.rundir.checkpoint import load_best
 from trainer.rundir.disk import sync, write_text
 from trainer.rundir.log import RunLog
 from trainer.rundir.next_steps import conclude
-from trainer.rundir.results import describe, finite, peak_memory_bytes, split_record, write_hypotheses, write_json
+from trainer.rundir.results import describe, peak_memory_bytes, split_record, write_hypotheses, write_json
 from trainer.scoring.evaluate import EvalSet, Scores, evaluate
 from trainer.scoring.metrics import METRICS
 
@@ -82,7 +83,8 @@ def close_run(
         note = SELECTED if weights == "best" and scores.split == splits.monitor else ""
         records[scores.split] = split_record(scores, weights, note)
         console.say(f"{describe(scores)}{f' ({note})' * bool(note)}")
-    results = _results(records, splits.headline, weights, model, parts.device) | finite({
+    results = _results(records, splits.headline, weights, model, parts.device) | strict_json.finite({
+        "command": list(argv),
         "steps": state.step,
         "num_skipped": state.num_skipped,
         "num_halved": state.num_halved,
@@ -97,7 +99,10 @@ def close_run(
     })  # fmt: skip
     write_hypotheses(run_dir / "hypotheses.jsonl", closing)
     do_normalize = eval_sets[splits.headline].frontend.do_normalize
-    save_huggingface(model.hf, data.vocab.tokens, data.vocab.special, do_normalize, run_dir / "model")
+    vocab = data.vocab
+    save_huggingface(
+        model.hf, vocab.tokens, vocab.special, do_normalize, run_dir / "model", vocab.reading, language=data.language
+    )
     write_card(run_dir, config, data, results, load_report, argv)
     sync(run_dir / "model")
     runlog.board.end(config, results, state.step)
@@ -175,6 +180,8 @@ def score_model(config: Config) -> dict[str, Any]:
     write_hypotheses(run_dir / "hypotheses.jsonl", scored)
     write_json(run_dir / "results.json", results)
     console.say(f"{run_dir} holds results.json and hypotheses.jsonl")
+    if config.report:
+        report_or_warn(run_dir, config.name, MediaSource(given.model, given.eval_sets, given.device), console)
     return results
 
 
@@ -190,7 +197,10 @@ def _results(
 ) -> dict[str, Any]:
     """The keys that every results.json has: the headline split's figures on top, then all splits."""
     return {
-        **{key: records[headline][key] for key in (*METRICS, "loss", "num_errors", "num_reference_words")},
+        **{
+            key: records[headline][key]
+            for key in (*METRICS, "loss", "num_errors", "num_reference_words", "num_undecodable")
+        },
         "headline": headline,
         "weights": weights,
         "splits": records,

@@ -39,6 +39,10 @@ class AudioError(CorpusError):
     """One utterance's audio cannot be used."""
 
 
+class UnknownAudioError(AudioError):
+    """Audio of a container or codec that is not read here, but perhaps by another program."""
+
+
 class LoaderError(CorpusError):
     """A worker process that loads batches died or hung."""
 

@@ -17,7 +17,7 @@ from data.utterance import SAMPLE_RATE
 from models.flops import forward_flops, training_flops
 from models.training_checkpoint import describe_model
 from trainer.cli.console import Console
-from trainer.cli.signals import StopFlag, interruptible
+from trainer.cli.signals import StopFlag
 from trainer.closing import close_run, is_closed, is_published, publish_late
 from trainer.config.as_json import read_config, to_json
 from trainer.config.schema import Config, resolve, validate
@@ -31,7 +31,7 @@ from trainer.errors import (
     SaveError,
     TrainingStopped,
 )
-from trainer.loop.fit import InterruptedEvaluation, fit, is_done
+from trainer.loop.fit import fit, is_done
 from trainer.loop.state import TrainState
 from trainer.prepare.build import PreparedRun, prepare, use_features
 from trainer.prepare.identity import compare, identity
@@ -54,7 +54,7 @@ def train(config: Config, preset: Config, argv: Sequence[str], flag: StopFlag) -
         raise ConfigError("--model.pretrained and --model.size exclude each other: a checkpoint has its size.")
     config, console = resolve(validate(config)), Console()
     if config.check:
-        return check(prepare(config, console), console)
+        return check(config, console)
     check_run_dir(config)
     run = prepare(config, console)
     with lock_run(config.run_dir):
@@ -67,7 +67,10 @@ def train(config: Config, preset: Config, argv: Sequence[str], flag: StopFlag) -
 def _train(run: PreparedRun, argv: Sequence[str], console: Console, flag: StopFlag) -> int:
     config, parts, run_dir = run.config, run.parts, run.config.run_dir
     fingerprint = identity(config, run.data, parts.model, parts.device, run.precision)
-    fingerprint["model"] = describe_model(parts.model.hf, run.data.vocab.special, run.do_normalize)
+    vocab = run.data.vocab
+    fingerprint["model"] = describe_model(
+        parts.model.hf, vocab.special, run.do_normalize, vocab.reading, run.data.language
+    )
     state = resume(run, fingerprint, console) if config.resume else TrainState()
     is_over = state.step > 0 and is_done(state, config.train, run.total_steps)
     if is_over and is_closed(run_dir, state.step):
@@ -148,14 +151,14 @@ def _fit(
     profiler: StepProfiler,
 ) -> bool:  # fmt: skip
     parts, config = run.parts, run.config
-    bar = interruptible(partial(console.progress, desc="evaluating", unit="batch"), flag, InterruptedEvaluation)
+    bar = partial(console.progress, desc="evaluating", unit="batch")
 
     def save() -> None:
         runlog.flush()  # the log must be on the disk before the checkpoint that continues it
         saver.save(parts, state)
 
     def score() -> Scores:
-        scores = evaluate(parts.model, run.monitor, parts.device, parts.autocast, bar)
+        scores = evaluate(parts.model, run.monitor, parts.device, parts.autocast, bar, flag)
         return replace(scores, followed=follow(parts.model, run.monitor, parts.device, parts.autocast))
 
     return fit(
@@ -178,8 +181,8 @@ def check_run_dir(config: Config) -> None:
     run_dir = config.run_dir
     if run_dir.is_file():
         raise ConfigError(f"{run_dir} is a file. Choose another --name.")
-    # a run that ended before its first step leaves no more than these
-    if not run_dir.exists() or not {p.name for p in run_dir.iterdir()} - {"lock", ".config.json.part"}:
+    # a run that died before it had begun leaves no more than these
+    if not run_dir.exists() or not {p.name for p in run_dir.iterdir()} - {"lock", ".config.json.part", "check.jsonl"}:
         return
     if not (run_dir / "config.json").exists():
         raise ConfigError(f"{run_dir} exists and holds no run. Choose another --name, or clear it by hand.")

@@ -1,72 +1,82 @@
-"""Whether a RIFF or Ogg file is whole, by its own sizes: libsndfile reads a truncated one short, without a word.
+"""From any container to what it truly holds: which reader counts its samples, and how they are decoded.
 
-FLAC and MP3 need no help: their headers keep the length, and decoding finds less.
+No length is believed that libsndfile estimates, or that a header promises without the bytes to keep it.
 """
 
 from __future__ import annotations
 
+import functools
+import io
 import os
-import struct
 from typing import BinaryIO
 
-from trainer.errors import AudioError
+import soundfile
 
-READ = ("WAV", "WAVEX", "FLAC", "OGG", "MP3")
-"""What libsndfile may take a file for. Other formats have no check of their length here."""
-OGG_PAGE = 65_307
-"""Bytes of an Ogg page at most."""
-_FIXED_WIDTH = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
-_LAST_PAGE = 4
+from data.audio import ogg, riff
+from data.audio.chunked import count_chunked, is_chunked
+from data.audio.flac import MAGIC as FLAC_MAGIC
+from data.audio.flac import count_flac
+from data.audio.mpeg import count_mpeg, looks_like_mpeg
+from data.audio.mpeg_frames import skip_id3
+from data.audio.parts import Contents, Part, reason_of, refuse_short
+from data.audio.quiet import quiet_mpg123
+from data.audio.sphere_header import read_sphere_header
+from data.utterance import AudioHeader
+from trainer.errors import AudioError, UnknownAudioError
 
-
-def check_whole(file: BinaryIO, name: str, format: str, subtype: str, num_frames: int) -> None:
-    """AudioError when `file`, of libsndfile's `format` and `subtype`, holds fewer than it promises."""
-    if format not in READ:
-        raise AudioError(f"{name}: {format} files are not read. Convert it to FLAC or WAV.")
-    if num_frames >= 2**62:  # libsndfile's word for "not said"
-        raise AudioError(
-            f"{name}: its header does not say how long it is (written through a pipe?). Write it again to a file."
-        )
-    if format == "OGG":
-        _check_ogg(file, name)
-    elif format.startswith("WAV"):
-        _check_riff(file, name, num_frames if subtype in _FIXED_WIDTH else None)
+_HEAD = 16_384
 
 
-def _check_riff(file: BinaryIO, name: str, num_frames: int | None) -> None:
-    """The data chunk ends within the file and, for samples of a fixed width, is as long as `num_frames` of them."""
-    end = file.seek(0, os.SEEK_END)
+def examine(file: BinaryIO, name: str, *, thorough: bool = False) -> Contents:
+    """What `file` holds; AudioError when it is damaged or shorter than it says, UnknownAudioError when not read here.
+
+    `thorough`: every frame is walked, and the parts can be decoded; else what a header is sure of is believed.
+    """
+    size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        raise AudioError(f"{name}: not readable as audio (an empty file, of 0 bytes).")
     file.seek(0)
-    order = ">" if file.read(12)[:4] == b"RIFX" else "<"
-    position, block = 12, 0
-    while position + 8 <= end:
-        file.seek(position)
-        kind, size = struct.unpack(f"{order}4sI", file.read(8))
-        if kind == b"fmt ":
-            block = struct.unpack(f"{order}H", file.read(16)[12:14].ljust(2, b"\0"))[0]
-        if kind == b"data":
-            present = min(size, end - position - 8)
-            if present < size:
-                pipe = " or written through a pipe" if size >= 2**31 - 2**16 else ""
-                raise AudioError(
-                    f"{name}: its header says {size} bytes of samples, {present} are there: truncated{pipe}?"
-                )
-            if num_frames is not None and block and num_frames != size // block:
-                raise AudioError(
-                    f"{name}: its header says {size // block} samples, {num_frames} can be read: not closed properly?"
-                )
-            return
-        position += 8 + size + size % 2
-    raise AudioError(f"{name}: no samples in its RIFF chunks: truncated?")
+    sphere = read_sphere_header(file, name)
+    if sphere is not None:
+        header = AudioHeader(
+            sphere.rate, sphere.num_channels, sphere.num_frames, sphere.subtype == "PCM_16", sphere.num_missing
+        )
+        content = functools.partial(_without_header, file, sphere.num_bytes)
+        return Contents(header, (Part(content, header.num_frames, raw=sphere.raw_format),))
+    head = file.read(_HEAD)
+    start = skip_id3(head)
+    if start:
+        file.seek(start)
+        head = file.read(_HEAD)
+    if head[:4] in riff.MAGICS and head[8:12] == b"WAVE":
+        return riff.count_riff(file, start, name, thorough=thorough)
+    if head[:4] == FLAC_MAGIC:
+        return count_flac(file, start, name, thorough=thorough)
+    if head[:4] == ogg.MAGIC:
+        file.seek(start)
+        return ogg.count_ogg(file.read(), name)
+    if start == 0 and is_chunked(head):
+        return count_chunked(file, name)
+    if looks_like_mpeg(head):
+        file.seek(0)
+        contents = count_mpeg(file.read(), name, thorough=thorough)
+        header = contents.header
+        cause = "truncated, or its MPEG frames are damaged?"
+        refuse_short(name, header.num_missing, header.num_frames, header.rate, cause)
+        return contents
+    raise UnknownAudioError(f"{name}: not readable as audio ({_who_knows(file)}).")
 
 
-def _check_ogg(file: BinaryIO, name: str) -> None:
-    """The last page is whole and says that it is the last."""
-    end = file.seek(0, os.SEEK_END)
-    file.seek(max(0, end - OGG_PAGE))
-    tail = file.read()
-    page = tail[max(0, tail.rfind(b"OggS")) :]
-    num_segments = page[26] if len(page) > 26 else 0
-    length = 27 + num_segments + sum(page[27 : 27 + num_segments])
-    if not page.startswith(b"OggS") or len(page) < length or not page[5] & _LAST_PAGE:
-        raise AudioError(f"{name}: its last Ogg page is missing: truncated?")
+def _without_header(file: BinaryIO, start: int) -> BinaryIO:
+    file.seek(start)
+    return io.BytesIO(file.read())
+
+
+def _who_knows(file: BinaryIO) -> str:
+    """What libsndfile says of a format that is not read here."""
+    file.seek(0)
+    try:
+        with quiet_mpg123(), soundfile.SoundFile(file) as sound:
+            return f"{sound.format} files are not read: convert it to FLAC or WAV"
+    except (soundfile.SoundFileError, TypeError) as error:
+        return reason_of(error)

@@ -1,16 +1,16 @@
 """From an encoded file to samples: float32, full scale 1, mono, 16 kHz. libsndfile decodes, soxr resamples.
 
-A file is what its content is, whatever its name: RIFF (wav), NIST SPHERE, FLAC, Ogg or MP3. Channels are
-averaged. Normalisation to zero mean and unit variance is not here but where a batch is made (data.collate), since
-it depends on the encoder.
+A file is what its content is, whatever its name: see data.audio.containers. Channels are averaged. Normalisation to
+zero mean and unit variance is not here but where a batch is made (data.collate), since it depends on the encoder.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import io
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,14 +18,17 @@ import numpy as np
 import soundfile
 import soxr
 
-from data.audio.containers import check_whole
+from data.audio.containers import examine
 from data.audio.files import open_regular, stat_regular
-from data.audio.sphere_header import read_sphere_header
+from data.audio.parts import Part, reason_of
+from data.audio.quiet import quiet_mpg123
 from data.utterance import SAMPLE_RATE, AudioHeader
 from trainer.errors import AudioError
 
 MIN_RATE, MAX_RATE = 4000, 768_000
 """Samples per second that a header may say; another one is damaged, or no speech."""
+_BLOCK_VALUES = 2**20
+"""Values, of all channels together, that are decoded at once."""
 
 
 class EncodedAudio:
@@ -78,49 +81,74 @@ class FileAudio(EncodedAudio):
 
 
 def read_header(file: BinaryIO, name: str) -> AudioHeader:
-    """What `file`'s header says; AudioError when it is no audio that is read here, or fewer bytes than it says."""
-    sphere = read_sphere_header(file, name)
-    if sphere is not None:
-        header = AudioHeader(sphere.rate, sphere.num_channels, sphere.num_frames, sphere.subtype == "PCM_16")
-    else:
-        try:
-            with soundfile.SoundFile(file) as sound:
-                header = AudioHeader(sound.samplerate, sound.channels, sound.frames, sound.subtype == "PCM_16")
-                format, subtype = sound.format, sound.subtype
-        except (soundfile.SoundFileError, TypeError) as error:
-            raise AudioError(f"{name}: not readable as audio ({_reason(error)}).") from None
-        check_whole(file, name, format, subtype, header.num_frames)
+    """What `file` holds; AudioError when it is no audio that is read here, or shorter than it says."""
+    header = examine(file, name).header
     if not MIN_RATE <= header.rate <= MAX_RATE:
         raise AudioError(f"{name}: a rate of {header.rate} Hz; {MIN_RATE} to {MAX_RATE} Hz are read.")
     return header
 
 
 def decode(file: BinaryIO, name: str, header: AudioHeader) -> np.ndarray:
-    """float32 (num_samples,), mono at SAMPLE_RATE; AudioError when it is shorter than its header says, or no sound."""
-    sphere = read_sphere_header(file, name)
+    """float32 (num_samples,), mono at SAMPLE_RATE; AudioError when it is not as long as `header` says, or no sound."""
+    return at_16_khz(decode_mono(file, name, header), name, header)
+
+
+def decode_mono(file: BinaryIO, name: str, header: AudioHeader) -> np.ndarray:
+    """float32 (num_frames,), channels averaged, at the file's own rate; AudioError when it is shorter than it says.
+
+    Memory holds one channel of the whole, and of the others a block at a time.
+    """
+    contents = examine(file, name, thorough=True)
     try:
-        if sphere is not None:
-            # its samples alone, in the format that our reading of its header says
-            samples, rate = soundfile.read(
-                io.BytesIO(file.read()), dtype="float32", always_2d=True, **sphere.raw_format
-            )
-        else:
-            samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+        blocks = [block for part in contents.parts for block in _mono_blocks(part)]
     except (soundfile.SoundFileError, TypeError) as error:
-        raise AudioError(f"{name}: decoding failed ({_reason(error)}).") from None
-    if len(samples) != header.num_frames:
-        raise AudioError(f"{name}: its header says {header.num_frames} samples, it holds {len(samples)}: truncated?")
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+        raise AudioError(f"{name}: decoding failed ({reason_of(error)}).") from None
+    num_frames = sum(map(len, blocks))
+    if num_frames != header.num_frames:
+        raise AudioError(f"{name}: its header says {header.num_frames} samples, it holds {num_frames}: truncated?")
+    return np.concatenate(blocks) if len(blocks) > 1 else blocks[0] if blocks else np.zeros(0, np.float32)
+
+
+def _mono_blocks(part: Part) -> Iterator[np.ndarray]:
+    """The part's samples, its channels averaged, in blocks."""
+    quiet = quiet_mpg123() if part.is_mpeg else contextlib.nullcontext(lambda: None)
+    with quiet as pass_on, soundfile.SoundFile(part.open(), **part.raw) as sound:
+        skip, left = part.skip, part.num_frames
+        while left:
+            # MP3 cannot be entered in its middle: what is skipped is decoded too
+            block = sound.read(min(skip + left, _BLOCK_VALUES // sound.channels), dtype="float32", always_2d=True)
+            if not len(block):
+                return
+            skipped, skip = min(skip, len(block)), max(0, skip - len(block))
+            left -= len(block) - skipped
+            pass_on()
+            yield average_channels(block[skipped:])
+
+
+def average_channels(samples: np.ndarray) -> np.ndarray:
+    """float32 (n,): the mean of the channels of `samples` (n, channels)."""
+    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+
+
+def at_16_khz(mono: np.ndarray, name: str, header: AudioHeader) -> np.ndarray:
+    """float32 (num_samples,) of `mono` (num_frames,) at the header's rate; AudioError when it is no sound."""
+    refuse_no_sound(mono, name, header.num_channels)
+    if header.rate != SAMPLE_RATE:
+        mono = fit_length(soxr.resample(mono, header.rate, SAMPLE_RATE), resampled_length(len(mono), header.rate))
+    return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def refuse_no_sound(mono: np.ndarray, name: str, num_channels: int) -> None:
+    """AudioError when there are no samples, when all are zero, or when they are not numbers."""
+    if not len(mono):
+        raise AudioError(f"{name}: holds no samples.")
     with np.errstate(over="ignore", invalid="ignore"):
         energy = float(mono @ mono)  # one pass finds NaN, infinity, and values whose variance would overflow
     if not math.isfinite(energy):
         raise AudioError(f"{name}: holds samples that are not numbers (NaN, infinity or beyond all measure).")
     if not mono.any():
-        averaged = " once its channels are averaged" if samples.shape[1] > 1 else ""
+        averaged = " once its channels are averaged" if num_channels > 1 else ""
         raise AudioError(f"{name}: all its samples are zero{averaged}.")
-    if rate != SAMPLE_RATE:
-        mono = fit_length(soxr.resample(mono, rate, SAMPLE_RATE), resampled_length(len(samples), rate))
-    return np.ascontiguousarray(mono, dtype=np.float32)
 
 
 def resampled_length(num_frames: int, rate: int) -> int:
@@ -155,8 +183,3 @@ def speed_length(num_samples: int, factor: float) -> int:
 def normalize(samples: np.ndarray) -> np.ndarray:
     """Zero mean and unit variance over the whole utterance, as Wav2Vec2FeatureExtractor's `do_normalize`."""
     return (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
-
-
-def _reason(error: Exception) -> str:
-    # str(LibsndfileError) begins with the repr of our file object
-    return str(getattr(error, "error_string", error)).strip().rstrip(".")

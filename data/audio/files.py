@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -25,13 +26,23 @@ def stat_regular(path: str | Path) -> os.stat_result:
     try:
         found = os.stat(path)
     except ValueError as error:  # a NUL, or a lone surrogate
-        raise OSError(errno.EINVAL, f"not a possible path ({str(error).splitlines()[0]})") from None
+        reason = f"not a possible path ({str(error).splitlines()[0]}){_hint(path)}"
+        raise OSError(errno.EINVAL, reason) from None
+    except FileNotFoundError as error:
+        raise FileNotFoundError(error.errno, f"{error.strerror}{_hint(path)}") from None
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(found.st_mode):
         kind = next((kind for is_kind, kind in _KINDS if is_kind(found.st_mode)), "of an unknown kind")
         raise OSError(errno.EINVAL, f"{kind}, not a file")
     return found
+
+
+def _hint(path: str | Path) -> str:
+    """What to try when a name that is not ASCII is not found in a locale that is not UTF-8."""
+    encoding = sys.getfilesystemencoding()
+    is_odd = not str(path).isascii() and encoding != "utf-8"
+    return f" (names of files are {encoding} in this locale; PYTHONUTF8=1 makes them UTF-8)" if is_odd else ""
 
 
 def open_regular(path: str | Path) -> BinaryIO:

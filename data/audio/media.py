@@ -1,25 +1,21 @@
-"""Any recording to samples: what data.audio.decode reads, libsndfile's other formats, and the rest through ffmpeg.
+"""Any recording to samples: what data.audio.decode reads, and the rest through ffmpeg (data.audio.by_ffmpeg).
 
-Training reads less on purpose (data.audio): it must know a file's length, and whether it is whole, beforehand.
+A file whose container is counted here and that is damaged is refused: another program would read what is left of it.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import shutil
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from data.audio.containers import READ
-from data.audio.decode import MAX_RATE, MIN_RATE, FileAudio, decode, resampled_length
-from data.audio.files import open_regular, stat_regular
-from data.utterance import SAMPLE_RATE, AudioHeader
-from trainer.errors import AudioError
+from data.audio.by_ffmpeg import load_by_ffmpeg
+from data.audio.decode import FileAudio
+from data.audio.files import stat_regular
+from trainer.errors import AudioError, UnknownAudioError
 
 SUFFIXES = frozenset([
     ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".sph", ".nist", ".aiff", ".aif", ".aifc", ".au", ".snd",
@@ -29,8 +25,8 @@ SUFFIXES = frozenset([
     ".avi", ".ac3", ".mpg", ".mpeg", ".ts", ".flv",
 ])  # fmt: skip
 """What is looked for in a folder; a file given by name may have any name."""
-_DEMUXERS = "aac,ac3,amr,ape,asf,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,wav,wv"
-"""Containers that hold their own samples: a playlist (HLS, concat) would let a file name others to be read."""
+MAX_SECONDS = 12 * 3600
+"""No recording that is longer is read at once: its samples alone would be 2.8 GB."""
 _MAX_VALUES_PER_SECOND = 2 * 192_000
 """Decoded values per second of the limit on length: a small file can claim a thousand channels."""
 
@@ -60,63 +56,25 @@ def find_recordings(paths: Iterable[Path]) -> list[tuple[Path, Path]]:
 def load_recording(path: Path, max_seconds: float = math.inf) -> np.ndarray:
     """float32 (num_samples,), mono at SAMPLE_RATE; AudioError when it cannot be read, or lasts above `max_seconds`."""
     try:
-        return _load(path, max_seconds)
+        return _load(path, min(max_seconds, MAX_SECONDS))
     except OSError as error:
         raise AudioError(f"{path}: {error.strerror or error}.") from None
 
 
 def _load(path: Path, max_seconds: float) -> np.ndarray:
     stat_regular(path)
+    audio = FileAudio(path)
     try:
-        header = FileAudio(path).header
-    except AudioError as error:
-        opened = _as_libsndfile_opens(path)
-        if opened is None:
-            return _load_by_ffmpeg(path, max_seconds, str(error))
-        format, header = opened
-        if format in (*READ, "NIST"):
-            raise  # damaged: others would read what is left of it without a word
-        if not MIN_RATE <= header.rate <= MAX_RATE or header.num_frames >= 2**62:
-            raise AudioError(f"{path}: its header says {header.rate} Hz and {header.num_frames} samples.") from None
+        header = audio.header
+    except UnknownAudioError as error:
+        return load_by_ffmpeg(path, max_seconds, str(error))
     refuse_longer(path, header.num_frames / header.rate, max_seconds)
     if header.num_frames * header.num_channels > max_seconds * _MAX_VALUES_PER_SECOND:
         raise AudioError(f"{path}: {header.num_channels} channels at {header.rate} Hz are too much to read at once.")
-    with open_regular(path) as file:
-        return decode(file, str(path), header)
+    return audio.load()
 
 
 def refuse_longer(path: Path, seconds: float, max_seconds: float) -> None:
     """AudioError when `seconds` are more than `max_seconds`."""
     if seconds > max_seconds:
         raise AudioError(f"{path}: {seconds:.0f} s long; at most {max_seconds:g} s are read here.")
-
-
-def _as_libsndfile_opens(path: Path) -> tuple[str, AudioHeader] | None:
-    """(Format, header) of a file that libsndfile knows, else None."""
-    try:
-        with open_regular(path) as file, soundfile.SoundFile(file) as sound:
-            return sound.format, AudioHeader(sound.samplerate, sound.channels, sound.frames, False)
-    except (soundfile.SoundFileError, TypeError):
-        return None
-
-
-def _load_by_ffmpeg(path: Path, max_seconds: float, reason: str) -> np.ndarray:
-    program = shutil.which("ffmpeg")
-    if program is None:
-        raise AudioError(
-            f"{reason} Other formats are read through ffmpeg, which is not installed: install it, or convert the file "
-            "to wav or flac."
-        )
-    limit = ["-t", f"{max_seconds + 1:g}"] if math.isfinite(max_seconds) else []
-    command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe", "-format_whitelist", _DEMUXERS,
-               "-i", f"file:{os.path.abspath(path)}", "-map", "0:a:0", *limit,
-               "-ac", "1", "-ar", str(SAMPLE_RATE), "-f", "f32le", "pipe:1"]  # fmt: skip
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
-    samples = np.frombuffer(done.stdout[: len(done.stdout) // 4 * 4], "<f4").astype(np.float32)
-    if done.returncode != 0 or not len(samples):
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise AudioError(f"{path}: ffmpeg reads no sound from it ({said[-1] if said else 'no audio stream'}).")
-    refuse_longer(path, resampled_length(len(samples), SAMPLE_RATE) / SAMPLE_RATE, max_seconds)
-    if not np.isfinite(samples).all() or not samples.any():
-        raise AudioError(f"{path}: its samples are all zero, or not numbers.")
-    return samples

@@ -4,17 +4,18 @@
     sample_count -i 46797          name, type (-i integer, -r real, -sN text of N bytes), value
     end_head                       then anything up to the header's size, then the samples
 
-libsndfile reads truncated data, and headers that claim too much, short and without a word. Here every sample
-that the header promises must be there, and nothing behind them. No sample is decoded here: see data.audio.
+libsndfile reads truncated data, and headers that claim too much, short and without a word. Here every sample that
+the header promises must be there, but for a few that are counted, and nothing behind them. No sample is decoded here.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
+from data.audio.parts import refuse_short
 from trainer.errors import AudioError
 
 MAGIC = b"NIST_1A"
@@ -42,6 +43,8 @@ class SphereHeader:
     subtype: str
     """In libsndfile's words: PCM_16, ULAW, ..."""
     endian: str
+    num_missing: int = 0
+    """Samples per channel that the header promises beyond `num_frames`."""
 
     @property
     def raw_format(self) -> dict[str, Any]:
@@ -72,8 +75,7 @@ def read_sphere_header(file: BinaryIO, name: str) -> SphereHeader | None:
     text = start + file.read(num_bytes - len(start))
     if len(text) < num_bytes:
         raise AudioError(f"{name}: its SPHERE header is cut off: {len(text)} of {num_bytes} bytes are there.")
-    header = _interpret(_fields(text, name), num_bytes, name)
-    _compare_with_size(header, file.seek(0, os.SEEK_END), name)
+    header = _compare_with_size(_interpret(_fields(text, name), num_bytes, name), file.seek(0, os.SEEK_END), name)
     file.seek(num_bytes)
     return header
 
@@ -137,15 +139,23 @@ def _interpret(fields: dict[str, bytes], num_bytes: int, name: str) -> SphereHea
     return SphereHeader(num_bytes, rate, channels, count, width, subtype, endian)
 
 
-def _compare_with_size(header: SphereHeader, size: int, name: str) -> None:
+def _compare_with_size(header: SphereHeader, size: int, name: str) -> SphereHeader:
+    """`header` with as many samples as are there; AudioError when they are too few, or more than it says."""
     promised, present = header.num_frames * header.num_channels * header.width, size - header.num_bytes
     if present < promised:
-        raise AudioError(
-            f"{name}: its SPHERE header says {header.num_frames} samples ({promised} bytes), {present} bytes are "
-            "there: truncated, or its sample_count is wrong."
+        there = present // (header.num_channels * header.width)
+        refuse_short(
+            name,
+            header.num_frames - there,
+            there,
+            header.rate,
+            cause="truncated, or its sample_count is wrong.",
+            header="its SPHERE header",
         )
+        return replace(header, num_frames=there, num_missing=header.num_frames - there)
     if present > promised:
         raise AudioError(
             f"{name}: {present - promised} bytes stand behind the {header.num_frames} samples of its SPHERE header: "
             "its sample_count is wrong, or the file is damaged."
         )
+    return header

@@ -23,10 +23,11 @@ from pathlib import Path
 
 import numpy as np
 
+from data.audio.segments import AudioSegment, forget_decoded, part_digest
 from data.utterance import SAMPLE_RATE, AudioSource
 from trainer.errors import AudioError
 
-FORMAT = "audio-store-3 soxr-HQ mean-downmix"
+FORMAT = "audio-store-4 soxr-HQ mean-downmix counted-frames"
 """Part of every key: changes whenever the same source would give other samples, or another failure."""
 
 
@@ -86,13 +87,16 @@ def open_store(
 
 
 def content_digests(sources: Sequence[AudioSource]) -> list[str]:
-    """A digest of each source's encoded bytes."""
+    """A digest of each source's encoded bytes, with the frames where it is a part of a file, which is read once."""
 
     def digest(source: AudioSource) -> str:
         return hashlib.blake2b(source.raw(), digest_size=16).hexdigest()
 
+    files: list[AudioSource] = [source.whole if isinstance(source, AudioSegment) else source for source in sources]
+    once = {id(file): file for file in files}
     with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(digest, sources))
+        digests = dict(zip(once, pool.map(digest, once.values()), strict=True))
+    return [part_digest(digests[id(file)], source) for file, source in zip(files, sources, strict=True)]
 
 
 def _key(parts: Iterator[str]) -> str:
@@ -158,4 +162,5 @@ def _write(sources: Sequence[AudioSource], digests: list[str], folder: Path, pro
             shutil.rmtree(folder)
         temporary.replace(folder)
     finally:
+        forget_decoded()
         shutil.rmtree(temporary, ignore_errors=True)

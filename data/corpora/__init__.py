@@ -1,32 +1,40 @@
-"""Where utterances come from. `open_corpus` is the only place that knows all corpora."""
+"""Where utterances come from: every module or package here that defines a subclass of CorpusConfig is a kind of corpus.
+
+A kind is found by its file alone. All of them are imported before the command line is parsed, so a reader of heavy
+packages (as data.corpora.hub) is imported by `open`, when it is needed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+import importlib
+import pkgutil
 
 from data.config import CorpusConfig
-from data.corpora.hub import HubConfig
-from data.corpora.manifest import ManifestConfig, ManifestCorpus
-from data.corpora.synthetic import SyntheticConfig
-from data.corpora.synthetic.tree import ensure_tree
-from data.corpora.timit import TimitConfig, TimitCorpus
 from data.utterance import Corpus
 
 
-def open_corpus(config: CorpusConfig, cache_dir: Path, synthesis_progress: Callable[[int, int], None]) -> Corpus:
-    """The corpus that `config` names; the synthetic one is made first if it is not in the cache."""
-    match config:
-        case TimitConfig():
-            return TimitCorpus(
-                Path(config.root), config.protocol, config.normalizer, allow_incomplete=config.allow_incomplete
-            )
-        case SyntheticConfig():
-            root = ensure_tree(config.size, config.seed, cache_dir, progress=synthesis_progress)
-            return TimitCorpus(root, config.protocol, config.normalizer)
-        case ManifestConfig():
-            return ManifestCorpus(config)
-        case HubConfig():
-            from data.corpora.hub.corpus import HubCorpus  # datasets, pandas and pyarrow: a third of a second
+def _find_kinds() -> dict[str, type[CorpusConfig]]:
+    kinds: dict[str, type[CorpusConfig]] = {}
+    for name in sorted(module.name for module in pkgutil.iter_modules(__path__, f"{__name__}.")):
+        for kind in vars(importlib.import_module(name)).values():
+            if not (isinstance(kind, type) and issubclass(kind, CorpusConfig) and kind.__module__ == name):
+                continue  # its own classes only, not what it imports
+            if other := kinds.get(kind.__name__):
+                raise ImportError(
+                    f"{name} and {other.__module__} both define {kind.__name__}. Rename one: config.json names a "
+                    "corpus by its class."
+                )
+            kinds[kind.__name__] = kind
+    return kinds
 
-            return HubCorpus(config)
+
+KINDS = _find_kinds()
+"""Class name -> class of the options of every kind of corpus, in the order of their modules' names."""
+
+
+def reading_notes(corpus: Corpus) -> list[str]:
+    """How the corpus was read where its files leave a choice (names of columns, delimiters), a line each.
+
+    Complete once its splits were read.
+    """
+    return list(getattr(corpus, "notes", ()))  # TIMIT's tree leaves no choice

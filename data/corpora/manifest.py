@@ -3,26 +3,62 @@
     {"id": "s1-0007", "audio_filepath": "wav/0007.flac", "text": "so it goes", "speaker": "s1", "duration": 1.7}
 
 `audio_filepath` is relative to the manifest; without `id` it is the id. `duration` is not needed: lengths come
-from the audio's own headers. No audio is decoded here.
+from the audio itself, and are compared with it (data.durations). With `offset` or `start` the utterance is a part of
+the file. Other known names of these columns: data.corpora.columns. No audio is decoded here.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-from data import strict_json
 from data.audio.decode import FileAudio
-from data.audio.files import open_regular
-from data.corpora.manifest import ManifestConfig
-from data.utterance import Splits, Utterance
+from data.audio.segments import AudioSegment
+from data.config import CorpusConfig, option
+from data.corpora.columns import AUDIO, TEXT, Columns, Times, find_column, read_times
+from data.corpora.tables import Row, open_table
+from data.faults import Faults
+from data.utterance import AudioSource, Corpus, Splits, Utterance
 from trainer.errors import CorpusError
+
+MALFORMED = "malformed row"
+"""A reason of Faults."""
+COMMON_VOICE = {"client_id", "path", "sentence"}
+"""Columns of Common Voice's own tables, whose paths are relative to the folder clips/ beside them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestConfig(CorpusConfig):
+    """your own corpus: --corpus.train F --corpus.eval F (.jsonl, .csv or .tsv: audio_filepath, text)"""
+
+    preset = "manifest"
+
+    train: str = option("", common=True, place=True)
+    """Manifest of the training split."""
+
+    eval: str = option("", common=True, place=True)
+    """Manifest of the evaluation split."""
+
+    test: str = option("", common=True, place=True)
+    """Manifest of a test split: the evaluation split then selects the weights, and this one is reported."""
+
+    text_field: str = option("text", common=True)
+    """Column that holds the transcript; if there is no "text": sentence, transcript or the like, where one fits."""
+
+    audio_field: str = "audio_filepath"
+    """Column of the audio file's path, relative to the manifest; the default also finds path, file, wav, ..."""
+
+    def required(self, training: bool) -> list[tuple[str, str]]:
+        scored = [("--corpus.eval MANIFEST", self.eval or (not training and self.test) or "")]
+        return [("--corpus.train MANIFEST", self.train), *scored] if training else scored
+
+    def open(self, cache_dir: Path, progress: Callable[[int, int], None]) -> Corpus:
+        return ManifestCorpus(self)
 
 
 class ManifestCorpus:
@@ -32,6 +68,7 @@ class ManifestCorpus:
 
     def __init__(self, config: ManifestConfig) -> None:
         self.config = config
+        self.notes: list[str] = []
         self.manifests = {"train": config.train, "eval": config.eval, "test": config.test}
         if config.test and not config.eval:  # a model is only scored
             self.splits = replace(self.splits, monitor="test", headline="test", closing=("test",))
@@ -48,94 +85,186 @@ class ManifestCorpus:
         names = [Path(manifest).name for manifest in self.manifests.values() if manifest]
         return f"the manifests {', '.join(names[:-1])} and {names[-1]}" if names[1:] else f"the manifest {names[0]}"
 
-    def utterances(self, split: str) -> Iterable[Utterance]:
+    def utterances(self, split: str, faults: Faults | None = None) -> Iterable[Utterance]:
         """The rows of the split's manifest."""
+        faults = faults or Faults()
+        for reading in self.readings(split):
+            if isinstance(reading, Utterance):
+                yield reading
+                continue
+            with faults.noted(MALFORMED, split):
+                raise reading
+
+    def readings(self, split: str) -> Iterator[Utterance | CorpusError]:
+        """Each row's utterance or what is wrong with it, in order; CorpusError raised where the file itself is."""
         manifest = Path(self.manifests[split])
-        number = 0
-        for number, row in read_rows(manifest):
-            yield self._utterance(manifest, number, row)
-        if number == 0:
+        reader = _RowReader(self.config, manifest)
+        table = open_table(manifest, reader.has_columns)
+        if table.header is not None:
+            reader.check_header(table.header[1], f"{manifest}:{table.header[0]}")
+        is_empty = True
+        for number, row in table.rows:
+            is_empty = False
+            if isinstance(row, CorpusError):
+                yield row
+                continue
+            try:
+                yield reader.utterance(row, f"{manifest}:{number}")
+            except CorpusError as error:
+                yield error
+        if is_empty:
             raise CorpusError(f"{manifest}: holds no utterance. Give each a row with audio_filepath and text.")
+        self.notes += [note for note in [*table.notes, *reader.notes] if note not in self.notes]
 
     def checksum(self, words_per_split: dict[str, int]) -> None:
         """None: nobody published this corpus' counts."""
 
-    def _utterance(self, manifest: Path, number: int, row: dict[str, Any]) -> Utterance:
-        where = f"{manifest}:{number}"
-        path = _string(row, self.config.audio_field, where, "--corpus.audio-field")
-        if not path:
-            raise CorpusError(f'{where}: "{self.config.audio_field}" is empty. It names the audio file.')
-        if row.get("offset"):
-            raise CorpusError(f'{where}: "offset" {row["offset"]}: parts of files are not read. Cut the audio first.')
-        return Utterance(
-            id=_name(row, "id", where) or path,
-            audio=FileAudio(manifest.parent / path),
-            text=_string(row, self.config.text_field, where, "--corpus.text-field"),
-            speaker=_name(row, "speaker", where) or None,
-            origin=where,
+
+class _RowReader:
+    """From the rows of one manifest to utterances: what the columns are is settled once, by the first row."""
+
+    def __init__(self, config: ManifestConfig, manifest: Path) -> None:
+        self.config, self.manifest, self.folder = config, manifest, manifest.parent
+        self.notes: list[str] = []
+        self._clips = "clips" if (self.folder / "clips").is_dir() else ""
+        self._names: tuple[str, str] | None = None
+        self._columns: dict[tuple[str, ...], Columns] = {}
+        self._files: dict[str, FileAudio] = {}
+        self._plain_ids: dict[str, tuple[float, float | None]] = {}
+
+    def has_columns(self, header: Sequence[str]) -> bool:
+        """Whether a table of these columns has the audio and the text."""
+        try:
+            self._find(header)
+        except CorpusError:
+            return False
+        return True
+
+    def check_header(self, header: Sequence[str], where: str) -> None:
+        """CorpusError, once and not for every row, when a table's columns cannot be used."""
+        try:
+            self._columns_of(tuple(header))
+        except CorpusError as error:
+            listed = re.search(r"\.(wav|flac|mp3|ogg|opus|sph)\b", " ".join(header), re.IGNORECASE)
+            hint = " Is the header missing? Write the columns' names above the rows." if listed else ""
+            raise CorpusError(f"{where}: {error}{hint}") from None
+
+    def utterance(self, row: Row, where: str) -> Utterance:
+        """CorpusError begins with `where`."""
+        try:
+            columns = self._columns_of(tuple(row))
+            times = read_times(row, columns)
+            path = _string(row, columns.audio)
+            if not path:
+                raise CorpusError(f'"{columns.audio}" is empty. It names the audio file.')
+            audio = self._audio(path, times, is_common_voice=row.keys() >= COMMON_VOICE)
+            return Utterance(
+                id=_name(row, "id") or self._derived_id(path, times),
+                audio=audio,
+                text=_string(row, columns.text),
+                speaker=(_name(row, columns.speaker) if columns.speaker else "") or None,
+                origin=where,
+                stated_duration=times.stated_duration,
+            )
+        except CorpusError as error:
+            raise CorpusError(f"{where}: {error}") from None
+
+    def _find(self, fields: Sequence[str]) -> tuple[str, str]:
+        """The names of the audio's and the text's column."""
+        audio, text = self.config.audio_field, self.config.text_field
+        return (
+            find_column(fields, audio, AUDIO if audio == ManifestConfig.audio_field else (), "audio"),
+            find_column(fields, text, TEXT if text == ManifestConfig.text_field else (), "text"),
         )
 
+    def _columns_of(self, fields: tuple[str, ...]) -> Columns:
+        if fields not in self._columns:
+            if self._names is None:
+                names = self._find(fields)
+            else:
+                names = self._names
+                for name, what in zip(names, ("audio", "text"), strict=True):
+                    find_column(fields, name, (), what)
+            columns = Columns.of(fields, *names)
+            if self._names is None:
+                self._names = names
+                self._note(columns)
+            self._columns[fields] = columns
+        return self._columns[fields]
 
-def read_rows(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number from 1, row) of each row; CorpusError names file and line of what is malformed."""
-    suffix = manifest.suffix.lower()
-    if suffix not in (".jsonl", ".json", ".csv", ".tsv"):
-        raise CorpusError(f"{manifest}: a manifest ends in .jsonl, .json, .csv or .tsv.")
-    try:
-        with io.TextIOWrapper(open_regular(manifest), encoding="utf-8-sig", newline="") as file:
-            yield from (_json_rows if suffix.startswith(".json") else _table_rows)(manifest, file)
-    except OSError as error:
-        reason = error.strerror or error
-        raise CorpusError(f"{manifest}: {reason}. --corpus.train and --corpus.eval name the manifests.") from None
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{manifest}: byte {error.start} is not UTF-8. Save the manifest as UTF-8.") from None
+    def _note(self, columns: Columns) -> None:
+        """What was taken under another name, and what is left out though it would matter."""
+        usual = (self.config.audio_field, self.config.text_field, "speaker")
+        taken = [
+            f'{what} from "{name}"'
+            for what, name, own in zip(
+                ("audio", "text", "speaker"), (columns.audio, columns.text, columns.speaker), usual, strict=True
+            )
+            if name not in (None, own)
+        ]
+        if taken:
+            self.notes.append(f"{self.manifest.name}: {', '.join(taken)}")
+        for name in columns.unread:
+            self.notes.append(f'{self.manifest.name}: "{name}" is not read; channels are averaged')
 
+    def _audio(self, path: str, times: Times, *, is_common_voice: bool) -> AudioSource:
+        found = locate(self.folder, path, also=self._clips if is_common_voice else "")
+        if not times.is_segment:
+            return FileAudio(found)
+        # its header is read once for all its segments
+        whole = self._files.setdefault(str(found), FileAudio(found))
+        return AudioSegment(whole, times.start, times.end)
 
-def _json_rows(manifest: Path, file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        try:
-            row = strict_json.loads(line)
-        except strict_json.TwiceError as error:
-            raise CorpusError(f'{manifest}:{number}: "{error}" stands twice. Leave one.') from None
-        except (ValueError, RecursionError) as error:
-            what = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-            raise CorpusError(f"{manifest}:{number}: not a JSON object on one line ({what}).") from None
-        if not isinstance(row, dict):
-            raise CorpusError(f"{manifest}:{number}: not a JSON object but {type(row).__name__}.")
-        yield number, row
-
-
-def _table_rows(manifest: Path, file: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    delimiter = "\t" if manifest.suffix.lower() == ".tsv" else ","
-    reader = csv.DictReader(file, delimiter=delimiter, strict=True)
-    try:
-        header = reader.fieldnames or []
-        if twice := [column for column in header if header.count(column) > 1]:
-            raise CorpusError(f'{manifest}:{reader.line_num}: two columns are named "{twice[0]}". Rename one.')
-        for row in reader:
-            # DictReader files surplus cells under None and fills lacking ones with None
-            if None in row or None in row.values():
-                raise CorpusError(f"{manifest}:{reader.line_num}: its cells do not match the header's {len(header)}.")
-            yield reader.line_num, row
-    except csv.Error as error:
-        # reader.line_num lags behind: DictReader sets it after each row that it could read
-        raise CorpusError(f"{manifest}:{reader.reader.line_num}: not a well-formed table ({error}).") from None
+    def _derived_id(self, path: str, times: Times) -> str:
+        """The path, and the part where it needs one: as a media fragment (W3C), in seconds."""
+        bounds = (times.start, times.end)
+        if times.start == 0 and self._plain_ids.setdefault(path, bounds) == bounds:
+            return path
+        end = "" if times.end is None else f",{_short(times.end)}"
+        return f"{path}#t={_short(times.start)}{end}"
 
 
-def _name(row: dict[str, Any], field: str, where: str) -> str:
+def locate(folder: Path, path: str, *, also: str = "") -> Path:
+    """The file that a row names: below `folder`, absolute, or written as another system or a browser writes it.
+
+    What is there under the plain name comes first. Others are tried for `~/`, backslashes, %20 and file://, and for
+    the folder `also`. CorpusError for what cannot be a file here.
+    """
+    if control := re.search(r"[\0-\x1f]", path):
+        raise CorpusError(
+            f"the audio's path {path!r} holds U+{ord(control[0]):04X}: a single backslash? Write / or \\\\."
+        )
+    if scheme := re.match(r"([a-zA-Z][a-zA-Z0-9+.-]+)://", path):
+        if scheme[1].lower() != "file":
+            raise CorpusError(f"the audio's path {path} is an address: fetch the file, and give the path to it.")
+        return Path("/" + unquote(path.partition("://")[2].partition("/")[2]))
+    candidates = [folder / path]
+    if path.startswith("~"):
+        candidates.append(Path(os.path.expanduser(path)))
+    if "\\" in path:
+        candidates.append(folder / path.replace("\\", "/"))
+    if "%" in path:
+        candidates.append(folder / unquote(path))
+    if also:
+        candidates.append(folder / also / path)
+    if len(candidates) == 1:
+        return candidates[0]  # reading a manifest asks the disk for nothing
+    return next((candidate for candidate in candidates if os.path.exists(candidate)), candidates[-1 if also else 0])
+
+
+def _short(seconds: float) -> str:
+    return str(int(seconds)) if seconds == int(seconds) else str(round(seconds, 6))
+
+
+def _name(row: Row, field: str) -> str:
     """An optional name: a string or a number; empty when there is none."""
     value = row.get(field)
     if isinstance(value, bool) or not isinstance(value, str | int | float | None):
-        raise CorpusError(f'{where}: "{field}" must be a string or a number, found {value!r}.')
+        raise CorpusError(f'"{field}" must be a string or a number, found {value!r}.')
     return "" if value is None else str(value)
 
 
-def _string(row: dict[str, Any], name: str, where: str, option: str) -> str:
-    if name not in row:
-        fields = ", ".join(map(str, row)) or "none"
-        raise CorpusError(f'{where}: no "{name}" field (fields: {fields}). Add it, or name it with {option}.')
+def _string(row: Row, name: str) -> Any:
     if not isinstance(row[name], str) or "\0" in row[name]:
-        raise CorpusError(f'{where}: "{name}" must be a string, found {row[name]!r}.')
+        raise CorpusError(f'"{name}" must be a string, found {row[name]!r}.')
     return row[name]

@@ -11,13 +11,16 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable
-from functools import cached_property
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from data.audio.decode import FileAudio
 from data.audio.files import open_regular
-from data.utterance import Segment, Splits, Utterance
+from data.config import CorpusConfig, option
+from data.faults import Faults
+from data.utterance import Corpus, Segment, Splits, Utterance
 from trainer.errors import CorpusError
 
 SOURCE = "TIMIT comes from the Linguistic Data Consortium, catalogue number LDC93S1."
@@ -51,6 +54,32 @@ PROTOCOLS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class TimitConfig(CorpusConfig):
+    """The LDC93S1 tree."""
+
+    root: str = option("", common=True, place=True)
+    """Folder that holds TRAIN and TEST (upper or lower case), or its parent."""
+
+    protocol: Literal["hf", "kaldi", "no-sa"] = option("kaldi", common=True)
+    """hf: all 4620/1680 utterances; kaldi: no SA, dev selects, core-192 is the headline; no-sa: 3696/1344."""
+
+    allow_incomplete: bool = option(False, free=True)
+    """Go on with a warning when files of the corpus are missing."""
+
+    def required(self, training: bool) -> list[tuple[str, str]]:
+        return [("--corpus.root, the folder of LDC93S1 that holds TRAIN and TEST", self.root)]
+
+    def language_code(self) -> str:
+        return "en"
+
+    def kind_of_speech(self) -> str:
+        return "read sentences, American English, one close microphone in a quiet booth"
+
+    def open(self, cache_dir: Path, progress: Callable[[int, int], None]) -> Corpus:
+        return TimitCorpus(Path(self.root), self.protocol, self.normalizer, allow_incomplete=self.allow_incomplete)
+
+
 class TimitCorpus:
     """The tree at `root`, read under one of PROTOCOLS."""
 
@@ -58,6 +87,7 @@ class TimitCorpus:
         self.splits = PROTOCOLS[protocol]
         self.protocol, self.normalizer, self.allow_incomplete = protocol, normalizer, allow_incomplete
         self.folders = find_tree(root)
+        self._read_parts: dict[str, list[Utterance]] = {}
         marker = self.folders["train"].parent / "SYNTHETIC.json"
         self.is_synthetic = marker.exists()
         self.expected = json.loads(marker.read_text())["num_utterances"] if self.is_synthetic else NUM_UTTERANCES
@@ -66,16 +96,15 @@ class TimitCorpus:
     def title(self) -> str:
         return "a synthetic TIMIT-shaped corpus (espeak-ng)" if self.is_synthetic else "TIMIT (LDC93S1)"
 
-    def utterances(self, split: str) -> Iterable[Utterance]:
+    def utterances(self, split: str, faults: Faults | None = None) -> Iterable[Utterance]:
         """A split: train, test (with SA), train-no-sa, test-no-sa, dev, core or test-minus-dev."""
-        part = self._train if split.startswith("train") else self._test
-        for utterance in part:
+        for utterance in self._part("train" if split.startswith("train") else "test", faults):
             if split in ("train", "test") or (utterance.sentence_type != "SA" and _belongs(utterance, split)):
                 yield utterance
 
     def checksum(self, words_per_split: dict[str, int]) -> tuple[str, bool] | None:
         """How the tree compares with TIMIT's published counts; a warning if it claims to be TIMIT and is not."""
-        found = {"train": len(self._train), "test": len(self._test)}
+        found = {part: len(self._part(part)) for part in ("train", "test")}
         facts = [f"{found['train']}/{found['test']} utterances (TIMIT: 4620/1680)"]
         same = found == NUM_UTTERANCES
         if "test" in words_per_split and self.normalizer == "hf-timit":
@@ -85,15 +114,13 @@ class TimitCorpus:
         verdict = "synthetic" if self.is_synthetic else "as published" if same else "NOT the published corpus"
         return f"TIMIT checksum: {', '.join(facts)}: {verdict}", not same and not self.is_synthetic
 
-    @cached_property
-    def _train(self) -> list[Utterance]:
-        return self._read("train")
+    def _part(self, part: str, faults: Faults | None = None) -> list[Utterance]:
+        """The utterances of "train" or "test", read once."""
+        if part not in self._read_parts:
+            self._read_parts[part] = self._read(part, faults or Faults())
+        return self._read_parts[part]
 
-    @cached_property
-    def _test(self) -> list[Utterance]:
-        return self._read("test")
-
-    def _read(self, part: str) -> list[Utterance]:
+    def _read(self, part: str, faults: Faults) -> list[Utterance]:
         folder = self.folders[part]
         utterances = []
         incomplete: list[str] = []
@@ -103,16 +130,18 @@ class TimitCorpus:
                     missing = [extension for extension in ("WAV", "TXT", "WRD", "PHN") if extension not in files]
                     if missing:
                         incomplete.append(f"{speaker / sentence}.{missing[0]}")
-                    else:
+                        continue
+                    with faults.noted("malformed label file", part):
                         utterances.append(_utterance(region.name.upper(), speaker.name.upper(), sentence, files))
         if (incomplete or len(utterances) != self.expected[part]) and not self.allow_incomplete:
             lacking = (
                 f" Missing: {', '.join(incomplete[:3])}{', ...' if len(incomplete) > 3 else ''}." if incomplete else ""
             )
-            raise CorpusError(
-                f"{folder}: found {len(utterances)} whole utterances, expected {self.expected[part]}.{lacking} "
-                f"{SOURCE} To go on with what is there: --corpus.allow-incomplete."
-            )
+            with faults.noted("incomplete corpus", part):
+                raise CorpusError(
+                    f"{folder}: found {len(utterances)} whole utterances, expected {self.expected[part]}.{lacking} "
+                    f"{SOURCE} To go on with what is there: --corpus.allow-incomplete."
+                )
         return utterances
 
 

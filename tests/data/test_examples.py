@@ -17,8 +17,8 @@ import torch
 
 from data.audio.decode import FileAudio
 from data.corpora.manifest import ManifestConfig
+from data.drops import Drops, refuse_unreadable
 from data.examples import (
-    Drops,
     describe_conversions,
     frames_needed,
     measure,
@@ -30,7 +30,7 @@ from data.examples import (
 from data.text.normalise import hf_timit, plain
 from data.text.vocab import Vocab
 from data.utterance import AudioHeader, Utterance
-from tests.helpers.audio import BytesAudio
+from tests.helpers.audio import BytesAudio, flac_damaged_inside
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.errors import AudioError, CorpusError
@@ -99,7 +99,7 @@ def test_ctc_loss_is_infinite_just_below_frames_needed(targets: list[int]):
 
 
 def corpus_of(utterances: list[Utterance]):
-    return SimpleNamespace(title="the corpus", utterances=lambda split: iter(utterances))
+    return SimpleNamespace(title="the corpus", utterances=lambda split, faults: iter(utterances))
 
 
 def test_empty_split_is_refused_by_name():
@@ -197,8 +197,8 @@ def test_example_has_the_normalised_text_its_units_and_its_samples():
 def test_drops_name_the_first_three_of_each_reason():
     drops = Drops("train", 4620)
     for i in range(5):
-        drops.add("over 20 s", f"u{i}")
-    drops.add("without text", "v")
+        drops.add("over 20 s", utterance(f"u{i}"), "it lasts 25 s")
+    drops.add("without text", utterance("v"), "its transcript is empty")
     assert drops.describe() == "train: dropped 6 of 4620: 5 over 20 s (u0, u1, u2, ...), 1 without text (v)"
 
 
@@ -223,8 +223,12 @@ def test_evaluation_leaves_nothing_out(tmp_path: Path):
 
 def test_evaluation_file_that_is_not_there_is_an_error_with_place_and_remedy(tmp_path: Path):
     missing = utterance("b", audio=FileAudio(tmp_path / "none.wav"))
-    with pytest.raises(CorpusError, match=r"^train\.jsonl:b: utterance b: .*none\.wav: No such file.*Mend the corpus"):
-        prepare_evaluation([utterance("a"), missing], plain, VOCAB, split="eval")
+    _, bad, _ = prepare_evaluation([utterance("a"), missing], plain, VOCAB, split="eval")
+    for on_bad_eval in ("error", "deletions"):
+        with pytest.raises(
+            CorpusError, match=r"train\.jsonl:b: utterance b: .*none\.wav: No such file.*leaves nothing out\.$"
+        ):
+            refuse_unreadable([bad], on_bad_eval)
 
 
 def test_characters_unseen_in_training_are_counted_in_evaluation():
@@ -323,14 +327,8 @@ def test_conversions_are_logged_once(tone_corpus, tmp_path: Path, tone: Callable
     assert [line for line in lines if "resampled" in line] == ["3 of 9 files are resampled to 16 kHz (3 from 8000 Hz)"]
 
 
-def cut(path: Path, tone: Callable) -> None:
-    """A flac file whose header is whole and whose second half is missing."""
-    soundfile.write(path, tone(1.0), 16_000)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def test_training_audio_that_fails_in_decoding_is_refused_or_dropped(tone_corpus, tmp_path: Path, tone: Callable):
-    cut(tone_corpus.folder / "wav/cut.flac", tone)
+def test_training_audio_that_fails_in_decoding_is_refused_or_dropped(tone_corpus, tmp_path: Path):
+    (tone_corpus.folder / "wav/cut.flac").write_bytes(flac_damaged_inside())
     tone_corpus.rows["train"][2]["audio_filepath"] = "wav/cut.flac"
     tone_corpus.write()
     with pytest.raises(CorpusError, match=r"train\.jsonl:3: utterance train-2: .*cut\.flac: decoding failed.* drop\.$"):
@@ -340,11 +338,13 @@ def test_training_audio_that_fails_in_decoding_is_refused_or_dropped(tone_corpus
     assert "warning: train: dropped 1 of 6: 1 undecodable (train-2)" in lines
 
 
-def test_evaluation_audio_that_fails_in_decoding_stays_and_is_named(tone_corpus, tmp_path: Path, tone: Callable):
-    cut(tone_corpus.folder / "wav/cut.flac", tone)
+def test_evaluation_audio_that_fails_in_decoding_stays_and_is_named(tone_corpus, tmp_path: Path):
+    (tone_corpus.folder / "wav/cut.flac").write_bytes(flac_damaged_inside())
     tone_corpus.rows["eval"][1]["audio_filepath"] = "wav/cut.flac"
     tone_corpus.write()
-    data, lines = read(tone_corpus, tmp_path)
+    with pytest.raises(CorpusError, match=r"^\S+eval\.jsonl:2: utterance eval-1: .*cut\.flac: decoding failed"):
+        read(tone_corpus, tmp_path)
+    data, lines = read(tone_corpus, tmp_path, on_bad_eval="deletions")
     assert [(e.utterance.id, e.num_samples > 0) for e in data.evaluation["eval"]] == [
         ("eval-0", True), ("eval-1", False), ("eval-2", True)
     ]  # fmt: skip

@@ -65,6 +65,14 @@ def encoded(samples: np.ndarray, format: str = "WAV", subtype: str = "PCM_16", r
     return file.getvalue()
 
 
+def flac_damaged_inside(num_samples: int = 16_000) -> bytes:
+    """FLAC whose header and end are whole: what is wrong shows in decoding only."""
+    content = bytearray(encoded(sound(num_samples), "FLAC"))
+    middle = len(content) // 2
+    content[middle : middle + 400] = bytes(400)
+    return bytes(content)
+
+
 def put_audio(corpus: ManifestFolder, split: str, row: int, content: bytes) -> None:
     (corpus.folder / corpus.rows[split][row]["audio_filepath"]).write_bytes(content)
 

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from data.corpora.manifest import ManifestConfig, ManifestCorpus
+from data.utterance import Utterance
+
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 
@@ -48,6 +51,21 @@ class ManifestFolder:
     def write(self) -> None:
         for split, rows in self.rows.items():
             write_jsonl(self.folder / f"{split}.jsonl", rows)
+
+
+def jsonl(*rows: dict[str, Any]) -> str:
+    """JSON lines, whatever is not ASCII escaped."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def write_manifest(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def read_manifest(path: Path, **options: Any) -> list[Utterance]:
+    """The utterances of one manifest, as training split."""
+    return list(ManifestCorpus(ManifestConfig(train=str(path), eval="", **options)).utterances("train"))
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> Path:

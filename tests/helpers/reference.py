@@ -55,8 +55,12 @@ def reference_sphere(content: bytes) -> list[float]:
         order = "big" if width > 1 and header["sample_byte_format"].strip()[-1] == "0" else "little"
     except (ValueError, KeyError, IndexError) as error:
         raise Unreadable(repr(error)) from None
-    if magic != "NIST_1A" or len(data) != channels * count * width or coding not in ("pcm", "ulaw", "alaw"):
-        raise Unreadable("not as many samples as the header says")
+    if magic != "NIST_1A" or not channels * width or coding not in ("pcm", "ulaw", "alaw"):
+        raise Unreadable("no coding of this parser")
+    lacking = count - len(data) // (channels * width)
+    if len(data) > channels * count * width or 20 * lacking > count or 2 * lacking > rate:
+        raise Unreadable("not as many samples as the header says, but for 5 % and half a second")
+    data = data[: channels * width * (count - max(lacking, 0))]
     if coding == "pcm":
         integers = [int.from_bytes(data[i : i + width], order, signed=True) for i in range(0, len(data), width)]
         full_scale = 2 ** (8 * width - 1)
@@ -156,77 +160,210 @@ class Json:
             units += struct.unpack(f"<{len(char.encode('utf-16-le')) // 2}H", char.encode("utf-16-le"))
 
 
-def table_rows(text: str, delimiter: str) -> list[list[str]]:
-    """Records as RFC 4180 describes them, any line end; a blank line is an empty record."""
-    rows: list[list[str]] = []
-    row: list[str] = []
-    at = 0
-    while at < len(text):
-        if text[at] == '"':
-            cell = ""
-            while True:
-                close = text.find('"', at + 1)
-                if close < 0:
-                    raise Unreadable("an open quote")
-                cell += text[at + 1 : close]
-                at = close + 1
-                if text[at : at + 1] != '"':
-                    break
-                cell += '"'
-            if text[at : at + 1] not in ("", delimiter, "\r", "\n"):
-                raise Unreadable("something behind a closing quote")
-        else:
-            bare = re.compile(rf"[^{delimiter}\r\n]*").match(text, at)
-            assert bare is not None
-            cell, at = bare[0], bare.end()
-        row.append(cell)
-        mark = text[at : at + 1]
-        at += 1
-        if mark == delimiter and at == len(text):
-            row.append("")  # the file ends behind a delimiter
-        if mark != delimiter or at == len(text):
-            at += mark == "\r" and text[at : at + 1] == "\n"
-            rows.append([] if row == [""] and text[at - 2 : at - 1] != '"' else row)
-            row = []
-    return rows
+Utterances = list[tuple[str, str, str, str | None, float, float | None, float | None]]
+KNOWN = {
+    "audio_filepath": "audio_filepath audio audio_path audio_file audio_filename path file file_path filepath "
+    "file_name filename wav wav_path wav_file wav_filename wav_filepath",
+    "text": "text sentence transcript transcription txt wrd",
+    "speaker": "speaker speaker_id client_id spk spk_id speaker_name speakerid spkid",
+    "offset": "offset",
+    "duration": "duration dur duration_s duration_sec duration_seconds",
+    "start": "start start_time start_s start_sec start_seconds begin begin_time segment_start",
+    "end": "end end_time end_s end_sec end_seconds stop stop_time segment_end",
+}
+UNITS = {"ms", "msec", "milli", "millis", "milliseconds", "sample", "samples", "frame", "frames"}
 
 
-def reference_manifest(content: bytes, suffix: str) -> list[tuple[str, str, str, str | None]]:
-    """(id, path, text, speaker) of each row."""
+def reference_manifest(content: bytes, suffix: str) -> Utterances:
+    """(id, path, text, speaker, start, end, stated duration) of each row."""
+    codec = "utf-8"
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or [bool(b) for b in content[:2]] in ([True, False], [False, True]):
+        codec = "utf-16-be" if content[:1] in (b"\xfe", b"\0") else "utf-16-le"
     try:
-        text = content.decode("utf-8").removeprefix("\ufeff")
+        text = content.decode(codec).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise Unreadable(str(error)) from None
+    lines = [line for line in re.split("\r\n|\r|\n", text) if line.strip()]
     if suffix == ".jsonl":
-        rows = [Json(line).document() for line in re.split("\r\n|\r|\n", text) if line.strip()]
+        is_array = text.strip(" \t\r\n").startswith("[")
+        rows = Json(text).document() if is_array else [Json(line).document() for line in lines]
     else:
-        header, *cells = table_rows(text, "," if suffix == ".csv" else "\t") or [[]]
-        cells = [row for row in cells if row]
-        if len(set(header)) < len(header) or any(len(row) != len(header) for row in cells):
-            raise Unreadable("cells without a column of their own")
-        rows = [dict(zip(header, row, strict=True)) for row in cells]
-    utterances = [_reference_row(row) for row in rows]
+        rows = _table(lines, suffix)
+    if not all(isinstance(row, dict) for row in rows):
+        raise Unreadable("no object")
+    utterances: Utterances = []
+    names: list[str] = []
+    plain_ids: dict[str, tuple[float, float | None]] = {}
+    for row in rows:
+        names = names or [_column(list(row), field) for field in ("audio_filepath", "text")]
+        utterances.append(_reference_row(row, *names, plain_ids))
     if not utterances or len({u[0] for u in utterances}) < len(utterances):
         raise Unreadable("no row, or an id twice")
     return utterances
 
 
-def _reference_row(row: Any) -> tuple[str, str, str, str | None]:
-    if not isinstance(row, dict) or row.get("offset"):
-        raise Unreadable("no object, or an offset")
-    path, text = row.get("audio_filepath"), row.get("text")
-    if not isinstance(path, str) or not isinstance(text, str) or not path or "\0" in path:
+def _words(column: str) -> str:
+    return column.strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def _column(columns: list[str], field: str) -> str:
+    """The one column that is `field`, by its own name, by its name in other letters, by another name."""
+    known = KNOWN[field].split()
+    for fitting in (
+        [c for c in columns if c == field],
+        [c for c in columns if _words(c) == field],
+        [c for c in columns if _words(c) in known],
+    ):
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            break
+    raise Unreadable(f"not one column for {field}")
+
+
+def _table(lines: list[str], suffix: str) -> list[dict[str, str]]:
+    lines = list(lines)
+    told = lines.pop(0)[4] if lines and lines[0][:4] == "sep=" and len(lines[0]) == 5 else ""
+    if not lines:
+        raise Unreadable("no header")
+    delimiters = [",", "\t", ";", "|"] if suffix == ".csv" else ["\t", ",", ";", "|"]
+    fitting = [told] if told in delimiters else []
+    for delimiter in [] if fitting else delimiters:
+        try:
+            for field in ("audio_filepath", "text"):
+                _column([cell.strip() for cell in lines[0].replace('"', "").split(delimiter)], field)
+            fitting.append(delimiter)
+        except Unreadable:
+            continue
+    if not fitting:
+        raise Unreadable("no delimiter under which the header names the audio and the text")
+    delimiter = fitting[0]
+    parts = lines[0].split(delimiter)
+    is_quoted = delimiter in ",;" or all(len(p) > 1 and p[0] == p[-1] == '"' and '"' not in p[1:-1] for p in parts)
+    header = _cells(lines[0], delimiter, is_quoted, False)
+    is_spaced = len(header) > 1 and all(cell[:1] == " " for cell in header[1:])
+    header = [cell.strip() for cell in header]
+    if any(cell and header.count(cell) > 1 for cell in header):
+        raise Unreadable("a column twice")
+    for field in ("audio_filepath", "text"):
+        _column(header, field)
+    rows = []
+    for line in lines[1:]:
+        cells = _cells(line, delimiter, is_quoted, is_spaced)
+        if len(cells) < len(header) or any(cell.strip() for cell in cells[len(header) :]):
+            raise Unreadable("cells without a column of their own")
+        rows.append({name: cell for name, cell in zip(header, cells, strict=False) if name or cell})
+    return rows
+
+
+def _cells(line: str, delimiter: str, is_quoted: bool, is_spaced: bool) -> list[str]:
+    """RFC 4180's cells, and quotes as text where they cannot be anything else."""
+    cells, num_odd, more = [], 0, delimiter
+    while more:
+        if is_spaced:
+            line = line.lstrip(" ")
+        cell, more, behind = line.partition(delimiter)
+        if is_quoted and line.startswith('"'):
+            body, at = "", 1
+            while line[at : at + 1] != '"' or line[at + 1 : at + 2] == '"':
+                if at >= len(line):
+                    raise Unreadable("an open quote")
+                body += line[at]
+                at += 2 if line[at] == '"' else 1
+            closed = line[at + 1 :].lstrip(" ")
+            if not closed or closed.startswith(delimiter):
+                cell, more, behind = body, closed[:1], closed[1:]
+            elif len(cell) <= at or cell.count('"') % 2:
+                raise Unreadable("something behind a closing quote")
+        elif is_quoted:
+            num_odd += cell.count('"') % 2
+        cells.append(cell)
+        line = behind
+    if num_odd > 1:
+        raise Unreadable("a quote from cell to cell")
+    return cells
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, str):
+        value = value.strip().lower()
+        if value in ("", "nan", "none", "null"):
+            return None
+        if set(value) - set("0123456789.+-e"):
+            raise Unreadable("no number")
+        try:
+            value = float(value)
+        except ValueError:
+            raise Unreadable("no number") from None
+    if value is None or value != value:  # NaN
+        return None
+    if type(value) not in (int, float) or not -1e9 <= value <= 1e9:
+        raise Unreadable("no number of seconds")
+    return float(value)
+
+
+def _reference_times(row: dict[str, Any], others: list[str]) -> tuple[float, float | None, float | None]:
+    """(Start, end, stated duration)."""
+    found: dict[str, Any] = {}
+    taken = []
+    for field in ("offset", "duration", "start", "end"):
+        fitting = [c for c in others if _words(c) in KNOWN[field].split()]
+        if len(fitting) > 1 and field not in fitting:
+            raise Unreadable("two columns for a bound")
+        name = field if field in fitting else next(iter(fitting), None)
+        found[field] = None if name is None else _number(row[name])
+        taken.append(name)
+    offset, start, end, duration = (found[f] for f in ("offset", "start", "end", "duration"))
+    if None not in (offset, start) and offset != start:
+        raise Unreadable("two starts")
+    begin = offset if offset is not None else start
+    unknown = [_words(c).removeprefix("segment_").removeprefix("seg_") for c in others if c not in taken]
+    if begin is None:
+        for name in [c for c in others if c not in taken]:
+            plain = _words(name).removeprefix("segment_").removeprefix("seg_")
+            first = next((w for w in ("offset", "start", "begin", "onset", "end", "stop") if plain.startswith(w)), None)
+            if first and plain.removeprefix(first).removeprefix("_time").removeprefix("_") in UNITS:
+                if row[name] not in (None, ""):
+                    raise Unreadable("another unit")
+                break
+        if end is not None:
+            raise Unreadable("an end without a start")
+        return 0.0, None, duration if duration is not None and duration > 0 else None
+    if begin < 0 or (duration is not None and duration <= 0):
+        raise Unreadable("below 0")
+    if end == -1 or end is None:
+        lacks = any(w.split("_")[0] in ("end", "stop", "length", "len", "dur", "duration") for w in unknown)
+        if duration is None and end is None and (begin > 0 or start is not None or lacks):
+            raise Unreadable("no end")
+        return begin, None if duration is None else begin + duration, None
+    if end <= begin or (duration is not None and abs(duration - (end - begin)) > 0.05):
+        raise Unreadable("bounds that cannot be")
+    return begin, end, None
+
+
+def _reference_row(
+    row: dict[str, Any], audio: str, column: str, plain_ids: dict[str, tuple[float, float | None]]
+) -> tuple[str, str, str, str | None, float, float | None, float | None]:
+    path, text = row.get(audio), row.get(column)
+    if not isinstance(path, str) or not isinstance(text, str) or not path or min(path + text) == "\0":
         raise Unreadable("no path or no text")
-    names = [row.get("id"), row.get("speaker")]
+    if min(path) < " " or "://" in path:
+        raise Unreadable("no path of a file")
+    start, end, stated = _reference_times(row, [name for name in row if name not in (audio, column)])
+    speakers = ["speaker"] if "speaker" in row else [c for k in KNOWN["speaker"].split() for c in row if _words(c) == k]
+    names = [row.get("id"), row[speakers[0]] if speakers else None]
     if any(type(name) not in (str, int, float, type(None)) for name in names):
         raise Unreadable("a name of another type")
     name, speaker = ("" if name is None else str(name) for name in names)
-    for char in (name or path) + text:
+    if not name:
+        is_plain = start == 0 and plain_ids.setdefault(path, (start, end)) == (start, end)
+        name = path if is_plain else f"{path}#t={start:g}" + ("" if end is None else f",{end:g}")
+    for char in name + text:
         code = ord(char)
         is_control = (code < 0x20 and not 9 <= code <= 13 and not 0x1C <= code <= 0x1F) or 0x7F <= code < 0xA0
         if (is_control and code != 0x85) or 0xD800 <= code < 0xE000:
             raise Unreadable(f"U+{code:04X}")
-    return name or path, str(Path("/m") / path), text, speaker or None
+    return name, str(Path("/m") / path), text, speaker or None, start, end, stated
 
 
 # Label files

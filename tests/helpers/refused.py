@@ -105,15 +105,23 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def refused(tally: Tally, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """refused(argv) -> the one error line of a command: exit code 2, no traceback."""
+    """refused(argv) -> the one error line of a command: exit code 2, no traceback, no folder of a run.
+
+    Before it stand warnings, and that audio is being decoded, or nothing.
+    """
 
     def refused(*argv: str) -> str:
         tally.tried += 1
+        had_runs = Path("runs").exists()
         assert main(argv) == 2
         out, err = capsys.readouterr()
         assert "Traceback" not in out + err
-        last = err.splitlines()[-1]
+        *before, last = err.splitlines()
+        assert [line for line in before if not line.startswith(("decoding ", "warning: "))] == []
         assert last.startswith("error: ")
+        assert len(last) < 700
+        assert last.endswith((".", "?"))
+        assert Path("runs").exists() == had_runs, "a run that never began leaves no folder"
         tally.refused += 1
         return last.removeprefix("error: ")
 

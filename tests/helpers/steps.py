@@ -56,6 +56,13 @@ def make_example(i: int, num_samples: int) -> Example:
     return Example(Utterance(f"u{i}", None, ""), "", targets, num_samples, lambda: wave)  # type: ignore[arg-type]
 
 
+def poisoned(example: Example) -> Example:
+    """The same utterance with a sample that is not a number."""
+    wave = example.load().copy()
+    wave[100] = np.nan
+    return Example(example.utterance, "", example.targets, example.num_samples, lambda: wave)
+
+
 LENGTHS = (2400, 5600, 3300, 8000, 4100)
 EXAMPLES = [make_example(i, n) for i, n in enumerate(LENGTHS)]
 

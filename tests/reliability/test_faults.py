@@ -158,6 +158,24 @@ def test_a_signal_interrupts_an_evaluation_which_comes_first_after_the_resume(
     count(survived=2, bit_exact=1)
 
 
+@pytest.mark.parametrize("num_workers", ["0", "2"])
+@pytest.mark.parametrize(("utterance", "epoch"), [("train3", 1), ("eval1", 0)])
+def test_a_signal_while_a_batch_is_waited_for_stops_within_a_second(
+    utterance: str, epoch: int, num_workers: str, whole: Reference, tmp_path: Path, count: Count
+) -> None:
+    """The batch never comes, in training or in an evaluation; whatever its worker does, the step before it is saved."""
+    count(injected=1, resumes=1)
+    options = {"mark": str(tmp_path / "asked"), "number": signal.SIGTERM, "utterance": utterance, "epoch": epoch}
+    more = ("--batching.num-workers", num_workers)
+    victim = whole.corpus.run(tmp_path, ("signal_while_a_batch_is_made", options), more=more, code=REQUEUE)
+    assert time.time() - (tmp_path / "asked").stat().st_mtime < 0.3 + 1 + 3  # a second, a save and the process' end
+    assert "go on with the same command and --resume" in victim.said
+    assert "Traceback" not in victim.said
+    whole.corpus.resume(tmp_path)
+    assert differences(tmp_path / "run", whole.expected) == []
+    count(survived=1, bit_exact=1)
+
+
 @pytest.mark.parametrize("where", ["trainer/prepare/build.py:build_model", "trainer/closing.py:close_run"])
 def test_a_signal_before_or_after_training_ends_at_once(
     where: str, whole: Reference, tmp_path: Path, count: Count
@@ -213,10 +231,11 @@ def test_a_worker_that_dies_or_hangs_is_an_error_after_a_save(
 ) -> None:
     count(injected=1, resumes=1)
     fault = ("break_worker", {"mark": str(tmp_path / "broken"), "how": how})
-    timeout = {"dies": "600", "hangs": "5"}[how]  # longer than a healthy worker takes on a busy machine
+    # longer than a healthy worker takes on a busy machine
+    timeout, said = {"dies": ("600", ""), "hangs": ("5", "no batch for 5 s")}[how]
     more = ("--batching.num-workers", "2", "--batching.worker-timeout", timeout)
     victim = whole.corpus.run(tmp_path, fault, more=more, code=3)
-    assert "error: a loader worker died or hung (DataLoader" in victim.said
+    assert f"error: a loader worker died or hung ({said}" in victim.said
     assert "Traceback" not in victim.said
     # it makes a batch of the second epoch, steps 4 to 6, ahead of time
     assert "" < max(p.name for p in (tmp_path / "run" / "checkpoints").glob("step*")) < "step-00000006"

@@ -6,13 +6,14 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 
 import trainer.loop.step
 from data.batches.collate import Batch
-from data.batches.loading import TrainLoader
+from data.batches.loading import StopRequested, TrainLoader
 from tests.helpers.steps import (
     EXAMPLES,
     Recorder,
@@ -25,7 +26,7 @@ from tests.helpers.steps import (
 )
 from trainer.config.schema import TrainConfig
 from trainer.errors import LoaderError, TrainingStopped
-from trainer.loop.fit import InterruptedEvaluation, fit
+from trainer.loop.fit import fit
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts, train_step
 from trainer.scoring.evaluate import Scores
@@ -35,7 +36,7 @@ def with_nan(loader: TrainLoader, poisoned: set[int]) -> Callable:
     """The loader's steps, those of these numbers (from 1) with a sample that is not a number."""
     steps = loader.steps
 
-    def poisoned_steps(*start: int) -> Iterator:
+    def poisoned_steps(*start: Any) -> Iterator:
         for number, (epoch, batches, ends_epoch) in enumerate(steps(*start), 1):
             if number in poisoned:
                 batches[0].waveforms[:, 100] = math.nan
@@ -131,7 +132,7 @@ def test_an_evaluation_cut_short_is_pending_and_comes_first_in_the_next_fit() ->
     parts, config = make_parts(small_model()), TrainConfig(eval_every=2, save_every=0)
 
     def interrupted() -> Scores:
-        raise InterruptedEvaluation
+        raise StopRequested
 
     def score() -> Scores:
         evaluated.append(state.step)
@@ -174,7 +175,7 @@ def test_a_loader_that_fails_leaves_a_checkpoint_of_the_last_step() -> None:
     parts, loader, saved, state = make_parts(small_model()), loader_of(EXAMPLES), [], TrainState()
     steps = loader.steps
 
-    def broken(*start: int) -> Iterator:
+    def broken(*start: Any) -> Iterator:
         yield from itertools.islice(steps(*start), 3)
         raise LoaderError("a loader worker died or hung")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,16 +17,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from data.audio.segments import AudioSegment
 from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.corpora.timit import read_segments, read_transcript
 from data.examples import read_split
 from tests.helpers.audio import BytesAudio
+from tests.helpers.fuzz import EVERY_INPUT, NUM_INPUTS, mutated
 from tests.helpers.reference import (
-    Unreadable,
+    Utterances,
     reference_checkpoint,
     reference_manifest,
     reference_segments,
@@ -43,16 +44,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.reliability]
 
-NUM_INPUTS = 10_000
-EVERY_INPUT = settings(
-    max_examples=NUM_INPUTS,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.generate, Phase.shrink],
-    suppress_health_check=list(HealthCheck),
-)
-
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -60,89 +51,6 @@ def folder() -> Iterator[Path]:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
         yield Path(name)
-
-
-@pytest.fixture
-def compare(
-    tally: Tally, deadline: Callable, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
-) -> Iterator[Callable]:
-    """compare(read, reference, where): `read` refuses, naming `where`, or gives what `reference` gives.
-
-    `both_ways`: and it refuses nothing that `reference` can read. Prints the figures at the end.
-    """
-
-    def compare(read: Callable[[], Any], reference: Callable[[], Any], where: str, *, both_ways: bool = False) -> None:
-        tally.tried += 1
-        deadline(10)
-        error: ValueError | None = None
-        try:
-            found = read()
-        except ValueError as raised:
-            if type(raised).__module__.partition(".")[0] not in ("data", "models", "trainer"):
-                raise
-            error = raised
-        if error is not None:
-            assert str(error).startswith(where)
-            assert not (both_ways and is_readable(reference)), f"refused without a reason: {error}"
-            tally.refused += 1
-            return
-        try:
-            expected = reference()
-        except Unreadable as reason:
-            raise AssertionError(f"accepted, but the reference finds it unreadable: {reason}") from None
-        assert found == expected
-        tally.accepted += 1
-
-    yield compare
-    with capsys.disabled():
-        target = request.node.name.split("_")[1]
-        print(
-            f"\nfuzz {target}: {tally.tried} inputs, {tally.refused} refused, {tally.accepted} accepted and equal to "
-            f"the independent parser, {tally.accepted_wrongly} accepted wrongly"
-        )
-
-
-def is_readable(reference: Callable[[], Any]) -> bool:
-    try:
-        reference()
-    except Unreadable:
-        return False
-    return True
-
-
-# Mutations
-
-
-@st.composite
-def mutated(draw: st.DrawFn, originals: Sequence[bytes], values: Sequence[bytes], focus: int) -> bytes:
-    """One of `originals` after one to three mutations; half of the positions lie in its first `focus` bytes.
-
-    A field edit replaces a token (what stands between blanks, quotes, commas, colons) by one of `values`.
-    """
-    content = draw(st.sampled_from(originals))
-    for _ in range(draw(st.sampled_from([1, 1, 2, 3]))):
-        end = draw(st.sampled_from([min(focus, len(content)), len(content)]))
-        at = draw(st.integers(0, end))
-        match draw(st.sampled_from(["flip", "flip", "field", "field", "cut", "insert", "delete", "copy", "splice"])):
-            case "flip" if at < len(content):
-                flipped = content[at] ^ (1 << draw(st.integers(0, 7)))
-                content = content[:at] + bytes([flipped]) + content[at + 1 :]
-            case "field":
-                tokens = list(re.finditer(rb'[^\s",:{}\0]+', content[:end])) or [re.match(b"", content)]
-                token = tokens[at % len(tokens)]
-                content = content[: token.start()] + draw(st.sampled_from(values)) + content[token.end() :]
-            case "cut":
-                content = content[:at]
-            case "insert":
-                content = content[:at] + draw(st.binary(min_size=1, max_size=4)) + content[at:]
-            case "delete":
-                content = content[:at] + content[at + draw(st.integers(1, 8)) :]
-            case "copy":
-                block = content[at : at + draw(st.integers(1, 120))]
-                content = content[: at + len(block)] + block + content[at + len(block) :]
-            case "splice":
-                content = content[:at] + draw(st.sampled_from(originals))[at:]
-    return content
 
 
 def mutated_of_each(
@@ -213,12 +121,16 @@ ROWS = [
 JSON_LINES = [
     "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode(),
     b"\xef\xbb\xbf" + "".join(json.dumps(row) + "\r\n" for row in ROWS[::-1]).encode(),
+    json.dumps(ROWS, indent=1).encode("utf-16"),
+    b'{"path": "a.wav", "sentence": "one", "start": 0, "end": 0.7}\n'
+    b'{"path": "a.wav", "sentence": "b", "start": 0.7, "end": 1}',
     b'{"audio_filepath": "a.wav", "text": "one\\ttwo \\u00e9 \\ud83d\\ude00", "offset": 0, "x": [1, {"y": true}]}\n\n',
 ]
 TABLES = [
     b'id,audio_filepath,text,speaker\ns1-1,wav/1.flac,so it goes,s1\ns1-2,wav/2.flac,"comma, and ""quotes""",s1\n',
-    b'\xef\xbb\xbfid,audio_filepath,text\r\n1,a.wav,"two\r\nlines"\r\n\r\n2,b.wav,\xc3\xa9lan\r\n',
+    b'\xef\xbb\xbfid,audio_filepath,text\r\n1,a.wav,"two ""words"""\r\n\r\n2,b.wav,\xc3\xa9lan\r\n',
     b"audio_filepath,text\n\na.wav,one\nb.wav,two",
+    'path,sentence,client_id,offset,duration\na.wav,he said "é",x,0,0.5\na.wav,"é" too,x,0.5,0.5\n'.encode("utf-16-le"),
 ]
 MANIFESTS = {
     ".jsonl": JSON_LINES,
@@ -228,7 +140,8 @@ MANIFESTS = {
 MANIFEST_VALUES = [
     b"", b"null", b"true", b"1.5", b"-0", b"1e999", b"NaN", b'"a"', b'"', b'""', b"'", b"[1]", b"{}", b"{", b"\\ud83d",
     b'\\"', b"\\u0000", b"\\u0007", b"id", b"text", b"audio_filepath", b"speaker", b"offset", b"s1-1", b"\n", b"\r\n",
-    b"\r", b",", b"\t", b":", b"\xc2\x92", b"\xe2\x80\xa8", b"\xef\xbb\xbf", b"\xff", b"\0",
+    b"\r", b",", b"\t", b";", b"|", b"path", b"start", b"end", b"-1", b":", b"\xc2\x92",
+    b"\xe2\x80\xa8", b"\xef\xbb\xbf", b"\xff", b"\0",
 ]  # fmt: skip
 
 
@@ -255,13 +168,16 @@ def test_manifests_are_refused_or_read_as_the_reference_reads_them(
     assert min(tally.refused, tally.accepted) > NUM_INPUTS / 20
 
 
-def _read_manifest(path: Path) -> list[tuple[str, str, str, str | None]]:
+def _read_manifest(path: Path) -> Utterances:
     """What our reader finds; relative paths as if the manifest lay in /m."""
     found = []
     for u in read_split(ManifestCorpus(ManifestConfig(train=str(path))), "train"):
-        name = u.audio.name
+        part = u.audio if isinstance(u.audio, AudioSegment) else None
+        name = part.whole.name if part else u.audio.name
         inside = name.startswith(f"{path.parent}/") or name == str(path.parent)
-        found.append((u.id, "/m" + name.removeprefix(str(path.parent)) if inside else name, u.text, u.speaker))
+        name = "/m" + name.removeprefix(str(path.parent)) if inside else name
+        bounds = (part.start, part.end) if part else (0.0, None)
+        found.append((u.id, name, u.text, u.speaker, *bounds, u.stated_duration))
     return found
 
 

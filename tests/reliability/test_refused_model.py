@@ -1,4 +1,4 @@
-"""Checkpoints that are refused, rows R9, R10 and R11 of the reliability matrix: pickles, code, other weights.
+"""Checkpoints that are refused, rows R9, R10 and R11 of the reliability matrix: pickles, code, others' weights.
 
 Every payload is run once at the end, or would leave a trace, so that a test cannot pass for a harmless one.
 """
@@ -28,7 +28,7 @@ from trainer.errors import CorpusError, ModelError
 if TYPE_CHECKING:
     from tests.helpers.refused import Tally
 
-pytestmark = pytest.mark.usefixtures("no_hang", "own_folder")
+pytestmark = pytest.mark.usefixtures("no_hang", "own_folder", "no_curves")
 
 
 # R9: pickles, and headers of giants
@@ -224,3 +224,39 @@ def test_training_from_weights_that_are_no_numbers_is_refused(
     message = refused("manifest", *tone_corpus.options, "--model.pretrained", "./nan")
     assert message.startswith("./nan: 1 of its ")
     assert "unispeech.feature_projection.projection.bias" in message
+
+
+# Folders that hold no model of ours
+
+
+def write_config(folder: Path, content: str | None) -> str:
+    folder.mkdir()
+    if content is not None:
+        (folder / "config.json").write_text(content)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ('{"model_type": "bert"}', " is of the family 'bert'; this trains unispeech, unispeech-sat, wav2vec2, "),
+        ('{"model_type": "whisper"}', " is of the family 'whisper'; this trains "),
+        ('{"model_type": "no-such-model"}', ": no usable model configuration ("),
+        ("{}", ": no usable model configuration ("),
+        ("[]", ": no usable model configuration ("),
+        ('{"model_type": ', ": no usable model configuration ("),
+        (None, ": no config.json here; this is not a Hugging Face model folder"),
+    ],
+    ids=["bert", "whisper", "unknown", "empty", "list", "cut", "none"],
+)
+def test_checkpoint_of_another_family_or_of_none_is_refused(
+    tone_corpus: ManifestFolder, refused: Callable, tmp_path: Path, content: str | None, what: str
+) -> None:
+    """Through the command line."""
+    folder = write_config(tmp_path / "checkpoint", content)
+    assert refused("manifest", *tone_corpus.options, "--model.pretrained", folder).startswith(f"{folder}{what}")
+
+
+@pytest.mark.parametrize("name", ["/no/such/checkpoint", "./checkpoint"])
+def test_missing_checkpoint_folder_is_refused(tone_corpus: ManifestFolder, refused: Callable, name: str) -> None:
+    assert refused("manifest", *tone_corpus.options, "--model.pretrained", name) == f"{name}: no such folder."

@@ -17,8 +17,6 @@ from scripts.transcribe import main as transcribe
 from trainer.run import main as train
 from trainer.rundir.disk import verify
 
-pytestmark = pytest.mark.slow  # whole runs
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, synthetic_cache: Path) -> Path:
@@ -56,8 +54,24 @@ def test_evaluate_under_timit_hf_prints_the_reference_beside_what_it_found(
     assert "TIMIT checksum: 40/40 utterances (TIMIT: 4620/1680)" in out.err
 
 
-def test_evaluate_of_a_folder_without_a_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate([str(tmp_path), "demo", "--runs-dir", str(tmp_path / "runs")]) == 2
+def test_evaluate_scores_a_runs_model_as_the_run_did(finished_run: Path, tmp_path: Path) -> None:
+    """The exported folder, its tokenizer and its feature extractor: the closing evaluation's files, byte for byte."""
+    options = ["--corpus.eval", str(finished_run.parents[1] / "eval.jsonl"), "--runs-dir", str(tmp_path),
+               "--cache-dir", str(tmp_path / "cache"), "--device", "cpu"]  # fmt: skip
+    copy = Path(shutil.copytree(finished_run / "model", tmp_path / "copy"))
+    assert evaluate([str(copy), "manifest", *options]) == 0
+    scored = tmp_path / "evaluate-copy"
+    assert (scored / "hypotheses.jsonl").read_bytes() == (finished_run / "hypotheses.jsonl").read_bytes()
+    ours, theirs = (json.loads((d / "results.json").read_text()) for d in (scored, finished_run))
+    for key in ("wer", "cer", "loss", "num_errors", "num_reference_words"):
+        assert ours[key] == theirs[key]
+
+
+def test_evaluate_of_a_folder_without_a_model_is_one_line(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--corpus.eval", str(finished_run.parents[1] / "eval.jsonl"), "--runs-dir", str(tmp_path / "runs")]
+    assert evaluate([str(tmp_path), "manifest", *options]) == 2
     assert capsys.readouterr().err == (
         f"error: {tmp_path}: no config.json here; this is not a Hugging Face model folder.\n"
     )

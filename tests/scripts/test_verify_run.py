@@ -16,8 +16,6 @@ from scripts.verify_run import main as verify_run
 from tests.helpers.corpora import make_tone, write_jsonl
 from trainer.run import main as train
 
-pytestmark = pytest.mark.slow  # whole runs
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

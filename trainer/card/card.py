@@ -44,7 +44,7 @@ def write_card(
     pictures = draw_curves(records)
     for name, figure in pictures.items():
         write_bytes(run_dir / "model" / f"curve_{name}.png", to_png(figure))
-    headline = results["headline"]
+    headline, parameters = results["headline"], hyperparameters(config, results, _read_model_config(run_dir))
     sections = [
         f"---\n{_metadata(config, data, results).to_yaml()}\n---",
         f"# {config.name}",
@@ -59,11 +59,12 @@ def write_card(
         text.describe_data(data),
         "## Training procedure",
         f"Command:\n\n```\npython -m trainer.run {shlex.join(argv)}".rstrip() + "\n```",
+        "\n".join(f"![{name} over training](curve_{name}.png)" for name in pictures),
         "### Training hyperparameters",
-        hyperparameters(config, results, _read_model_config(run_dir)),
+        f"<details><summary>All of them</summary>\n\n{parameters}\n\n</details>",
         "### Training results",
         tables.training_table(records),
-        "\n".join(f"![{name} over training](curve_{name}.png)" for name in pictures),
+        *tables.sample_sections(hypotheses.get(headline, []), headline),
         "### Results by split",
         tables.splits_table(results),
         *tables.group_sections(hypotheses.get(headline, []), headline),
@@ -80,7 +81,7 @@ def write_card(
 def _metadata(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> ModelCardData:
     pretrained = config.model.pretrained
     return ModelCardData(
-        language=text.language_of(config.corpus),
+        language=config.corpus.language_code(),
         library_name="transformers",
         pipeline_tag="automatic-speech-recognition",
         tags=["automatic-speech-recognition", "ctc", "speech"],

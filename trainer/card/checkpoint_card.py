@@ -30,7 +30,7 @@ def write_checkpoint_card(folder: Path, run_dir: Path, checkpoint: Path) -> None
     until_then = [record for record in records if record["step"] <= step]
     name, pretrained = model_name(str(checkpoint)), config.model.pretrained
     metadata = ModelCardData(
-        language=text.language_of(config.corpus),
+        language=config.corpus.language_code(),
         library_name="transformers",
         pipeline_tag="automatic-speech-recognition",
         tags=["automatic-speech-recognition", "ctc", "speech"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from data.config import options_marked
 from trainer.config.as_json import flatten
 from trainer.config.schema import Config
 
@@ -20,8 +21,7 @@ NOT_HYPERPARAMETERS = {
     "profile",
     "report", "push_to_hub", "train.log_every", "train.save_total_limit",  # about what it leaves
     "device", "batching.num_workers", "batching.worker_timeout", "corpus.store", "strict",  # change no number
-    "corpus.root", "corpus.train", "corpus.eval", "corpus.test", "corpus.dataset",  # the card's own sections on data
-    "model.pretrained", "model.revision", "model.family", "model.size",  # and on the model
+    "model.pretrained", "model.revision", "model.family", "model.size",  # the card's own sections on the model
 }  # fmt: skip
 
 
@@ -42,8 +42,9 @@ def options_of(config: Config, model_config: dict[str, Any]) -> str:
 
 def _others(config: Config, model_config: dict[str, Any], told: set[str]) -> dict[str, Any]:
     lines = {}
+    places = {f"corpus.{name}" for name in options_marked("place", config.corpus)}  # the card's own sections on data
     for name, value in flatten(config).items():
-        if name in told | NOT_HYPERPARAMETERS:
+        if name in told | NOT_HYPERPARAMETERS | places:
             continue
         if value is None and name.startswith("model."):
             value = model_config.get(name.removeprefix("model."))

@@ -30,6 +30,23 @@ def training_table(records: Sequence[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
+def sample_sections(hypotheses: Sequence[Hypothesis], split: str) -> list[str]:
+    """Three transcripts: those with the least, the middle and the highest word error rate. Empty without utterances."""
+    ordered = sorted(hypotheses, key=lambda h: (h.words.rate, h.id))
+    if not ordered:
+        return []
+    rows = ["| | Reference | Written | Word errors |", "|---|---|---|---|"]
+    places = {0: "best", len(ordered) // 2: "middle", len(ordered) - 1: "worst"}
+    for place, name in places.items():
+        h = ordered[place]
+        reference, hypothesis = (escape(text) or "(nothing)" for text in (h.reference, h.hypothesis))
+        rows.append(f"| {name} | {reference} | {hypothesis} | {h.words.num_errors} of {h.words.num_reference} |")
+    note = (
+        f"Of the {len(ordered)} utterances of {split}, by word error rate. All of them are in the run's `report.html`."
+    )
+    return ["### Sample transcripts", note, "\n".join(rows)]
+
+
 def splits_table(results: dict[str, Any]) -> str:
     others = [metric for metric in METRICS if metric != "wer"]
     head = ["Split", "Utterances", "WER", "95 % interval", *(m.upper() for m in others), "Errors", "Words", "Weights"]

@@ -10,11 +10,9 @@ from typing import Any
 
 import torch
 
-from data.config import CorpusConfig
-from data.corpora.synthetic import SyntheticConfig
-from data.corpora.timit import TimitConfig
 from data.examples import Example
 from data.leaks import describe_leaks
+from data.text.spelling import AS_IS
 from data.utterance import SAMPLE_RATE
 from models.pretrained import LoadReport
 from trainer.config.schema import Config
@@ -24,24 +22,21 @@ from trainer.rundir.model_source import model_name
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "jiwer", "soundfile", "soxr")
 
 
-def language_of(corpus: CorpusConfig) -> str | None:
-    """The language's code, if the kind of corpus determines it."""
-    return "en" if isinstance(corpus, TimitConfig | SyntheticConfig) else None
-
-
 def summary(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> str:
     tuned = config.model.pretrained is not None
     origin = f"is a fine-tuned version of {_origin(config)}" if tuned else "was trained from random weights"
     loss = "none" if results["loss"] is None else f"{results['loss']:.4f}"
     record = results["splits"][results["headline"]]
     interval = format_interval(record.get("wer_interval"))
+    num_unread = record.get("num_undecodable", 0)
+    unread = f"; {num_unread} utterances without readable audio count as deletions" if num_unread else ""
     trust = f"; 95 % interval {interval} over {record['wer_interval_over']}" if interval else ""
     return (
         f"This model {origin} on {data.corpus.title}.\n"
         f"It achieves the following results on the evaluation set ({results['headline']}, "
         f"{record['num_utterances']} utterances) with {weights_scored(config, data, results)}:\n\n"
         f"- Loss: {loss}\n- Wer: {format_rate(results['wer'])} ({results['num_errors']} errors of "
-        f"{results['num_reference_words']} words){trust}\n- Cer: {format_rate(results['cer'])}"
+        f"{results['num_reference_words']} words){trust}{unread}\n- Cer: {format_rate(results['cer'])}"
     )
 
 
@@ -71,8 +66,13 @@ def description(config: Config, data: PreparedCorpus, results: dict[str, Any], r
     lines = [
         f"A {encoder} encoder of {results['num_parameters']:,} parameters with a linear CTC head of {len(vocab)} "
         f"units: {_units(data)}. Frames are 20 ms apart; the best path is decoded greedily, without a language model.",
-        f"The convolutional feature encoder was {frozen}.",
+        f"The convolutional feature encoder was {frozen}."
+        + (" Only the language's adapter and the head were trained." if model.adapter_only else ""),
     ]
+    if vocab.spelling != AS_IS:
+        lines.append(f"Text is written {vocab.spelling.describe()}, as the checkpoint's units are.")
+    if data.language is not None:
+        lines.append(f"The adapter is that of `{data.language}` (`target_lang`).")
     if report is not None:
         lines.append(f"From the checkpoint: {report.describe()}.")
     return "\n\n".join(lines)
@@ -96,11 +96,10 @@ def limits(config: Config, data: PreparedCorpus) -> str:
     lengths = sorted(e.num_samples / SAMPLE_RATE for e in data.train)
     if "synthetic" in data.corpus.title:
         kind = "synthetic speech, so expect little of human voices"
-    elif isinstance(config.corpus, TimitConfig):
-        kind = "read sentences, American English, one close microphone in a quiet booth"
     else:
-        kind = "this corpus, which does not say whether it was read or spoken freely"
-    language = {"en": "English", None: "not stated by the corpus"}[language_of(config.corpus)]
+        kind = config.corpus.kind_of_speech()
+    code = config.corpus.language_code()
+    language = {"en": "English", None: "not stated by the corpus"}.get(code, f"`{code}`")
     return (
         f"For 16 kHz mono speech like the training data: {kind}, utterances of {lengths[0]:.1f} to {lengths[-1]:.1f} s "
         f"(median {lengths[len(lengths) // 2]:.1f} s). Language: {language}. It writes text as the normaliser "
@@ -123,7 +122,8 @@ def describe_data(data: PreparedCorpus) -> str:
         text += f" {told}." if told in data.leaks else f" {told[0].upper()}{told[1:]}."
     for split, unseen in data.unseen.items():
         if unseen:
-            text += f" In {split}, {unseen.total()} characters never occur in training: they count as errors."
+            why = "have no unit" if data.own_tokenizer else "never occur in training"
+            text += f" In {split}, {unseen.total()} characters {why}: they count as errors."
     return text
 
 

@@ -36,7 +36,11 @@ class Unbreakable:
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError, ValueError):  # a broken pipe, a vanished terminal; a closed file
-            self._stream.write(text)
+            try:
+                self._stream.write(text)
+            except UnicodeEncodeError:  # a stream of another encoding, that does not escape by itself
+                encoding = self._stream.encoding or "ascii"
+                self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
 
     def flush(self) -> None:

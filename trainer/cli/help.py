@@ -1,7 +1,7 @@
 """The texts of `--help` (the common options) and `--help-all` (every option), and the error for a mistyped option.
 
-The meaning of an option is the text under its field in the dataclasses of data.config, models.config and
-trainer.config.schema. It is read from their source, so that help and source cannot differ.
+The meaning of an option is the text under its field in the dataclasses of data.config, data.corpora,
+models.config and trainer.config.schema. It is read from their source, so that help and source cannot differ.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ from trainer.errors import ConfigError
 
 COMMON = {
     "": ("name", "resume", "overwrite", "check", "precision", "device", "seed", "runs_dir"),
-    "corpus": ("root", "protocol", "train", "eval", "dataset", "subset", "text_field", "on_bad"),
     "model": ("pretrained", "size", "family", "freeze_feature_encoder"),
     "batching": ("batch_size", "max_batch_seconds"),
     "optim": ("lr", "warmup_steps"),
     "train": ("epochs", "max_steps", "grad_accum_steps", "eval_every", "save_every"),
 }
-"""Group -> the options that `--help` shows. Not every corpus has all of its group."""
+"""Group -> the options that `--help` shows; a corpus marks its own (data.config.option)."""
 WIDTH = 80
 
 
@@ -43,6 +42,8 @@ class Option:
     hint: Any
     default: Any
     meaning: str
+    is_common: bool = False
+    """Whether `--help` shows it."""
 
     @property
     def name(self) -> str:
@@ -102,11 +103,11 @@ def help_text(prog: str, presets: Mapping[str, str], config: Config, everything:
     """The text that `--help` prints, or `--help-all` if `everything`."""
     lines = [f"usage: {prog} [PRESET] [--group.option VALUE ...]", "", f"{Config.__doc__}", "", "presets"]
     for preset, meaning in presets.items():
-        indents = {"initial_indent": f"  {preset:10}", "subsequent_indent": " " * 12}
+        indents = {"initial_indent": f"  {preset:9} ", "subsequent_indent": " " * 12}
         lines += textwrap.wrap(meaning, WIDTH, **indents)  # type: ignore[arg-type]
     lines += ["", f"options, with what they are for {config.preset} in brackets"]
     for group in ("", *_groups(config)):
-        shown = [o for o in options(config) if o.group == group and (everything or o.field in COMMON.get(group, ()))]
+        shown = [o for o in options(config) if o.group == group and (everything or o.is_common)]
         lines += ["", *(f"  {option}" for option in shown)] if shown else []
     more = "" if everything else "  --help-all: every option."
     footer = "A switch has its opposite: --no-resume, --corpus.no-store.  PRESET --help: another preset's defaults."
@@ -152,7 +153,8 @@ def _options(part: Any, group: str) -> Iterator[Option]:
     for field in dataclasses.fields(part):
         hint, value = hints[field.name], getattr(part, field.name)
         if not dataclasses.is_dataclass(value) and tyro.conf.Suppress not in getattr(hint, "__metadata__", ()):
-            yield Option(group, field.name, hint, value, meanings.get(field.name, ""))
+            is_common = field.name in COMMON.get(group, ()) or bool(field.metadata.get("common"))
+            yield Option(group, field.name, hint, value, meanings.get(field.name, ""), is_common)
 
 
 def _meanings(cls: type) -> Iterator[tuple[str, str]]:

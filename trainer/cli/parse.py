@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import tyro
 
 from trainer.cli.help import help_text, one_line, refuse_unknown
-from trainer.cli.streams import drop_unread_output
+from trainer.cli.streams import drop_unread_output, escape_what_cannot_be_printed
 from trainer.config.presets import PRESETS
 from trainer.config.schema import Config
 from trainer.errors import INTERRUPTED, TRAINING_STOPPED, UNREAD, WRONG_INPUT, ConfigError, UserError
@@ -46,6 +46,7 @@ def report_errors(action: Callable[[], int], advice: str = "Mend that and try ag
     one that a shell uses.
     """
     message = ""
+    escape_what_cannot_be_printed()
     try:
         code = action()
     except UserError as error:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -64,9 +65,13 @@ class StopFlag:
 def stop_on_signals() -> Iterator[StopFlag]:
     """The first SIGINT, SIGTERM or SIGUSR1 sets the flag; the second one ends the process at once.
 
-    The second one does no harm, since a checkpoint is either whole or absent.
+    That is harmless: a checkpoint is whole or not there. In a thread that is not the main one no handler may be set:
+    signals are then up to whoever started it, and the flag stays as it is.
     """
     flag = StopFlag()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
     def handler(number: int, frame: FrameType | None) -> None:
@@ -80,17 +85,3 @@ def stop_on_signals() -> Iterator[StopFlag]:
     finally:
         for n, old in previous.items():
             signal.signal(n, old)
-
-
-def interruptible(
-    progress: Callable[..., Iterator], must_stop: Callable[[], bool], stop: type[Exception]
-) -> Callable[..., Iterator]:
-    """Like `progress`, but raises `stop` between two batches once `must_stop` says so."""
-
-    def items(batches: object, total: int) -> Iterator:
-        for batch in progress(batches, total=total):
-            if must_stop():
-                raise stop
-            yield batch
-
-    return items

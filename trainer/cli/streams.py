@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 
@@ -20,6 +21,27 @@ def fill_closed_streams() -> None:
             assert opened == number, "streams are filled from 0 up"
             os.set_inheritable(number, True)
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def escape_what_cannot_be_printed() -> None:
+    """Let stdout escape characters that its encoding lacks (PYTHONIOENCODING=latin-1, a C locale), as stderr does.
+
+    For what is said to a person. What another program may read goes through `print_exactly`.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def print_exactly(text: str) -> None:
+    """`text` to stdout, names of files as the bytes that they are; UnicodeEncodeError, and nothing is printed, when
+    stdout's encoding lacks a character."""
+    if not isinstance(sys.stdout, io.TextIOWrapper):  # a notebook's
+        print(text, end="", flush=True)
+        return
+    content = text.encode(sys.stdout.encoding, "surrogateescape")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
 
 
 def drop_unread_output() -> None:

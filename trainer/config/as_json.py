@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data import strict_json
-from data.config import CorpusConfig
+from data.corpora import KINDS
 from trainer.config.schema import Config
 from trainer.errors import ConfigError
 
@@ -20,7 +20,7 @@ def to_json(config: Config) -> str:
     """The configuration as JSON; the corpus has its class' name under "kind"."""
     plain = dataclasses.asdict(config)
     plain["corpus"] = {"kind": type(config.corpus).__name__, **plain["corpus"]}
-    return json.dumps(plain, indent=2) + "\n"
+    return json.dumps(plain, indent=2, allow_nan=False) + "\n"
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -56,13 +56,12 @@ def from_json(text: str, origin: str, *, fill: bool = False) -> Config:
         kind = plain["corpus"].pop("kind")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{origin}: not a run's configuration ({error}).") from None
-    kinds = {cls.__name__: cls for cls in typing.get_args(CorpusConfig)}
-    if not isinstance(kind, str) or kind not in kinds:
-        raise ConfigError(f'{origin}: corpus.kind is "{kind}", not one of {", ".join(kinds)}.')
-    return _build(Config, plain, origin, {"corpus": kinds[kind]}, fill)
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ConfigError(f'{origin}: corpus.kind is "{kind}", not one of {", ".join(KINDS)}.')
+    return _build(Config, plain, origin, {"corpus": KINDS[kind]}, fill)
 
 
-def _build(cls: type, plain: Any, where: str, unions: dict[str, type] | None = None, fill: bool = False) -> Any:
+def _build(cls: type, plain: Any, where: str, narrowed: dict[str, type] | None = None, fill: bool = False) -> Any:
     if not isinstance(plain, dict):
         raise ConfigError(f"{where}: expected an object, found {plain!r}.")
     hints = typing.get_type_hints(cls)
@@ -73,7 +72,7 @@ def _build(cls: type, plain: Any, where: str, unions: dict[str, type] | None = N
         raise ConfigError(f"{where}: field {missing[0]!r} is missing.")
     values = {}
     for name, value in plain.items():
-        hint = (unions or {}).get(name, hints[name])
+        hint = (narrowed or {}).get(name, hints[name])
         if dataclasses.is_dataclass(hint):
             values[name] = _build(typing.cast(type, hint), value, f"{where}: {name}", fill=fill)
         else:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from data.config import AugmentConfig, BatchingConfig
-from data.corpora.hub import HubConfig
+from data.config import AugmentConfig, BatchingConfig, CorpusConfig
+from data.corpora import KINDS
 from data.corpora.manifest import ManifestConfig
 from data.corpora.synthetic import SyntheticConfig
 from data.corpora.timit import TimitConfig
@@ -66,20 +66,27 @@ def timit() -> Config:
     )
 
 
-def manifest() -> Config:
-    """your own corpus: --corpus.train F --corpus.eval F (.jsonl, .csv or .tsv: audio_filepath, text)"""
-    return Config(preset="manifest", corpus=ManifestConfig())
+def _of_corpus(kind: type[CorpusConfig]) -> Callable[[], Config]:
+    """The preset that a kind of corpus has without a function of its own here."""
+
+    def preset() -> Config:
+        return Config(preset=kind.preset, corpus=kind())
+
+    preset.__doc__ = (kind.__doc__ or "").partition("\n\n")[0]
+    return preset
 
 
-def hub() -> Config:
-    """a data set of the `datasets` library: --corpus.dataset HUB_ID_OR_FOLDER"""
-    return Config(preset="hub", corpus=HubConfig())
+def _all_presets() -> dict[str, Callable[[], Config]]:
+    presets: dict[str, Callable[[], Config]] = {"demo": demo, "timit-hf": timit_hf, "timit": timit}
+    for kind in sorted(KINDS.values(), key=lambda kind: kind is not ManifestConfig):  # first what most people need
+        if kind.preset in presets:
+            raise ImportError(
+                f"{kind.__module__}.{kind.__name__}: {kind.preset!r} is a preset already. Give it another."
+            )
+        if kind.preset:
+            presets[kind.preset] = _of_corpus(kind)
+    return presets
 
 
-PRESETS: dict[str, Callable[[], Config]] = {
-    "demo": demo,
-    "timit-hf": timit_hf,
-    "timit": timit,
-    "manifest": manifest,
-    "hub": hub,
-}
+PRESETS = _all_presets()
+"""Name -> function that makes its Config, in the order of `--help`."""

@@ -1,8 +1,8 @@
 """A run's whole configuration: frozen dataclasses and their checks. No torch here. trainer.config.as_json reads and
 writes it as JSON.
 
-Some parts stand beside the code that they configure: data.config, models.config. An option that is `None` is chosen for
-the user: `resolve` replaces most of them by a value, so that config.json holds what was really used.
+Some parts stand beside the code that they configure: data.config, data.corpora, models.config. An option that is `None`
+is chosen for the user: `resolve` replaces most of them by a value, so that config.json holds what was really used.
 """
 
 from __future__ import annotations
@@ -15,10 +15,7 @@ from typing import Annotated, Literal
 import tyro
 
 from data.config import AugmentConfig, BatchingConfig, CorpusConfig
-from data.corpora.hub import HubConfig
-from data.corpora.manifest import ManifestConfig
-from data.corpora.synthetic import SyntheticConfig
-from data.corpora.timit import TimitConfig
+from data.text.casing import rules_of
 from models.config import ModelConfig
 from trainer.errors import ConfigError
 
@@ -211,9 +208,24 @@ def validate(config: Config, *, training: bool = True) -> Config:
             "Which encoder? Give --model.pretrained HUB_ID_OR_FOLDER, or random weights by --model.size "
             "{tiny,base,large} with --model.family."
         )
-    for option, given in _required_inputs(config.corpus, training):
+    if model.adapter_only and (model.size is not None or model.freeze_feature_encoder is False):
+        raise ConfigError(
+            "--model.adapter-only trains a checkpoint's adapter and head and nothing else: leave out --model.size and "
+            "--model.no-freeze-feature-encoder."
+        )
+    if model.target_lang is not None and model.size is not None:
+        raise ConfigError("--model.target-lang is a language of a multilingual checkpoint: leave out --model.size.")
+    for option, given in config.corpus.required(training):
         if not given:
             raise ConfigError(f"Preset {config.preset} needs {option}.")
+    language = config.corpus.language
+    if language and not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*", language):
+        raise ConfigError(f"--corpus.language {language!r} must be an ISO 639 code, as in tr or tr-TR.")
+    if rules_of(language) and config.corpus.normalizer == "hf-timit":
+        raise ConfigError(
+            f"--corpus.language {language} has its own rules of case, which --corpus.normalizer hf-timit does not "
+            "know: choose plain or plain-upper."
+        )
     if config.push_to_hub is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", config.push_to_hub):
         raise ConfigError(f"--push-to-hub {config.push_to_hub!r} must be OWNER/NAME, as in speech-lab/my-model.")
     if config.precision == "fp16" and config.device == "cpu":
@@ -223,19 +235,6 @@ def validate(config: Config, *, training: bool = True) -> Config:
     if config.resume and config.overwrite:
         raise ConfigError("--resume and --overwrite exclude each other: one continues the run, one deletes it.")
     return config
-
-
-def _required_inputs(corpus: CorpusConfig, training: bool) -> list[tuple[str, str]]:
-    match corpus:
-        case TimitConfig():
-            return [("--corpus.root, the folder of LDC93S1 that holds TRAIN and TEST", corpus.root)]
-        case ManifestConfig():
-            scored = [("--corpus.eval MANIFEST", corpus.eval or (not training and corpus.test) or "")]
-            return [("--corpus.train MANIFEST", corpus.train), *scored] if training else scored
-        case HubConfig():
-            return [("--corpus.dataset, a hub id or a folder written by save_to_disk", corpus.dataset)]
-        case SyntheticConfig():
-            return []
 
 
 # By model size; None stands for a checkpoint. The rate for random weights falls as the width grows (144 to 1024).
@@ -251,9 +250,8 @@ def resolve(config: Config) -> Config:
     model = replace(
         config.model,
         pretrained=None if random_weights else config.model.pretrained,
-        freeze_feature_encoder=(
-            not random_weights if config.model.freeze_feature_encoder is None else config.model.freeze_feature_encoder
-        ),
+        freeze_feature_encoder=config.model.adapter_only
+        or (not random_weights if config.model.freeze_feature_encoder is None else config.model.freeze_feature_encoder),
     )
     lr = LEARNING_RATES[config.model.size] if config.optim.lr is None else config.optim.lr
     return replace(config, model=model, optim=replace(config.optim, lr=lr), name=config.name or config.preset)

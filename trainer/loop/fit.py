@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from data.batches.loading import TrainLoader
+from data.batches.loading import StopRequested, TrainLoader
 from data.randomness import derive_seed
 from trainer.config.schema import TrainConfig
 from trainer.errors import AudioError, LoaderError, TrainingStopped
@@ -38,10 +38,6 @@ class TrainLog(Protocol):
     def skipped(self, state: TrainState, result: StepResult) -> None: ...
 
     def halved(self, state: TrainState, result: StepResult) -> None: ...
-
-
-class InterruptedEvaluation(Exception):  # noqa: N818  a request, not an error
-    """A signal asked to stop in the middle of an evaluation."""
 
 
 def fit(
@@ -71,7 +67,7 @@ def fit(
     def catch_up() -> None:
         """Wait for the last step's outcome; bring losses, seconds and skipped steps in `state` up to date."""
         nonlocal clock
-        state.losses += torch.stack(recent).tolist() if recent else []
+        state.losses += filter(math.isfinite, torch.stack(recent).tolist() if recent else [])
         recent.clear()
         state.train_seconds += time.perf_counter() - clock
         clock = time.perf_counter()
@@ -83,7 +79,7 @@ def fit(
         state.eval_pending = True
         try:
             scores = score()
-        except InterruptedEvaluation:
+        except StopRequested:
             return False
         except torch.OutOfMemoryError:
             clock = time.perf_counter()  # an evaluation is not training time
@@ -102,7 +98,7 @@ def fit(
     parts.model.train()
     clock = time.perf_counter()
     try:
-        for epoch, batches, ends_epoch in loader.steps(state.epoch, state.batches_done):
+        for epoch, batches, ends_epoch in loader.steps(state.epoch, state.batches_done, must_stop):
             finish_previous = functools.partial(finish_previous_step, result, parts, state, config.max_skips, on_skip)
             seed = derive_seed(loader.plan.seed, "step", state.step)
             log_due = state.step + 1 >= total_steps or is_due(state.step + 1, config.log_every)
@@ -126,8 +122,8 @@ def fit(
                 hopeless = error
             if log_due:
                 figures = [result.grad_norm, result.blank_share, *result.part_norms.values()]
-                grad_norm, blank_share, *norms = torch.stack(figures).tolist()  # one wait for the device
-                runlog.train(state, loss=finite_mean(state.losses), grad_norm=grad_norm, lr=result.lr,
+                grad_norm, blank_share, *norms = torch.stack(figures).tolist()  # one wait
+                runlog.train(state, loss=mean(state.losses), grad_norm=grad_norm, lr=result.lr,
                              blank_share=blank_share, grad_scale=parts.scaler.get_scale(),
                              part_norms=dict(zip(result.part_norms, norms, strict=True)))  # fmt: skip
                 state.losses.clear()
@@ -143,10 +139,12 @@ def fit(
             clock = time.perf_counter()
     except torch.OutOfMemoryError as error:
         reason = str(error).splitlines()[0]
-    except (TrainingStopped, LoaderError, AudioError):
+    except (TrainingStopped, LoaderError, AudioError, StopRequested) as error:
         with contextlib.suppress(TrainingStopped):
             catch_up()
         save()
+        if isinstance(error, StopRequested):  # while the next step's batches were waited for
+            return False
         raise
     else:
         raise AssertionError("the plan ended before its last step")
@@ -212,7 +210,6 @@ def is_done(state: TrainState, config: TrainConfig, total_steps: int) -> bool:
     return state.step >= total_steps or (config.patience is not None and state.evals_without_gain >= config.patience)
 
 
-def finite_mean(losses: Sequence[float]) -> float:
-    """The mean of the finite losses, NaN without one. The others belong to skipped steps, which are counted apart."""
-    finite = [loss for loss in losses if math.isfinite(loss)]
-    return sum(finite) / len(finite) if finite else math.nan
+def mean(losses: Sequence[float]) -> float:
+    """Of the steps since the last log; not a number when all of them were skipped."""
+    return sum(losses) / len(losses) if losses else math.nan

@@ -36,7 +36,7 @@ class TrainState:
     padded_seconds: float = 0.0
     """Audio trained on, padding included."""
     losses: list[float] = field(default_factory=list)
-    """Losses of the steps since the last log."""
+    """Of the steps since the last log; those that are no numbers belong to skipped steps, which are counted."""
 
     def advance(self, epoch: int, batches: Sequence[Batch], ends_epoch: bool) -> None:
         """Count one step over `batches` of `epoch`; `ends_epoch` tells whether they are the last ones of it."""

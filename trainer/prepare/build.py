@@ -14,6 +14,7 @@ from data.batches.collate import BatchDataset, Frontend
 from data.batches.loading import TrainLoader
 from data.batches.plan import BatchPlan
 from data.batches.specaugment import SpecAugment
+from data.faults import Faults
 from data.randomness import derive_seed
 from data.utterance import Splits
 from models.ctc import CTCModel
@@ -23,7 +24,7 @@ from models.trust import refuse_what_is_no_checkpoint
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.device import autocast_for, choose_device, choose_precision
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, ModelError
 from trainer.loop.optim import build_optimizer, build_schedule
 from trainer.loop.step import TrainingParts
 from trainer.prepare.corpus import PreparedCorpus, prepare_corpus, read_corpus
@@ -71,18 +72,19 @@ class ScoredModel:
 
 
 def read_inputs(
-    config: Config, console: Console, *, training: bool = True
+    config: Config, console: Console, *, training: bool = True, faults: Faults | None = None
 ) -> tuple[Config, EncoderSource, PreparedCorpus]:
     """`config` with the resolved hub commit, and the encoder and the corpus that it names.
 
     A folder that is not a model is refused first. Then the corpus is read, so that an error in it need not wait for the
-    download of an encoder. Without `training`, only the utterances to score are prepared.
+    download of an encoder. Without `training`, only the utterances to score are prepared. The first fault of the corpus
+    is an error; where `faults` collects, the preparation goes on with what is sound.
     """
     if config.model.pretrained is not None:
         source = find_model(config.model.pretrained, console.say)
         refuse_what_is_no_checkpoint(source)
         config = replace(config, model=replace(config.model, pretrained=source))
-    corpus = read_corpus(config, console, training=training)
+    corpus = read_corpus(config, console, training=training, faults=faults)
     encoder = read_encoder(config.model)
     if encoder.pretrained is not None and encoder.pretrained.commit:
         config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
@@ -99,8 +101,8 @@ def prepare_scoring(config: Config, device: torch.device, num_workers: int, cons
     return ScoredModel(model, data, eval_sets, load_report, device)
 
 
-def prepare(config: Config, console: Console) -> PreparedRun:
-    """Prepare a run up to its first step: corpus, vocabulary, model, plan, optimizer."""
+def prepare(config: Config, console: Console, faults: Faults | None = None) -> PreparedRun:
+    """Prepare a run up to its first step: corpus, vocabulary, model, plan, optimizer. `faults`: see read_inputs."""
     if config.deterministic:
         # cuBLAS reads this when CUDA starts, which has not happened yet
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -108,7 +110,7 @@ def prepare(config: Config, console: Console) -> PreparedRun:
         torch.backends.cudnn.benchmark = False
     device = choose_device(config.device)
     precision = choose_precision(config.precision, config.auto_precision, device)
-    config, encoder, data = read_inputs(config, console)
+    config, encoder, data = read_inputs(config, console, faults=faults)
     config = with_export(config, data.corpus.splits)
     model, load_report = build_model(config, encoder, data, device)
     plan = plan_batches(config, data)
@@ -176,9 +178,12 @@ def build_model(
         hf_model = build_random(hf_config, seed)
     else:
         hf_model, report = load_pretrained(encoder.pretrained, hf_config, seed, keep_head=data.own_tokenizer)
+    if config.model.adapter_only and getattr(hf_config, "adapter_attn_dim", None) is None:
+        raise ModelError(f"{config.model.pretrained or 'the model'} has no adapters: leave out --model.adapter-only.")
     model = CTCModel(
         hf_model,
         freeze_feature_encoder=bool(config.model.freeze_feature_encoder),
+        adapter_only=config.model.adapter_only,
         activation_checkpointing=config.model.activation_checkpointing,
         compile_layers=config.model.compile_layers,
     )

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from data.audio.segments import describe_overshoots
 from data.audio.store import open_store
-from data.corpora import open_corpus
+from data.corpora import reading_notes
+from data.drops import Drops, is_corpus_wrong, refuse_or_report, refuse_unreadable
+from data.durations import describe_durations
 from data.examples import (
-    Drops,
     Example,
     describe_conversions,
     num_reference_words,
@@ -23,16 +25,24 @@ from data.examples import (
     prepare_training,
     read_split,
     refuse_endless,
-    refuse_or_report,
+    refuse_wordless,
 )
+from data.faults import Fault, Faults
 from data.leaks import find_leaks
-from data.text.normalise import NORMALIZERS
+from data.text.normalise import normalizer
 from data.text.vocab import Vocab
 from data.utterance import AudioSource, Corpus, Utterance
 from models.pretrained import EncoderSource
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.errors import AudioError, CorpusError
+from trainer.prepare.vocabulary import choose_vocabulary, describe_unseen, refuse_delimiters
+
+LEAVE_OUT = "Mend them, or leave such training utterances out: --corpus.on-bad drop"
+"""The remedy for all that is wrong with single utterances of training."""
+COUNT_AS_DELETIONS = "Mend them, or have their words counted as deletions: --corpus.on-bad-eval deletions"
+MEND = "Mend the corpus: evaluation leaves nothing out"
+"""The remedies for evaluation audio that cannot be used."""
 
 
 @dataclass
@@ -51,6 +61,10 @@ class PreparedCorpus:
     """Speakers and recordings that are in training and in an evaluation split."""
     conversions: str = ""
     """Which files are resampled or downmixed; empty when none is."""
+    language: str | None = None
+    """Whose adapter the model has, in a multilingual checkpoint: the exported folder names it."""
+    faults: Faults = field(default_factory=Faults)
+    """What a check has found."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +75,28 @@ class CorpusUtterances:
     train: list[Utterance]
     """Empty when only scoring."""
     evaluation: dict[str, list[Utterance]]
+    faults: Faults = field(default_factory=Faults)
 
 
-def read_corpus(config: Config, console: Console, *, training: bool = True) -> CorpusUtterances:
-    """Read all utterances that the run uses; without `training`, only those to score. No encoder is needed yet."""
+def read_corpus(
+    config: Config, console: Console, *, training: bool = True, faults: Faults | None = None
+) -> CorpusUtterances:
+    """Read all utterances that the run uses; without `training`, only those to score. No encoder is needed yet.
+
+    The first fault of the corpus is an error; where `faults` collects, the reading goes on with what is sound.
+    """
+    faults = faults or Faults()
     with _synthesis_bar(console) as progress:
-        corpus = open_corpus(config.corpus, Path(config.cache_dir), progress)
+        corpus = config.corpus.open(Path(config.cache_dir), progress)
     splits = corpus.splits
-    train = read_split(corpus, splits.train) if training else []
+    train = read_split(corpus, splits.train, faults) if training else []
     eval_splits = dict.fromkeys([splits.monitor, *splits.closing, *splits.unselected])
-    return CorpusUtterances(corpus, train, {split: read_split(corpus, split) for split in eval_splits})
+    evaluation = {split: read_split(corpus, split, faults) for split in eval_splits}
+    for note in reading_notes(corpus):
+        console.say(note)
+    if faults.collects and not (train and all(evaluation.values())):
+        raise CorpusError("Nothing can be looked at beyond the faults above: a split has no sound utterance.")
+    return CorpusUtterances(corpus, train, evaluation, faults)
 
 
 def prepare_corpus(
@@ -80,10 +106,16 @@ def prepare_corpus(
 
     Without `training` the vocabulary must be the checkpoint's.
     """
-    c, cache_dir = config.corpus, Path(config.cache_dir)
+    c, cache_dir, faults = config.corpus, Path(config.cache_dir), reading.faults
+    on_bad = "drop" if faults.collects else c.on_bad  # a check goes on without them
     corpus, utterances, eval_utterances = reading.corpus, reading.train, reading.evaluation
-    splits, normalize = corpus.splits, NORMALIZERS[c.normalizer]
-    vocab, own = choose_vocabulary(c.vocabulary, [normalize(u.text) for u in utterances], encoder, c.bos_eos, training)
+    splits, normalize = corpus.splits, normalizer(c.normalizer, c.language)
+    to_score = [u for of_split in eval_utterances.values() for u in of_split]
+    refuse_delimiters([*utterances, *to_score], normalize, encoder, c.vocabulary)
+    vocab, own = choose_vocabulary(
+        c.vocabulary, [normalize(u.text) for u in utterances], encoder, c.bos_eos, training,
+        spelling=c.spelling, to_score=[normalize(u.text) for u in to_score], console=console,
+    )  # fmt: skip
 
     train: list[Example] = []
     drops = Drops(splits.train, len(utterances))
@@ -91,63 +123,74 @@ def prepare_corpus(
         train, drops = prepare_training(
             utterances, normalize, vocab, encoder.num_frames(),
             max_seconds=c.max_seconds, max_speed=max((1.0, *config.augment.speeds)),
-            on_bad=c.on_bad, split=splits.train,
+            on_bad=on_bad, split=splits.train,
         )  # fmt: skip
     evaluation: dict[str, list[Example]] = {}
     unseen: dict[str, Counter[str]] = {}
+    unreadable: list[Drops] = []
     for split, of_split in eval_utterances.items():
-        evaluation[split], unreadable, unseen[split] = prepare_evaluation(of_split, normalize, vocab, split=split)
-        refuse_endless(evaluation[split], c.max_eval_seconds)
-        if unreadable.num_dropped:
-            console.warn(f"{unreadable.describe('scored as deletions')}")
+        evaluation[split], bad, unseen[split] = prepare_evaluation(of_split, normalize, vocab, split=split)
+        with faults.noted("no reference word", split):
+            refuse_wordless(evaluation[split], split)
+        for example in evaluation[split]:
+            with faults.noted("too long to be scored", split):
+                refuse_endless([example], c.max_eval_seconds)
+        unreadable.append(bad)
         if unseen[split]:
-            shown = ", ".join(f"{char!r} {count}" for char, count in unseen[split].most_common(5))
-            console.warn(f"{split}: {unseen[split].total()} characters were never seen in training ({shown})")
-    everything = {id(u): u for u in [*utterances, *(u for s in eval_utterances.values() for u in s)]}
+            what = "have no unit in the checkpoint's vocabulary" if own else "were never seen in training"
+            console.warn(f"{split}: {unseen[split].total()} characters {what} ({describe_unseen(unseen[split])})")
+    if not faults.collects:
+        refuse_unreadable(list(filter(is_corpus_wrong, unreadable)), c.on_bad_eval)
+    everything = {id(u): u for u in [*utterances, *to_score]}
     if conversions := describe_conversions(list(everything.values())):
         console.say(conversions)
+    if overshoots := describe_overshoots(everything.values()):
+        console.warn(overshoots)
+    for split, of_split in {splits.train: utterances, **eval_utterances}.items():
+        if line := describe_durations(split, of_split):
+            console.warn(line)
+            conversions = f"{conversions}; {line}" if conversions else line
     if c.store:
-        train, evaluation = _use_store(train, evaluation, drops, c.on_bad, cache_dir, console)
-    elif c.on_bad == "drop":
-        train = _drop_undecodable(train, drops, console)
-    if drops.num_dropped:
+        train, evaluation = _use_store(train, evaluation, drops, unreadable, on_bad, cache_dir, console)
+    else:
+        if on_bad == "drop":
+            train = _drop_undecodable(train, drops, console)
+        if c.on_bad_eval == "error" or faults.collects:
+            _find_undecodable(evaluation, unreadable, console)
+    if not faults.collects:
+        refuse_unreadable(unreadable, c.on_bad_eval)
+    for bad in unreadable:
+        stops = c.on_bad_eval == "error" or is_corpus_wrong(bad)
+        for fault in bad.faults(stops=stops, remedy=MEND if is_corpus_wrong(bad) else COUNT_AS_DELETIONS):
+            faults.add(fault)
+        if bad.num_dropped and not stops:
+            console.warn(bad.describe("scored as deletions"))
+    for fault in drops.faults(stops=c.on_bad == "error", remedy=LEAVE_OUT):
+        faults.add(fault)
+    if drops.num_dropped and c.on_bad == "drop":
         console.warn(drops.describe())
     words = {split: num_reference_words(examples) for split, examples in evaluation.items()}
     if (checksum := corpus.checksum(words)) is not None:
         line, is_suspicious = checksum
         (console.warn if is_suspicious else console.say)(line)
     leaks = find_leaks(train, evaluation)
-    if leaks and config.strict:
+    if leaks and config.strict and not faults.collects:
         raise CorpusError(f"{'; '.join(leaks)}. Mend the splits, or train without --strict.")
     for leak in leaks:
+        if config.strict:
+            faults.add(Fault("leak", leak, "Mend the splits, or leave out --strict."))
         console.warn(leak)
-    return PreparedCorpus(corpus, vocab, own, train, evaluation, drops, unseen, leaks, conversions)
-
-
-def choose_vocabulary(
-    rule: str, texts: Sequence[str], encoder: EncoderSource, bos_eos: bool, training: bool
-) -> tuple[Vocab, bool]:
-    """The vocabulary, and whether it is the checkpoint's own. Then its head is kept too."""
-    pretrained = encoder.pretrained
-    if pretrained is not None and pretrained.tokens is not None and (rule == "auto" or not training):
-        with contextlib.suppress(CorpusError):
-            num_units = pretrained.config.vocab_size
-            # transformers adds <s> and </s> (and misread entries of old files) behind the head's last unit
-            own = Vocab(pretrained.tokens[:num_units], **pretrained.special)
-            if len(own) == num_units and own.fits(texts):
-                return own, True
-    if not training:
-        raise CorpusError(
-            f"{pretrained.source if pretrained else 'the model'}: has no tokenizer that matches its CTC head, so its "
-            "output cannot be read. Give a folder that a training run exported, or a fine-tuned hub model."
-        )
-    return Vocab.build(texts, bos_eos=bos_eos), False
+    language = config.model.target_lang
+    if own and encoder.pretrained is not None and encoder.pretrained.has_adapters:
+        language = encoder.pretrained.language
+    return PreparedCorpus(corpus, vocab, own, train, evaluation, drops, unseen, leaks, conversions, language, faults)
 
 
 def _use_store(
     train: list[Example],
     evaluation: dict[str, list[Example]],
     drops: Drops,
+    unreadable: Sequence[Drops],
     on_bad: str,
     cache_dir: Path,
     console: Console,
@@ -179,25 +222,34 @@ def _use_store(
             return replace(example, num_samples=0)
         return replace(example, load=partial(store.load, i), digest=store.digests[i])
 
-    kept, first_bad = [], ""
+    kept = []
     for example in map(stored, train):
         if example.num_samples > 0:
             kept.append(example)
             continue
         message = store.failures[position[example.utterance.audio.identity]]
-        drops.add("undecodable", example.utterance.id)
-        first_bad = first_bad or f"{example.utterance.origin}: utterance {example.utterance.id}: {message}"
-    if first_bad:
-        refuse_or_report(drops, first_bad, on_bad)
+        drops.add("undecodable", example.utterance, message)
+    refuse_or_report(drops, on_bad)
     if train and not kept:
         raise CorpusError(f"{drops.describe()}. Nothing is left to train on.")
     scored = {split: list(map(stored, examples)) for split, examples in evaluation.items()}
-    for split, examples in scored.items():
-        failed = [e.utterance.id for e in examples if e.num_samples == 0 and e.utterance.audio.identity in position]
-        if failed:
-            names = ", ".join(failed[:3]) + (", ..." if len(failed) > 3 else "")
-            console.warn(f"{split}: {len(failed)} of {len(examples)} fail to decode, scored as deletions ({names})")
+    for bad, examples in zip(unreadable, scored.values(), strict=True):
+        for example, before in zip(examples, evaluation[bad.split], strict=True):
+            if before.num_samples and not example.num_samples:
+                bad.add("undecodable", example.utterance, store.failures[position[example.utterance.audio.identity]])
     return kept, scored
+
+
+def _find_undecodable(evaluation: dict[str, list[Example]], unreadable: Sequence[Drops], console: Console) -> None:
+    """Add what fails to decode to `unreadable`: without a store, a run would only stop at its first evaluation."""
+    for bad in unreadable:
+        examples = evaluation[bad.split]
+        for example in console.progress(examples, len(examples), f"decoding {bad.split}", "file"):
+            try:
+                if example.num_samples:
+                    example.load()
+            except AudioError as error:
+                bad.add("undecodable", example.utterance, str(error))
 
 
 def _drop_undecodable(train: list[Example], drops: Drops, console: Console) -> list[Example]:
@@ -207,8 +259,8 @@ def _drop_undecodable(train: list[Example], drops: Drops, console: Console) -> l
         try:
             example.load()
             kept.append(example)
-        except AudioError:
-            drops.add("undecodable", example.utterance.id)
+        except AudioError as error:
+            drops.add("undecodable", example.utterance, str(error))
     if train and not kept:
         raise CorpusError(f"{drops.describe()}. Nothing is left to train on.")
     return kept

@@ -11,6 +11,8 @@ import torch
 import transformers
 from torch import nn
 
+from data.config import CorpusConfig, options_marked
+from data.corpora import KINDS
 from data.examples import Example
 from models.encoder import weights_digest
 from trainer.config.as_json import flatten
@@ -22,22 +24,22 @@ FREE = {
     "preset", "name", "runs_dir", "cache_dir", "device", "precision", "auto_precision", "resume", "overwrite", "check",
     "profile",
     "strict", "allow_changes", "batching.num_workers", "batching.worker_timeout", "train.log_every", "train.save_every",
-    "train.save_total_limit", "train.max_skips", "train.export", "corpus.root", "corpus.train", "corpus.eval",
-    "corpus.test", "corpus.dataset",
-    "corpus.revision", "corpus.store", "corpus.on_bad", "corpus.max_eval_seconds", "corpus.allow_incomplete",
-    "model.pretrained", "model.revision", "model.activation_checkpointing", "model.cache_features", "report",
-    "push_to_hub", "eval.batch_size", "eval.max_batch_seconds",
+    "train.save_total_limit", "train.max_skips", "train.export", "model.pretrained", "model.revision",
+    "model.activation_checkpointing", "model.cache_features", "report", "push_to_hub", "eval.batch_size",
+    "eval.max_batch_seconds",
 }  # fmt: skip
 """Options that a resumed run may change. Some cannot shape the weights (cached features and batches of evaluation: only
-by rounding). The effect of the others is compared by content: corpus, initial weights, precision."""
+by rounding). The effect of the others is compared by content: corpus, initial weights, precision. A corpus marks its
+own as free (data.config.option)."""
 
 
 def identity(
     config: Config, data: PreparedCorpus, model: nn.Module, device: torch.device, precision: str
 ) -> dict[str, Any]:
     """What every checkpoint stores about its run. It is taken before the first step."""
+    free = FREE | _free_options_of(type(config.corpus))
     return {
-        "options": {k: v for k, v in flatten(config).items() if k not in FREE},
+        "options": {k: v for k, v in flatten(config).items() if k not in free},
         "content": {
             f"corpus {data.corpus.splits.train}": corpus_digest(data.train),
             **{f"corpus {split}": corpus_digest(examples) for split, examples in data.evaluation.items()},
@@ -57,11 +59,13 @@ def compare(where: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], allo
     Another vocabulary cannot be allowed, since the head's columns would change their meaning.
     """
     _compare_vocabularies(where, theirs["tokens"], ours["tokens"])
+    free = FREE.union(*map(_free_options_of, KINDS.values()))
     changes = {}
     for part in ("options", "content"):
         for key in sorted({**theirs[part], **ours[part]}):
             before, now = theirs[part].get(key), _as_json(ours[part].get(key))
-            if before != now and not (part == "options" and key in FREE):  # an older version may have stored it
+            # an older version may have stored what is free now
+            if before != now and not (part == "options" and key in free and key not in ours[part]):
                 hidden = part == "content" and key not in ("torch", "transformers", "device", "precision")
                 changes[key.replace(" ", "-")] = "content differs" if hidden else f"{before} before, {now} now"
     refused = {key: what for key, what in changes.items() if key not in allowed}
@@ -80,6 +84,10 @@ def corpus_digest(examples: Sequence[Example]) -> str:
     for e in examples:
         digest.update(json.dumps([e.utterance.id, e.text, e.num_samples, e.digest]).encode())
     return digest.hexdigest()
+
+
+def _free_options_of(kind: type[CorpusConfig]) -> set[str]:
+    return {f"corpus.{name}" for name in options_marked("free", kind)}
 
 
 def _as_json(value: Any) -> Any:

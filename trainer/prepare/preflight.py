@@ -1,4 +1,4 @@
-"""`--check`: everything short of training, on one screen. What stops a run stops this too, before it costs anything."""
+"""`--check`: everything short of training, on one screen, and every fault of the corpus, not the first alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,12 +14,19 @@ import torch
 from data.batches.collate import BatchDataset
 from data.batches.plan import evaluation_batches, padded_seconds, padding_share
 from data.examples import Example, frames_needed
+from data.faults import Fault, Faults, split_remedy
 from data.leaks import describe_leaks
+from data.text.normalise import normalizer
 from data.utterance import SAMPLE_RATE
 from trainer.cli.console import Console
+from trainer.config.schema import Config
+from trainer.errors import UserError
 from trainer.loop.step import train_step
-from trainer.prepare.build import PreparedRun, with_cache
+from trainer.prepare.build import PreparedRun, prepare, with_cache
+from trainer.prepare.fault_report import tell_faults
 from trainer.prepare.features import ROOM, fits_device, num_table_bytes, seconds_to_fill, table_examples, table_folder
+from trainer.prepare.quality import find_outliers
+from trainer.prepare.text_report import describe_text
 from trainer.prepare.timing import timed, training_batches
 from trainer.rundir.log import clock
 from trainer.rundir.results import peak_memory_bytes
@@ -26,14 +34,34 @@ from trainer.rundir.results import peak_memory_bytes
 GB = 1e9
 
 
-def check(run: PreparedRun, console: Console) -> int:
-    """Print what the run would do and need; 2 when the disk is too small, else 0."""
+def check(config: Config, console: Console) -> int:
+    """Print what the run would do and need, and what is wrong; 2 when it would stop, or a disk is too small, else 0."""
+    console.say(f"check of {config.run_dir}: nothing is trained; of that folder only check.jsonl is written")
+    faults, code = Faults(collects=True), 0
+    try:
+        run = prepare(config, console, faults)
+    except UserError as error:  # what is left is no corpus to train on, or an option cannot be
+        if not faults.found:
+            raise
+        faults.add(Fault("the check ends here", *split_remedy(str(error))))
+    else:
+        code = _describe(run, console)
+        splits = {"train": run.data.train, **run.data.evaluation}
+        for fault in find_outliers(splits, partial(console.progress, desc="listening", unit="utterance")):
+            faults.add(fault)
+    return max(code, 2 if tell_faults(faults.found, config.run_dir / "check.jsonl", console) else 0)
+
+
+def _describe(run: PreparedRun, console: Console) -> int:
+    """What the run would do and need; 2 when the disk is too small, else 0."""
     plan, config, model = run.plan, run.config, run.parts.model
     say = console.say
-    say(f"check of {config.run_dir}: nothing is trained or written there")
     say(_lengths("train", run.data.train))
     for split, examples in run.data.evaluation.items():
         say(_lengths(split, examples))
+    normalize = normalizer(config.corpus.normalizer, config.corpus.language)
+    for line in describe_text(run.data.train, normalize, run.data.vocab):
+        say(line)
     num_frames = model.num_frames
     tightest = min(run.data.train, key=lambda e: num_frames(e.num_samples) / max(1, frames_needed(e.targets)))
     say(

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
 
+from data import strict_json
 from data.utterance import SAMPLE_RATE
-from trainer.recognize.transcript import TimedTranscript, Word
-
-MAX_CUE_SECONDS, MAX_CUE_CHARACTERS, PAUSE_SECONDS = 6.0, 84, 0.8
-"""A subtitle is at most this long, and ends where nobody speaks for so long."""
-MIN_CUE_SECONDS = 1.0
-"""A subtitle stands at least so long, if the next one leaves it the time."""
+from trainer.recognize.subtitles import cues
+from trainer.recognize.transcript import TimedTranscript
 
 
 def as_text(transcript: TimedTranscript) -> str:
@@ -32,7 +27,7 @@ def as_json(transcript: TimedTranscript) -> str:
         for w in transcript.words
     ]
     record = {"file": transcript.name, "seconds": round(transcript.seconds, 4), "text": transcript.text, "words": words}
-    return json.dumps(record, ensure_ascii=False) + "\n"
+    return strict_json.dumps(record) + "\n"
 
 
 def as_srt(transcript: TimedTranscript) -> str:
@@ -92,46 +87,6 @@ FORMATS: dict[str, tuple[str, Callable[[TimedTranscript], str]]] = {
 """Name -> (suffix of a file, function)."""
 ONE_A_LINE = ("text", "json", "ctm")
 """Formats in which many recordings can follow one another."""
-
-
-def cues(transcript: TimedTranscript) -> list[tuple[int, int, str]]:
-    """Subtitles as (start, end, text) in milliseconds, none overlapping the next."""
-    groups = _groups(transcript.words)
-    spans = [[_milliseconds(group[0].start), _milliseconds(group[-1].end)] for group in groups]
-    limits = [start for start, _ in spans[1:]] + [_milliseconds(transcript.num_samples)]
-    for span, limit in zip(spans, limits, strict=False):  # without a word there is no span, and one limit
-        span[1] = max(span[1], min(span[0] + round(1000 * MIN_CUE_SECONDS), limit))
-    return [(start, end, _lines(group)) for (start, end), group in zip(spans, groups, strict=True)]
-
-
-def _groups(words: Sequence[Word]) -> list[list[Word]]:
-    groups = [[word] for word in words[:1]]
-    for before, word in pairwise(words):
-        first = groups[-1][0]
-        is_full = (
-            word.end - first.start > MAX_CUE_SECONDS * SAMPLE_RATE
-            or sum(len(w.text) + 1 for w in groups[-1]) + len(word.text) > MAX_CUE_CHARACTERS
-        )
-        if is_full or word.start - before.end > PAUSE_SECONDS * SAMPLE_RATE:
-            groups.append([])
-        groups[-1].append(word)
-    return groups
-
-
-def _lines(words: Sequence[Word]) -> str:
-    """One line, or two of about the same length."""
-    text = " ".join(word.text for word in words)
-    if len(text) <= MAX_CUE_CHARACTERS // 2:
-        return text
-    spaces = [i for i, character in enumerate(text) if character == " "]
-    if not spaces:
-        return text
-    middle = min(spaces, key=lambda i: abs(2 * i - len(text)))
-    return f"{text[:middle]}\n{text[middle + 1 :]}"
-
-
-def _milliseconds(num_samples: int) -> int:
-    return (2000 * num_samples + SAMPLE_RATE) // (2 * SAMPLE_RATE)
 
 
 def _clock(milliseconds: int, mark: str) -> str:

@@ -77,12 +77,15 @@ def max_deviation(reference: Logits, graph: Logits, waveforms: Sequence[np.ndarr
 def word_errors(
     recognizer: Recognizer, logits: Logits, waveforms: Sequence[np.ndarray], references: Sequence[str]
 ) -> EditCounts:
-    """Word edits, summed over utterances, from greedy decoding of one at a time. Without a frame there are no words."""
+    """Word edits, summed over utterances, from greedy decoding of one at a time. Without a frame there are no words.
+
+    `references` are in the form of Vocab.to_compare.
+    """
     vocab, found = recognizer.vocab, []
     for waveform, reference in zip(waveforms, references, strict=True):
         ids: tuple[int, ...] = ()
         if (num_frames := recognizer.model.num_frames(len(waveform))) > 0:
             best = torch.from_numpy(logits([waveform])[0].argmax(-1))[None]
             ids = written_units(collapse(best, torch.tensor([num_frames]), vocab.blank_id)[0])
-        found.append(count_word_errors(reference, collapse_spaces(vocab.decode(ids))))
+        found.append(count_word_errors(reference, collapse_spaces(vocab.decode_to_compare(ids))))
     return pool(found)

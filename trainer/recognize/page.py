@@ -1,4 +1,4 @@
-"""The page that scripts.serve shows: record or drop a file, read the words with their times and confidence.
+"""The page that scripts.serve shows: record or drop a file, read the words, hear each of them, keep them as files.
 
 Gradio serves the page. Its other features are off: telemetry, fonts from elsewhere, fetching of URLs, other routes.
 Uploads lie in a temporary folder, which is removed when the page stops.
@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from data.audio.media import load_recording
 from data.utterance import SAMPLE_RATE
 from trainer.errors import AudioError, ConfigError
+from trainer.recognize.page_parts import CSS, SEEK, describe_model, words_as_html, write_files
 from trainer.recognize.transcribe import Recognizer, Windows, transcribe
 
 SERVED = re.compile(
@@ -51,10 +53,14 @@ class Limits:
 
     max_seconds: float = 600.0
     max_megabytes: float = 50.0
+    num_at_once: int = 4
+    """Recordings that are written down at once; others wait."""
 
     def __post_init__(self) -> None:
         if not (0 < self.max_seconds < math.inf and 0 < self.max_megabytes < math.inf):
             raise ConfigError("the limits on seconds and megabytes must be above 0, and not infinite.")
+        if self.num_at_once < 1:
+            raise ConfigError(f"{self.num_at_once} recordings at once: give 1 or more.")
 
 
 class Guard:
@@ -97,8 +103,9 @@ def read_uploads_only(component: gradio.Audio) -> gradio.Audio:
 
 def build_page(recognizer: Recognizer, limits: Limits, windows: Windows) -> gradio.Blocks:
     """The page around `recognizer`."""
+    uploads = os.environ["GRADIO_TEMP_DIR"]  # as it is now: another page of this process may have another one
 
-    def listen(path: str | None) -> tuple[str, list[list[Any]], str]:
+    def listen(path: str | None) -> tuple[str, list[list[Any]], str, str, list[str]]:
         if not path:
             raise gradio.Error("Record something or drop a file first.", print_exception=False)
         begin = time.perf_counter()
@@ -114,22 +121,43 @@ def build_page(recognizer: Recognizer, limits: Limits, windows: Windows) -> grad
         ]
         seconds = time.perf_counter() - begin
         took = f"{len(waveform) / SAMPLE_RATE:.1f} s of audio in {seconds:.1f} s"
-        return transcript.text or "(no words)", rows, took
+        files = write_files(transcript, uploads)
+        return transcript.text or "(no words)", rows, took, words_as_html(transcript, path), files
 
     with gradio.Blocks(title="Speech to words", analytics_enabled=False, delete_cache=(600, 600)) as page:
         gradio.Markdown(
-            f"# Speech to words\n`{Path(recognizer.source).name or recognizer.source}` on {recognizer.device}. At most "
+            f"# Speech to words\n`{describe_model(recognizer.source)}`\n\nOn {recognizer.device}. At most "
             f"{limits.max_seconds:g} s and {limits.max_megabytes:g} MB."
         )
         audio = read_uploads_only(gradio.Audio(sources=["upload", "microphone"], type="filepath", buttons=["download"],
                                                 label="Recording"))  # fmt: skip
-        button = gradio.Button("Write it down", variant="primary", elem_id="listen")
+        button = gradio.Button("Write it down", variant="primary", elem_id="listen", interactive=False)
         text = gradio.Textbox(label="Transcript", lines=3, elem_id="transcript")
         took = gradio.Markdown(elem_id="took")
+        lines = gradio.HTML(elem_id="lines", js_on_load=SEEK)
+        files = gradio.File(label="To keep", file_count="multiple", interactive=False, elem_id="files")
         words = gradio.Dataframe(headers=["word", "from (s)", "to (s)", "confidence"], interactive=False, wrap=True,
                                  label="Words", elem_id="words")  # fmt: skip
-        button.click(listen, audio, [text, words, took], concurrency_limit=1, api_visibility="private")
+        shown = [text, words, took, lines, files]
+        button.click(listen, audio, shown, concurrency_limit=limits.num_at_once, api_visibility="private")
+        for event, has_audio in ((audio.upload, True), (audio.stop_recording, True), (audio.clear, False)):
+            event(partial(gradio.update, interactive=has_audio), None, button, show_progress="hidden",
+                  concurrency_limit=None, api_visibility="private")  # fmt: skip
     return page
+
+
+@contextlib.contextmanager
+def upload_folder() -> Iterator[None]:
+    """A folder for uploads, which gradio finds through the environment; both are as before when the context ends."""
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    with tempfile.TemporaryDirectory(prefix="speech-page-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["GRADIO_TEMP_DIR"]
+            if before is not None:
+                os.environ["GRADIO_TEMP_DIR"] = before
 
 
 @contextlib.contextmanager
@@ -138,8 +166,7 @@ def serving(recognizer: Recognizer, limits: Limits, windows: Windows, host: str,
     middleware, name = [Middleware(Guard)], f"[{host}]" if ":" in host else host  # a browser writes ::1 in brackets
     if is_loopback(host):  # otherwise a foreign page could reach this one through a DNS name
         middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", name]))
-    with tempfile.TemporaryDirectory(prefix="speech-page-") as uploads:
-        os.environ["GRADIO_TEMP_DIR"] = uploads  # gradio reads it when the page is built
+    with upload_folder():
         page = build_page(recognizer, limits, windows)
         page.queue(max_size=16, api_open=False)
         try:
@@ -147,6 +174,7 @@ def serving(recognizer: Recognizer, limits: Limits, windows: Windows, host: str,
                 server_name=name, server_port=port, share=False, inbrowser=False, quiet=True, prevent_thread_lock=True,
                 allowed_paths=[], max_file_size=round(limits.max_megabytes * 1_000_000), ssr_mode=False, pwa=False,
                 mcp_server=False, enable_monitoring=False, strict_cors=True, footer_links=[], run_history=False,
+                css=CSS,
                 theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
                 app_kwargs={"middleware": middleware, "docs_url": None, "redoc_url": None, "openapi_url": None},
             )  # fmt: skip

@@ -29,7 +29,7 @@ from trainer.device import choose_device
 from trainer.errors import ConfigError
 from trainer.prepare.corpus import choose_vocabulary
 from trainer.recognize.transcript import TimedTranscript
-from trainer.recognize.words import find_words
+from trainer.recognize.words import find_words, text_of
 from trainer.rundir.model_source import find_model
 
 Progress = Callable[..., Iterable[Any]]
@@ -71,13 +71,16 @@ class Windows:
             raise ConfigError(f"a batch of {self.batch_size} windows: give 1 or more.")
 
 
-def load_recognizer(source: str, revision: str | None = None, device: str = "auto") -> Recognizer:
+def load_recognizer(
+    source: str, revision: str | None = None, device: str = "auto", language: str | None = None
+) -> Recognizer:
     """The fine-tuned model `source` in evaluation mode; ModelError when it has no CTC head.
 
     `source` is whatever trainer.rundir.model_source knows: a hub id, a model folder, a run or one of its checkpoints.
+    `language` is one of a multilingual checkpoint's; None: what it is set to.
     """
     chosen, source = choose_device(device), find_model(source)
-    options = ModelConfig(pretrained=source, revision=revision, freeze_feature_encoder=True)
+    options = ModelConfig(pretrained=source, revision=revision, target_lang=language, freeze_feature_encoder=True)
     encoder = read_encoder(options)
     assert encoder.pretrained is not None
     vocab, _ = choose_vocabulary("auto", [], encoder, False, training=False)
@@ -92,7 +95,9 @@ def transcribe(recognizer: Recognizer, name: str, waveform: np.ndarray, windows:
                progress: Progress = lambda batches, total: batches) -> TimedTranscript:  # fmt: skip
     """The words of `waveform` (num_samples,), mono at SAMPLE_RATE and not normalised."""
     ids, log_probs = best_frames(recognizer, waveform, windows, progress)
-    return TimedTranscript(name, len(waveform), find_words(ids, log_probs, recognizer.vocab, recognizer.geometry))
+    vocab = recognizer.vocab
+    words = find_words(ids, log_probs, vocab, recognizer.geometry)
+    return TimedTranscript(name, len(waveform), words, written=text_of(ids, vocab))
 
 
 def best_frames(recognizer: Recognizer, waveform: np.ndarray, windows: Windows,

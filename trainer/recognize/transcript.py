@@ -20,6 +20,8 @@ class Word:
     end: int
     confidence: float
     """Geometric mean of its units' highest posteriors. It is not calibrated."""
+    times: tuple[tuple[int, int], ...] = ()
+    """(start, end) of each character of `text`; () when not known."""
 
     @property
     def start_seconds(self) -> float:
@@ -41,10 +43,12 @@ class TimedTranscript:
     words: tuple[Word, ...]
     label: str = ""
     """A name without suffix that is unique among the recordings; empty: the file's stem."""
+    written: str | None = None
+    """The text as the checkpoint's tokenizer writes it; None: the words with spaces between them."""
 
     @property
     def text(self) -> str:
-        return " ".join(word.text for word in self.words)
+        return " ".join(word.text for word in self.words) if self.written is None else self.written
 
     @property
     def seconds(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from trainer.scoring.evaluate import Hypothesis
 from trainer.scoring.metrics import EditCounts
 
 Systems = Sequence[Hypothesis]
-"""The hypotheses for one utterance: one in a report, two (A, B) in a comparison."""
+"""The hypotheses for one utterance: one in a report, two or more (A, B, ...) in a comparison."""
 
 
 @dataclass(frozen=True)
@@ -25,32 +26,53 @@ class Column:
     """From split and hypotheses to the value; None if unknown. The last hypothesis supplies speaker, length, ..."""
     is_choice: bool = False
     """Whether the reader can choose one of the column's values as a filter."""
+    is_range: bool = False
+    """Whether the page shows a histogram of the column, and the reader can choose a range of its values."""
 
 
 def columns(num_systems: int) -> list[Column]:
-    """The columns of a report (one system) or of a comparison (two)."""
+    """The columns of a report (one system) or of a comparison (two or more)."""
     shown = [
         Column("id", "Utterance", "text", lambda split, h: h[-1].id),
         Column("split", "Split", "text", lambda split, h: split, is_choice=True),
         Column("speaker", "Speaker", "text", lambda split, h: h[-1].speaker, is_choice=True),
         Column("dialect", "Region", "text", lambda split, h: h[-1].dialect, is_choice=True),
         Column("sex", "Sex", "text", lambda split, h: h[-1].sex, is_choice=True),
-        Column("seconds", "Seconds", "seconds", lambda split, h: h[-1].seconds),
+        Column("seconds", "Seconds", "seconds", lambda split, h: h[-1].seconds, is_range=True),
         Column("words", "Words", "number", lambda split, h: h[-1].words.num_reference),
     ]
     if num_systems == 1:
         return [
             *shown,
             Column("errors0", "Errors", "number", lambda split, h: h[0].words.num_errors),
-            Column("wer", "WER %", "rate", lambda split, h: _rate(h[0].words)),
+            Column("wer", "WER %", "rate", lambda split, h: _rate(h[0].words), is_range=True),
             Column("cer", "CER %", "rate", lambda split, h: _rate(h[0].characters)),
         ]
-    return [
-        *shown,
-        Column("errors0", "Errors A", "number", lambda split, h: h[0].words.num_errors),
-        Column("errors1", "Errors B", "number", lambda split, h: h[1].words.num_errors),
-        Column("change", "B − A", "change", lambda split, h: h[1].words.num_errors - h[0].words.num_errors),
+    errors = [
+        Column(f"errors{i}", f"Errors {letter(i)}", "number", functools.partial(_errors_of, i))
+        for i in range(num_systems)
     ]
+    if num_systems == 2:
+        change = Column(
+            "change", "B − A", "change", lambda split, h: h[1].words.num_errors - h[0].words.num_errors, is_range=True
+        )
+        return [*shown, *errors, change]
+    return [*shown, *errors, Column("spread", "Spread", "number", _spread, is_range=True)]
+
+
+def letter(system: int) -> str:
+    """The name of a compared system: A, B, ..."""
+    return chr(ord("A") + system)
+
+
+def _errors_of(system: int, split: str, systems: Systems) -> int:
+    return systems[system].words.num_errors
+
+
+def _spread(split: str, systems: Systems) -> int:
+    """How far the worst and the best system are apart, in word errors."""
+    errors = [h.words.num_errors for h in systems]
+    return max(errors) - min(errors)
 
 
 def _rate(counts: EditCounts) -> tuple[int, int]:

@@ -1,124 +1,117 @@
-"""Compare two runs on the same utterances: is the difference real, and which utterances does it come from?"""
+"""Compare runs on the same utterances: is the difference real, and where does it come from?
+
+The verdict comes first (trainer.report.verdict), then where the runs differ (trainer.report.differences), then the
+utterances. Two runs are A and B; with more there is a table of all and a test of every pair.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from trainer.errors import ResultsError
-from trainer.report.html import figure, percent
+from trainer.report.columns import letter
+from trainer.report.curves import compare_curves, to_svg
+from trainer.report.differences import gained_and_lost, groups_table, options_table
 from trainer.report.media_choice import MediaSource
 from trainer.report.page import MOST_BYTES, Page, describe_page, utterance_row, write_page
 from trainer.report.run import complete
+from trainer.report.verdict import Row, compare_systems, describe, many_systems, two_systems, verdict
+from trainer.rundir.log import read_records
 from trainer.rundir.results import read_hypotheses
-from trainer.scoring.breakdown import drawn_units
 from trainer.scoring.evaluate import Hypothesis
-from trainer.scoring.metrics import pool
-from trainer.scoring.statistics import Comparison, compare
 
-Pair = tuple[str, Hypothesis, Hypothesis]
-"""(Split, what A wrote, what B wrote)."""
+Section = tuple[str, str, str]
+"""(Anchor, title, HTML)."""
 
 
 def write_comparison(
-    run_a: Path,
-    run_b: Path,
+    runs: Sequence[Path],
     path: Path,
     source: MediaSource | None,
     *,
     why_none: str = "",
     most_bytes: int | None = MOST_BYTES,
 ) -> list[str]:
-    """Write a page that compares two finished runs. The lines returned say what was found, the last one where it is.
+    """Write a page that compares finished runs. The lines returned say what was found, the last one where it is.
 
-    `source` has B's corpus and model. An utterance is left out unless both runs have it with the same reference.
+    `source` has the last run's corpus and model. An utterance is left out unless all runs have it with the same
+    reference.
     """
-    before, after = (read_hypotheses(run / "hypotheses.jsonl") for run in (run_a, run_b))
+    read = [read_hypotheses(run / "hypotheses.jsonl") for run in runs]
     if source is not None:
-        after = complete(after, source)
-    pairs, lost = pair(before, after)
-    if not pairs:
-        raise ResultsError(f"{run_a} and {run_b} have no utterance with the same reference in common.")
-    sections: list[tuple[str, str, str]] = []
-    lines = []
-    for split in dict.fromkeys(split for split, _, _ in pairs):
-        of_split = [(a, b) for s, a, b in pairs if s == split]
-        found, over = compare_systems(of_split)
-        sections.append((f"split-{len(sections)}", split, _figures(of_split, found, over)))
-        lines.append(f"{split}: {describe(of_split, found, over)}")
+        read[-1] = complete(read[-1], source)
+    scored, lost = match(read)
+    if not scored:
+        raise ResultsError(f"{' and '.join(map(str, runs))} have no utterance with the same reference in common.")
+    names = [run.resolve().name for run in runs]
+    if len(set(names)) < len(names):
+        names = [str(run) for run in runs]
+    splits = {s: [row for split, row in scored if split == s] for s in dict.fromkeys(split for split, _ in scored)}
+    verdicts, lines, sections = _findings(splits, names)
     if lost:
-        lines.append(f"left out: {lost} utterances that not both runs have with the same reference")
-        sections.append(("lost", "", f'<p class="note">{escape(lines[-1].capitalize())}.</p>'))
-    names = [run_a.name, run_b.name] if run_a.name != run_b.name else [str(run_a), str(run_b)]
-    legend = f'<p class="note">A is {escape(names[0])}, B is {escape(names[1])}.</p>'
+        lines.append(f"left out: {lost} utterances that not all runs have with the same reference")
+        verdicts.append(f'<p class="note">{escape(lines[-1].capitalize())}.</p>')
+    legend = ", ".join(f"{letter(i)} is {escape(name)}" for i, name in enumerate(names))
+    first: Section = ("verdict", "", f'<p class="note">{legend}.</p>{"".join(verdicts)}')
     page = Page(
-        title=f"{names[0]} and {names[1]}",
-        kind="Comparison of two speech recognisers",
-        heading=f"{names[0]} (A) and {names[1]} (B)",
-        body=[("systems", "", legend), *sections],
+        title=" and ".join(names),
+        kind=f"Comparison of {'two' if len(runs) == 2 else len(runs)} speech recognisers",
+        heading=", ".join(f"{name} ({letter(i)})" for i, name in enumerate(names)),
+        body=[first, ("options", "Options that differ", options_table(runs)), *_curves(runs), *sections],
     )
-    rows = [utterance_row(split, [a, b]) for split, a, b in pairs]
-    scored = [(split, b) for split, _, b in pairs]
-    media = write_page(path, page, rows, scored, names, "change", source, why_none, most_bytes)
+    rows = [utterance_row(split, row) for split, row in scored]
+    of_last = [(split, row[-1]) for split, row in scored]
+    sort = "-change" if len(runs) == 2 else "-spread"
+    media = write_page(path, page, rows, of_last, names, sort, source, why_none, most_bytes)
     return [*lines, describe_page(path, len(rows), media, most_bytes)]
 
 
-def pair(before: dict[str, list[Hypothesis]], after: dict[str, list[Hypothesis]]) -> tuple[list[Pair], int]:
-    """The utterances that both runs scored, in B's order, and how many utterances of either run are left out."""
-    theirs = {(split, h.id): h for split, hypotheses in before.items() for h in hypotheses}
-    pairs = []
-    for split, hypotheses in after.items():
-        for b in hypotheses:
-            a = theirs.get((split, b.id))
-            if a is not None and a.reference == b.reference:
-                pairs.append((split, a, b))
-    num_after = sum(map(len, after.values()))
-    return pairs, len(theirs) + num_after - 2 * len(pairs)
+def match(read: Sequence[dict[str, list[Hypothesis]]]) -> tuple[list[tuple[str, Row]], int]:
+    """The utterances that all runs scored, as (split, hypotheses of all runs), in the last run's order.
+
+    The number besides is of utterances, of any run, that are left out.
+    """
+    known = [{(split, h.id): h for split, some in splits.items() for h in some} for splits in read]
+    rows = []
+    for split, hypotheses in read[-1].items():
+        for h in hypotheses:
+            row = tuple(of_run.get((split, h.id)) for of_run in known[:-1])
+            found = tuple(other for other in row if other is not None and other.reference == h.reference)
+            if len(found) == len(row):
+                rows.append((split, (*found, h)))
+    num_all = sum(len(some) for splits in read for some in splits.values())
+    return rows, num_all - len(read) * len(rows)
 
 
-def compare_systems(pairs: Sequence[tuple[Hypothesis, Hypothesis]]) -> tuple[Comparison, str]:
-    """The statistics of one split, and what the bootstrap draws: "24 speakers" or "200 utterances"."""
-    units, over = drawn_units([b for _, b in pairs])
-    return compare([
-        (unit, a.words.num_errors, b.words.num_errors, b.words.num_reference)
-        for unit, (a, b) in zip(units, pairs, strict=True)
-    ]), over  # fmt: skip
+def _findings(splits: dict[str, list[Row]], names: Sequence[str]) -> tuple[list[str], list[str], list[Section]]:
+    """Verdicts as HTML, lines for the terminal, and the sections of every split."""
+    verdicts, lines, sections = list[str](), list[str](), list[Section]()
+    for i, (split, rows) in enumerate(splits.items()):
+        if len(names) == 2:
+            c, over = compare_systems(rows)
+            said, line, figures = verdict(split, rows, c, over), describe(rows, c, over), two_systems(rows, c, over)
+            lines.append(f"{split}: {line}")
+        else:
+            said, line, figures = many_systems(split, names, rows)
+            lines.append(line)
+        verdicts.append(f'<p class="verdict">{escape(said)}</p>{figures}')
+        note = f'<p class="note">Of {escape(split)}. A click leads to the utterances.</p>'
+        if groups := groups_table(split, rows):
+            sections.append((f"groups-{i}", f"Who and what: {split}", note + groups))
+        if len(names) == 2 and (words := gained_and_lost(split, rows)):
+            sections.append((f"words-{i}", f"Words gained and lost: {split}", note + words))
+    return verdicts, lines, sections
 
 
-def describe(pairs: Sequence[tuple[Hypothesis, Hypothesis]], c: Comparison, over: str) -> str:
-    """`WER 9.2 % -> 8.1 % (-1.1 points, 95 % interval -2.0 to -0.3 over 24 speakers; p 0.012, ...)`."""
-    before, after = (pool(h.words for h in system).rate for system in zip(*pairs, strict=True))
-    return (
-        f"WER {percent(before)} -> {percent(after)} ({_points(c.difference)} points, 95 % interval {_points(c.low)} to "
-        f"{_points(c.high)} over {over}; paired bootstrap p {_p(c.bootstrap_p)}, matched pairs p "
-        f"{_p(c.matched_pairs_p)}); {c.num_better} utterances better, {c.num_worse} worse, {c.num_equal} as good"
-    )
-
-
-def _figures(pairs: Sequence[tuple[Hypothesis, Hypothesis]], c: Comparison, over: str) -> str:
-    a, b = (pool(h.words for h in system) for system in zip(*pairs, strict=True))
-    interval = f"{_points(c.low)} to {_points(c.high)}, 95 % over {over}"
-    low, high = c.low, c.high
-    verdict = "the interval holds 0: no difference shown" if low <= 0 <= high else "the interval excludes 0"
-    if math.isnan(low):
-        interval, verdict = "too few units for an interval", "nothing is shown"
-    lines = [
-        figure("A: word error rate", percent(a.rate), f"{a.num_errors:,} of {a.num_reference:,} words"),
-        figure("B: word error rate", percent(b.rate), f"{b.num_errors:,} of {b.num_reference:,} words"),
-        figure("B − A, points", _points(c.difference), interval, verdict),
-        figure("p, paired bootstrap", _p(c.bootstrap_p), f"{over} drawn, both systems together"),
-        figure("p, matched pairs", _p(c.matched_pairs_p), "normal test on the utterances' differences"),
-        figure("Better with B", str(c.num_better), f"{c.num_worse} worse, {c.num_equal} as good"),
+def _curves(runs: Sequence[Path]) -> list[Section]:
+    """The curves of all runs in the same charts; none where no run was trained."""
+    records = {
+        letter(i): read_records(run / "metrics.jsonl") for i, run in enumerate(runs) if (run / "metrics.jsonl").exists()
+    }
+    drawn = [
+        to_svg(curve, f"{name} over training steps, a line for each run")
+        for name, curve in compare_curves(records).items()
     ]
-    return f'<dl class="figures">{"".join(lines)}</dl>'
-
-
-def _points(rate: float) -> str:
-    """A difference of rates in percentage points, with its sign."""
-    return "none" if not math.isfinite(rate) else f"{100 * rate:+.2f}".replace("-", "−")
-
-
-def _p(value: float) -> str:
-    return "none" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return [("curves", "Training", f'<div class="curves">{"".join(drawn)}</div>')] if drawn else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -21,41 +21,67 @@ CURVES: tuple[tuple[str, str, list[tuple[str, str]], bool], ...] = (
     ("wer", "Error rate (%)", [("eval/wer", "words"), ("eval/cer", "characters")], False),
     ("lr", "Learning rate", [("train/lr", "")], False),
 )
-INK, SERIES = "#5c6470", ("#2f6fb3", "#b3542f")
-"""Colours: INK of text and axes, SERIES of the lines."""
-PAGE_COLORS = {INK: "var(--muted)", SERIES[0]: "var(--series-1)", SERIES[1]: "var(--series-2)"}
+COMPARED = (
+    ("loss", "Training loss (nats per unit)", "train/loss", True),
+    ("eval", "Evaluation loss (nats per unit)", "eval/loss", True),
+    ("wer", "Word error rate (%)", "eval/wer", False),
+)
+"""The same of the pictures that compare runs, with one tag each."""
+INK, SERIES = "#5c6470", ("#2f6fb3", "#b3542f", "#3d7d4a", "#7a55a3")
+STYLES = ("-", "--", "-.", ":")
+"""Colours: INK of text and axes, SERIES of the lines; and the lines' styles, for those who see no colours."""
+PAGE_COLORS = {INK: "var(--muted)", **{color: f"var(--series-{i})" for i, color in enumerate(SERIES, 1)}}
 
 
 def draw_curves(records: Sequence[dict[str, Any]]) -> dict[str, Figure]:
     """Name -> picture, for each of CURVES that `records` (of metrics.jsonl) have figures for."""
     figures = {}
-    for name, title, lines, logarithmic in CURVES:
-        figure = Figure(figsize=(4.0, 2.5), layout="constrained")
-        axes = figure.add_subplot()
-        shown: list[float] = []
-        for (tag, label), color in zip(lines, SERIES, strict=False):
-            factor = 100.0 if name == "wer" else 1.0
-            points = [(r["step"], factor * r[tag]) for r in records if r.get(tag) is not None]
-            if points:
-                marker = "." if tag.startswith("eval") and len(points) < 50 else ""
-                axes.plot(*zip(*points, strict=True), color=color, label=label, linewidth=1.5, marker=marker)
-                shown += [value for _, value in points]
-        if not shown:
-            continue
-        if logarithmic and min(shown) > 0:
-            axes.set_yscale("log")
-        else:
-            axes.set_ylim(bottom=0)
-        axes.set_title(title, color=INK, fontsize=9, loc="left")
-        axes.set_xlabel("step", color=INK, fontsize=8)
-        axes.tick_params(colors=INK, labelsize=8, which="both", length=3)
-        axes.grid(alpha=0.2, color=INK)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(INK)
-        if any(label for _, label in lines):
-            axes.legend(frameon=False, fontsize=8, labelcolor="linecolor")
-        figures[name] = figure
+    for name, title, tags, logarithmic in CURVES:
+        lines = [(label, _points(records, tag, name), tag) for tag, label in tags]
+        if any(points for _, points, _ in lines):
+            figures[name] = _draw(title, lines, logarithmic)
     return figures
+
+
+def compare_curves(runs: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Figure]:
+    """Name -> picture with one line for each of `runs` (label -> records), for each of COMPARED that has figures."""
+    figures = {}
+    for name, title, tag, logarithmic in COMPARED:
+        lines = [(label, _points(records, tag, name), tag) for label, records in runs.items()]
+        if any(points for _, points, _ in lines):
+            figures[name] = _draw(title, lines, logarithmic)
+    return figures
+
+
+def _points(records: Sequence[dict[str, Any]], tag: str, name: str) -> list[tuple[int, float]]:
+    factor = 100.0 if name == "wer" else 1.0
+    return [(r["step"], factor * r[tag]) for r in records if r.get(tag) is not None]
+
+
+def _draw(title: str, lines: Sequence[tuple[str, list[tuple[int, float]], str]], logarithmic: bool) -> Figure:
+    """A picture of `lines`, each (label, points (step, value), tag). Lines differ in colour and in style."""
+    figure = Figure(figsize=(4.0, 2.5), layout="constrained")
+    axes = figure.add_subplot()
+    for i, (label, points, tag) in enumerate(lines):
+        if points:
+            marker = "." if tag.startswith("eval") and len(points) < 50 else ""
+            color, style = SERIES[i % len(SERIES)], STYLES[i % len(STYLES)]
+            axes.plot(
+                *zip(*points, strict=True), color=color, linestyle=style, label=label, linewidth=1.5, marker=marker
+            )
+    if logarithmic and min(value for _, points, _ in lines for _, value in points) > 0:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set_title(title, color=INK, fontsize=9, loc="left")
+    axes.set_xlabel("step", color=INK, fontsize=8)
+    axes.tick_params(colors=INK, labelsize=8, which="both", length=3)
+    axes.grid(alpha=0.2, color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(INK)
+    if any(label for label, _, _ in lines):
+        axes.legend(frameon=False, fontsize=8, labelcolor="linecolor")
+    return figure
 
 
 def to_png(figure: Figure) -> bytes:

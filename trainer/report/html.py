@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -36,8 +37,11 @@ def percent(rate: float) -> str:
     return "∞" if rate == float("inf") else f"{100 * rate:.1f} %"
 
 
-def group_table(title: str, groups: Sequence[Group | None], *, is_speakers: bool = False) -> str:
-    """A table with bars. None among `groups` becomes a row of dots, for groups that are left out."""
+def group_table(title: str, groups: Sequence[Group | None], split: str) -> str:
+    """A table with bars. None among `groups` becomes a row of dots, for groups that are left out.
+
+    Each group is a button that finds its utterances in `split`.
+    """
     rates = [g.interval[1] if g.interval else g.words.rate for g in groups if g and g.words.rate != float("inf")]
     longest = max([*rates, 1e-9])
     rows = []
@@ -51,11 +55,8 @@ def group_table(title: str, groups: Sequence[Group | None], *, is_speakers: bool
             low, high = (100 * value / longest for value in group.interval)
             whisker = f'<b style="--low:{low:.1f}%;--wide:{high - low:.1f}%"></b>'
             hint = f' title="95 % interval {percent(group.interval[0])} to {percent(group.interval[1])}"'
-        name = escape(group.name)
-        if is_speakers:
-            name = f'<button type="button" class="link" data-speaker="{escape(group.name)}">{name}</button>'
         rows.append(
-            f'<tr><td>{name}</td><td class="number">{group.num_utterances}</td>'
+            f'<tr><td>{group_button(group, split)}</td><td class="number">{group.num_utterances}</td>'
             f'<td class="number">{percent(group.words.rate)}</td>'
             f'<td class="bar"{hint}><span style="--w:{100 * share:.1f}%">{whisker}</span></td></tr>'
         )
@@ -64,15 +65,33 @@ def group_table(title: str, groups: Sequence[Group | None], *, is_speakers: bool
     return f"<div><h3>By {escape(title)}</h3><table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table></div>"
 
 
-def speaker_table(speakers: Sequence[Group]) -> str:
+def group_button(group: Group, split: str) -> str:
+    """A button with the group's name that finds its utterances, and a warning if there are few units to draw."""
+    field, value = group.where
+    if not isinstance(value, str):
+        value = f"{round(value[0], 2)}..{round(value[1], 2)}"
+    button = filter_button(f"<bdi>{escape(group.name)}</bdi>", split=split, **{field: value})
+    if not group.is_small:
+        return button
+    units = f"{group.num_speakers} speaker{'s' * (group.num_speakers != 1)}" if group.num_speakers else "utterances"
+    return f'{button}<span class="few">⚠ {f"only {units}" if group.num_speakers else f"few {units}"}</span>'
+
+
+def filter_button(html: str, **filters: str) -> str:
+    """A button that shows the utterances which pass `filters`, named as in the page's address (assets/filters.js)."""
+    wanted = escape(json.dumps(filters, ensure_ascii=False))
+    return f'<button type="button" class="link" data-filter="{wanted}">{html}</button>'
+
+
+def speaker_table(speakers: Sequence[Group], split: str) -> str:
     worst, best = NUM_SPEAKERS
     shown: list[Group | None] = list(speakers)
     if len(speakers) > worst + best + 1:
         shown = [*speakers[:worst], None, *speakers[-best:]]
-    return group_table(f"speaker, worst first, of {len(speakers)}", shown, is_speakers=True)
+    return group_table(f"speaker, worst first, of {len(speakers)}", shown, split)
 
 
-def confusion_lists(words: Counter[Edit]) -> str:
+def confusion_lists(words: Counter[Edit], split: str) -> str:
     """The most frequent word edits by kind. Each is a button that finds its utterances."""
     parts = []
     for kind, title in (("substitution", "Taken for another"), ("deletion", "Left out"), ("insertion", "Put in")):
@@ -80,7 +99,7 @@ def confusion_lists(words: Counter[Edit]) -> str:
         if not edits:
             continue
         rows = "".join(
-            f'<tr><td><button type="button" class="link" data-edit="{_edit_key(edit)}">{_edit_text(edit)}</button></td>'
+            f"<tr><td>{filter_button(_edit_text(edit), split=split, edit=_edit_key(edit))}</td>"
             f'<td class="number">{number}</td></tr>'
             for edit, number in edits
         )
@@ -89,15 +108,18 @@ def confusion_lists(words: Counter[Edit]) -> str:
 
 
 def _edit_key(edit: Edit) -> str:
-    return escape(json.dumps([LETTERS[edit.kind], edit.reference, edit.hypothesis], ensure_ascii=False))
+    return json.dumps([LETTERS[edit.kind], edit.reference, edit.hypothesis], ensure_ascii=False)
 
 
 def _edit_text(edit: Edit) -> str:
-    return " → ".join(escape(text) for text in (edit.reference, edit.hypothesis) if text)
+    return " → ".join(f"<bdi>{escape(text)}</bdi>" for text in (edit.reference, edit.hypothesis) if text)
 
 
-def confusion_matrix(edits: Iterable[Edit]) -> str:
-    """A table of the most confused characters: said (rows) against written (columns). "" if there is no error."""
+def confusion_matrix(edits: Iterable[Edit], split: str) -> str:
+    """A table of the most confused characters: said (rows) against written (columns). "" if there is no error.
+
+    Each count is a button that finds its utterances in `split`.
+    """
     counts = Counter((edit.reference, edit.hypothesis) for edit in edits)
     errors = {pair: number for pair, number in counts.items() if pair[0] != pair[1]}
     if not errors:
@@ -115,7 +137,7 @@ def confusion_matrix(edits: Iterable[Edit]) -> str:
     head = "".join(f'<th scope="col">{_character(name)}</th>' for name in [*names, ""])
     rows = []
     for said in [*names, ""]:
-        cells = "".join(_cell(said, written, counts, most, totals[said]) for written in [*names, ""])
+        cells = "".join(_cell(said, written, counts, most, totals[said], split) for written in [*names, ""])
         rows.append(f'<tr><th scope="row">{_character(said)}</th>{cells}</tr>')
     return (
         '<div class="scroll"><table class="matrix"><caption class="hidden">Characters said against characters written'
@@ -123,17 +145,20 @@ def confusion_matrix(edits: Iterable[Edit]) -> str:
     )
 
 
-def _cell(said: str, written: str, counts: Counter[tuple[str, str]], most: int, total: int) -> str:
+def _cell(said: str, written: str, counts: Counter[tuple[str, str]], most: int, total: int, split: str) -> str:
     number = counts[said, written]
     if said == written:
         return '<td class="same">·</td>'
     if not number:
         return "<td></td>"
     hint = f"{_character(said)} → {_character(written)}: {number}" + (f" of {total}" if said else "")
-    return f'<td style="--a:{0.15 + 0.6 * number / most:.2f}" title="{hint}">{number}</td>'
+    button = filter_button(str(number), split=split, characters=json.dumps([said, written], ensure_ascii=False))
+    return f'<td style="--a:{0.15 + 0.6 * number / most:.2f}" title="{hint}">{button}</td>'
 
 
 def _character(name: str) -> str:
+    if name and unicodedata.category(name[0]).startswith("M"):
+        return "◌" + escape(name)  # a combining mark needs something to stand on
     return {"": "∅", " ": "␣"}.get(name) or escape(name)
 
 

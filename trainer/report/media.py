@@ -14,32 +14,37 @@ import numpy as np
 import soundfile
 import torch
 from PIL import Image
+from torch import Tensor
 
 from data.audio.decode import normalize
 from data.examples import Example
+from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE, Segment
 from models.ctc import CTCModel
+from trainer.recognize.words import find_words
 
-NUM_WAVE_BINS = 400
-FFT, WINDOW, MOST_COLUMNS, ROWS = 512, 256, 1600, 128
+FEWEST_WAVE_BINS, WAVE_BINS_PER_SECOND = 400, 50
+FFT, WINDOW, MOST_COLUMNS, ROWS = 512, 256, 8000, 128
 """Spectrogram: FFT and window in samples (16 ms, which is fine in time), largest width and height in pixels."""
 DECIBELS = 60.0
 """Range of the spectrogram, below its loudest point."""
 
 
 def utterance_media(
-    model: CTCModel, example: Example, do_normalize: bool, device: torch.device, *, pictures: bool = True
+    model: CTCModel, example: Example, vocab: Vocab, do_normalize: bool, device: torch.device, *, pictures: bool = True
 ) -> dict[str, Any]:
     """What the page needs to play and draw `example`, ready for JSON. AudioError when its audio does not decode."""
     waveform = example.load()
     audio = {"audio": to_base64(encode_audio(waveform)), "seconds": round(len(waveform) / SAMPLE_RATE, 4)}
     if not pictures:
         return audio
+    posteriors = read_posteriors(model, waveform, do_normalize, device)
     return {
         **audio,
         "wave": to_base64(wave_outline(waveform).tobytes()),
         "spectrogram": to_base64(spectrogram(waveform)),
-        **frame_posteriors(model, waveform, do_normalize, device),
+        **frame_posteriors(model, posteriors),
+        "written": written_words(model, posteriors, vocab),
         "words": _seconds(example.utterance.words),
         "phones": _seconds(example.utterance.phones),
     }
@@ -58,7 +63,8 @@ def encode_audio(waveform: np.ndarray) -> bytes:
 
 def wave_outline(waveform: np.ndarray) -> np.ndarray:
     """int8 (bins, 2): lowest and highest sample of each stretch, scaled so that the loudest sample of all is 127."""
-    number = min(NUM_WAVE_BINS, len(waveform))
+    number = max(FEWEST_WAVE_BINS, WAVE_BINS_PER_SECOND * len(waveform) // SAMPLE_RATE)
+    number = min(number, len(waveform))
     starts = np.arange(number) * len(waveform) // number
     outline = np.stack([np.minimum.reduceat(waveform, starts), np.maximum.reduceat(waveform, starts)], axis=1)
     loudest = max(float(np.abs(outline).max()), 1e-6)
@@ -80,9 +86,24 @@ def spectrogram(waveform: np.ndarray) -> bytes:
 
 
 @torch.inference_mode()
-def frame_posteriors(
-    model: CTCModel, waveform: np.ndarray, do_normalize: bool, device: torch.device
-) -> dict[str, str | float]:
+def read_posteriors(model: CTCModel, waveform: np.ndarray, do_normalize: bool, device: torch.device) -> Tensor:
+    """The posterior of every unit in every frame, float32 (T, V) on the CPU; T is 0 if the audio has no frame."""
+    if model.num_frames(len(waveform)) == 0:
+        return torch.zeros(0, 1)
+    samples = torch.from_numpy(normalize(waveform) if do_normalize else waveform)
+    return model.read(samples[None].to(device))[0].softmax(-1).cpu()
+
+
+def written_words(model: CTCModel, posteriors: Tensor, vocab: Vocab) -> list[list[float | str]]:
+    """[start, end, word, confidence] of each word of the best path, in seconds, as scripts.transcribe finds them."""
+    if len(posteriors) == 0:
+        return []
+    best, units = posteriors.max(-1)
+    words = find_words(units.numpy(), best.log().numpy(), vocab, model.geometry)
+    return [[round(w.start_seconds, 3), round(w.end_seconds, 3), w.text, round(w.confidence, 3)] for w in words]
+
+
+def frame_posteriors(model: CTCModel, posteriors: Tensor) -> dict[str, str | float]:
     """For each frame: the best unit other than the blank (uint16), its posterior, and the blank's (both 0 to 255).
 
     The best path takes the greater of the two. `first` and `step` are in seconds: the centre of frame 0 and the
@@ -90,14 +111,11 @@ def frame_posteriors(
     """
     frames = model.geometry
     geometry = {"first": frames.receptive_field / 2 / SAMPLE_RATE, "step": frames.stride / SAMPLE_RATE}
-    num_frames = model.num_frames(len(waveform))
-    if num_frames == 0:
+    if len(posteriors) == 0:
         return {"units": "", "best": "", "blank": "", **geometry}
-    samples = torch.from_numpy(normalize(waveform) if do_normalize else waveform)
-    posteriors = model.read(samples[None].to(device))[0].softmax(-1).cpu()
-    blank = posteriors[:, model.blank_id].clone()
-    posteriors[:, model.blank_id] = -1
-    best, units = posteriors.max(-1)
+    blank, others = posteriors[:, model.blank_id], posteriors.clone()
+    others[:, model.blank_id] = -1
+    best, units = others.max(-1)
     return {
         "units": to_base64(units.numpy().astype("<u2").tobytes()),
         "best": to_base64(best.mul(255).round().to(torch.uint8).numpy().tobytes()),

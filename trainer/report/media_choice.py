@@ -87,9 +87,12 @@ def _fill(media: Media, source: MediaSource, wanted: list[Scored], room: float) 
             continue
         identity = example.utterance.audio.identity
         if identity not in by_content:
-            do_normalize = source.eval_sets[split].frontend.do_normalize
+            eval_set = source.eval_sets[split]
             try:
-                found = utterance_media(source.model, example, do_normalize, source.device, pictures=not is_long)
+                found = utterance_media(
+                    source.model, example, eval_set.vocab, eval_set.frontend.do_normalize, source.device,
+                    pictures=not is_long,
+                )  # fmt: skip
             except AudioError:
                 media.num_failed += 1
                 continue

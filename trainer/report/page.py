@@ -18,10 +18,13 @@ from trainer.report.columns import columns
 from trainer.report.html import LETTERS, to_script_json
 from trainer.report.media_choice import Media, MediaSource, Scored, collect_media
 from trainer.rundir.disk import write_text
-from trainer.scoring.alignment import align_words
+from trainer.scoring.alignment import align_characters, align_words
 from trainer.scoring.evaluate import Hypothesis
 
 MOST_BYTES = 15_000_000
+SCRIPTS = ("base", "words", "figure", "player", "filters", "ranges", "utterance", "table", "start")
+"""Files of assets/, in the order in which they build on one another."""
+STYLES = ("report", "utterance")
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,10 @@ def write_page(
         "heading": escape(page.heading),
         "navigation": "".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, title in links),
         "body": "\n".join(sections),
-        "style": (assets / "report.css").read_text(encoding="utf-8"),
-        "figure_script": (assets / "figure.js").read_text(encoding="utf-8"),
-        "table_script": (assets / "table.js").read_text(encoding="utf-8"),
+        "style": "".join((assets / f"{name}.css").read_text(encoding="utf-8") for name in STYLES),
+        "scripts": "\n".join(
+            f"<script>{(assets / f'{name}.js').read_text(encoding='utf-8')}</script>" for name in SCRIPTS
+        ),
     }
     template, units = Template((assets / "report.html").read_text(encoding="utf-8")), []
     media = Media(note=why_none or "This file holds text only.")
@@ -78,7 +82,8 @@ def write_page(
     elements = (
         f'<script type="application/json" id="media-{i}">{text}</script>' for i, text in enumerate(media.elements)
     )
-    told = [{"key": c.key, "name": c.title, "kind": c.kind, "isChoice": c.is_choice} for c in columns(len(systems))]
+    told = [{"key": c.key, "name": c.title, "kind": c.kind, "isChoice": c.is_choice, "isRange": c.is_range}
+            for c in columns(len(systems))]  # fmt: skip
     content = {"systems": list(systems), "columns": told, "sort": sort, "units": units, "rows": rows}
     write_text(path, template.substitute(
         fixed, data=to_script_json(content), media="\n".join(elements), media_note=escape(media.note)
@@ -112,6 +117,14 @@ def utterance_row(split: str, systems: Sequence[Hypothesis]) -> dict[str, Any]:
             [e.reference if e.kind == "hit" else [LETTERS[e.kind], e.reference, e.hypothesis] for e in edits]
             for edits in (align_words(s.reference, s.hypothesis) for s in systems)
         ],
+        "characters": sorted(
+            {
+                (e.reference, e.hypothesis)
+                for s in systems
+                for e in align_characters(s.reference, s.hypothesis)
+                if e.kind != "hit"
+            }
+        ),
         "text": " ".join([h.reference, *(s.hypothesis for s in systems)]),
         "failure": next((s.failure for s in systems if s.failure), ""),
     }

@@ -14,6 +14,7 @@ from typing import Any
 
 from data.utterance import SAMPLE_RATE
 from trainer.cli.console import Console
+from trainer.report.about import about
 from trainer.report.curves import draw_curves, to_svg
 from trainer.report.html import (
     confusion_lists,
@@ -56,10 +57,11 @@ def write_report(
     headline = results["headline"] if results.get("headline") in splits else next(iter(splits))
     metrics = run_dir / "metrics.jsonl"
     body = _body(results, splits, headline, read_records(metrics) if metrics.exists() else [])
+    body.insert(0, ("about", "", about(run_dir, results, headline)))
     page = Page(title=f"{name}: report", kind="Report of a speech recogniser", heading=name, body=body)
     rows = [utterance_row(split, [h]) for split, h in scored]
     path = path or run_dir / "report.html"
-    media = write_page(path, page, rows, scored, [name], "errors0", source, why_none, most_bytes)
+    media = write_page(path, page, rows, scored, [name], "-errors0", source, why_none, most_bytes)
     return describe_page(path, len(rows), media, most_bytes)
 
 
@@ -94,25 +96,26 @@ def _body(
     if curves:
         drawn = "".join(to_svg(curve, f"{name} over training steps") for name, curve in curves.items())
         sections.append(("curves", "Training", f'<div class="curves">{drawn}</div>'))
-    tables = [group_table(title, groups) for title, groups in breakdowns(hypotheses).items()]
+    tables = [group_table(title, groups, headline) for title, groups in breakdowns(hypotheses).items()]
     if len(speakers := by_speaker(hypotheses)) > 1:
-        tables.append(speaker_table(speakers))
+        tables.append(speaker_table(speakers, headline))
     if tables:
         drawn = "utterances"
         if knows_speakers(hypotheses):
-            drawn = f"speakers: none for a speaker alone, too narrow of fewer than {FEW_UNITS}"
-        note = f"Whiskers are 95 % bootstrap intervals over each group's {drawn}."
+            drawn = "speakers: none for a speaker alone"
+        note = f"Whiskers are 95 % bootstrap intervals over each group's {drawn}. "
+        note += f"Over fewer than {FEW_UNITS} they are too narrow (⚠). A click on a group leads to its utterances."
         sections.append((
             "groups", "Who and what", f'<p class="note">Of {escape(headline)}. {note}</p>'
             f'<div class="groups">{"".join(tables)}</div>',
         ))  # fmt: skip
     if confusions := count_confusions(edits):
         characters = [e for h in hypotheses for e in align_characters(h.reference, h.hypothesis)]
-        note = "A word leads to its utterances. Below, characters: rows were said, columns were written."
+        note = "A click leads to the utterances. Below, characters: rows were said, columns were written."
         sections.append((
             "confusions", "Confusions",
             f'<p class="note">Of {escape(headline)}. {note} ∅ is nothing, ␣ the space.</p>'
-            f"{confusion_lists(confusions)}{confusion_matrix(characters)}",
+            f"{confusion_lists(confusions, headline)}{confusion_matrix(characters, headline)}",
         ))  # fmt: skip
     return sections
 

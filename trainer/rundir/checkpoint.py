@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import re
 import threading
@@ -285,7 +284,7 @@ def _link_or_save(best: Path, tensors: HostTensors, path: Path) -> dict[str, Any
 
 
 def _save_json(record: dict[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    path.write_text(strict_json.dumps(record, indent=1, ensure_ascii=True), encoding="utf-8")
 
 
 def _reason(error: Exception) -> str:

@@ -126,8 +126,11 @@ def sha256(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file by a rename: a reader sees the old file or the new one, even after a crash."""
-    write_bytes(path, text.encode())
+    """Replace a file by rename: a reader, or a crash, sees the old one or the new one.
+
+    In UTF-8; a lone surrogate, of a file's name that is none, stands there as `\\udcff`.
+    """
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from data import strict_json
 from data.text.vocab import Vocab
 from trainer.cli.console import Console
 from trainer.loop.state import TrainState
@@ -144,10 +145,9 @@ class RunLog:
 
     def _write(self, state: TrainState, scalars: dict[str, float]) -> None:
         self.board.scalars(state.step, scalars)
-        finite = {tag: value if math.isfinite(value) else None for tag, value in scalars.items()}
-        record = {"step": state.step, "epoch": round(self.epoch(state), 4), **finite}
+        record = strict_json.finite({"step": state.step, "epoch": round(self.epoch(state), 4), **scalars})
         self.records.append(record)
-        self._append(json.dumps(record) + "\n")
+        self._append(strict_json.dumps(record) + "\n")
 
     def _alarms(self) -> dict[str, str]:
         return alarms(self.records, self.total_steps, self.unigram_entropy)
@@ -214,7 +214,7 @@ def drop_records_after(path: Path, state: TrainState) -> None:
     """Keep in a metrics file what is part of `state`. A resumed run logs the rest again."""
     if path.exists():
         kept = [r for r in read_records(path) if all(state.is_already_logged(r["step"], tag) for tag in r)]
-        write_text(path, "".join(json.dumps(r) + "\n" for r in kept))
+        write_text(path, "".join(strict_json.dumps(r) + "\n" for r in kept))
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from data import strict_json
 from trainer.errors import ResultsError
 from trainer.rundir.disk import write_text
 from trainer.scoring.breakdown import wer_interval
@@ -41,12 +42,7 @@ def split_record(scores: Scores, weights: str, note: str = "") -> dict[str, Any]
         "eval_seconds": scores.seconds,
         "weights": weights,
     }
-    return finite({**record, "note": note} if note else record)
-
-
-def finite(record: dict[str, Any]) -> dict[str, Any]:
-    """`record` with NaN and infinity as None: JSON has neither."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+    return strict_json.finite({**record, "note": note} if note else record)
 
 
 def describe(scores: Scores) -> str:
@@ -55,9 +51,10 @@ def describe(scores: Scores) -> str:
     others = ", ".join(
         f"{metric.upper()} {100 * rate:.2f} %" for metric, rate in scores.rates.items() if metric != "wer"
     )
+    unread = f"; no audio of {len(scores.failures)} utterances: all deletions" if scores.failures else ""
     return (
         f"{scores.split}: WER {100 * w.rate:.2f} % ({w.num_errors:,} errors of {w.num_reference:,} words: "
-        f"{w.substitutions} sub, {w.insertions} ins, {w.deletions} del), {others}"
+        f"{w.substitutions} sub, {w.insertions} ins, {w.deletions} del), {others}{unread}"
     )
 
 
@@ -87,7 +84,7 @@ def write_hypotheses(path: Path, all_scores: Iterable[Scores]) -> None:
             }
             known = {"speaker": h.speaker, "sex": h.sex, "dialect": h.dialect, "failure": h.failure or None}
             record |= {key: value for key, value in known.items() if value is not None}
-            lines.append(json.dumps(finite(record), ensure_ascii=False) + "\n")
+            lines.append(strict_json.dumps(record) + "\n")
     write_text(path, "".join(lines))
 
 
@@ -120,7 +117,7 @@ def read_hypotheses(path: Path) -> dict[str, list[Hypothesis]]:
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
-    write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, strict_json.dumps(record, indent=2) + "\n")
 
 
 def read_results(run_dir: Path) -> dict[str, Any]:

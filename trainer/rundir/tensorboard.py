@@ -110,7 +110,7 @@ class Board:
         """Write options and final figures for the tab HParams, into the run's own event file."""
         final = {f"final/{name}": results[name] for name in (*METRICS, "loss")}
         final = {tag: math.nan if value is None else value for tag, value in final.items()}
-        for summary in hparams(flat_options(config), final):
+        for summary in hparams({"steps": num_steps, **flat_options(config)}, final):
             self.show(lambda writer: writer._get_file_writer().add_summary(summary))  # noqa: B023
         self.scalars(num_steps, final)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trainer.scoring.evaluate import Hypothesis
@@ -27,6 +27,10 @@ class Group:
     interval: tuple[float, float] | None
     """95 % bootstrap interval of the word error rate. It draws speakers or utterances, as that of the whole split does.
     None where it was not asked for, or where there is only one unit to draw."""
+    where: tuple[str, str | tuple[float, float]] = ("", "")
+    """How to find its utterances: a field of Hypothesis, and its value or its (lowest, highest) value."""
+    is_small: bool = False
+    """Whether there are fewer than FEW_UNITS units to draw, so that the interval is too narrow."""
 
 
 def knows_speakers(hypotheses: Sequence[Hypothesis]) -> bool:
@@ -66,27 +70,39 @@ def _interval(hypotheses: Sequence[Hypothesis], units: Sequence[str]) -> tuple[f
 def by_sex(hypotheses: Sequence[Hypothesis]) -> list[Group]:
     """One group of women and one of men; empty where the corpus does not know the sex."""
     names = {"F": "women", "M": "men"}
-    return _groups(hypotheses, lambda h: names.get(h.sex, h.sex) if h.sex else None)
+    return _groups(hypotheses, "sex", names=names)
 
 
 def by_dialect(hypotheses: Sequence[Hypothesis]) -> list[Group]:
-    return _groups(hypotheses, lambda h: h.dialect)
+    return _groups(hypotheses, "dialect")
 
 
 def by_speaker(hypotheses: Sequence[Hypothesis]) -> list[Group]:
     """One group for each speaker, the worst first. They have no interval: one speaker has too few utterances."""
-    groups = _groups(hypotheses, lambda h: h.speaker, interval=False)
+    groups = _groups(hypotheses, "speaker", interval=False)
     return sorted(groups, key=lambda g: (-g.words.rate, g.name))
 
 
 def by_length(hypotheses: Sequence[Hypothesis]) -> list[Group]:
-    """Four groups of equal size, from short to long, with names such as "1.3 to 1.6 s"."""
+    """Up to four groups of about equal size, from short to long, with names such as "1.3 to 1.6 s".
+
+    Utterances whose lengths are equal to a tenth of a second share a group, so that no name occurs twice.
+    """
     timed = sorted((h for h in hypotheses if h.seconds), key=lambda h: h.seconds or 0.0)
-    cuts, draws_speakers = [len(timed) * i // 4 for i in range(5)], knows_speakers(hypotheses)
+    draws_speakers = knows_speakers(hypotheses)
+    shown = [f"{round(h.seconds or 0.0, 2):.1f}" for h in timed]
+    cuts = [0]
+    for i in range(1, 4):
+        cut = len(timed) * i // 4
+        while 0 < cut < len(timed) and shown[cut] == shown[cut - 1]:
+            cut += 1
+        cuts.append(max(cut, cuts[-1]))
     groups = []
-    for first, end in itertools.pairwise(cuts):
+    for first, end in itertools.pairwise([*cuts, len(timed)]):
         if part := timed[first:end]:
-            groups.append(_group(f"{part[0].seconds:.1f} to {part[-1].seconds:.1f} s", part, draws_speakers))
+            name = shown[first] if shown[first] == shown[end - 1] else f"{shown[first]} to {shown[end - 1]}"
+            where = ("seconds", (part[0].seconds or 0.0, part[-1].seconds or 0.0))
+            groups.append(_group(f"{name} s", part, draws_speakers, where))
     return groups
 
 
@@ -97,17 +113,26 @@ def breakdowns(hypotheses: Sequence[Hypothesis]) -> dict[str, list[Group]]:
 
 
 def _groups(
-    hypotheses: Sequence[Hypothesis], key: Callable[[Hypothesis], str | None], *, interval: bool = True
+    hypotheses: Sequence[Hypothesis], field: str, *, names: Mapping[str, str] | None = None, interval: bool = True
 ) -> list[Group]:
+    """A group for each value of a field, in the order of their names. `names` are of values that need one."""
     parts: dict[str, list[Hypothesis]] = {}
     draws_speakers = knows_speakers(hypotheses)
     for hypothesis in hypotheses:
-        if (name := key(hypothesis)) is not None:
-            parts.setdefault(name, []).append(hypothesis)
-    return [_group(name, parts[name], draws_speakers, interval=interval) for name in sorted(parts)]
+        if (value := getattr(hypothesis, field)) is not None:
+            parts.setdefault(value, []).append(hypothesis)
+    named = sorted((names.get(value, value) if names else value, value) for value in parts)
+    return [_group(name, parts[v], draws_speakers, (field, v), interval=interval) for name, v in named]
 
 
-def _group(name: str, part: Sequence[Hypothesis], draws_speakers: bool, *, interval: bool = True) -> Group:
+def _group(
+    name: str,
+    part: Sequence[Hypothesis],
+    draws_speakers: bool,
+    where: tuple[str, str | tuple[float, float]],
+    *,
+    interval: bool = True,
+) -> Group:
     units, _ = _units(part, are_speakers=draws_speakers)
     return Group(
         name=name,
@@ -116,4 +141,6 @@ def _group(name: str, part: Sequence[Hypothesis], draws_speakers: bool, *, inter
         words=pool(h.words for h in part),
         characters=pool(h.characters for h in part),
         interval=_interval(part, units) if interval else None,
+        where=where,
+        is_small=interval and len(set(units)) < FEW_UNITS,
     )

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from data.batches.collate import Batch, BatchDataset, Frontend
-from data.batches.loading import load_batches
+from data.batches.loading import load_batches, never
 from data.batches.plan import evaluation_batches
 from data.examples import Example
 from data.text.normalise import collapse_spaces
@@ -147,8 +147,12 @@ def evaluate(
     device: torch.device,
     autocast: Callable[[], AbstractContextManager],
     progress: Callable = lambda batches, total: batches,
+    must_stop: Callable[[], bool] = never,
 ) -> Scores:
-    """Scores of `model` on every utterance of `eval_set`; the model's mode is restored."""
+    """Scores of `model` on every utterance of `eval_set`; the model's mode is restored.
+
+    StopRequested once `must_stop`, also while a batch is waited for.
+    """
     start, was_training = time.perf_counter(), model.training
     examples = eval_set.examples
     scored: dict[int, Hypothesis] = {}
@@ -156,7 +160,7 @@ def evaluate(
     plan = _plan(model, eval_set)
     model.eval()
     try:
-        batches = progress(_load(eval_set, plan, device), total=len(plan))
+        batches = progress(_load(eval_set, plan, device, must_stop), total=len(plan))
         write = functools.partial(_launch, model, eval_set.features, device=device, autocast=autocast)
         for batch, transcripts in _read_behind(_launch_all(batches, write, model.num_frames)):
             for i, utterance_id, transcript in zip(batch.positions, batch.ids, transcripts, strict=True):
@@ -233,7 +237,9 @@ def _plan(model: CTCModel, eval_set: EvalSet) -> list[list[int]]:
     return [[with_frames[k] for k in batch] for batch in batches]
 
 
-def _load(eval_set: EvalSet, plan: list[list[int]], device: torch.device) -> Iterator[Batch]:
+def _load(
+    eval_set: EvalSet, plan: list[list[int]], device: torch.device, must_stop: Callable[[], bool]
+) -> Iterator[Batch]:
     frontend, num_workers = eval_set.frontend, eval_set.num_workers
     if eval_set.features is not None:  # row numbers are cheap: no workers
         frontend, num_workers = replace(frontend, first_rows=eval_set.features.first_rows), 0
@@ -243,11 +249,12 @@ def _load(eval_set: EvalSet, plan: list[list[int]], device: torch.device) -> Ite
         num_workers=num_workers,
         pin_memory=device.type == "cuda",
         timeout_seconds=eval_set.worker_timeout,
+        must_stop=must_stop,
     )
 
 
 def _score(example: Example, vocab: Vocab, written: Transcript, failure: str = "") -> Hypothesis:
-    reference, text = collapse_spaces(example.text), collapse_spaces(vocab.decode(written.units))
+    reference, text = collapse_spaces(example.text), collapse_spaces(vocab.decode_to_compare(written.units))
     utterance = example.utterance
     return Hypothesis(
         id=utterance.id,

@@ -161,10 +161,8 @@ def test_folder_in_place_of_a_file_is_an_error_that_names_it(tmp_path: Path):
 def test_file_cut_in_the_middle_is_not_read_as_a_shorter_one(write_tone: Callable, name: str):
     path = write_tone(name, 2.0)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    audio = FileAudio(path)
-    assert audio.num_samples == 32_000, "the header is whole"
-    with pytest.raises(AudioError, match=f"^{re.escape(str(path))}: (decoding failed|its header says 32000 samples)"):
-        audio.load()
+    with pytest.raises(AudioError, match=rf"^{re.escape(str(path))}: its header says \d+ samples, .*truncated"):
+        FileAudio(path).load()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

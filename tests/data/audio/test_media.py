@@ -9,7 +9,9 @@ import errno
 import os
 import shutil
 import stat
+import struct
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ import soundfile
 
 from data.audio.decode import FileAudio
 from data.audio.media import find_recordings, load_recording
+from tests.helpers.audio import sphere_file
 from tests.helpers.corpora import make_tone
 from trainer.errors import AudioError
 
@@ -35,14 +38,14 @@ def stand_in_for_ffmpeg(folder: Path, monkeypatch: pytest.MonkeyPatch, script: s
     return noted
 
 
-@pytest.mark.parametrize(("name", "format"), [("a.aiff", "AIFF"), ("a.au", "AU"), ("a.caf", "CAF"), ("a.w64", "W64")])
+@pytest.mark.parametrize(
+    ("name", "format"), [("a.aiff", "AIFF"), ("a.au", "AU"), ("a.caf", "CAF"), ("a.w64", "W64"), ("a.voc", "VOC")]
+)
 def test_formats_of_libsndfile_are_read_as_wav_is(name: str, format: str, tmp_path: Path) -> None:
     """Reference: data.audio.decode on the same samples as wav; stereo of 44.1 kHz, 16 bits."""
     samples = make_tone(0.4, rate=44_100, channels=2)
     soundfile.write(tmp_path / name, samples, 44_100, format=format, subtype="PCM_16")
     soundfile.write(tmp_path / "a.wav", samples, 44_100, subtype="PCM_16")
-    with pytest.raises(AudioError):
-        FileAudio(tmp_path / name).load()
     assert np.array_equal(load_recording(tmp_path / name), FileAudio(tmp_path / "a.wav").load())
 
 
@@ -62,9 +65,18 @@ def test_without_ffmpeg_the_message_says_what_to_install(tmp_path: Path, monkeyp
         load_recording(tmp_path / "a.m4a")
 
 
+def au_script(folder: Path, samples: np.ndarray, rate: int, says: str = "", then: str = "") -> str:
+    """A script that writes what ffmpeg writes: AU of float32, all channels."""
+    channels = 1 if samples.ndim == 1 else samples.shape[1]
+    header = b".snd" + struct.pack(">5I", 24, 0xFFFFFFFF, 6, rate, channels)
+    (folder / "output.au").write_bytes(header + samples.astype(">f4").tobytes())
+    (folder / "said").write_text(says)
+    return f"cat {folder / 'said'} >&2; cat {folder / 'output.au'}; {then}"
+
+
 def test_ffmpeg_may_read_nothing_but_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No protocol but file, no playlist; a name that looks like an option or a protocol is a name."""
-    noted = stand_in_for_ffmpeg(tmp_path, monkeypatch, "printf '\\000\\000\\000\\077'")
+    noted = stand_in_for_ffmpeg(tmp_path, monkeypatch, au_script(tmp_path, np.array([0.5]), 16_000))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "-i.m4a").write_bytes(b"not libsndfile's")
     assert load_recording(Path("-i.m4a")).tolist() == [0.5]
@@ -76,11 +88,115 @@ def test_ffmpeg_may_read_nothing_but_the_file(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("script", ["echo bad header >&2; exit 1", "echo bad header >&2"])
-def test_what_ffmpeg_says_is_passed_on(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_ffmpeg_says_is_passed_on_behind_the_first_readers_reason(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stand_in_for_ffmpeg(tmp_path, monkeypatch, script)
     (tmp_path / "a.m4a").write_bytes(b"nothing")
-    with pytest.raises(AudioError, match=r"a\.m4a: ffmpeg reads no sound from it \(bad header\)"):
+    with pytest.raises(
+        AudioError,
+        match=r"a\.m4a: not readable as audio \(.*\)\. ffmpeg reads no sound from it either \(bad header\)",
+    ):
         load_recording(tmp_path / "a.m4a")
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(16_000, 2), (44_100, 2), (48_000, 6), (8000, 1)])
+def test_channels_that_ffmpeg_decodes_are_averaged(
+    rate: int, channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reference: data.audio.decode on the same samples as WAV. ffmpeg's own downmix makes stereo 1.41 times as loud."""
+    samples = make_tone(1.3, rate=rate, channels=channels)
+    stand_in_for_ffmpeg(tmp_path, monkeypatch, au_script(tmp_path, samples, rate))
+    (tmp_path / "a.m4a").write_bytes(b"nothing")
+    soundfile.write(tmp_path / "a.wav", samples, rate, subtype="FLOAT")
+    np.testing.assert_allclose(load_recording(tmp_path / "a.m4a"), FileAudio(tmp_path / "a.wav").load(), atol=1e-5)
+
+
+DAMAGE = {
+    "error": "[info] Input #0, matroska\n[matroska @ 0x5] [error] File ended prematurely\n",
+    "this stream": "[mpegts @ 0x5] [warning] Packet corrupt (stream = 1, dts = 7).\n[info] Input #0, mpegts\n"
+                   "[info]   Stream #0:1 -> #0:0 (mp2 (native) -> pcm_f32be (native))\n",
+}  # fmt: skip
+NO_DAMAGE = {
+    "pictures, while it probes": "[h264 @ 0x5] [error] non-existing PPS 0 referenced\n[info] Input #0, mpegts\n",
+    "another stream": "[info] Input #0, mpegts\n[info]   Stream #0:1 -> #0:0 (mp2 -> pcm)\n"
+                      "[mpegts @ 0x5] [warning] Packet corrupt (stream = 0, dts = 7).\n",
+    "a guess": "[info] Input #0, asf\n[warning] Guessed Channel Layout for Input Stream #0.0 : stereo\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said", [*DAMAGE.values(), *NO_DAMAGE.values()], ids=[*DAMAGE, *NO_DAMAGE])
+def test_damage_that_ffmpeg_reads_past_is_refused(said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its exit code is 0 and half the samples are there: only what it says tells."""
+    stand_in_for_ffmpeg(tmp_path, monkeypatch, au_script(tmp_path, make_tone(0.5), 16_000, said))
+    (tmp_path / "a.ts").write_bytes(b"nothing")
+    if said in NO_DAMAGE.values():
+        assert len(load_recording(tmp_path / "a.ts")) == 8000
+        return
+    with pytest.raises(AudioError, match=r"a\.ts: .*damaged or cut off \((File ended prem|Packet corr)[^[]*\)"):
+        load_recording(tmp_path / "a.ts")
+
+
+def test_ffmpeg_is_stopped_when_its_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data.audio.by_ffmpeg.MAX_WAIT_SECONDS", 0.2)
+    stand_in_for_ffmpeg(tmp_path, monkeypatch, au_script(tmp_path, make_tone(0.5), 16_000, then="exec sleep 60"))
+    (tmp_path / "a.m4a").write_bytes(b"nothing")
+    begin = time.monotonic()
+    with pytest.raises(AudioError, match=r"a\.m4a: ffmpeg was stopped after 0\.2 s"):
+        load_recording(tmp_path / "a.m4a")
+    assert time.monotonic() - begin < 10
+
+
+def test_endless_output_is_stopped_at_the_limit_of_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory holds no more than the limit allows, whatever comes."""
+    endless = au_script(tmp_path, make_tone(0.5), 16_000, then="exec cat /dev/zero")
+    stand_in_for_ffmpeg(tmp_path, monkeypatch, endless)
+    (tmp_path / "a.m4a").write_bytes(b"nothing")
+    with pytest.raises(AudioError, match=r"a\.m4a: over \d+ s long; at most 20 s are read here"):
+        load_recording(tmp_path / "a.m4a", 20.0)
+
+
+def test_samples_of_zeros_and_no_samples_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty.m4a").write_bytes(b"")
+    soundfile.write(tmp_path / "none.wav", np.zeros(0), 16_000)
+    soundfile.write(tmp_path / "zeros.wav", np.zeros(1600), 16_000)
+    for name, message in (
+        ("empty.m4a", "an empty file"),
+        ("none.wav", "no samples"),
+        ("zeros.wav", "samples are zero"),
+    ):
+        with pytest.raises(AudioError, match=message):
+            load_recording(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.aiff", "a.sph"])
+def test_damaged_file_of_a_known_container_never_goes_to_ffmpeg(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where libsndfile does not open it any more: ffmpeg would read what is left."""
+    noted = stand_in_for_ffmpeg(tmp_path, monkeypatch, au_script(tmp_path, make_tone(0.5), 16_000))
+    if name == "a.sph":
+        content = sphere_file(make_tone(1.0), sample_coding="pcm,embedded-shorten-v2.00")
+    else:
+        soundfile.write(tmp_path / name, make_tone(1.0), 16_000)
+        content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2 + 1])
+    with pytest.raises(AudioError, match="sph2pipe" if name == "a.sph" else r"truncated|cut off"):
+        load_recording(tmp_path / name)
+    assert not noted.exists()
+
+
+@NEEDS_FFMPEG
+@pytest.mark.parametrize("suffix", ["m4a", "mka", "ts", "aac"])
+def test_real_ffmpeg_does_not_read_half_a_file(suffix: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", make_tone(3.0, channels=2), 16_000)
+    options = ["-movflags", "+faststart"] if suffix == "m4a" else []
+    path = tmp_path / f"a.{suffix}"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "a.wav", *options, path], check=True)
+    assert len(load_recording(path)) >= 48_000
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(AudioError, match="damaged or cut off"):
+        load_recording(path)
 
 
 @NEEDS_FFMPEG
@@ -151,3 +267,14 @@ def test_folder_is_searched_below_and_in_order(tmp_path: Path) -> None:
     assert [name.as_posix() for _, name in found] == ["a.mp3", "b.WAV", "deep/er/c.m4a", "notes.txt"]
     assert all(path.exists() for path, _ in found)
     assert find_recordings([tmp_path, tmp_path / "a.mp3", tmp_path / "deep"]) == find_recordings([tmp_path])
+
+
+def test_ffmpeg_that_does_not_end_is_stopped_where_there_is_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A visitor's file may be made to keep it busy. Without a limit on length it may take as long as it wants."""
+    stand_in_for_ffmpeg(tmp_path, monkeypatch, "exec sleep 20")
+    monkeypatch.setattr("data.audio.media.FFMPEG_PATIENCE", 0.1)
+    (tmp_path / "a.m4a").write_bytes(b"something that libsndfile does not know" * 10)
+    with pytest.raises(AudioError, match=r"a\.m4a: ffmpeg had not read it after 0 s"):
+        load_recording(tmp_path / "a.m4a", 0.1)

@@ -16,7 +16,7 @@ import soundfile
 
 from data.audio.decode import FileAudio
 from data.audio.store import AudioStore, content_digests, open_store
-from tests.helpers.audio import BytesAudio
+from tests.helpers.audio import BytesAudio, flac_damaged_inside
 
 
 class Opening:
@@ -216,11 +216,11 @@ def test_cache_that_cannot_be_written_is_an_os_error(opening: Opening, mixed: li
 
 
 def test_more_sources_than_one_slice_keep_their_order_types_and_failures(opening: Opening):
-    """200 sources are decoded in several slices by two threads; every third is float, number 130 is cut off."""
+    """200 sources are decoded in several slices by two threads; every third is float, number 130 is damaged."""
     subtypes = ["PCM_16", "PCM_16", "FLOAT"]
     encoded = [_wav(np.full(5 + i % 7, (i + 1) / 256, np.float32), subtypes[i % 3]) for i in range(200)]
     sources = [BytesAudio(data, str(i), str(i)) for i, data in enumerate(encoded)]
-    sources[130] = BytesAudio(_cut_flac(), "130", "130")
+    sources[130] = BytesAudio(flac_damaged_inside(), "130", "130")
     store = opening(sources)
     assert list(store.failures) == [130]
     assert store.is_int16 == [i % 3 != 2 or i == 130 for i in range(200)]
@@ -255,13 +255,6 @@ def _wav(samples: np.ndarray, subtype: str) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, 16_000, format="WAV", subtype=subtype)
     return buffer.getvalue()
-
-
-def _cut_flac() -> bytes:
-    """A header that is whole, and half the samples."""
-    buffer = io.BytesIO()
-    soundfile.write(buffer, np.random.default_rng(0).uniform(-0.5, 0.5, 8000), 16_000, format="FLAC")
-    return buffer.getvalue()[: len(buffer.getvalue()) // 2]
 
 
 def open_at_once(num_processes: int, sources: Sequence, cache_dir: Path) -> list[str]:

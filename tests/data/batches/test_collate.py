@@ -11,54 +11,9 @@ import torch
 
 from data.batches.collate import Batch, BatchDataset, Frontend
 from data.batches.loading import TrainLoader, load_batches
-from data.batches.plan import BatchPlan
-from data.batches.specaugment import SpecAugment
-from data.config import BatchingConfig
 from data.examples import Example
-from data.utterance import Utterance
-from models.geometry import FrameGeometry
+from tests.helpers.batches import EXAMPLES, NUM_FRAMES, SPEC, assert_equal, example, plan_of, training_set
 from trainer.errors import AudioError
-
-NUM_FRAMES = FrameGeometry.of((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)).num_frames
-SPEC = SpecAugment(
-    hidden_size=64, time_prob=0.2, time_length=5, time_min_masks=2,
-    feature_prob=0.2, feature_length=8, feature_min_masks=1,
-)  # fmt: skip
-
-
-def example(i: int, num_samples: int) -> Example:
-    noise = np.random.default_rng(i).standard_normal(num_samples).astype(np.float32)
-    samples = 0.1 * noise + np.float32(0.02)
-    return Example(
-        Utterance(f"u{i}", audio=None, text="", origin=f"row {i}"),  # type: ignore[arg-type]
-        text="",
-        targets=tuple(range(1, 2 + i % 5)),
-        num_samples=num_samples,
-        load=samples.copy,
-    )
-
-
-EXAMPLES = [example(i, 4000 + 613 * ((7 * i) % 17)) for i in range(40)]
-
-
-def plan_of(examples: Sequence[Example], **options) -> BatchPlan:
-    settings = dict(batching=BatchingConfig(batch_size=4), seed=1, epochs=2, speeds=(0.9, 1.0, 1.1)) | options
-    return BatchPlan(lengths=[e.num_samples for e in examples], ids=[e.utterance.id for e in examples], **settings)
-
-
-def training_set(examples: Sequence[Example] = EXAMPLES, **options) -> BatchDataset:
-    return BatchDataset(examples, Frontend(NUM_FRAMES, True, SPEC), plan_of(examples, **options))
-
-
-def assert_equal(a: Batch, b: Batch) -> None:
-    assert vars(a).keys() == vars(b).keys()
-    for name, value in vars(a).items():
-        if isinstance(value, torch.Tensor):
-            assert value.dtype == getattr(b, name).dtype
-            assert torch.equal(value, getattr(b, name)), name
-        else:
-            assert value == getattr(b, name), name
-
 
 # One batch
 
@@ -146,6 +101,16 @@ def test_masks_are_as_wide_as_frames_and_channels():
     batch = training_set()[0, (0, 5, 9)]
     assert batch.time_mask.shape == (3, NUM_FRAMES(batch.waveforms.shape[1]))
     assert batch.feature_mask.shape == (3, SPEC.hidden_size)
+
+
+def test_halves_of_a_batch_are_the_batches_of_their_utterances():
+    """As if the plan had made them: masks, widths and lengths included. Reference: collating them by themselves."""
+    dataset = training_set()
+    positions = sorted(range(40), key=lambda i: -EXAMPLES[i].num_samples)[::8]  # the later half is the shorter
+    halves = dataset[1, positions].halves(NUM_FRAMES)
+    for half, of in zip(halves, (positions[:3], positions[3:]), strict=True):
+        assert_equal(half, dataset[1, of])
+    assert halves[1].time_mask.shape[1] < dataset[1, positions].time_mask.shape[1]
 
 
 @pytest.mark.parametrize("off", ["time", "feature"])

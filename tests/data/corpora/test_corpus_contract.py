@@ -17,7 +17,6 @@ import soundfile
 from data.batches.collate import BatchDataset, Frontend
 from data.batches.loading import load_batches
 from data.config import CorpusConfig
-from data.corpora import open_corpus
 from data.corpora.hub import HubConfig
 from data.corpora.manifest import ManifestConfig
 from data.corpora.synthetic import SyntheticConfig
@@ -79,7 +78,7 @@ def config(request, tmp_path_factory: pytest.TempPathFactory, tiny_timit: Path, 
 @pytest.fixture(scope="module")
 def opened(config: CorpusConfig, synthetic_cache: Path) -> Callable[[], Corpus]:
     """Opens the corpus anew."""
-    return lambda: open_corpus(config, synthetic_cache, lambda done, total: None)
+    return lambda: config.open(synthetic_cache, lambda done, total: None)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,7 @@
-"""data.corpora.hub: data sets saved to disk, audio as bytes or as paths, decoded without torchcodec."""
+"""data.corpora.hub.corpus: columns of data sets, audio as bytes or as paths, decoded without torchcodec."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,44 +14,10 @@ import soxr
 
 from data.corpora.hub import HubConfig
 from data.corpora.hub.corpus import HubCorpus
+from tests.helpers.hub import TEXTS, error_of, save
 from trainer.errors import AudioError, CorpusError
 
-TEXTS = ["so it goes", "über élan", "", "one two"]
-
-
-@pytest.fixture(autouse=True)
-def no_torchcodec(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Importing torchcodec is an ImportError, installed or not."""
-    monkeypatch.setitem(sys.modules, "torchcodec", None)
-
-
-@pytest.fixture(autouse=True)
-def no_bars() -> None:
-    datasets.disable_progress_bars()
-
-
-@pytest.fixture
-def files(write_tone: Callable) -> list[Path]:
-    """One file of each kind, as many as there are texts."""
-    return [
-        write_tone("audio/0.wav", 0.3, subtype="PCM_16"),
-        write_tone("audio/1.flac", 0.31, rate=8000, channels=2),
-        write_tone("audio/2.mp3", 0.32, rate=44_100),
-        write_tone("audio/3.ogg", 0.33),
-    ]
-
-
-def save(
-    folder: Path, audio: list[Any], *, as_audio: bool, splits: tuple[str, ...] = ("train", "test"), **columns
-) -> str:
-    """A DatasetDict whose splits are all the same rows, written by save_to_disk."""
-    table = {"audio": audio, "text": TEXTS[: len(audio)], **columns}
-    dataset = datasets.Dataset.from_dict(table)
-    if as_audio:
-        dataset = dataset.cast_column("audio", datasets.Audio())
-    datasets.DatasetDict(dict.fromkeys(splits, dataset)).save_to_disk(str(folder))
-    return str(folder)
-
+pytestmark = pytest.mark.usefixtures("no_torchcodec", "no_bars")
 
 KINDS = {
     "bytes": (lambda path: {"bytes": path.read_bytes(), "path": None}, True),
@@ -81,10 +46,41 @@ def test_saved_data_set_gives_its_texts_and_its_audio(tmp_path: Path, files: lis
         assert u.audio.raw() == path.read_bytes()
 
 
-@pytest.fixture
-def saved(tmp_path: Path, files: list[Path]) -> str:
+# Columns
+
+
+@pytest.mark.parametrize("column", ["speaker", "client_id", "speaker_id"])
+def test_column_like_a_speaker_is_used_and_told(tmp_path: Path, files: list[Path], column: str):
+    folder = save(tmp_path / "set", [str(path) for path in files], as_audio=False, **{column: ["x", "y", None, ""]})
+    corpus = HubCorpus(HubConfig(dataset=folder))
+    assert [u.speaker for u in corpus.utterances("train")] == ["x", "y", None, None]
+    assert corpus.notes == [f'{folder}: speaker from column "{column}"; another: --corpus.speaker-field']
+
+
+def test_another_column_of_audio_is_left_alone(tmp_path: Path, files: list[Path]):
+    """Reading a whole row would decode it, with torchcodec."""
     audio = [{"bytes": path.read_bytes(), "path": None} for path in files]
-    return save(tmp_path / "set", audio, as_audio=True, key=[10, 11, 12, 13], who=["a", "b", "a", "b"])
+    table = {"audio": audio, "noisy": audio, "text": TEXTS}
+    dataset = datasets.Dataset.from_dict(table)
+    for column in ("audio", "noisy"):
+        dataset = dataset.cast_column(column, datasets.Audio(sampling_rate=8000))
+    datasets.DatasetDict(train=dataset).save_to_disk(str(tmp_path / "set"))
+    found = list(HubCorpus(HubConfig(dataset=str(tmp_path / "set"))).utterances("train"))
+    assert found[0].audio.header.rate == 16_000, "the file's own rate, whatever the column says"
+    assert len(found[0].audio.load()) == 4800
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_paths_in_a_clone_are_below_it(tmp_path: Path, write_tone: Callable):
+    write_tone("clone/clips/a.wav", 0.1)
+    datasets.Dataset.from_dict({"path": ["clips/a.wav"], "sentence": ["so"]}).to_parquet(
+        str(tmp_path / "clone" / "train.parquet")
+    )
+    (u,) = HubCorpus(HubConfig(dataset=str(tmp_path / "clone"))).utterances("train")
+    assert (u.text, u.audio.num_samples) == ("so", 1600)
+
+
+# Columns that are named
 
 
 def test_columns_can_give_id_and_speaker(saved: str):
@@ -136,13 +132,6 @@ def test_a_test_split_is_reported_and_the_evaluation_split_selects(saved: str):
 # What does not work
 
 
-def error_of(config: HubConfig, split: str = "train") -> str:
-    with pytest.raises(CorpusError) as caught:
-        list(HubCorpus(config).utterances(split))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
 @pytest.mark.parametrize("field", ["text", "audio", "id", "speaker"])
 def test_missing_column_is_named_with_those_there_are_and_the_option(saved: str, field: str):
     assert error_of(HubConfig(dataset=saved, **{f"{field}_field": "nothing"})) == (
@@ -151,32 +140,9 @@ def test_missing_column_is_named_with_those_there_are_and_the_option(saved: str,
     )
 
 
-def test_missing_split_is_named_with_those_there_are(saved: str):
-    message = error_of(HubConfig(dataset=saved, eval_split="dev"), "dev")
-    assert message.startswith(f"{saved}: no split 'dev' (splits: train, test). Name them with --corpus.train-split")
-
-
 def test_training_on_the_evaluation_split_is_refused(saved: str):
     with pytest.raises(CorpusError, match=r"--corpus\.train-split and --corpus\.eval-split are both 'test'"):
         HubCorpus(HubConfig(dataset=saved, train_split="test", eval_split="test"))
-
-
-def test_single_data_set_without_splits_is_refused(tmp_path: Path):
-    datasets.Dataset.from_dict({"audio": ["a.wav"], "text": ["a"]}).save_to_disk(str(tmp_path / "set"))
-    assert "holds one data set without splits" in error_of(HubConfig(dataset=str(tmp_path / "set")))
-
-
-def test_folder_that_save_to_disk_did_not_write_is_named(tmp_path: Path):
-    message = error_of(HubConfig(dataset=str(tmp_path)))
-    assert message.startswith(f"{tmp_path}, split train: does not load (")
-    assert "save_to_disk" in message
-
-
-@pytest.mark.parametrize("name", ["/no/such/folder", "no-such/data-set"])
-def test_data_set_that_is_not_there_is_named_with_the_option(name: str):
-    message = error_of(HubConfig(dataset=name))
-    assert message.startswith(f"{name}, split train: does not load (")
-    assert "--corpus.dataset" in message
 
 
 @pytest.mark.parametrize("values", [[1, 2], [[0.1, 0.2], [0.3]], [{"array": 1}, {"array": 2}]])

@@ -14,24 +14,11 @@ import soundfile
 import soxr
 
 from data.corpora.manifest import ManifestConfig, ManifestCorpus
-from data.utterance import Utterance
+from tests.helpers.corpora import jsonl, write_manifest
+from tests.helpers.corpora import read_manifest as read
 from trainer.errors import CorpusError
 
 ROW = {"id": "a", "audio_filepath": "a.wav", "text": "so it goes"}
-
-
-def read(path: Path, **options) -> list[Utterance]:
-    """The utterances of one manifest, as training split."""
-    return list(ManifestCorpus(ManifestConfig(train=str(path), eval="", **options)).utterances("train"))
-
-
-def write_manifest(path: Path, content: str | bytes) -> Path:
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
-def jsonl(*rows: dict) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 # Audio
@@ -94,7 +81,8 @@ def write_rows(path: Path) -> Path:
         if path.suffix in (".jsonl", ".json"):
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
         else:
-            writer = csv.DictWriter(file, ROWS[0], delimiter="\t" if path.suffix == ".tsv" else ",")
+            unquoted = dict(delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None)
+            writer = csv.DictWriter(file, ROWS[0], **(unquoted if path.suffix == ".tsv" else {}))
             writer.writeheader()
             writer.writerows(ROWS)
     return path
@@ -191,7 +179,7 @@ MALFORMED = {
     "cut JSON": ("m.jsonl", GOOD + '{"id": "b", "audio_filepath": "b.wav", "te', ":2: not a JSON object on one line"),
     "no JSON": ("m.jsonl", GOOD + "\n\nb.wav so it goes\n", ":4: not a JSON object on one line"),
     "pretty-printed": ("m.json", json.dumps(ROW, indent=1), ":1: not a JSON object on one line"),
-    "array": ("m.json", json.dumps([ROW]), ":1: not a JSON object but list"),
+    "lists": ("m.jsonl", '["a.wav", "so it goes"]\n', ":1: not a JSON object but str"),
     "string": ("m.jsonl", GOOD + '"b.wav"\n', ":2: not a JSON object but str"),
     "nesting": ("m.jsonl", "[" * 100_000, ":1: not a JSON object"),
     "no text": ("m.jsonl", jsonl(ROW, {"audio_filepath": "b.wav", "txt": "x"}),
@@ -204,17 +192,17 @@ MALFORMED = {
     "list as path": ("m.jsonl", jsonl({**ROW, "audio_filepath": ["a"]}), ':1: "audio_filepath" must be a string'),
     "NUL in path": ("m.jsonl", jsonl({**ROW, "audio_filepath": "a\0.wav"}), ':1: "audio_filepath" must be a string'),
     "empty path": ("m.jsonl", jsonl({**ROW, "audio_filepath": ""}), ':1: "audio_filepath" is empty'),
-    "offset": ("m.jsonl", jsonl({**ROW, "offset": 1.5}), ':1: "offset" 1.5: parts of files are not read.'),
     "too few cells": ("m.csv", "id,audio_filepath,text\na,a.wav,x\nb,b.wav\n",
-                      ":3: its cells do not match the header's 3"),
+                      ":3: its cells do not match the header's 3: there are 2."),
     "too many cells": ("m.csv", "id,audio_filepath,text\na,a.wav,so, it goes\n",
-                       ":2: its cells do not match the header's 3"),
-    "open quote": ("m.csv", 'audio_filepath,text\na.wav,"so it goes\n', ":2: not a well-formed table"),
-    "stray quote": ("m.tsv", 'audio_filepath\ttext\na.wav\t"so" it goes\n', ":2: not a well-formed table"),
+                       ":2: its cells do not match the header's 3: there are 4."),
+    "open quote": ("m.csv", 'audio_filepath,text\na.wav,"so it goes\n',
+                   ":2: a quote opens its cell 2 and does not close on this line."),
     "no header": ("m.csv", "a.wav,so it goes\nb.wav,x\n",
-                  ':2: no "audio_filepath" field (fields: a.wav, so it goes). Add it'),
-    "tabs in a csv": ("m.csv", "audio_filepath\ttext\na.wav\tx\n", ':2: no "audio_filepath" field'),
-    "latin-1": ("m.jsonl", '{"audio_filepath": "a.wav", "text": "caf\xe9"}\n'.encode("latin-1"), ": byte "),
+                  ':1: no "audio_filepath" field (fields: a.wav, so it goes). Add it, or name it with '
+                  "--corpus.audio-field. Is the header missing? Write the columns' names above the rows."),
+    "latin-1": ("m.jsonl", '{"audio_filepath": "a.wav", "text": "caf\xe9"}\n'.encode("latin-1"),
+                ":1: byte 40 is not UTF-8. Save the manifest as UTF-8."),
     "no manifest": ("m.txt", GOOD, ": a manifest ends in .jsonl, .json, .csv or .tsv."),
 }  # fmt: skip
 
@@ -240,6 +228,17 @@ def test_empty_manifest_is_named(tmp_path: Path, name: str, content: str):
 def test_table_of_a_header_alone_is_empty(tmp_path: Path):
     with pytest.raises(CorpusError, match=r"m\.csv: holds no utterance"):
         read(write_manifest(tmp_path / "m.csv", "audio_filepath,text\n"))
+
+
+def test_a_folder_in_place_of_a_manifest_says_which_manifests_it_holds(tmp_path: Path):
+    for name in ("train.tsv", "dev.tsv", "clips.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(CorpusError, match=r"name the manifests\. It holds dev\.tsv, train\.tsv\.$"):
+        read(tmp_path)
+    for name in ("wav.scp", "text"):
+        (tmp_path / name).touch()
+    with pytest.raises(CorpusError, match=r"It holds Kaldi's wav\.scp and text: write a row with audio_filepath"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["none.jsonl", "none/none.csv", "folder.jsonl"])

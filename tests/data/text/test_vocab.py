@@ -125,3 +125,33 @@ def test_checkpoints_own_special_tokens_are_used():
     vocab = Vocab(("<pad>", "<s>", "</s>", "<unk>", "|", "E"), blank="<pad>", unknown="<unk>", word_delimiter="|")
     assert vocab.blank_id == 0
     assert vocab.encoder()("E z") == [5, 4, 3]
+
+
+def test_letter_that_has_units_composed_and_decomposed_is_compared_in_one_form():
+    """Reference: Unicode's canonical equivalence: the model may write either."""
+    vocab = Vocab(("|", "e", "é", "\u0301", "t", "[UNK]", "[PAD]"))
+    assert vocab.encoder()("été") == [2, 4, 2]
+    assert vocab.decode([1, 3, 4, 2]) == "e\u0301té"
+    assert vocab.decode_to_compare([1, 3, 4, 2]) == vocab.to_compare("été") == vocab.to_compare("e\u0301té") == "été"
+
+
+@pytest.mark.parametrize("delimiter_text", ["_", "+|+"])
+def test_visible_delimiter_makes_no_word_of_a_sentence(delimiter_text: str):
+    vocab = Vocab(("|", "a", "b", "[UNK]", "[PAD]"), delimiter_text=delimiter_text)
+    assert vocab.decode([1, 0, 2]) == f"a{delimiter_text}b"
+    assert vocab.decode_to_compare([1, 0, 2]) == vocab.to_compare("a b") == "a b"
+
+
+@pytest.mark.parametrize("text", ["it 's", "a . b , c", "do n't", "x ' y", "we 've 're 'm", "no change"])
+def test_clean_up_is_transformers(text: str, tmp_path: Path):
+    """Reference: clean_up_tokenization of transformers' tokenizers."""
+    from data.text.vocab import clean_up_spaces
+
+    assert clean_up_spaces(text) == tokenizer_of(Vocab.build(["a"]), tmp_path).clean_up_tokenization(text)
+
+
+def test_longest_unit_that_begins_at_a_place_is_taken():
+    """Reference: transformers' tokenizer, whose trie does the same."""
+    vocab = Vocab(("|", "a", "b", "c", "h", "ch", "abc", "[UNK]", "[PAD]"))
+    assert vocab.split("abchab ch") == ["abc", "h", "a", "b", " ", "ch"]
+    assert vocab.unseen("chxab[UNK]") == Counter("x[UNK]")

@@ -183,7 +183,7 @@ def send_signals(step: int, numbers: list[int], group: bool = False) -> None:
     before_step(step, send)
 
 
-def signal_in_evaluation(evaluation: int, number: int, batch: int = 1) -> None:
+def signal_in_evaluation(evaluation: int, number: int, batch: int = 0) -> None:
     """A signal to itself before batch `batch` of evaluation `evaluation` (from 0, the closing ones included)."""
     import trainer.scoring.evaluate
 
@@ -239,6 +239,26 @@ def break_worker(mark: str, how: str, utterance: str = "train3", epoch: int = 1)
         if chosen and get_worker_info() is not None and not Path(mark).exists():
             Path(mark).touch()
             die() if how == "dies" else time.sleep(1000)
+        return original(data, key)
+
+    BatchDataset.__getitem__ = get  # type: ignore[method-assign]
+
+
+def signal_while_a_batch_is_made(mark: str, number: int, utterance: str, epoch: int) -> None:
+    """A signal to the training process while an utterance's batch is made, which then takes for ever; once."""
+    from torch.utils.data import get_worker_info
+
+    from data.batches.collate import BatchDataset
+
+    original = BatchDataset.__getitem__
+
+    def get(data: BatchDataset, key: Any) -> Any:
+        chosen = key[0] == epoch and any(data.examples[i].utterance.id == utterance for i in key[1])
+        if chosen and not Path(mark).exists():
+            Path(mark).touch()
+            time.sleep(0.3)  # whoever is to wait for the batch does so now
+            os.kill(os.getpid() if get_worker_info() is None else os.getppid(), number)
+            time.sleep(1000)
         return original(data, key)
 
     BatchDataset.__getitem__ = get  # type: ignore[method-assign]

@@ -18,8 +18,6 @@ from scripts.bench.benchmark_report import advantage, markdown, percentile, spre
 from scripts.bench.tones import write_tone_corpus
 from scripts.hf.equality import write_checkpoint
 
-pytestmark = pytest.mark.slow  # whole runs
-
 
 def test_docstring_examples_hold() -> None:
     assert doctest.testmod(benchmark_report).failed == 0

@@ -9,8 +9,6 @@ import pytest
 
 from scripts.checks.golden_curve import GOLDEN, NUM_STEPS, RELATIVE_TOLERANCE, loss_curve, worst_difference
 
-pytestmark = pytest.mark.slow  # whole runs
-
 
 @pytest.mark.slow
 def test_loss_curve_is_as_on_file(synthetic_cache: Path, tiny_timit: Path) -> None:

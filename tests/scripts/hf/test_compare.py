@@ -22,8 +22,6 @@ from scripts.hf.masks import CASES, MaskCase, compare_masks, ks_distance, run_le
 from scripts.hf.transcripts import transcribe_hf, transcribe_ours
 from tests.helpers.models import make_talkative
 
-pytestmark = pytest.mark.slow  # whole runs
-
 SMALL: dict[str, Any] = dict(
     hidden_size=48, intermediate_size=96, num_attention_heads=4, num_hidden_layers=2, conv_dim=(8, 8, 8, 16, 16, 16, 16)
 )

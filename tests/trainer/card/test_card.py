@@ -18,11 +18,12 @@ from huggingface_hub import EvalResult, ModelCard
 from transformers import pipeline
 
 from data.audio.decode import decode, read_header
+from data.config import options_marked
 from data.corpora.hub import HubConfig
 from data.corpora.manifest import ManifestConfig
 from data.corpora.synthetic import SyntheticConfig
 from data.corpora.timit import TimitConfig
-from data.examples import Drops
+from data.drops import Drops
 from data.text.normalise import collapse_spaces
 from data.utterance import Splits
 from models.config import ModelConfig
@@ -37,8 +38,6 @@ from trainer.prepare.corpus import PreparedCorpus
 from trainer.rundir.results import write_hypotheses
 from trainer.scoring.evaluate import Hypothesis, Scores
 from trainer.scoring.metrics import count_character_errors, count_word_errors
-
-pytestmark = pytest.mark.slow  # whole runs
 
 # As Hugging Face's Trainer wrote them for the reference run
 REFERENCE_SECTIONS = [
@@ -366,9 +365,10 @@ def test_every_option_that_can_change_a_number_is_told() -> None:
     for corpus in (TimitConfig(), SyntheticConfig(), ManifestConfig(), HubConfig()):
         config = replace(CONFIG, corpus=corpus)
         before = hyperparameters(config, RESULTS, {})
+        places = {f"corpus.{name}" for name in options_marked("place", corpus)}
         for name, value in flatten(config).items():
             told = hyperparameters(_changed(config, name, value), RESULTS, {}) != before
-            assert told or name in NOT_HYPERPARAMETERS | {"precision", "auto_precision"}, name
+            assert told or name in NOT_HYPERPARAMETERS | places | {"precision", "auto_precision"}, name
 
 
 def _changed(config: Any, name: str, value: Any) -> Any:
@@ -388,9 +388,31 @@ def test_an_option_of_tomorrow_is_told_as_well() -> None:
     assert "- train.temperature: 0.5" in hyperparameters(replace(CONFIG, train=Tomorrow()), RESULTS, {})
 
 
-def test_language_is_stated_only_where_the_corpus_is_known(tmp_path: Path) -> None:
+def test_language_is_stated_only_where_the_corpus_or_an_option_says_it(tmp_path: Path) -> None:
     assert written_card(tmp_path).data.language is None
+    (tmp_path / "tr").mkdir()
+    card = written_card(tmp_path / "tr", replace(CONFIG, corpus=replace(CONFIG.corpus, language="tr")))
+    assert card.data.language == "tr"
+    assert "Language: `tr`." in card.text
     (tmp_path / "timit").mkdir()
     card = written_card(tmp_path / "timit", replace(CONFIG, corpus=TimitConfig(root="x")))
     assert card.data.language == "en"
     assert "read sentences, American English" in card.text
+
+
+def test_three_transcripts_stand_for_all(card_text: str, finished_run: Path) -> None:
+    """Best, middle and worst by word error rate. Reference: hypotheses.jsonl of the same run, sorted here."""
+    lines = [json.loads(line) for line in (finished_run / "hypotheses.jsonl").read_text().splitlines()]
+    errors = {row["id"]: row["substitutions"] + row["insertions"] + row["deletions"] for row in lines}
+    lines.sort(key=lambda row: (errors[row["id"]] / len(row["reference"].split()), row["id"]))
+    _, *rows = table_after("### Sample transcripts", card_text)
+    assert [row[0] for row in rows] == ["best", "middle", "worst"]
+    for row, expected in zip(rows, (lines[0], lines[3], lines[5]), strict=True):
+        assert row[1] == expected["reference"]
+        assert row[3] == f"{errors[expected['id']]} of {len(expected['reference'].split())}"
+
+
+def test_curves_stand_before_the_folded_hyperparameters(card_text: str) -> None:
+    places = [card_text.index(text) for text in ("](curve_loss.png)", "### Training hyperparameters", "<details>",
+              "- learning_rate", "</details>", "### Training results")]  # fmt: skip
+    assert places == sorted(places)

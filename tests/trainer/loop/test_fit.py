@@ -12,13 +12,16 @@ import torch
 from torch.amp import GradScaler
 
 from data.examples import Example
+from data.randomness import derive_seed
 from data.utterance import Utterance
+from models.ctc import ctc_loss_per_utterance
 from tests.helpers.steps import (
     EXAMPLES,
     gradient_of_step,
     loader_of,
     make_batch,
     make_parts,
+    poisoned,
     run_fit,
     small_model,
 )
@@ -40,6 +43,34 @@ def test_accumulated_gradient_equals_one_large_batch() -> None:
     assert (split - whole).norm() < 1e-5 * whole.norm()
     mean_of_means = sum(gradient_of_step([b]) for b in ([3], [0, 1, 2], [4])) / 3
     assert (mean_of_means - whole).norm() > 0.05 * whole.norm()
+
+
+def test_the_loss_of_a_step_is_the_mean_over_its_utterances_however_they_are_batched() -> None:
+    """Five uneven utterances as 1+3+1 microbatches, against all in one batch; 1e-5 is fp32 rounding."""
+    losses = [
+        train_step(make_parts(small_model()), [make_batch(b) for b in batches], 1.0, lambda: None).loss.item()
+        for batches in ([[0, 1, 2, 3, 4]], [[3], [0, 1, 2], [4]])
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_a_step_whose_loss_alone_is_not_finite_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient is as it should be: an infinite loss that was added behind it must be enough."""
+    original = ctc_loss_per_utterance
+
+    def with_infinity(*args: object, **options: object) -> torch.Tensor:
+        nats = original(*args, **options)  # type: ignore[arg-type]
+        return nats + torch.tensor([0.0, math.inf])
+
+    monkeypatch.setattr("trainer.loop.step.ctc_loss_per_utterance", with_infinity)
+    parts, state, skips = make_parts(small_model()), TrainState(), []
+    before = [p.detach().clone() for p in parts.model.parameters()]
+    result = train_step(parts, [make_batch([0, 1])], 1.0, lambda: None)
+    finish_previous_step(result, parts, state, 25, skips.append)
+    assert math.isfinite(result.grad_norm.item())
+    assert state.num_skipped == 1
+    assert skips[0].culprits() == ["u1"]
+    assert all(torch.equal(a, b) for a, b in zip(before, parts.model.parameters(), strict=True))
 
 
 def test_blank_share_is_that_of_real_frames_utterance_by_utterance() -> None:
@@ -86,13 +117,6 @@ def test_clipping_bounds_the_update_by_max_grad_norm() -> None:
     result = train_step(parts, [make_batch([0, 1])], 0.5, lambda: None)
     assert result.grad_norm.item() > 0.5
     assert norms[0] == pytest.approx(0.5, rel=1e-4)
-
-
-def poisoned(example: Example) -> Example:
-    """The same utterance with a sample that is not a number."""
-    wave = example.load().copy()
-    wave[100] = np.nan
-    return Example(example.utterance, "", example.targets, example.num_samples, lambda: wave)
 
 
 def test_a_step_with_nan_changes_nothing_and_names_the_utterance() -> None:
@@ -215,6 +239,26 @@ def test_dropout_depends_on_step_and_seed_alone() -> None:
         parts = make_parts(small_model(hidden_dropout=0.3, layerdrop=0.3))
         curves.append(run_fit(parts, loader, TrainConfig(log_every=1, save_every=0), 6).losses)
     assert curves[0] == curves[1] != curves[2]
+
+
+def test_every_step_has_a_dropout_of_its_own() -> None:
+    """One utterance, and weights that stay as they are: what differs from step to step is dropout alone.
+
+    Reference: the loss of the same step by itself, from the seed that is derived for it.
+    """
+    parts = make_parts(small_model(hidden_dropout=0.3))
+    parts.scheduler.base_lrs = [0.0, 0.0]
+    for group in parts.optimizer.param_groups:
+        group["lr"] = 0.0
+    loader = loader_of(EXAMPLES[:1], batch_size=1)
+    losses = run_fit(parts, loader, TrainConfig(log_every=1, save_every=0, eval_every=0), 5).losses
+    assert len(set(losses)) == 5
+    alone = make_parts(small_model(hidden_dropout=0.3))
+    alone.model.train()
+    for step, loss in enumerate(losses):
+        result = train_step(alone, [make_batch([0])], 1.0, lambda: None, derive_seed(7, "step", step))
+        alone.model.load_state_dict(parts.model.state_dict())
+        assert result.loss.item() == loss
 
 
 def test_four_utterances_are_learned_by_heart() -> None:

@@ -26,13 +26,13 @@ from trainer.config.presets import PRESETS
 from trainer.prepare.features import open_table
 from trainer.run import main
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.usefixtures("one_thread", "no_curves")
 
 CPU = torch.device("cpu")
 LENGTHS = (5200, 3333, 4100, 400)
 OPTIONS = ["--model.size", "tiny", "--model.freeze-feature-encoder", "--batching.batch-size", "2",
            "--train.epochs", "3",
-           "--train.eval-every", "0", "--train.log-every", "1", "--optim.warmup-steps", "0"]  # fmt: skip
+           "--train.eval-every", "0", "--train.log-every", "1", "--optim.warmup-steps", "0", "--no-report"]  # fmt: skip
 
 
 def examples() -> list[Example]:
@@ -40,8 +40,8 @@ def examples() -> list[Example]:
 
 
 def table(model: CTCModel, folder: Path, lines: list[str], **changes: object) -> FeatureTable:
-    options: dict = dict(do_normalize=True, precision="fp32", device=CPU, autocast=torch.no_grad)
-    return open_table(model, examples(), folder, log=lines.append, progress=lambda items, total: items,
+    options: dict = dict(examples=examples(), do_normalize=True, precision="fp32", device=CPU, autocast=torch.no_grad)
+    return open_table(model, cache_dir=folder, log=lines.append, progress=lambda items, total: items,
                       **(options | changes))  # fmt: skip
 
 
@@ -95,6 +95,15 @@ def test_a_table_is_reused_and_made_again_when_anything_that_shapes_it_changes(t
         model.base.feature_extractor.conv_layers[6].conv.weight[0, 0, 0] += 1e-3
     table(model, tmp_path, lines)
     assert len(lines) == 4
+
+
+def test_a_table_of_other_audio_is_another_table(tmp_path: Path) -> None:
+    """Of the same ids and lengths: the audio's own bytes decide."""
+    model, lines = small_model(freeze_feature_encoder=True), list[str]()
+    table(model, tmp_path, lines)
+    first, *others = examples()
+    table(model, tmp_path, lines, examples=[replace(first, digest="other"), *others])
+    assert len(lines) == 2
 
 
 def test_a_damaged_table_is_named_and_made_again(tmp_path: Path) -> None:

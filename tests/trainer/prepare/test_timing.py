@@ -25,7 +25,7 @@ from trainer.prepare.features import open_table, table_examples
 from trainer.prepare.timing import estimate_training
 from trainer.run import main
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.usefixtures("one_thread", "no_curves")
 
 OPTIONS = ["manifest", "--model.size", "tiny", "--model.hidden-dropout", "0.1", "--batching.batch-size", "2",
            "--train.epochs", "3", "--optim.warmup-steps", "0", "--device", "cpu"]  # fmt: skip
@@ -44,12 +44,12 @@ def prepared(options: list[str]) -> PreparedRun:
 
 @pytest.mark.parametrize("more", [(), (*FROZEN, "--augment.speeds")], ids=["whole", "frozen"])
 def test_the_estimate_changes_no_bit_of_a_run(
-    more: tuple[str, ...], synthetic_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    more: tuple[str, ...], run_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reference: a run that estimates nothing; weights, moments, every loss and transcript."""
-    estimated = everything(run(tmp_path / "with", synthetic_cache, *more))
+    estimated = everything(run(tmp_path / "with", run_inputs, *more))
     monkeypatch.setattr(trainer.prepare.intro, "estimate_training", lambda run, steps_left: None)
-    assert differences(everything(run(tmp_path / "without", synthetic_cache, *more)), estimated) == []
+    assert differences(everything(run(tmp_path / "without", run_inputs, *more)), estimated) == []
 
 
 def test_the_estimate_leaves_weights_gradients_mode_and_random_state_alone(options: list[str]) -> None:
@@ -118,7 +118,10 @@ def test_a_check_times_what_the_run_would_do(
 ) -> None:
     assert main([*options, "--check"]) == 0
     assert timed_steps == [False] * 4
-    assert "cache:  " not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "cache:  " not in said
+    for label in ("text:      of ", "units:     ", "written:   ", "learned:   "):
+        assert f"\n{label}" in said
     assert main([*options, *FROZEN, "--check"]) == 0
     assert timed_steps[4:] == [True] * 4
     said = capsys.readouterr().err

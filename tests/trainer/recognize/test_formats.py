@@ -15,14 +15,13 @@ import pytest
 
 from trainer.recognize.formats import (
     FORMATS,
-    MAX_CUE_CHARACTERS,
-    MAX_CUE_SECONDS,
     as_ctm,
     as_json,
     as_srt,
     as_textgrid,
     as_vtt,
 )
+from trainer.recognize.subtitles import MAX_CUE_SECONDS, MAX_LINE_COLUMNS, columns
 from trainer.recognize.transcript import TimedTranscript, Word
 
 WORDS = (
@@ -92,7 +91,7 @@ def test_cues_hold_every_word_once_and_never_overlap(transcript: TimedTranscript
     assert " ".join(t for _, _, t in cues).split() == [w.text for w in transcript.words]
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(cues))
     assert all(start < end <= transcript.seconds + 0.001 for start, end, _ in cues)
-    assert all(len(t) <= MAX_CUE_CHARACTERS and t.count("\n") <= 1 for _, _, t in cues)
+    assert all(t.count("\n") <= 1 and columns(line) <= MAX_LINE_COLUMNS for _, _, t in cues for line in t.split("\n"))
     assert all(end - start <= MAX_CUE_SECONDS + 0.01 for start, end, _ in cues)
     assert len(cues) > len(transcript.words) / 20
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 pytest.importorskip("gradio", reason='gradio is not installed: pip install --editable ".[serve]"')
 
@@ -24,12 +28,12 @@ from gradio.analytics import analytics_enabled
 
 from scripts.serve import main
 from tests.helpers.paths import ROOT
-from tests.helpers.tones import speak, tone_recognizer
+from tests.helpers.tones import ToneModel, speak, tone_recognizer
 from trainer.errors import ConfigError
 from trainer.recognize.page import Limits, is_loopback, serving
+from trainer.recognize.page_parts import describe_model, words_as_html
 from trainer.recognize.transcribe import Windows
-
-pytestmark = pytest.mark.slow  # whole runs
+from trainer.recognize.transcript import TimedTranscript, Word
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -43,7 +47,7 @@ def free_port() -> int:
 def port() -> Iterator[int]:
     """A page that hears tones, at most 5 s and 1 MB of them."""
     number = free_port()
-    with serving(tone_recognizer(), Limits(5.0, 1.0), Windows(), "127.0.0.1", number):
+    with serving(tone_recognizer(), Limits(5.0, 1.0, 2), Windows(), "127.0.0.1", number):
         yield number
 
 
@@ -132,6 +136,24 @@ def test_only_uploads_are_listened_to(path: str, port: int, recording: Path) -> 
     assert not listen(port, as_file("x", url=path), f"url{abs(hash(path))}")["success"]
 
 
+def test_an_address_is_never_fetched(port: int, recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gradio's download, which would refuse this machine's own addresses, is one here that fetches a whole recording
+    from anywhere: nobody asks it to."""
+    fetched: list[str] = []
+
+    async def download(url: str, cache_dir: str, **options: Any) -> str:
+        fetched.append(url)
+        return shutil.copy(recording, cache_dir)
+
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", download)
+    for scheme in ("http", "https", "HTTP"):
+        address = f"{scheme}://example.org/tones.flac"
+        for number, value in enumerate((as_file(address), as_file("x", url=address), as_file(address, is_stream=True))):
+            answer = listen(port, value, f"{scheme}{number}")
+            assert not answer["success"]
+    assert fetched == []
+
+
 def test_uploads_are_written_down_and_lie_below_one_folder(port: int, recording: Path) -> None:
     """A control on the tests above: the same protocol, with a file that was uploaded. Its name cannot climb."""
     status, (path,) = upload(port, recording.read_bytes())
@@ -142,6 +164,70 @@ def test_uploads_are_written_down_and_lie_below_one_folder(port: int, recording:
     assert answer["success"]
     assert answer["output"]["data"][0] == "bad cab"
     assert [row[0] for row in answer["output"]["data"][1]["data"]] == ["bad", "cab"]
+
+
+def test_transcript_can_be_kept_in_five_formats(port: int, recording: Path) -> None:
+    """Each file that the answer names is served, with the words in it."""
+    _, (path,) = upload(port, recording.read_bytes())
+    files = listen(port, as_file(path), "files")["output"]["data"][4]
+    assert [Path(file["path"]).name for file in files] == ["a.txt", "a.srt", "a.vtt", "a.json", "a.TextGrid"]
+    for file in files:
+        status, content = get(port, f"/gradio_api/file={file['path']}")
+        assert (status, b"bad" in content, b"cab" in content) == (200, True, True)
+
+
+class SlowModel(ToneModel):
+    """Reads long recordings only once `may_go` is set, and says so in `is_reading`."""
+
+    may_go, is_reading = threading.Event(), threading.Event()
+
+    def read(self, waveforms: torch.Tensor) -> torch.Tensor:
+        if waveforms.shape[1] > 4 * 16_000:
+            self.is_reading.set()
+            assert self.may_go.wait(20)
+        return super().read(waveforms)
+
+
+def test_a_visitor_with_a_long_recording_does_not_hold_up_others(recording: Path, tmp_path: Path) -> None:
+    number, answers = free_port(), {}
+    recognizer = replace(tone_recognizer(), model=SlowModel())  # type: ignore[arg-type]
+    soundfile.write(tmp_path / "long.flac", 0.1 * np.sin(np.arange(4.5 * 16_000)), 16_000)
+    with serving(recognizer, Limits(5.0, 1.0, 2), Windows(), "127.0.0.1", number):
+        _, (long,) = upload(number, (tmp_path / "long.flac").read_bytes())
+        _, (short,) = upload(number, recording.read_bytes())
+        slow = threading.Thread(target=lambda: answers.update(slow=listen(number, as_file(long), "slow")))
+        slow.start()
+        assert SlowModel.is_reading.wait(20)
+        assert listen(number, as_file(short), "quick")["output"]["data"][0] == "bad cab"
+        assert not answers
+        SlowModel.may_go.set()
+        slow.join(20)
+    assert answers["slow"]["success"]
+
+
+def test_words_are_shown_in_lines_and_unsure_ones_are_marked() -> None:
+    """A pause of 2 s ends a line; markup in a word stays text."""
+    words = (Word("so", 0, 4000, 0.99), Word("<b>", 5000, 9000, 0.7), Word("goes", 41_000, 44_000, 0.2))
+    html = words_as_html(TimedTranscript("a.wav", 64_000, words))
+    assert re.findall(r'class="at">(.*?)<', html) == ["0:00", "0:02"]
+    assert re.findall(r'class="(sure\d)" data-start="(.*?)"', html) == [
+        ("sure1", "0.000"), ("sure2", "0.312"), ("sure3", "2.562")
+    ]  # fmt: skip
+    assert "<b>" not in html
+    assert "&lt;b&gt;" in html
+    assert "(no words)" in words_as_html(TimedTranscript("a.wav", 64_000, ()))
+
+
+def test_page_says_which_model_and_how_good(finished_run: Path, tmp_path: Path) -> None:
+    """Reference: the run's own results. A folder without a card, or with one that says nothing, is named alone."""
+    wer = json.loads((finished_run / "results.json").read_text())["wer"]
+    told = describe_model(str(finished_run / "model"))
+    assert told.startswith(f"tiny noise: WER {100 * wer:.1f} % on the manifests")
+    (tmp_path / "bare").mkdir()
+    assert describe_model(str(tmp_path / "bare")) == "bare"
+    (tmp_path / "bare" / "README.md").write_text("---\nmodel-index: nothing\n---\nhello\n")
+    assert describe_model(str(tmp_path / "bare")) == "bare"
+    assert describe_model("someone/a-model") == "someone/a-model"
 
 
 def test_limits_on_size_and_length_hold(port: int, tmp_path: Path) -> None:
@@ -175,15 +261,19 @@ def test_page_answers_at_the_other_loopback_too() -> None:
             assert connection.getresponse().status == expected
 
 
-def test_uploads_are_gone_when_the_page_is(tmp_path: Path) -> None:
-    number = free_port()
+def test_uploads_are_gone_when_the_page_is_and_another_page_keeps_its_own(port: int) -> None:
+    number, folder = free_port(), os.environ["GRADIO_TEMP_DIR"]
     with serving(tone_recognizer(), Limits(), Windows(), "127.0.0.1", number):
         _, (path,) = upload(number, b"something")
         assert Path(path).exists()
     assert not Path(path).parent.parent.exists()
+    assert os.environ["GRADIO_TEMP_DIR"] == folder
+    _, (path,) = upload(port, b"something")
+    assert Path(path).parent.parent == Path(folder)
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt install chromium")
 def test_browser_shows_the_words_of_a_dropped_file_and_asks_nobody_else(port: int, recording: Path) -> None:
     """Headless Chromium: upload, press, read; every request goes to the page's own server, no error in the console."""
@@ -198,8 +288,11 @@ def test_browser_shows_the_words_of_a_dropped_file_and_asks_nobody_else(port: in
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"http://127.0.0.1:{port}")
+        page.wait_for_selector("#listen:disabled")
+        page.wait_for_load_state("networkidle")  # gradio listens from then on
         page.set_input_files("input[type=file]", recording)
         page.wait_for_selector("#listen:enabled")
+        assert page.inner_text("#listen") == "Write it down"
         page.wait_for_selector("a[download]", state="attached")
         assert page.get_by_label("Share").count() == 0, "it would upload the recording elsewhere"
         page.click("#listen")
@@ -211,6 +304,14 @@ def test_browser_shows_the_words_of_a_dropped_file_and_asks_nobody_else(port: in
         times = [float(cell) for word in (cells[1:3], cells[6:8]) for cell in word]
         assert times == sorted(times)
         assert "s of audio in" in page.inner_text("#took")
+        second = page.locator("#lines [data-start]").nth(1)
+        assert second.inner_text() == "cab"
+        page.wait_for_function("document.querySelector('#lines audio').duration > 0.5")
+        second.click()
+        start = float(second.get_attribute("data-start"))
+        page.wait_for_function("s => document.querySelector('#lines audio').currentTime >= s", arg=start)
+        names = page.locator("#files").inner_text()
+        assert all(suffix in names.replace("\n", "") for suffix in (".txt", ".srt", ".vtt", ".json", ".TextGrid"))
         browser.close()
     own = (f"http://127.0.0.1:{port}/", f"blob:http://127.0.0.1:{port}/", "data:")
     assert [request for request in requests if not request.startswith(own)] == []
@@ -218,6 +319,7 @@ def test_browser_shows_the_words_of_a_dropped_file_and_asks_nobody_else(port: in
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt install chromium")
 def test_browser_shows_the_words_of_a_recorded_clip(port: int, tmp_path: Path) -> None:
     """Headless Chromium, whose microphone plays a file round and round: record, stop, press, read."""
@@ -261,6 +363,7 @@ def test_loopback_is_recognised() -> None:
         (["{empty}", "--max-seconds", "0"], "must be above 0"),
         (["{empty}", "--max-megabytes", "inf"], "not infinite"),
         (["{empty}", "--max-seconds", "nan"], "must be above 0"),
+        (["{empty}", "--at-once", "0"], "0 recordings at once"),
     ],
 )
 def test_wrong_argument_is_one_line_and_exit_code_2(

@@ -10,7 +10,9 @@ import io
 import json
 import re
 import shutil
+from collections import Counter
 from configparser import ConfigParser
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,21 @@ from tests.helpers.models import edit_json
 from tests.helpers.paths import ROOT
 from tests.helpers.runs import train_on_noise
 from trainer.cli.console import Console
-from trainer.report.html import confusion_matrix, to_script_json
+from trainer.report.html import (
+    confusion_lists,
+    confusion_matrix,
+    figure,
+    group_table,
+    speaker_table,
+    to_script_json,
+)
 from trainer.report.media_choice import collect_media
+from trainer.report.page import SCRIPTS
 from trainer.report.run import report_or_warn, write_report
 from trainer.rundir.results import read_hypotheses
 from trainer.scoring.alignment import Edit
-
-pytestmark = pytest.mark.slow  # whole runs
+from trainer.scoring.breakdown import Group
+from trainer.scoring.metrics import EditCounts
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
@@ -106,12 +116,14 @@ def test_audio_in_the_page_is_the_utterances(finished_run: Path) -> None:
 
 
 def test_page_asks_nothing_of_any_network(finished_run: Path) -> None:
-    """No element names an address outside, and the policy would forbid it."""
+    """No element names an address outside, and the policy would forbid it. Links lead to files of the run's folder."""
     text = (finished_run / "report.html").read_text()
     page = Page(text)
     for tag, attributes in page.elements:
         for name in ("src", "href", "xlink:href", "data", "action", "srcset"):
-            assert (attributes.get(name) or "#").startswith("#"), (tag, attributes)
+            address = attributes.get(name) or "#"
+            beside = tag == "a" and (finished_run / address).is_file()
+            assert address.startswith("#") or beside, (tag, attributes)
     assert not re.search(r"@import|url\((?!#)", text)
     addresses = set(re.findall(r"https?://[^\"'\s<)]+", text))
     assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
@@ -128,11 +140,63 @@ def test_a_transcript_with_markup_is_text(run: Path) -> None:
         write_report(run, EVIL, None, why_none=EVIL)
         page = read(run / "report.html")
         scripts = [attributes for tag, attributes in page.elements if tag == "script"]
-        assert [attributes.get("id") for attributes in scripts] == ["data", None, None]
+        assert [attributes.get("id") for attributes in scripts] == ["data", *[None] * len(SCRIPTS)]
         assert not any("onerror" in attributes for _, attributes in page.elements)
         assert not any(tag == "img" for tag, _ in page.elements)
         assert page.json["data"]["rows"][0]["speaker"] == EVIL
         assert page.json["data"]["rows"][0]["id"] == EVIL
+
+
+HOSTILE = [EVIL, '" onmouseover="alert(1)', "' onfocus='alert(1)", "&quot;&lt;b&gt;", "<b>bold</b>", "a & b"]
+
+
+class Texts(HTMLParser):
+    """The attributes and the text of each element, references resolved, as a browser would."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None], str]] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs), ""))
+
+    def handle_data(self, data: str) -> None:
+        tag, attrs, text = self.found[-1]
+        self.found[-1] = (tag, attrs, text + data)
+
+    def of(self, tag: str) -> list[tuple[dict[str, str | None], str]]:
+        return [(attrs, text) for name, attrs, text in self.found if name == tag]
+
+
+def group(name: str) -> Group:
+    return Group(name, 1, 1, EditCounts(hits=1), EditCounts(hits=1), None, where=("speaker", name))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_speaker_a_word_and_a_character_are_text_wherever_they_stand(text: str) -> None:
+    """Reference: what Python's own parser finds, attribute by attribute and text by text."""
+    speakers = Texts(speaker_table([group(text), group("s2")], "eval"))
+    button = {"type": "button", "class": "link"}
+    assert [name for _, name in speakers.of("bdi")] == [text, "s2"]
+    filters = [json.loads(attributes.pop("data-filter") or "") for attributes, _ in speakers.of("button")]
+    assert filters == [{"split": "eval", "speaker": name} for name in (text, "s2")]
+    assert [attributes for attributes, _ in speakers.of("button")] == [button] * 2
+    groups = Texts(group_table(text, [group(text)], text))
+    assert (groups.of("h3"), groups.of("bdi")) == ([({}, f"By {text}")], [({}, text)])
+    assert json.loads(groups.of("button")[0][0]["data-filter"] or "") == {"split": text, "speaker": text}
+    edits = Counter([Edit("substitution", text, "b"), Edit("deletion", text, ""), Edit("insertion", "", text)])
+    lists = Texts(confusion_lists(edits, "eval"))
+    assert [shown.removesuffix(" → ") for _, shown in lists.of("bdi")] == [text, "b", text, text]
+    found = [json.loads(attributes.pop("data-filter") or "") for attributes, _ in lists.of("button")]
+    assert [json.loads(wanted.pop("edit")) for wanted in found] == [["s", text, "b"], ["d", text, ""], ["i", "", text]]
+    assert found == [{"split": "eval"}] * 3
+    assert [attributes for attributes, _ in lists.of("button")] == [button] * 3
+    cells = Texts(confusion_matrix([Edit("substitution", text, "b")], "eval"))
+    assert [attributes["title"] for attributes, _ in cells.of("td") if "title" in attributes] == [f"{text} → b: 1 of 1"]
+    assert text in [shown for _, shown in cells.of("th")]
+    assert Texts(figure(text, text, text)).found[1:] == [("dt", {}, text), ("dd", {}, text), ("small", {}, text)]
 
 
 def test_script_json_cannot_end_its_element() -> None:
@@ -154,11 +218,12 @@ def test_without_its_corpus_the_report_is_text_and_says_so(run: Path, capsys: py
 
 
 def test_rebuilt_from_disk_the_report_is_that_of_the_training_run(run: Path, finished_run: Path) -> None:
-    """The exported model and the corpus through config.json: byte for byte but for the heading and the audio, whose
-    Ogg streams get a random serial number."""
+    """The exported model and the corpus through config.json: byte for byte but for the heading, the command, and
+    the audio, whose Ogg streams get a random serial number."""
     assert main([str(run), "--out", str(run / "again.html")]) == 0
     before, after = (
-        re.sub(r'"audio":"[^"]*"', "", path.read_text()) for path in (finished_run / "report.html", run / "again.html")
+        re.sub(r'"audio":"[^"]*"|<code>[^<]*</code>', "", path.read_text())
+        for path in (finished_run / "report.html", run / "again.html")
     )
     assert after == before.replace("tiny noise", "tiny")
 
@@ -268,10 +333,37 @@ def test_confusion_matrix_shows_the_counts_of_its_edits() -> None:
     """By hand: e became i twice of three times, n was left out once, a space put in once."""
     edits = [Edit("substitution", "e", "i")] * 2 + [Edit("hit", "e", "e"), Edit("deletion", "n", ""),
              Edit("insertion", "", " "), Edit("hit", "x", "x")]  # fmt: skip
-    html = confusion_matrix(edits)
-    assert re.findall(r'title="([^"]*)">', html) == ["e → i: 2 of 3", "n → ∅: 1 of 1", "∅ → ␣: 1"]
+    html = confusion_matrix(edits, "eval")
+    assert re.findall(r'<td [^>]*title="([^"]*)">', html) == ["e → i: 2 of 3", "n → ∅: 1 of 1", "∅ → ␣: 1"]
     assert ">x<" not in html
-    assert confusion_matrix([Edit("hit", "x", "x")]) == ""
+    filters = [json.loads(unescape(text)) for text in re.findall(r'data-filter="([^"]*)"', html)]
+    assert [(f["split"], json.loads(f["characters"])) for f in filters] == [
+        ("eval", ["e", "i"]), ("eval", ["n", ""]), ("eval", ["", " "])
+    ]  # fmt: skip
+    assert confusion_matrix([Edit("hit", "x", "x")], "eval") == ""
+
+
+def test_head_tells_model_corpus_command_and_seed(run: Path, tmp_path: Path) -> None:
+    """Reference: the options that the run was started with."""
+    main([str(run), "--media", "none"])
+    head = re.search(r'<dl class="about">.*?</dl>', (run / "report.html").read_text())
+    assert head
+    facts = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", head[0]))
+    assert facts["Model"].endswith("/checkpoint")
+    assert facts["Corpus"].startswith("manifest (train ")
+    assert "python -m trainer.run manifest --corpus.train " in facts["Command"]
+    assert facts["Seed"] == "42"
+    assert re.fullmatch(r"eval, \d{4}-\d\d-\d\d", facts["Scored"])
+    assert re.findall('href="(.*?)"', facts["Beside this file"]) == [
+        "model/README.md", "results.json", "hypotheses.jsonl", "metrics.jsonl"
+    ]  # fmt: skip
+    (run / "config.json").unlink()
+    assert "<dt>Model</dt>" not in write_and_read(run)
+
+
+def write_and_read(run: Path) -> str:
+    write_report(run, "tiny", None)
+    return (run / "report.html").read_text()
 
 
 # --- two runs

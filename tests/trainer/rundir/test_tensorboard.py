@@ -1,4 +1,4 @@
-"""TensorBoard's log: two real runs, read through a real server's HTTP.
+"""TensorBoard's log: a run read by its own reader, and two real runs read through a real server's HTTP.
 
 pytest tests/trainer/rundir/test_tensorboard.py
 """
@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data.text.vocab import Vocab
 from tests.helpers.models import small_model
@@ -33,8 +34,6 @@ from trainer.rundir.pictures import BLANK, LEFT, ROW, TOP, chosen_rows, draw_pos
 from trainer.rundir.tensorboard import LAYOUT, flat_options
 from trainer.scoring.evaluate import Followed
 from trainer.scoring.followed import shown_positions
-
-pytestmark = pytest.mark.slow  # whole runs
 
 OPTIONS = ["demo", "--corpus.size", "tiny", "--model.size", "tiny", "--train.max-steps", "4", "--train.log-every", "2",
            "--train.eval-every", "2", "--batching.batch-size", "16", "--device", "cpu"]  # fmt: skip
@@ -85,6 +84,7 @@ def get(runs: Path) -> Iterator[Callable[..., Any]]:
         server.wait()
 
 
+@pytest.mark.slow  # two runs of the demo and a server
 def test_scalars_are_those_of_the_metrics_file(get: Callable[..., Any], runs: Path) -> None:
     records = [json.loads(line) for line in (runs / "a" / "metrics.jsonl").read_text().splitlines()]
     tags = {tag for record in records for tag in record} - {"step", "epoch"}
@@ -97,6 +97,7 @@ def test_scalars_are_those_of_the_metrics_file(get: Callable[..., Any], runs: Pa
     assert [(step, pytest.approx(value, rel=1e-6)) for _, step, value in points] == expected
 
 
+@pytest.mark.slow  # two runs of the demo and a server
 def test_layout_of_custom_scalars_arrives_and_all_its_tags_match_something(get: Callable[..., Any]) -> None:
     layout = get("plugin/custom_scalars/layout")
     assert [category["title"] for category in layout["category"]] == list(LAYOUT)
@@ -108,6 +109,7 @@ def test_layout_of_custom_scalars_arrives_and_all_its_tags_match_something(get: 
                 assert found["tag_to_events"], tag
 
 
+@pytest.mark.slow  # two runs of the demo and a server
 def test_transcripts_are_a_table_per_evaluation(get: Callable[..., Any]) -> None:
     texts = get("plugin/text/text", run="a", tag="eval/transcripts/text_summary")
     assert [text["step"] for text in texts] == [2, 4]
@@ -115,6 +117,7 @@ def test_transcripts_are_a_table_per_evaluation(get: Callable[..., Any]) -> None
     assert texts[0]["text"].count("<tr>") == 1 + 1 + 8  # TensorBoard puts a table around it; our heading; utterances
 
 
+@pytest.mark.slow  # two runs of the demo and a server
 def test_the_same_utterances_are_heard_once_and_drawn_in_every_evaluation(get: Callable[..., Any]) -> None:
     heard, drawn = get("plugin/audio/tags")["a"], get("plugin/images/tags")["a"]
     ids = {tag.removeprefix("eval/") for tag in heard}
@@ -127,6 +130,7 @@ def test_the_same_utterances_are_heard_once_and_drawn_in_every_evaluation(get: C
     assert Image.open(io.BytesIO(content)).size[0] >= 480
 
 
+@pytest.mark.slow  # two runs of the demo and a server
 def test_lengths_and_padding_are_histograms_at_the_start(get: Callable[..., Any]) -> None:
     tags = get("plugin/histograms/tags")["a"]
     assert {"utterances/train_seconds", "utterances/batch_padding_share", "utterances/batch_seconds"} <= set(tags)
@@ -135,6 +139,7 @@ def test_lengths_and_padding_are_histograms_at_the_start(get: Callable[..., Any]
     assert sum(count for _, _, count in bins) == 32
 
 
+@pytest.mark.slow  # two runs of the demo and a server
 def test_runs_compare_by_final_wer_in_hparams(get: Callable[..., Any], runs: Path) -> None:
     metrics = {info["name"]["tag"] for info in get("plugin/hparams/experiment", {})["metricInfos"]}
     assert {"final/wer", "final/cer", "final/loss"} <= metrics
@@ -147,6 +152,30 @@ def test_runs_compare_by_final_wer_in_hparams(get: Callable[..., Any], runs: Pat
         values = {m["name"]["tag"]: m["value"] for m in group["sessions"][0]["metricValues"]}
         wer = json.loads((runs / name / "results.json").read_text())["wer"]
         assert values["final/wer"] == pytest.approx(wer, rel=1e-6)
+        assert group["hparams"]["steps"] == json.loads((runs / name / "results.json").read_text())["steps"]
+
+
+def test_a_runs_event_file_holds_its_metrics_its_transcripts_and_what_it_followed(finished_run: Path) -> None:
+    """Reference: metrics.jsonl, hypotheses.jsonl and results.json, against TensorBoard's own reader; float32 there."""
+    events = EventAccumulator(str(finished_run), {"scalars": 0, "images": 0, "tensors": 0})
+    events.Reload()
+    records = [json.loads(line) for line in (finished_run / "metrics.jsonl").read_text().splitlines()]
+    told: dict[str, list[tuple[int, float]]] = {}
+    for record in records:
+        for tag, value in record.items():
+            if tag not in ("step", "epoch") and value is not None:
+                told.setdefault(tag, []).append((record["step"], pytest.approx(value, rel=1e-6)))
+    results = json.loads((finished_run / "results.json").read_text())
+    told |= {f"final/{name}": [(4, pytest.approx(results[name], rel=1e-6))] for name in ("wer", "cer", "loss")}
+    tags = events.Tags()
+    assert {tag for tag in tags["scalars"] if not tag.startswith("final/")} <= told.keys() <= set(tags["scalars"])
+    assert {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in told} == told
+    assert [event.step for event in events.Tensors("eval/transcripts/text_summary")] == [2, 4]
+    followed = {tag.removeprefix("eval/posteriors/") for tag in tags["images"]}
+    assert followed == {tag.removeprefix("eval/") for tag in tags["audio"]}
+    assert followed
+    assert followed <= {json.loads(line)["id"] for line in (finished_run / "hypotheses.jsonl").read_text().splitlines()}
+    assert all([event.step for event in events.Images(tag)] == [2, 4] for tag in tags["images"])
 
 
 def test_hparams_first_columns_are_the_usual_suspects() -> None:

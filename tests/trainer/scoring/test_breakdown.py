@@ -56,6 +56,22 @@ def test_length_groups_are_quarters() -> None:
     assert [g.name for g in groups] == ["1.0 to 2.0 s", "3.0 to 4.0 s", "5.0 to 6.0 s", "7.0 to 8.0 s"]
 
 
+def test_equal_lengths_share_a_group() -> None:
+    """Thirty of 2.0 s and ten longer ones: quarters alone would name "2.0 s" three times."""
+    many = [written("a", "a", i, seconds=2.0 if i < 30 else 2.0 + i / 10) for i in range(40)]
+    groups = by_length(many)
+    assert [(g.name, g.num_utterances) for g in groups] == [("2.0 s", 30), ("5.0 to 5.9 s", 10)]
+    assert groups[1].where == ("seconds", (5.0, 5.9))
+    assert by_length([written("a", "a", i, seconds=2.0) for i in range(9)])[0].num_utterances == 9
+
+
+def test_a_group_of_few_speakers_is_marked() -> None:
+    """Two speakers are few, ten are not; where speakers are not known, utterances are counted."""
+    for number, speakers, is_small in ((40, 2, True), (40, 10, False), (8, None, True), (12, None, False)):
+        some = [written("a", "a", i, sex="F", speaker=speakers and f"s{i % speakers}") for i in range(number)]
+        assert [g.is_small for g in by_sex(some)] == [is_small]
+
+
 def test_what_the_corpus_does_not_know_makes_no_group() -> None:
     unknown = [written("a", "b", 0, seconds=1.0), written("a", "a", 1, seconds=2.0)]
     assert by_sex(unknown) == by_dialect(unknown) == by_speaker(unknown) == []

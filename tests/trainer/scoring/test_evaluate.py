@@ -136,6 +136,17 @@ def test_utterance_without_a_frame_is_scored_as_deletions(num_samples: int) -> N
     assert scores.num_infinite == 1
 
 
+def test_frames_of_blank_are_counted_utterance_by_utterance_without_the_padding() -> None:
+    """Of a model that writes nothing every frame is blank, and so is all padding. Reference: the numbers of frames."""
+    model = small_model()
+    with torch.no_grad():
+        model.hf.lm_head.bias[VOCAB.blank_id] = 1e3
+    scores = scores_of(model, batch_size=10)
+    frames = [model.num_frames(n) for n in LENGTHS]
+    assert [(h.num_blank_frames, h.num_frames) for h in scores.hypotheses] == list(zip(frames, frames, strict=True))
+    assert scores.blank_share == 1
+
+
 def test_split_without_a_single_frame_is_all_deletions() -> None:
     scores = scores_of(small_model(), [example(0, "abba cab"), example(100, "bed", seed=1)])
     assert (scores.words.rate, scores.words.deletions, scores.num_infinite) == (1.0, 3, 2)

@@ -1,36 +1,10 @@
-// One utterance drawn over time: waveform, spectrogram, posteriors, and the labels of the corpus under them.
-// Everything of a transcript reaches the page as text, never as markup.
+// One utterance drawn over time: waveform, spectrogram, posteriors, and words and phones under them.
 "use strict";
 
-const SVG = "http://www.w3.org/2000/svg";
-const PIXELS_PER_SECOND = 240; // at least: more when the page is wide
+const LABEL_FONT = "11px system-ui, sans-serif";
+const ruler = document.createElement("canvas").getContext("2d");
 
-function bytesOf(base64) {
-  return Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
-}
-
-function svgElement(parent, name, attributes, text) {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  if (text !== undefined) element.textContent = text;
-  parent.append(element);
-  return element;
-}
-
-function makePlayer(media) {
-  const audio = document.createElement("audio");
-  audio.controls = true;
-  audio.preload = "auto";
-  audio.src = "data:audio/ogg;base64," + media.audio;
-  return audio;
-}
-
-// A page that closes the utterance meanwhile interrupts this, which is no error.
-function play(audio) {
-  audio.play().catch(() => {});
-}
-
-// {unit, best, blank} of each frame, posteriors from 0 to 1.
+// {unit, best, blank} of each frame, posteriors from 0 to 1
 function framesOf(media) {
   const packed = bytesOf(media.units);
   const best = bytesOf(media.best), blank = bytesOf(media.blank);
@@ -40,47 +14,59 @@ function framesOf(media) {
   }));
 }
 
-function shownUnit(name) {
-  return name === "|" ? "␣" : name;
-}
-
-function drawFigure(container, media, units, audio) {
-  const frames = framesOf(media), seconds = media.seconds;
-  const width = Math.max(container.clientWidth - 2, Math.ceil(seconds * PIXELS_PER_SECOND));
-  const x = (time) => (time / seconds) * width;
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("tabindex", "0");
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", "Waveform, spectrogram and posteriors; arrow keys move frame by frame, Enter plays");
-  const grid = svgElement(svg, "g", {});
-  let y = 0;
+// Draw into `svg`, `width` pixels wide. Returns the height and how many labels had no room.
+function drawFigure(svg, media, frames, units, columns, width) {
+  svg.replaceChildren();
+  const x = (time) => (time / media.seconds) * width;
+  const names = svgElement(svg, "g", { class: "names" });
+  let y = 0, hidden = 0;
   const band = (height, name, draw) => {
-    draw(y, height);
-    svgElement(svg, "text", { class: "name", x: 4, y: y + 11 }, name);
+    hidden += draw(y, height) || 0;
+    svgElement(names, "text", { class: "name", x: 4, y: y + 11 }, name);
     y += height;
     svgElement(svg, "line", { class: "edge", x1: 0, x2: width, y1: y, y2: y });
   };
   band(58, "waveform", (top, height) => drawWave(svg, media, width, top, height));
-  band(132, "spectrogram, 0 to 8 kHz", (top, height) => svgElement(svg, "image", {
-    class: "spectrogram", x: 0, y: top, width, height, preserveAspectRatio: "none",
-    href: "data:image/webp;base64," + media.spectrogram,
-  }));
-  band(104, "posteriors of the best path", (top, height) => drawPosteriors(svg, frames, units, x, top + 30, height - 34, media.step));
-  if (media.words.length) band(24, "", (top, height) => drawSegments(svg, media.words, x, top, height, false));
-  if (media.phones.length) band(36, "", (top, height) => drawSegments(svg, media.phones, x, top, height, true));
-  for (const [start, end] of media.words) {
-    for (const time of [start, end]) svgElement(grid, "line", { class: "truth", x1: x(time), x2: x(time), y1: 190, y2: y, "stroke-dasharray": "2 3" });
+  band(132, "spectrogram, 0 to 8 kHz", (top, height) => {
+    svgElement(svg, "image", {
+      class: "spectrogram", x: 0, y: top, width, height, preserveAspectRatio: "none",
+      href: "data:image/webp;base64," + media.spectrogram,
+    });
+  });
+  const words = wordBands(media, columns);
+  for (const { start, end } of words.flatMap((w) => (w.isExact ? w.spans : []))) {
+    for (const time of [start, end]) svgElement(svg, "line", { class: "truth", x1: x(time), x2: x(time), y1: 190, y2: 306, "stroke-dasharray": "2 3" });
   }
-  const every = seconds > 20 ? 2 : seconds > 8 ? 1 : 0.2;
-  for (let i = 0; i * every < seconds - every / 3; i++) {
-    svgElement(svg, "text", { class: "name", x: x(i * every) + 2, y: y + 13 }, (i * every).toFixed(every < 1 ? 1 : 0) + " s");
+  band(116, "posteriors of the best path", (top, height) => drawPosteriors(svg, frames, units, x, top + 42, height - 46, media.step, width));
+  for (const { name, spans, isExact } of words) band(48, name, (top, height) => drawSpans(svg, spans, x, top + 14, height - 14, width, isExact));
+  if (media.phones.length) {
+    const spans = media.phones.map(([start, end, text]) => ({ start, end, text, mark: "" }));
+    band(48, "phones", (top, height) => drawSpans(svg, spans, x, top + 14, height - 14, width, true));
   }
-  svg.append(grid);
-  const cursor = svgElement(svg, "line", { class: "cursor", x1: 0, x2: 0, y1: 0, y2: y });
+  drawSeconds(svg, media.seconds, x, width, y + 13);
+  svg.append(names);
   svg.setAttribute("width", width);
   svg.setAttribute("height", y + 18);
-  container.append(svg);
-  return follow(svg, cursor, media, frames, units, audio, width);
+  return { height: y, hidden };
+}
+
+// The words as bands under the picture: what was said and what was written, where times are known
+function wordBands(media, columns) {
+  const bands = [], timed = columns.filter((column) => column.end !== undefined), said = timed.filter((column) => column.said);
+  if (media.words.length) {
+    const matched = media.words.length === said.length;
+    bands.push({ name: "said", isExact: true, spans: media.words.map(([start, end, text], i) => ({ start, end, text: matched ? said[i].said : text, mark: "" })) });
+  } else if (said.length) {
+    bands.push({ name: "said (about where)", isExact: false, spans: said.map(({ start, end, said: text }) => ({ start, end, text, mark: "" })) });
+  }
+  if (media.written.length) {
+    const marks = columns.filter((column) => column.cells.at(-1)[1]);
+    const agrees = marks.length === media.written.length;
+    bands.push({ name: isComparison ? `${LETTERS.at(-1)} wrote` : "written", isExact: false, spans: media.written.map(([start, end, text], i) => ({
+      start, end, text, mark: (agrees && MARKS[marks[i].cells.at(-1)[0]]) || "",
+    })) });
+  }
+  return bands;
 }
 
 function drawWave(svg, media, width, top, height) {
@@ -93,73 +79,61 @@ function drawWave(svg, media, width, top, height) {
   svgElement(svg, "path", { class: "wave", d: path });
 }
 
-// The blank as a line; the best other unit pale where the blank wins, full and named where it is on the best path.
-function drawPosteriors(svg, frames, units, x, top, height, step) {
+// The blank as a line; the best other unit pale where the blank wins, full and named where it is on the best path
+function drawPosteriors(svg, frames, units, x, top, height, step, width) {
   const y = (p) => (top + height * (1 - p)).toFixed(1);
   const bars = (some) => some.map((f) => `V${y(f.best)}H${x(f.time + step / 2).toFixed(1)}`).join("");
   const area = (some) => `M${x(some[0].time - step / 2).toFixed(1)} ${y(0)}${bars(some)}V${y(0)}Z`;
   const runs = [];
   for (const frame of frames) {
-    const emits = frame.best > frame.blank, last = runs[runs.length - 1];
+    const emits = frame.best > frame.blank, last = runs.at(-1);
     if (last && last.emits === emits && (!emits || last.frames[0].unit === frame.unit)) last.frames.push(frame);
     else runs.push({ emits, frames: [frame] });
   }
-  for (const run of runs) svgElement(svg, "path", { class: run.emits ? "path" : "maybe", d: area(run.frames) });
-  svgElement(svg, "path", { class: "blank", d: frames.map((f, i) => `${i ? "L" : "M"}${x(f.time).toFixed(1)} ${y(f.blank)}`).join("") });
-  for (const run of runs.filter((r) => r.emits)) {
-    const peak = run.frames.reduce((a, b) => (b.best > a.best ? b : a));
-    svgElement(svg, "text", { x: x(peak.time), y: top - 4, "text-anchor": "middle" }, shownUnit(units[peak.unit]));
+  // One path for each kind: thousands of elements would make zooming slow
+  for (const emits of [false, true]) {
+    const of = runs.filter((run) => run.emits === emits);
+    const gap = Math.min(1, x(step) / 8); // the line between two units must not hide narrow ones
+    if (of.length) svgElement(svg, "path", { class: emits ? "path" : "maybe", style: `stroke-width: ${gap}`, d: of.map((run) => area(run.frames)).join("") });
   }
+  svgElement(svg, "path", { class: "blank", d: frames.map((f, i) => `${i ? "L" : "M"}${x(f.time).toFixed(1)} ${y(f.blank)}`).join("") });
+  const labels = runs.filter((run) => run.emits).map((run) => {
+    const peak = run.frames.reduce((a, b) => (b.best > a.best ? b : a));
+    return { x: x(peak.time), text: shownUnit(units[peak.unit]), mark: "" };
+  });
+  return drawLabels(svg, labels, [top - 4, top - 17], width);
 }
 
-// Labelled stretches with their boundaries; short ones take turns in two lines.
-function drawSegments(svg, segments, x, top, height, inTurns) {
-  segments.forEach(([start, end, label], i) => {
-    for (const time of [start, end]) svgElement(svg, "line", { class: "truth", x1: x(time), x2: x(time), y1: top, y2: top + height });
-    const y = inTurns ? top + (i % 2 ? 29 : 14) : top + 16;
-    svgElement(svg, "text", { x: (x(start) + x(end)) / 2, y, "text-anchor": "middle" }, label);
-  });
+// Labelled stretches with their boundaries
+function drawSpans(svg, spans, x, top, height, width, isExact) {
+  for (const { start, end, mark } of spans) {
+    if (isExact) for (const time of [start, end]) svgElement(svg, "line", { class: "truth", x1: x(time), x2: x(time), y1: top, y2: top + height });
+    else svgElement(svg, "rect", { class: "span " + (mark ? mark[0] : ""), x: x(start), width: Math.max(1, x(end) - x(start)), y: top + height - 5, height: 3 });
+  }
+  const labels = spans.map(({ start, end, text, mark }) => ({ x: (x(start) + x(end)) / 2, text: mark ? `${text} (${mark[2]})` : text, mark: mark ? mark[0] : "" }));
+  return drawLabels(svg, labels, [top + 11, top + 25], width);
 }
 
-// A cursor that follows mouse, arrow keys and playback; what is under it is told in words.
-function follow(svg, cursor, media, frames, units, audio, width) {
-  const readout = document.createElement("p");
-  readout.className = "note readout";
-  readout.setAttribute("role", "status");
-  let at = 0;
-  const under = (segments, time) => segments.find(([start, end]) => time >= start && time < end);
-  const show = (time) => {
-    at = Math.min(Math.max(time, 0), media.seconds);
-    const position = (at / media.seconds) * width;
-    cursor.setAttribute("x1", position);
-    cursor.setAttribute("x2", position);
-    const frame = frames[Math.min(Math.max(Math.round((at - media.first) / media.step), 0), frames.length - 1)];
-    const parts = [`${at.toFixed(2)} s`];
-    if (frame) parts.push(`${shownUnit(units[frame.unit])} ${frame.best.toFixed(2)}`, `blank ${frame.blank.toFixed(2)}`);
-    const word = under(media.words, at), phone = under(media.phones, at);
-    if (word) parts.push(`word ${word[2]}`);
-    if (phone) parts.push(`phone ${phone[2]}`);
-    readout.textContent = parts.join(" · ");
-  };
-  const timeAt = (event) => ((event.clientX - svg.getBoundingClientRect().left) / width) * media.seconds;
-  const playFrom = (time) => { audio.currentTime = time; play(audio); };
-  svg.addEventListener("mousemove", (event) => { if (audio.paused) show(timeAt(event)); });
-  svg.addEventListener("click", (event) => playFrom(timeAt(event)));
-  svg.addEventListener("keydown", (event) => {
-    const frames = event.shiftKey ? 10 : 1;
-    if (event.key === "ArrowRight") show(at + frames * media.step);
-    else if (event.key === "ArrowLeft") show(at - frames * media.step);
-    else if (event.key === "Enter") playFrom(at);
-    else return;
-    event.preventDefault();
-  });
-  const tick = () => {
-    if (!svg.isConnected) return;
-    show(audio.currentTime);
-    if (!audio.paused) requestAnimationFrame(tick);
-  };
-  audio.addEventListener("play", tick);
-  audio.addEventListener("seeked", tick);
-  show(0);
-  return readout;
+// Write labels centred at their x, each in the first of `lines` where it does not touch its neighbour.
+// Returns how many have room in none: they are not drawn.
+function drawLabels(svg, labels, lines, width) {
+  ruler.font = LABEL_FONT;
+  const ends = lines.map(() => -Infinity);
+  let hidden = 0;
+  for (const label of labels) {
+    const half = ruler.measureText(label.text).width / 2 + 1;
+    const at = Math.min(Math.max(label.x, half), Math.max(half, width - half));
+    const line = ends.findIndex((end) => at - half >= end + 2);
+    if (line < 0 || 2 * half > width) { hidden++; continue; }
+    ends[line] = at + half;
+    svgElement(svg, "text", { class: "label " + label.mark, x: at.toFixed(1), y: lines[line], "text-anchor": "middle" }, label.text);
+  }
+  return hidden;
+}
+
+function drawSeconds(svg, seconds, x, width, y) {
+  const every = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20].find((step) => x(step) > 60) || 60;
+  for (let i = 0; x(i * every) < width - 30; i++) {
+    svgElement(svg, "text", { class: "name", x: x(i * every) + 2, y }, `${(i * every).toFixed(every < 1 ? 1 : 0)} s`);
+  }
 }

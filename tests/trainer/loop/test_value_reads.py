@@ -1,4 +1,9 @@
-"""A training step asks the device for nothing: every op that would make the host wait on CUDA is counted on a CPU."""
+"""A training step reads no value of a tensor on the host: the ops that would are counted on a CPU.
+
+On CUDA the host waits for each of them. It waits elsewhere too, and nothing of that shows here: copies to the host,
+copies from memory that is not pinned, and what a kernel does inside (torch's CTC copies its lengths). Those are
+seen on a GPU, by test_a_step_waits_for_the_device_in_ctc_alone in tests/test_gpu.py.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +21,7 @@ from tests.helpers.models import FAMILIES, example, small_model
 from tests.helpers.steps import make_parts
 from trainer.loop.step import train_step
 
-WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique", "_unique2", "item")
+READS = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique", "_unique2", "item")
 """ATen's ops whose result the host must have: values of tensors, and shapes that depend on values."""
 
 
@@ -37,14 +42,14 @@ class CountOps(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
     @property
-    def num_waiting(self) -> dict[str, int]:
-        return {name: self.ops[name] for name in WAITING if self.ops[name]}
+    def num_reads(self) -> dict[str, int]:
+        return {name: self.ops[name] for name in READS if self.ops[name]}
 
 
 @pytest.mark.parametrize("kind", ["waveforms", "features"])
 @pytest.mark.parametrize("norm", ["layer", "group"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_step_reads_no_value_from_the_device(family: str, norm: str, kind: str) -> None:
+def test_a_step_reads_no_value_on_the_host(family: str, norm: str, kind: str) -> None:
     parts = make_parts(small_model(family, norm, hidden_dropout=0.1))
     parts.model.train()
     examples = [example(n, "abc", seed=n) for n in (8000, 5000, 6000)]
@@ -57,7 +62,7 @@ def test_a_step_reads_no_value_from_the_device(family: str, norm: str, kind: str
     with CountOps() as counter:
         train_step(parts, [batch], 1.0, lambda: None)
     assert counter.ops["_ctc_loss"] == 1, "the counter sees no step"
-    assert counter.num_waiting == {}
+    assert counter.num_reads == {}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +77,7 @@ def test_a_step_reads_no_value_from_the_device(family: str, norm: str, kind: str
         lambda x: x.index_put_((x > 0,), torch.zeros(())),
     ],
 )
-def test_the_counter_sees_what_would_wait(mistake: Any) -> None:
+def test_the_counter_sees_each_way_to_read_a_value(mistake: Any) -> None:
     with CountOps() as counter:
         mistake(torch.randn(4))
-    assert counter.num_waiting
+    assert counter.num_reads

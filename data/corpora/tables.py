@@ -1,0 +1,276 @@
+"""The rows of a manifest file, each with the line it begins on: JSON lines, a JSON array, CSV or TSV with a header.
+
+    text, encoding   UTF-8, or UTF-16 by its byte order mark or its zero bytes
+    cells            comma, semicolon, tab or bar, by the header; with the first two the quotes of RFC 4180
+    a row            one line; a quote that does not close on its line is an error, and never swallows the next row
+
+What the columns mean is not here: see data.corpora.columns.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data import strict_json
+from data.audio.files import open_regular
+from trainer.errors import CorpusError
+
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_QUOTED = ",;"
+"""Delimiters of formats that know quotes. TSV and the |-separated lists of speech corpora know none."""
+_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_LINE = re.compile(r"([^\r\n]*)(?:\r\n|\r|\n|\Z)")  # str.splitlines would also split at U+2028 and U+0085
+_QUOTED_CELL = re.compile(r'"((?:[^"]|"")*)"(?!")')
+_JSON_BLANKS = " \t\r\n"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A manifest, opened."""
+
+    rows: Iterator[tuple[int, Row | CorpusError]]
+    """(Line from 1, the row or what is wrong with it); after an error the next row follows where there is one."""
+    header: tuple[int, list[str]] | None = None
+    """(Line, columns) of a table; None for JSON, whose rows name their own, and where there is no line at all."""
+    notes: list[str] = field(default_factory=list)
+    """How it was read where that is not what its name says."""
+
+
+def open_table(manifest: Path, has_columns: Callable[[Sequence[str]], bool]) -> Table:
+    """The rows of `manifest`; CorpusError where the file as a whole cannot be read.
+
+    `has_columns` says of a header's cells whether they name what is needed; it decides between delimiters.
+    """
+    if manifest.is_dir():
+        raise CorpusError(f"{manifest}: Is a directory. {_look_into(manifest)}")
+    suffix = manifest.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise CorpusError(f"{manifest}: a manifest ends in .jsonl, .json, .csv or .tsv.")
+    text = read_text(manifest)
+    if suffix.startswith(".json"):
+        is_array = text.lstrip(_JSON_BLANKS).startswith("[")
+        return Table((_array_rows if is_array else _json_rows)(manifest, text))
+    return _open_cells(manifest, text, has_columns)
+
+
+def read_text(manifest: Path) -> str:
+    """The file's text without a byte order mark; CorpusError names file, line and byte of what is no text."""
+    try:
+        with open_regular(manifest) as file:
+            content = file.read()
+    except OSError as error:
+        reason = error.strerror or error
+        raise CorpusError(f"{manifest}: {reason}. --corpus.train and --corpus.eval name the manifests.") from None
+    encoding, mark = _encoding(content)
+    try:
+        return content[mark:].decode(encoding)
+    except UnicodeDecodeError as error:
+        before = content[mark : mark + error.start].decode(encoding, "replace")
+        line = 1 + _num_line_ends(before, 0, len(before))
+        name = encoding.upper()[:6].rstrip("-")
+        raise CorpusError(
+            f"{manifest}:{line}: byte {mark + error.start} is not {name}. Save the manifest as UTF-8."
+        ) from None
+
+
+def _encoding(content: bytes) -> tuple[str, int]:
+    """(Codec, bytes of its mark). The first character of a manifest is ASCII: in UTF-16 it has a zero byte."""
+    for mark, encoding in _MARKS.items():
+        if content.startswith(mark):
+            return encoding, len(mark)
+    if len(content) > 1 and (content[0] == 0) != (content[1] == 0):
+        return ("utf-16-le" if content[1] == 0 else "utf-16-be"), 0
+    return "utf-8", 0
+
+
+def _look_into(folder: Path) -> str:
+    """What to name in place of a folder."""
+    inside = {path.name for path in folder.iterdir()}
+    if {"wav.scp", "text"} <= inside:
+        return (
+            "It holds Kaldi's wav.scp and text: write a row with audio_filepath, text and speaker for each utterance, "
+            "with start and end for each line of segments."
+        )
+    manifests = sorted(name for name in inside if name.lower().endswith(SUFFIXES))
+    listed = f" It holds {', '.join(manifests[:6])}{', ...' if len(manifests) > 6 else ''}." if manifests else ""
+    return f"--corpus.train and --corpus.eval name the manifests.{listed}"
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """(Number from 1, text) of each line that is not blank."""
+    for number, match in enumerate(_LINE.finditer(text), 1):
+        if match[1].strip():
+            yield number, match[1]
+
+
+# JSON
+
+
+def _json_rows(manifest: Path, text: str) -> Iterator[tuple[int, Row | CorpusError]]:
+    for number, line in _lines(text):
+        try:
+            yield number, _object(strict_json.loads(line), f"{manifest}:{number}")
+        except CorpusError as error:
+            yield number, error
+        except (ValueError, RecursionError) as error:
+            yield number, _json_error(error, f"{manifest}:{number}", "not a JSON object on one line")
+
+
+def _array_rows(manifest: Path, text: str) -> Iterator[tuple[int, Row | CorpusError]]:
+    """The objects of one array, which may span lines; behind malformed JSON there is no next row."""
+    at, number, counted = text.index("[") + 1, 1, 0
+    while True:
+        at = _skip_blanks(text, at)
+        number, counted = number + _num_line_ends(text, counted, at), at
+        if text[at : at + 1] == "]" and text[:at].rstrip(_JSON_BLANKS).endswith("["):
+            break  # an empty array
+        where = f"{manifest}:{number}"
+        try:
+            value, at = strict_json.DECODER.raw_decode(text, at)
+            yield number, _object(value, where)
+        except CorpusError as error:
+            yield number, error
+        except (ValueError, RecursionError) as error:
+            yield number, _json_error(error, where, "not a JSON object in the file's array")
+            return
+        at = _skip_blanks(text, at)
+        if text[at : at + 1] != ",":
+            break
+        at += 1
+    if text[at : at + 1] != "]" or text[at + 1 :].strip(_JSON_BLANKS):
+        number += _num_line_ends(text, counted, at)
+        yield (
+            number,
+            CorpusError(f"{manifest}:{number}: the file's array goes on without a comma, or does not end here."),
+        )
+
+
+def _skip_blanks(text: str, at: int) -> int:
+    while text[at : at + 1] and text[at] in _JSON_BLANKS:
+        at += 1
+    return at
+
+
+def _num_line_ends(text: str, begin: int, end: int) -> int:
+    return len(re.findall(r"\r\n|\r|\n", text[begin:end]))
+
+
+def _object(value: Any, where: str) -> Row:
+    if isinstance(value, dict):
+        return value
+    raise CorpusError(f"{where}: not a JSON object but {type(value).__name__}.")
+
+
+def _json_error(error: Exception, where: str, what: str) -> CorpusError:
+    if isinstance(error, strict_json.TwiceError):
+        return CorpusError(f'{where}: "{error}" stands twice. Leave one.')
+    reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+    return CorpusError(f"{where}: {what} ({reason}).")
+
+
+# Cells
+
+
+class _CellError(ValueError):
+    """What is wrong with a line's quotes."""
+
+
+def _open_cells(manifest: Path, text: str, has_columns: Callable[[Sequence[str]], bool]) -> Table:
+    lines = _lines(text)
+    number, header = next(lines, (1, ""))
+    usual = "\t" if manifest.suffix.lower() == ".tsv" else ","
+    told = re.fullmatch(r"sep=(.)", header)  # what spreadsheets write above the header
+    if told:
+        number, header = next(lines, (2, ""))
+    delimiter = told[1] if told and told[1] in DELIMITERS else _delimiter(header, usual, has_columns)
+    is_quoted = delimiter in _QUOTED or re.fullmatch(rf'"[^"]*"({re.escape(delimiter)}"[^"]*")*', header) is not None
+    try:
+        columns = _split(header, delimiter, is_quoted=is_quoted)
+    except _CellError as error:
+        raise CorpusError(f"{manifest}:{number}: {error}") from None
+    skips_blanks = len(columns) > 1 and all(column.startswith(" ") for column in columns[1:])
+    columns = [column.strip() for column in columns]
+    if twice := [column for column in columns if column and columns.count(column) > 1]:
+        raise CorpusError(f'{manifest}:{number}: two columns are named "{twice[0]}". Rename one.')
+    note = f"{manifest.name}: its cells are separated by {DELIMITERS[delimiter]}"
+
+    def rows() -> Iterator[tuple[int, Row | CorpusError]]:
+        for at, line in lines:
+            try:
+                yield at, _row(_split(line, delimiter, is_quoted=is_quoted, skips_blanks=skips_blanks), columns)
+            except _CellError as error:
+                yield at, CorpusError(f"{manifest}:{at}: {error}")
+
+    return Table(rows(), (number, columns) if header else None, [note] if delimiter != usual else [])
+
+
+def _delimiter(header: str, usual: str, has_columns: Callable[[Sequence[str]], bool]) -> str:
+    """The one under which the header names what is needed, `usual` first; else the one that gives most cells."""
+    cells = {}
+    for delimiter in sorted(DELIMITERS, key=lambda d: d != usual):
+        bare = header.replace('"', "")  # an unbalanced quote is told of later
+        cells[delimiter] = [cell.strip() for cell in bare.split(delimiter)]
+    fitting = [delimiter for delimiter in cells if has_columns(cells[delimiter])]
+    return fitting[0] if fitting else max(cells, key=lambda d: len(cells[d]))
+
+
+def _row(cells: list[str], columns: Sequence[str]) -> Row:
+    """{column: cell}; surplus cells that are empty say nothing, as do columns without a name."""
+    while len(cells) > len(columns) and not cells[-1].strip():
+        cells = cells[:-1]
+    if len(cells) != len(columns):
+        raise _CellError(f"its cells do not match the header's {len(columns)}: there are {len(cells)}.")
+    return {column: cell for column, cell in zip(columns, cells, strict=True) if column or cell}
+
+
+def _split(line: str, delimiter: str, *, is_quoted: bool, skips_blanks: bool = False) -> list[str]:
+    """The cells of one line; `skips_blanks`: what stands between a delimiter and its cell.
+
+    A cell in quotes may hold delimiters, and a quote as two. Quotes inside a cell that does not begin with one are
+    text, and so are those of a cell such as `"what" a day`, if no delimiter stands between them.
+    """
+    if not is_quoted or '"' not in line:
+        cells = line.split(delimiter)
+        return [cell.lstrip(" ") for cell in cells] if skips_blanks else cells
+    cells, num_odd, at = [], 0, 0
+    while True:
+        if skips_blanks:
+            at += len(line[at:]) - len(line[at:].lstrip(" "))
+        end = line.find(delimiter, at)
+        end = len(line) if end < 0 else end
+        quoted = _QUOTED_CELL.match(line, at)
+        if line[at : at + 1] == '"' and quoted is None:
+            raise _CellError(
+                f"a quote opens its cell {len(cells) + 1} and does not close on this line. A row is one line: double "
+                "a quote that is text, and take line breaks out of cells."
+            )
+        rest = re.compile(rf" *(?={re.escape(delimiter)}|\Z)").match(line, quoted.end()) if quoted else None
+        if quoted and rest:
+            cells.append(quoted[1].replace('""', '"'))
+            end = rest.end()
+        elif quoted and line.count('"', at, end) % 2:
+            raise _CellError(
+                f"its cell {len(cells) + 1} goes on behind a closing quote: where does it end? Double each quote that "
+                "is text, and put the cell in quotes."
+            )
+        else:
+            cells.append(line[at:end])
+            num_odd += line.count('"', at, end) % 2
+        if end >= len(line):
+            break
+        at = end + 1
+    if num_odd > 1:
+        raise _CellError(
+            "a quote opens inside one cell and closes inside another. Put the cell that holds both in quotes, and "
+            "double each quote that is text."
+        )
+    return cells

@@ -1,0 +1,98 @@
+"""The closing evaluation (trainer.closing): which weights it scores and exports, and in which arithmetic."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import trainer.closing
+from data.corpora.manifest import ManifestCorpus
+from tests.helpers.models import eval_set, example, make_talkative, small_model
+from tests.helpers.resumed import run
+from trainer.cli.console import Console
+from trainer.closing import is_closed, score_closing
+from trainer.loop.state import TrainState
+from trainer.rundir.log import read_records
+from trainer.scoring.evaluate import Scores, evaluate
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.usefixtures("one_thread", "no_curves")
+@pytest.mark.parametrize(("selects", "weights", "step"), [(True, "best", 4), (False, "last", 10)])
+def test_the_weights_that_are_exported_are_those_that_are_scored(
+    selects: bool, weights: str, step: int, run_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best of the evaluations at 4, 8 and 10, where a corpus has a split to select by, else the last.
+
+    Reference: the checkpoint of that step, and what training's own evaluation of that step found.
+    """
+    monkeypatch.setattr(ManifestCorpus, "splits", replace(ManifestCorpus.splits, selects=selects))
+    original, wers = TrainState.record, {4: 0.5, 8: 0.7, 10: 0.6}
+    monkeypatch.setattr(TrainState, "record", lambda state, wer, seconds: original(state, wers[state.step], seconds))
+    run_dir = run(tmp_path, run_inputs)
+    results = json.loads((run_dir / "results.json").read_text())
+    assert (results["weights"], results["best"]["step"], results["steps"]) == (weights, 4, 10)
+    exported, best, last = (
+        load_file(run_dir / name / "model.safetensors")
+        for name in ("model", "checkpoints/best", "checkpoints/step-00000010")
+    )
+    expected, other = (best, last) if selects else (last, best)
+    assert {f"hf.{name}" for name in exported} == expected.keys()
+    assert all(torch.equal(tensor, expected[f"hf.{name}"]) for name, tensor in exported.items())
+    assert any(not torch.equal(tensor, other[f"hf.{name}"]) for name, tensor in exported.items())
+    by_step = {r["step"]: r for r in read_records(run_dir / "metrics.jsonl") if "eval/loss" in r}
+    for name in ("wer", "cer", "loss"):
+        assert results[name] == pytest.approx(by_step[step][f"eval/{name}"], rel=1e-6)
+    assert len({r["eval/loss"] for r in by_step.values()}) == 3
+
+
+@pytest.fixture
+def tf32_on() -> Any:
+    """As training with TF32 leaves the switches."""
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [switch.allow_tf32 for switch in switches]
+    for switch in switches:
+        switch.allow_tf32 = True
+    yield
+    for switch, value in zip(switches, before, strict=True):
+        switch.allow_tf32 = value
+
+
+def test_the_closing_evaluation_is_in_fp32_without_tf32_from_the_audio_itself(
+    tf32_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever switches, autocast and table of features training had. What TF32 does is tests/test_gpu.py's."""
+    seen: list[tuple[bool, bool, bool, object]] = []
+
+    def spy(model: Any, split: Any, device: Any, autocast: Any, *rest: Any) -> Scores:
+        with autocast():
+            seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32,
+                         torch.is_autocast_enabled("cpu"), split.features))  # fmt: skip
+        return evaluate(model, split, device, autocast, *rest)
+
+    monkeypatch.setattr(trainer.closing, "evaluate", spy)
+    model = make_talkative(small_model())
+    split = eval_set(model, [example(6000, "abba cab")])
+    with torch.autocast("cpu", enabled=False):
+        scores = score_closing(model, split, CPU, Console())
+    assert seen == [(False, False, False, None)]
+    assert scores.hypotheses == evaluate(model, split, CPU, nullcontext).hypotheses
+
+
+def test_a_run_is_closed_at_the_step_that_its_results_tell_of(finished_run: Path, tmp_path: Path) -> None:
+    """And not where results.json is half written, or of a shorter plan."""
+    assert is_closed(finished_run, 4)
+    assert not is_closed(finished_run, 8)
+    assert not is_closed(tmp_path, 4)
+    shutil.copy(finished_run / "results.json", tmp_path)
+    (tmp_path / "results.json").write_text((tmp_path / "results.json").read_text()[:40])
+    assert not is_closed(tmp_path, 4)
