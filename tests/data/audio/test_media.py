@@ -267,14 +267,3 @@ def test_folder_is_searched_below_and_in_order(tmp_path: Path) -> None:
     assert [name.as_posix() for _, name in found] == ["a.mp3", "b.WAV", "deep/er/c.m4a", "notes.txt"]
     assert all(path.exists() for path, _ in found)
     assert find_recordings([tmp_path, tmp_path / "a.mp3", tmp_path / "deep"]) == find_recordings([tmp_path])
-
-
-def test_ffmpeg_that_does_not_end_is_stopped_where_there_is_a_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A visitor's file may be made to keep it busy. Without a limit on length it may take as long as it wants."""
-    stand_in_for_ffmpeg(tmp_path, monkeypatch, "exec sleep 20")
-    monkeypatch.setattr("data.audio.media.FFMPEG_PATIENCE", 0.1)
-    (tmp_path / "a.m4a").write_bytes(b"something that libsndfile does not know" * 10)
-    with pytest.raises(AudioError, match=r"a\.m4a: ffmpeg had not read it after 0 s"):
-        load_recording(tmp_path / "a.m4a", 0.1)
