@@ -172,7 +172,7 @@ def _fit(
         save_best=lambda: saver.save_best(parts.model, state),
         save=save,
         runlog=runlog,
-        must_stop=lambda: profiler.after_step() or flag(),
+        must_stop=lambda: profiler.at_step(state.step) or flag(),
     )
 
 

@@ -33,23 +33,30 @@ KINDS = {
 
 
 class StepProfiler:
-    """Profiles `num_steps` steps from the SKIPPED-th of this process on. `after_step` is called after every step."""
+    """Profiles `num_steps` steps from the SKIPPED-th of this process on. `at_step` is called at least once a step."""
 
     def __init__(self, run_dir: Path, num_steps: int, device: torch.device, say: Callable[[str], None]) -> None:
         self.run_dir, self.num_steps, self.device, self.say = run_dir, num_steps, device, say
-        self.steps_taken = 0
+        self._first_step: int | None = None
+        self._steps_taken = 0
         self._profile: profile | None = None
 
-    def after_step(self) -> Literal[False]:
-        """Start or end the profile when it is time; nothing without steps to profile. It never asks to stop."""
+    def at_step(self, step: int) -> Literal[False]:
+        """Start or end the profile when it is time; nothing without steps to profile. It never asks to stop.
+
+        `step` is the number of steps taken; to be called again at the same step changes nothing.
+        """
         if self.num_steps == 0:
             return False
-        self.steps_taken += 1
-        if self.steps_taken == SKIPPED:
+        self._first_step = step if self._first_step is None else self._first_step
+        before, self._steps_taken = self._steps_taken, step - self._first_step
+        if self._steps_taken == before:
+            return False
+        if self._steps_taken == SKIPPED:
             cuda = [ProfilerActivity.CUDA] if self.device.type == "cuda" else []
             self._profile = profile(activities=[ProfilerActivity.CPU, *cuda])
             self._profile.start()
-        elif self.steps_taken == SKIPPED + self.num_steps:
+        elif self._steps_taken == SKIPPED + self.num_steps:
             self.finish()
         return False
 
@@ -61,7 +68,7 @@ class StepProfiler:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         running.stop()
-        num_steps = min(self.num_steps, self.steps_taken - SKIPPED)
+        num_steps = min(self.num_steps, self._steps_taken - SKIPPED)
         on_cuda = self.device.type == "cuda"
         times = {e.key: e.self_device_time_total if on_cuda else e.self_cpu_time_total for e in running.key_averages()}
         try:
