@@ -27,6 +27,8 @@ import soundfile
 
 from tests.helpers.paths import ROOT
 
+OF_THE_COMMAND = {"command"}
+"""What results.json says of the process that wrote it: a resumed run was typed with --resume."""
 WALL_CLOCK = {"train_seconds", "eval_seconds", "audio_seconds_per_second", "eval/seconds", "peak_memory_bytes",
               "train/audio_seconds_per_second", "train/mfu", "train/peak_memory_bytes"}  # fmt: skip
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -231,7 +233,7 @@ def differences(run_dir: Path, expected: dict[str, Any]) -> list[str]:
 
 
 def _timeless(record: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in record.items() if k not in WALL_CLOCK}
+    return {k: v for k, v in record.items() if k not in WALL_CLOCK | OF_THE_COMMAND}
 
 
 def lines(path: Path) -> Iterator[dict[str, Any]]:
