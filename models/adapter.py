@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.utils.hub import cached_file
 
 from models.tokenizer import is_safe_name
+from models.trust import find_file
 from trainer.errors import ModelError
 
 
@@ -52,18 +52,11 @@ def read_adapter(source: str, revision: str | None, language: str) -> Adapter | 
         raise ModelError(f"{source}: {language!r} is no language: letters, digits, - and _ make a name.")
     for name in (f"adapter.{language}.safetensors", f"adapter.{language}.bin"):
         try:
-            path = cached_file(
-                source,
-                name,
-                revision=revision,
-                _raise_exceptions_for_gated_repo=False,
-                _raise_exceptions_for_missing_entries=False,
-                _raise_exceptions_for_connection_errors=False,
-            )
+            path = find_file(source, name, revision)
         except OSError:
             continue
         if path:
-            return Adapter(language, name, _read(source, Path(path)))
+            return Adapter(language, name, _read(source, path))
     return None
 
 

@@ -11,11 +11,11 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2PhonemeCTCTokenizer
-from transformers.utils.hub import cached_file
+
+from models.trust import find_file
 
 PHONEMES = "Wav2Vec2PhonemeCTCTokenizer"
 DEAD = ("<s>", "</s>")
@@ -163,15 +163,8 @@ def _read_config(source: str, revision: str | None) -> dict[str, Any]:
 def _read_json(source: str, name: str, revision: str | None) -> Any:
     """The content of one of a checkpoint's files; None without it, False when it is damaged."""
     try:
-        path = cached_file(
-            source,
-            name,
-            revision=revision,
-            _raise_exceptions_for_gated_repo=False,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-        return json.loads(Path(path).read_text(encoding="utf-8")) if path else None
+        path = find_file(source, name, revision)
+        return json.loads(path.read_text(encoding="utf-8")) if path else None
     except OSError:
         return None
     except (ValueError, RecursionError):

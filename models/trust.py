@@ -36,19 +36,25 @@ def refuse_what_is_no_checkpoint(source: str) -> None:
         raise ModelError(f"{source}: no such folder.")
 
 
+def find_file(source: str, name: str, revision: str | None) -> Path | None:
+    """One of a checkpoint's files, fetched if it is on the hub; None without it. OSError when it cannot be had."""
+    path = cached_file(
+        source,
+        name,
+        revision=revision,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return Path(path) if path else None
+
+
 def refuse_remote_code(source: str, revision: str | None) -> None:
     """ModelError when a configuration names code to be run ("auto_map"). This reads JSON and runs nothing."""
     for name in CONFIGURATIONS:
         try:
-            path = cached_file(
-                source,
-                name,
-                revision=revision,
-                _raise_exceptions_for_gated_repo=False,
-                _raise_exceptions_for_missing_entries=False,
-                _raise_exceptions_for_connection_errors=False,
-            )
-            content = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+            path = find_file(source, name, revision)
+            content = json.loads(path.read_text(encoding="utf-8")) if path else {}
         except (OSError, ValueError, RecursionError):
             continue  # the code that needs this file will say what is wrong with it
         if isinstance(content, dict) and content.get("auto_map"):
