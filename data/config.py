@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+import tyro
 
 from data.utterance import Corpus
 
@@ -109,6 +111,10 @@ class BatchingConfig:
 
     max_batch_seconds: float | None = None
     """Padded audio seconds per microbatch at most; lower it first when memory runs out."""
+
+    frame_grid: Annotated[int | None, tyro.conf.DisallowNone] = None
+    """Pad batches to multiples of this many frames (20 ms each), so that a GPU meets few shapes; None: 8 with CUDA,
+    else 1."""
 
     worker_timeout: float = 600.0
     """Seconds without a batch after which a loader worker counts as hung."""

@@ -2,7 +2,7 @@
 
 B utterances, S samples, T frames, C features, H channels, U units, V units of the vocabulary, the blank included.
 Lengths and masks come ready-made with the batch, so the forward pass never waits for the device. The loss does: torch's
-CUDA kernel for CTC copies the lengths to the host.
+CUDA kernel for CTC copies the lengths to the device, and waits for that.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from models.adapter import freeze_all_but_adapter
 from models.encoder import uses_attention_mask
 from models.frontend import extract_features
 from models.geometry import FrameGeometry
+from models.half_copies import HalfCopies
 from models.transformer import encode
 
 
@@ -34,6 +35,7 @@ class CTCModel(nn.Module):
         compile_layers: bool = False,
     ) -> None:
         super().__init__()
+        self.half_copies: HalfCopies | None = None
         self.activation_checkpointing, self.compile_layers = activation_checkpointing, compile_layers
         self.hf = hf_model
         self.freeze_feature_encoder = freeze_feature_encoder
@@ -57,6 +59,11 @@ class CTCModel(nn.Module):
         """Whether padding leaves every utterance's logits alone. With group norm over time it does not."""
         return self.hf.config.feat_extract_norm == "layer"
 
+    def keep_half_copies(self, dtype: torch.dtype) -> None:
+        """From now on forward passes under an autocast of `dtype` read copies of the weights that are rounded once an
+        update (models.half_copies). The model lies on its device already."""
+        self.half_copies = HalfCopies(self, dtype)
+
     def forward(
         self,
         inputs: Tensor,
@@ -65,12 +72,30 @@ class CTCModel(nn.Module):
         is_padded: bool = True,
         time_mask: Tensor | None = None,
         feature_mask: Tensor | None = None,
+        kept_layers: Tensor | None = None,
     ) -> Tensor:
         """Logits (B, T, V) for waveforms (B, S), or for features (B, T, C) that were computed from them before.
 
         Frames from frame_lengths (B,) on are padding; without is_padded there are none. time_mask bool (B, T) and
-        feature_mask bool (B, H) are SpecAugment's, True where masked. Under autocast the logits have its type.
+        feature_mask bool (B, H) are SpecAugment's, True where masked. kept_layers bool (layers,) says which layers
+        count; None: LayerDrop draws it. The logits are float32 or float64, also under autocast.
         """
+        copies = self.half_copies
+        if copies is None or not is_autocast_to(copies.dtype, inputs.device):
+            return self._logits(inputs, frame_lengths, is_padded, time_mask, feature_mask, kept_layers)
+        copies.refresh()
+        with copies.in_place():
+            return self._logits(inputs, frame_lengths, is_padded, time_mask, feature_mask, kept_layers)
+
+    def _logits(
+        self,
+        inputs: Tensor,
+        frame_lengths: Tensor,
+        is_padded: bool,
+        time_mask: Tensor | None,
+        feature_mask: Tensor | None,
+        kept_layers: Tensor | None,
+    ) -> Tensor:
         base = self.base
         checkpointed = self.activation_checkpointing and self.training
         features = inputs  # (B, T, C)
@@ -86,8 +111,15 @@ class CTCModel(nn.Module):
         if is_padded and self.uses_attention_mask:
             real = torch.arange(hidden.shape[1], device=hidden.device) < frame_lengths[:, None]
         compiled = self.compile_layers and self.training
-        hidden = encode(base.encoder, hidden, real, checkpointed=checkpointed, compiled=compiled)
-        return self.hf.lm_head(self.hf.dropout(hidden))
+        hidden = encode(
+            base.encoder, hidden, real, kept_layers=kept_layers, checkpointed=checkpointed, compiled=compiled
+        )
+        hidden = self.hf.dropout(hidden)
+        if not torch.is_autocast_enabled(hidden.device.type):
+            return self.hf.lm_head(hidden)
+        # Half precision would round the logits, of which CTC sums over many frames: some frames change their best unit
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.hf.lm_head(hidden.float())
 
     @torch.inference_mode()
     def read(self, waveforms: Tensor) -> Tensor:
@@ -96,17 +128,22 @@ class CTCModel(nn.Module):
         return self(waveforms, frame_lengths, is_padded=False).float()
 
 
+def is_autocast_to(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether operations on `device` run under an autocast to `dtype` now."""
+    return torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) is dtype
+
+
 def ctc_loss_per_utterance(
     logits: Tensor, frame_lengths: Tensor, targets: Tensor, target_lengths: Tensor, *, blank_id: int
 ) -> Tensor:
     """-log p(targets | audio) over the target length, in nats per unit, float32 (B,).
 
     logits (B, T, V), V counts the blank; frame_lengths (B,) frames; targets (B, U), only the first
-    target_lengths[b] of row b are read. The loss is infinite where the frames cannot hold the targets. The caller
-    sums it and divides by the number of utterances in the whole optimizer step, not in this microbatch.
+    target_lengths[b] of row b are read. Both lengths may lie on the host, which spares CUDA a copy. The loss is
+    infinite where the frames cannot hold the targets. The caller sums it and divides by the number of utterances in the
+    whole optimizer step, not in this microbatch.
     """
-    # CTC sums over many frames in logarithms, so it needs fp32. Under autocast the head has rounded the logits to half
-    # precision before. float64 logits stay float64.
+    # CTC sums over many frames in logarithms, so it needs fp32; float64 logits stay float64.
     log_probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1).transpose(0, 1)  # (T, B, V)
     device = log_probs.device
     if log_probs.is_cuda and torch.are_deterministic_algorithms_enabled():
@@ -116,4 +153,4 @@ def ctc_loss_per_utterance(
     # cuDNN's CTC wants other argument types and blank 0; it is off, as in transformers
     with torch.backends.cudnn.flags(enabled=False):
         nats = F.ctc_loss(log_probs, targets, frame_lengths, target_lengths, blank=blank_id, reduction="none")
-    return (nats / target_lengths.clamp(min=1)).to(device)
+    return (nats / target_lengths.to(nats.device, non_blocking=True).clamp(min=1)).to(device)

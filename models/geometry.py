@@ -65,6 +65,15 @@ class FrameGeometry:
             num_samples = max(0, convolved_length(num_samples, kernel, stride))
         return num_samples
 
+    def num_samples(self, num_frames: int) -> int:
+        """The most samples that give `num_frames` frames.
+
+        >>> geometry = FrameGeometry.of((10, 3), (5, 2))
+        >>> geometry.num_frames(geometry.num_samples(7)), geometry.num_frames(geometry.num_samples(7) + 1)
+        (7, 8)
+        """
+        return num_frames * self.stride + self.receptive_field - 1
+
     def seen(self, first: int, last: int) -> slice:
         """The samples that give frames [first, last) and no other frame."""
         return slice(first * self.stride, (last - 1) * self.stride + self.receptive_field)

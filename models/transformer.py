@@ -14,20 +14,27 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.positions import embed_positions
 
 
 def encode(
-    encoder: Any, hidden: Tensor, real: Tensor | None, *, checkpointed: bool = False, compiled: bool = False
+    encoder: Any,
+    hidden: Tensor,
+    real: Tensor | None,
+    *,
+    kept_layers: Tensor | None = None,
+    checkpointed: bool = False,
+    compiled: bool = False,
 ) -> Tensor:
     """Hidden states (B, T, H) after all layers of `encoder`, a family's *Encoder or *EncoderStableLayerNorm.
 
-    real bool (B, T) is False on padding; None if nothing is padded. With `checkpointed`, only each layer's input is
-    kept, and the backward pass computes the layer again. With `compiled`, layers run through torch.compile, with one
-    graph for all layers and lengths.
+    real bool (B, T) is False on padding; None if nothing is padded. LayerDrop skips layers as it draws them here, or
+    those for which kept_layers bool (layers,), on the device, is False: they are computed then, and count for nothing.
+    With `checkpointed`, only each layer's input is kept, and the backward pass computes the layer again. With
+    `compiled`, layers run through torch.compile, with one graph for all layers and lengths.
     """
     config, run_layer = encoder.config, _pre_norm_layer if encoder.config.do_stable_layer_norm else _post_norm_layer
     if compiled:
@@ -47,14 +54,25 @@ def encode(
         if mask is not None:
             mask = torch.zeros_like(mask, dtype=bias.dtype).masked_fill(~mask, -math.inf)
     for i, layer in enumerate(encoder.layers):
-        may_drop = encoder.training and config.layerdrop > 0 and not (has_bias and i == 0)
-        if may_drop and torch.rand([]) < config.layerdrop:  # drawn on the host, so it needs no wait
+        if kept_layers is None and is_dropped(encoder, i):
             continue
         if checkpointed and torch.is_grad_enabled():
-            hidden = checkpoint(run_layer, layer, hidden, mask, bias, use_reentrant=False)
+            after = checkpoint(run_layer, layer, hidden, mask, bias, use_reentrant=False)
         else:
-            hidden = run_layer(layer, hidden, mask, bias)
+            after = run_layer(layer, hidden, mask, bias)
+        hidden = after if kept_layers is None else torch.where(kept_layers[i], after, hidden)
     return encoder.layer_norm(hidden) if config.do_stable_layer_norm else hidden
+
+
+def is_dropped(encoder: Any, i: int) -> bool:
+    """Draw whether LayerDrop skips layer `i`. It is drawn on the host, so it needs no wait.
+
+    Nothing is drawn for a layer that is never skipped: in evaluation, without LayerDrop, and for WavLM's first layer,
+    which makes the position bias.
+    """
+    config = encoder.config
+    may_drop = encoder.training and config.layerdrop > 0 and not (config.model_type == "wavlm" and i == 0)
+    return bool(may_drop and torch.rand([]) < config.layerdrop)
 
 
 @functools.cache
@@ -64,15 +82,26 @@ def compile_layer(run_layer: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _pre_norm_layer(layer: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
-    hidden = hidden + layer.dropout(attend(layer.attention, layer.layer_norm(hidden), mask, bias))
-    hidden = hidden + layer.feed_forward(layer.final_layer_norm(hidden))
+    hidden = hidden + layer.dropout(attend(layer.attention, normalize(layer.layer_norm, hidden), mask, bias))
+    hidden = hidden + layer.feed_forward(normalize(layer.final_layer_norm, hidden))
     adapter: Callable | None = getattr(layer, "adapter_layer", None)
     return hidden if adapter is None else hidden + adapter(hidden)
 
 
 def _post_norm_layer(layer: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
-    hidden = layer.layer_norm(hidden + layer.dropout(attend(layer.attention, hidden, mask, bias)))
-    return layer.final_layer_norm(hidden + layer.feed_forward(hidden))
+    hidden = normalize(layer.layer_norm, hidden + layer.dropout(attend(layer.attention, hidden, mask, bias)))
+    return normalize(layer.final_layer_norm, hidden + layer.feed_forward(hidden))
+
+
+def normalize(norm: nn.LayerNorm, hidden: Tensor) -> Tensor:
+    """Layer norm of `hidden`, in half precision where both it and the norm's weights are (models.half_copies).
+
+    The kernel takes its statistics in fp32. Autocast would cast the input to fp32 first, and the output back.
+    """
+    if hidden.dtype == norm.weight.dtype and hidden.dtype in (torch.float16, torch.bfloat16):
+        with torch.autocast(hidden.device.type, enabled=False):
+            return F.layer_norm(hidden, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    return norm(hidden)
 
 
 def attend(attention: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:

@@ -96,9 +96,11 @@ def choose_precision(asked: str, auto: str, device: torch.device) -> str:
     return asked
 
 
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 def autocast_for(precision: str, device: torch.device) -> Callable[[], AbstractContextManager]:
     """A function that makes an autocast context; for fp32 the context does nothing."""
     if precision == "fp32":
         return contextlib.nullcontext
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
-    return partial(torch.autocast, device.type, dtype=dtype)
+    return partial(torch.autocast, device.type, dtype=HALF[precision])

@@ -6,7 +6,6 @@ import gc
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -44,7 +43,7 @@ from trainer.rundir.lock import lock_run
 from trainer.rundir.log import RunLog, read_records
 from trainer.rundir.profile import StepProfiler
 from trainer.scoring.evaluate import Scores, evaluate
-from trainer.scoring.followed import follow
+from trainer.scoring.followed import followed_positions
 
 
 def train(config: Config, preset: Config, argv: Sequence[str], flag: StopFlag) -> int:
@@ -158,8 +157,8 @@ def _fit(
         saver.save(parts, state)
 
     def score() -> Scores:
-        scores = evaluate(parts.model, run.monitor, parts.device, parts.autocast, bar, flag)
-        return replace(scores, followed=follow(parts.model, run.monitor, parts.device, parts.autocast))
+        shown = followed_positions(run.monitor)
+        return evaluate(parts.model, run.monitor, parts.device, parts.autocast, bar, flag, parts.graphs, shown)
 
     return fit(
         parts,

@@ -1,7 +1,7 @@
 """Examples to a batch of padded tensors. Lengths, targets and masks are made here too, on the CPU.
 
 So our step asks the device for no length and no maximum. The host still waits once for each batch: torch's CUDA kernel
-for CTC copies the lengths to the host.
+for CTC copies the lengths to the device, and waits for that.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.audio.decode import change_speed, normalize
+from data.batches.grid import Grid
 from data.batches.plan import BatchPlan
 from data.batches.specaugment import SpecAugment
 from data.examples import Example
@@ -26,14 +27,18 @@ from trainer.errors import AudioError
 
 @dataclass
 class Batch:
-    """A batch of B utterances. S, T and U are the largest numbers of samples, frames and units among them."""
+    """A batch of B rows. S, T and U are the largest numbers of samples, frames and units among them.
+
+    The first rows are utterances. With a grid there may be more rows and more padding than they need: see
+    data.batches.grid.
+    """
 
     waveforms: Tensor
     """float32 (B, S), zero after each utterance's end; (B, 0) if feature_rows stand in for them."""
     waveform_lengths: Tensor
     """int64 (B,) samples."""
     frame_lengths: Tensor
-    """int64 (B,) encoder frames."""
+    """int64 (B,) encoder frames; 1 in a row without an utterance."""
     targets: Tensor
     """int64 (B, U) unit ids; only the first target_lengths[b] of row b count."""
     target_lengths: Tensor
@@ -47,8 +52,10 @@ class Batch:
     ids: tuple[str, ...]
     num_samples: int
     """Real, unpadded samples."""
+    num_padded_samples: int
+    """Samples of all rows, padding included."""
     is_padded: bool
-    """Whether any utterance has fewer than T frames."""
+    """Whether any row has fewer than T frames, or may have in another batch of the same shape."""
     feature_rows: Tensor | None = None
     """int64 (B, T): row numbers in a table of features that was computed beforehand; 0 after an utterance's end."""
     failures: dict[str, str] = field(default_factory=dict)
@@ -86,6 +93,7 @@ class Batch:
             positions=self.positions[rows],
             ids=self.ids[rows],
             num_samples=int(lengths.sum()),
+            num_padded_samples=longest * len(lengths),
             is_padded=bool((frames < frames.max()).any()),
             feature_rows=None if self.feature_rows is None else self.feature_rows[rows, : num_frames(longest)],
         )
@@ -98,7 +106,7 @@ class Batch:
     @property
     def num_padded_seconds(self) -> float:
         """Audio in seconds, padding included."""
-        return len(self.ids) * int(self.waveform_lengths.max()) / SAMPLE_RATE
+        return self.num_padded_samples / SAMPLE_RATE
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,8 @@ class Frontend:
     specaugment: SpecAugment | None = None
     first_rows: Sequence[int] | None = None
     """Row of each utterance's first frame in a table of features, if there is one; then no audio is loaded."""
+    grid: Grid | None = None
+    """The shapes that batches are padded to; None: each is as large as its utterances."""
 
 
 class BatchDataset(Dataset):
@@ -132,30 +142,39 @@ class BatchDataset(Dataset):
             waveforms = [np.zeros(0, np.float32)] * len(examples)
             lengths = [e.num_samples for e in examples]
         frames = [self.frontend.num_frames(n) for n in lengths]
+        grid = self.frontend.grid
+        rows, width, num_samples = len(examples), max(frames), max(lengths)
+        if grid is not None:
+            rows, width = grid.shape(lengths)
+            num_samples = grid.num_samples(width)
         if first_rows is not None:
             feature_rows = _pad(
-                [first_rows[i] + np.arange(n) for i, n in zip(positions, frames, strict=True)], np.int64
+                [first_rows[i] + np.arange(n) for i, n in zip(positions, frames, strict=True)], np.int64, rows, width
             )
         time_mask = feature_mask = None
         spec = self.frontend.specaugment
         if spec is not None and self.plan is not None:
             keys = [(self.plan.seed, epoch, e.utterance.id) for e in examples]
             if spec.time_prob > 0:
-                time_mask = _pad([spec.time_mask(n, *k) for n, k in zip(frames, keys, strict=True)], np.bool_)
+                masks = [spec.time_mask(n, *k) for n, k in zip(frames, keys, strict=True)]
+                time_mask = _pad(masks, np.bool_, rows, width)
             if spec.feature_prob > 0:
-                feature_mask = _pad([spec.feature_mask(*k) for k in keys], np.bool_)
+                feature_mask = _pad([spec.feature_mask(*k) for k in keys], np.bool_, rows, spec.hidden_size)
+        added = rows - len(examples)
+        num_units = [len(e.targets) for e in examples]
         return Batch(
-            waveforms=_pad(waveforms, np.float32),
-            waveform_lengths=torch.tensor(lengths),
-            frame_lengths=torch.tensor(frames),
-            targets=_pad([np.array(e.targets, np.int64) for e in examples], np.int64),
-            target_lengths=torch.tensor([len(e.targets) for e in examples]),
+            waveforms=_pad(waveforms, np.float32, rows, num_samples if first_rows is None else 0),
+            waveform_lengths=torch.tensor([*lengths, *[0] * added]),
+            frame_lengths=torch.tensor([*frames, *[1] * added]),
+            targets=_pad([np.array(e.targets, np.int64) for e in examples], np.int64, rows, max(num_units)),
+            target_lengths=torch.tensor([*num_units, *[0] * added]),
             time_mask=time_mask,
             feature_mask=feature_mask,
             positions=tuple(positions),
             ids=tuple(e.utterance.id for e in examples),
             num_samples=sum(lengths),
-            is_padded=min(frames) < max(frames),
+            num_padded_samples=rows * num_samples,
+            is_padded=grid is not None or min(frames) < max(frames),
             feature_rows=feature_rows,
             failures=failures,
         )
@@ -171,9 +190,9 @@ class BatchDataset(Dataset):
         return normalize(waveform) if self.frontend.do_normalize else waveform
 
 
-def _pad(rows: Sequence[np.ndarray], dtype: type) -> Tensor:
-    """(B, longest): each row, with zeros behind its end."""
-    padded: np.ndarray = np.zeros((len(rows), max(map(len, rows))), dtype)
-    for padded_row, row in zip(padded, rows, strict=True):
+def _pad(rows: Sequence[np.ndarray], dtype: type, num_rows: int, width: int) -> Tensor:
+    """(num_rows, width): each row, with zeros behind its end; rows of zeros behind the last one."""
+    padded: np.ndarray = np.zeros((num_rows, width), dtype)
+    for padded_row, row in zip(padded, rows, strict=False):
         padded_row[: len(row)] = row
     return torch.from_numpy(padded)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.audio.decode import speed_length
+from data.batches.grid import Grid
 from data.config import BatchingConfig
 from data.randomness import derive_seed
 from data.utterance import SAMPLE_RATE
@@ -58,6 +59,8 @@ class BatchPlan:
     epochs: int
     grad_accum_steps: int = 1
     speeds: tuple[float, ...] = ()
+    grid: Grid | None = None
+    """The shapes that batches are padded to."""
 
     def speed(self, epoch: int, i: int) -> float:
         """The speed factor of utterance `i` in `epoch`."""
@@ -82,7 +85,10 @@ class BatchPlan:
         draws = np.frombuffer(rng.randbytes(8 * len(lengths)), dtype="<u8") / 2.0**64
         place = np.arange(len(lengths)) + MIXING * width * draws
         order = by_length[np.argsort(place, kind="stable")].tolist()
-        batches = cut_batches(order, lengths, batch_size, max_samples)
+        in_budget = lengths
+        if self.grid is not None and max_samples is not None:  # the budget counts the grid's padding too
+            in_budget = [self.grid.padded_samples([n]) for n in lengths]
+        batches = cut_batches(order, in_budget, batch_size, max_samples)
         rng.shuffle(batches)
         return batches
 
@@ -119,15 +125,16 @@ class BatchPlan:
                 yield e, steps[i], i == len(steps) - 1
 
 
-def padded_seconds(batches: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[float]:
+def padded_seconds(batches: Sequence[Sequence[int]], lengths: Sequence[int], grid: Grid | None = None) -> list[float]:
     """Seconds of audio in each batch, padding included; `lengths` are in samples."""
-    return [len(batch) * max(lengths[i] for i in batch) / SAMPLE_RATE for batch in batches]
+    of_batches = ([lengths[i] for i in batch] for batch in batches)
+    return [(len(b) * max(b) if grid is None else grid.padded_samples(b)) / SAMPLE_RATE for b in of_batches]
 
 
-def padding_share(batches: Sequence[Sequence[int]], lengths: Sequence[int]) -> float:
-    """Share of samples in `batches` that are padding."""
-    padded = sum(max(lengths[i] for i in batch) * len(batch) for batch in batches)
-    return 1 - sum(lengths[i] for batch in batches for i in batch) / padded if padded else 0.0
+def padding_share(batches: Sequence[Sequence[int]], lengths: Sequence[int], grid: Grid | None = None) -> float:
+    """Share of the audio in `batches` that is padding."""
+    padded = sum(padded_seconds(batches, lengths, grid))
+    return 1 - sum(lengths[i] for batch in batches for i in batch) / SAMPLE_RATE / padded if padded else 0.0
 
 
 def evaluation_batches(

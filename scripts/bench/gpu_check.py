@@ -148,7 +148,7 @@ def time_training(
     """Step times, throughput, memory and utilisation over `num_steps` steps after a warm-up."""
     config = replace(config, model=replace(config.model, **changes))  # type: ignore[arg-type]
     model, _ = build_model(config, encoder, data, device)
-    plan = plan_batches(config, data)
+    plan = plan_batches(config, data, model)
     _, parts = build_parts(config, model, device, precision, plan.total_steps())
     loader = build_train_loader(config, data, model, plan, NUM_WORKERS, device.type == "cuda", encoder.do_normalize)
     seconds_to_cache = 0.0

@@ -118,6 +118,7 @@ def noise(model: CTCModel, batch_size: int, seconds: float, num_units: int = 40)
         positions=tuple(range(batch_size)),
         ids=tuple(map(str, range(batch_size))),
         num_samples=batch_size * num_samples,
+        num_padded_samples=batch_size * num_samples,
         is_padded=False,
     )
 

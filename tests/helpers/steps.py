@@ -11,8 +11,10 @@ from torch.amp import GradScaler
 from transformers import AutoConfig
 
 from data.batches.collate import Batch, BatchDataset, Frontend
+from data.batches.grid import Grid
 from data.batches.loading import TrainLoader
 from data.batches.plan import BatchPlan
+from data.batches.specaugment import SpecAugment
 from data.config import BatchingConfig
 from data.examples import Example
 from data.utterance import Utterance
@@ -27,7 +29,8 @@ from trainer.loop.step import StepResult, TrainingParts, train_step
 from trainer.scoring.evaluate import Scores
 
 KERNELS, STRIDES = (10, 3, 3), (5, 4, 4)
-NUM_FRAMES = FrameGeometry.of(KERNELS, STRIDES).num_frames
+GEOMETRY = FrameGeometry.of(KERNELS, STRIDES)
+NUM_FRAMES = GEOMETRY.num_frames
 CPU = torch.device("cpu")
 
 
@@ -67,15 +70,19 @@ LENGTHS = (2400, 5600, 3300, 8000, 4100)
 EXAMPLES = [make_example(i, n) for i, n in enumerate(LENGTHS)]
 
 
-def make_batch(positions: Sequence[int], examples: Sequence[Example] = EXAMPLES) -> Batch:
-    return BatchDataset(examples, Frontend(NUM_FRAMES))[0, positions]
+def make_batch(positions: Sequence[int], examples: Sequence[Example] = EXAMPLES, grid: Grid | None = None) -> Batch:
+    return BatchDataset(examples, Frontend(NUM_FRAMES, grid=grid))[0, positions]
 
 
-def loader_of(examples: Sequence[Example], *, batch_size: int = 2, epochs: int = 10, accum: int = 1) -> TrainLoader:
+def loader_of(
+    examples: Sequence[Example], *, batch_size: int = 2, epochs: int = 10, accum: int = 1, grid: Grid | None = None,
+    specaugment: SpecAugment | None = None,
+) -> TrainLoader:  # fmt: skip
     ids = [e.utterance.id for e in examples]
     batching = BatchingConfig(batch_size=batch_size)
-    plan = BatchPlan([e.num_samples for e in examples], ids, batching, 7, epochs, accum)
-    return TrainLoader(BatchDataset(examples, Frontend(NUM_FRAMES), plan), plan, num_workers=0, pin_memory=False)
+    plan = BatchPlan([e.num_samples for e in examples], ids, batching, 7, epochs, accum, grid=grid)
+    frontend = Frontend(NUM_FRAMES, specaugment=specaugment, grid=grid)
+    return TrainLoader(BatchDataset(examples, frontend, plan), plan, num_workers=0, pin_memory=False)
 
 
 class Recorder:

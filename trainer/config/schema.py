@@ -169,6 +169,7 @@ def validate(config: Config, *, training: bool = True) -> Config:
         ("train.patience", t.patience, 1, MOST),
         ("batching.batch-size", b.batch_size, 1, MOST),
         ("batching.num-workers", b.num_workers, 0, 256),
+        ("batching.frame-grid", b.frame_grid, 1, 10_000),
         ("batching.worker-timeout", b.worker_timeout, 0, MOST),
         ("eval.batch-size", config.eval.batch_size, 1, MOST),
         ("optim.warmup-steps", o.warmup_steps, 0, MOST),
@@ -228,6 +229,8 @@ def validate(config: Config, *, training: bool = True) -> Config:
         )
     if config.push_to_hub is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", config.push_to_hub):
         raise ConfigError(f"--push-to-hub {config.push_to_hub!r} must be OWNER/NAME, as in speech-lab/my-model.")
+    if config.model.cuda_graphs and config.device == "cpu":
+        raise ConfigError("--model.cuda-graphs needs CUDA: leave it out on a CPU.")
     if config.precision == "fp16" and config.device == "cpu":
         raise ConfigError("--precision fp16 needs CUDA: on a CPU use fp32 (or bf16, which is slower there).")
     if training and config.strict and not config.corpus.store:

@@ -121,6 +121,7 @@ def fit(
             except TrainingStopped as error:  # what is due still happens: a resumed run starts after this step
                 hopeless = error
             if log_due:
+                assert result.blank_share is not None
                 figures = [result.grad_norm, result.blank_share, *result.part_norms.values()]
                 grad_norm, blank_share, *norms = torch.stack(figures).tolist()  # one wait
                 runlog.train(state, loss=mean(state.losses), grad_norm=grad_norm, lr=result.lr,

@@ -20,7 +20,8 @@ from models.ctc import CTCModel, ctc_loss_per_utterance
 from models.feature_table import FeatureTable
 from trainer.device import HostCopy
 from trainer.errors import TrainingStopped
-from trainer.loop.gradients import norms_by_part
+from trainer.loop.gradients import Gradients, clip
+from trainer.loop.graphs import Graphs
 from trainer.loop.optim import allocate_moments
 from trainer.scoring.forward import batch_logits
 
@@ -38,8 +39,9 @@ class StepResult:
     nats: list[Tensor]
     """(B,) of each microbatch: nats per unit of each utterance."""
     ids: list[str]
-    blank_share: Tensor
-    """Scalar: share of frames whose most likely unit is the blank, averaged over the step's utterances."""
+    blank_share: Tensor | None
+    """Scalar: share of frames whose most likely unit is the blank, averaged over the step's utterances; None unless the
+    step is logged."""
     lr: float
     part_norms: dict[str, Tensor] = field(default_factory=dict)
     """Scalars: the gradient norm of each part of the model; empty unless the step is logged."""
@@ -66,6 +68,12 @@ class TrainingParts:
     autocast: Callable[[], AbstractContextManager]
     features: FeatureTable | None = None
     """The frozen feature encoder's output, if it was computed beforehand; batches then hold row numbers of it."""
+    graphs: Graphs | None = None
+    """The captured passes of batches, on CUDA."""
+    gradients: Gradients = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.gradients = Gradients(self.model, in_one_buffer=self.device.type == "cuda")
 
 
 def train_step(
@@ -74,38 +82,34 @@ def train_step(
     max_grad_norm: float,
     before_update: Callable[[], None],
     seed: int = 0,
-    by_part: bool = False,
+    is_logged: bool = False,
 ) -> StepResult:
     """One optimizer step over all utterances of `batches`; nothing changes if loss or gradient is not finite.
 
     Each utterance weighs the same, whatever microbatch it is in. `before_update` is called after the gradient was
     launched on the device and before the weights change; the loop finishes the previous step in it. `seed` decides
-    dropout and LayerDrop. `by_part` also measures the gradient of each part of the model.
+    dropout and LayerDrop. A step that is logged also measures the gradient of each part of the model, and blanks.
     """
     optimizer, scaler = parts.optimizer, parts.scaler
-    loss, nats, ids, blank_share = accumulate_gradient(parts, batches, seed)
-    scaler.unscale_(optimizer)  # fp16: without the scaler's factor, so that the norm is the gradient's own
-    part_norms = norms_by_part(parts.model.named_parameters()) if by_part else {}
-    grad_norm = torch.nn.utils.clip_grad_norm_((p for g in optimizer.param_groups for p in g["params"]), max_grad_norm)
-    finite = torch.isfinite(loss) & torch.isfinite(grad_norm)
+    loss, nats, ids, blank_share = accumulate_gradient(parts, batches, seed, is_logged)
+    clipped = clip(parts.gradients, optimizer, scaler, max_grad_norm, loss, by_part=is_logged)
     allocate_moments(optimizer)  # from here on nothing large is allocated: an update is not left half done
     before_update()
     lr = optimizer.param_groups[0]["lr"]
-    # AdamW's fused kernel reads found_inf on the device and leaves weights, moments and its step count alone if
-    # it is 1. scaler.step would hand over the gradients' flag only; ours covers the loss too, at every precision.
-    optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
-    optimizer.grad_scale = None  # type: ignore[attr-defined]
     optimizer.step()
+    if parts.model.half_copies is not None:
+        parts.model.half_copies.outdate()
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
     return StepResult(
-        loss, grad_norm, HostCopy(finite), nats, ids, blank_share, lr, part_norms, is_halved=len(nats) > len(batches)
-    )
+        loss, clipped.norm, HostCopy(clipped.finite), nats, ids, blank_share, lr, clipped.part_norms,
+        is_halved=len(nats) > len(batches),
+    )  # fmt: skip
 
 
 def accumulate_gradient(
-    parts: TrainingParts, batches: Sequence[Batch], seed: int
-) -> tuple[Tensor, list[Tensor], list[str], Tensor]:
+    parts: TrainingParts, batches: Sequence[Batch], seed: int, counts_blanks: bool = False
+) -> tuple[Tensor, list[Tensor], list[str], Tensor | None]:
     """(Step loss, nats per unit of each microbatch's utterances, ids, blank share); the gradient is in the parameters.
 
     When memory runs out, the whole step is redone from its seed with every microbatch in halves. Without dropout the
@@ -118,11 +122,13 @@ def accumulate_gradient(
         num_utterances = sum(len(batch.ids) for batch in batches)
         try:
             for batch in batches:
-                of_batch, blank_shares = backward(parts, batch, num_utterances)
+                of_batch, blank_shares = backward(parts, batch, num_utterances, counts_blanks)
                 nats.append(of_batch)
                 loss += of_batch.sum() / num_utterances
-                blank_share += blank_shares.sum() / num_utterances
-            return loss, nats, [i for batch in batches for i in batch.ids], blank_share
+                if blank_shares is not None:
+                    blank_share += blank_shares.sum() / num_utterances
+            ids = [i for batch in batches for i in batch.ids]
+            return loss, nats, ids, blank_share if counts_blanks else None
         except torch.OutOfMemoryError:
             pass  # freeing memory must wait until the exception, which holds the step's tensors, is gone
         parts.optimizer.zero_grad(set_to_none=True)
@@ -138,12 +144,25 @@ def accumulate_gradient(
             batches += batch.halves(parts.model.num_frames) if len(batch.ids) > 1 else [batch]
 
 
-def backward(parts: TrainingParts, batch: Batch, num_utterances: int) -> tuple[Tensor, Tensor]:
+def backward(
+    parts: TrainingParts, batch: Batch, num_utterances: int, counts_blanks: bool
+) -> tuple[Tensor, Tensor | None]:
     """Add one microbatch's share of the gradient. Returns (nats per unit, share of blank frames), each (B,)."""
-    b, logits = batch_logits(parts.model, batch, parts.device, parts.autocast, parts.features)
-    blank_id = parts.model.blank_id
-    nats = ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=blank_id)
-    is_real = torch.arange(logits.shape[1], device=parts.device) < b.frame_lengths[:, None]
-    parts.scaler.scale(nats.sum() / num_utterances).backward()
+    n, blank_id = len(batch.ids), parts.model.blank_id  # rows behind the utterances' only fill the batch's shape
+    b, all_logits, is_replayed = batch_logits(
+        parts.model, batch, parts.device, parts.autocast, parts.features, parts.graphs
+    )
+    logits = all_logits.detach()[:n].requires_grad_()
+    frame_lengths, target_lengths = batch.frame_lengths[:n], batch.target_lengths[:n]  # CTC wants them on the host
+    nats = ctc_loss_per_utterance(logits, frame_lengths, b.targets[:n], target_lengths, blank_id=blank_id)
+    (gradient,) = torch.autograd.grad(parts.scaler.scale(nats.sum() / num_utterances), logits)
+    if is_replayed:
+        assert parts.graphs is not None
+        parts.graphs.backward(gradient)
+    else:
+        parts.gradients.add(parts.gradients.of(all_logits[:n], gradient))
+    if not counts_blanks:
+        return nats.detach(), None
+    is_real = torch.arange(logits.shape[1], device=parts.device) < b.frame_lengths[:n, None]
     num_blank = ((logits.argmax(-1) == blank_id) & is_real).sum(1)
-    return nats.detach(), num_blank / b.frame_lengths
+    return nats.detach(), num_blank / b.frame_lengths[:n]

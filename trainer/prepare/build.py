@@ -23,12 +23,14 @@ from models.pretrained import EncoderSource, LoadReport, load_pretrained, read_e
 from models.trust import refuse_what_is_no_checkpoint
 from trainer.cli.console import Console
 from trainer.config.schema import Config
-from trainer.device import autocast_for, choose_device, choose_precision
+from trainer.device import HALF, autocast_for, choose_device, choose_precision
 from trainer.errors import ConfigError, ModelError
+from trainer.loop.graphs import CudaRecorder, Graphs
 from trainer.loop.optim import build_optimizer, build_schedule
 from trainer.loop.step import TrainingParts
 from trainer.prepare.corpus import PreparedCorpus, prepare_corpus, read_corpus
 from trainer.prepare.features import num_table_bytes, open_table, table_examples, wants_cache
+from trainer.prepare.shapes import grid_of, training_grid, with_shapes
 from trainer.rundir.model_source import find_model
 from trainer.scoring.evaluate import EvalSet
 
@@ -110,14 +112,22 @@ def prepare(config: Config, console: Console, faults: Faults | None = None) -> P
         torch.backends.cudnn.benchmark = False
     device = choose_device(config.device)
     precision = choose_precision(config.precision, config.auto_precision, device)
+    if config.model.cuda_graphs and device.type != "cuda":
+        raise ConfigError("--model.cuda-graphs needs CUDA, which is not here: leave it out.")
     config, encoder, data = read_inputs(config, console, faults=faults)
     config = with_export(config, data.corpus.splits)
     model, load_report = build_model(config, encoder, data, device)
-    plan = plan_batches(config, data)
+    config = with_shapes(config, model, device)
+    plan = plan_batches(config, data, model)
     total_steps = plan.total_steps(at_most=config.train.max_steps)
     cached = wants_cache(config, model, num_table_bytes(model, table_examples(data)), total_steps / plan.num_steps(0))
     asked, config = bool(config.model.cache_features), with_cache(config, cached)
     config, parts = build_parts(config, model, device, precision, total_steps)
+    if config.model.cuda_graphs:
+        accumulates = config.train.grad_accum_steps > 1
+        parts.graphs = Graphs(
+            model, parts.gradients, parts.autocast, CudaRecorder(), console.warn, accumulates=accumulates
+        )
     on_cuda, num_workers = device.type == "cuda", config.batching.num_workers
     if num_workers is None:
         num_workers = 2 if on_cuda else 0
@@ -206,10 +216,12 @@ def build_parts(
     optimizer = build_optimizer(model, config.optim)
     scheduler = build_schedule(optimizer, warmup, total_steps)
     scaler = GradScaler(device.type, enabled=precision == "fp16")
+    if precision in HALF:
+        model.keep_half_copies(HALF[precision])
     return config, TrainingParts(model, optimizer, scheduler, scaler, device, autocast_for(precision, device))
 
 
-def plan_batches(config: Config, data: PreparedCorpus) -> BatchPlan:
+def plan_batches(config: Config, data: PreparedCorpus, model: CTCModel) -> BatchPlan:
     """The plan of every batch of the run."""
     return BatchPlan(
         lengths=[e.num_samples for e in data.train],
@@ -219,6 +231,7 @@ def plan_batches(config: Config, data: PreparedCorpus) -> BatchPlan:
         epochs=config.train.epochs,
         grad_accum_steps=config.train.grad_accum_steps,
         speeds=config.augment.speeds,
+        grid=training_grid(config, model, len(data.train)),
     )
 
 
@@ -242,7 +255,8 @@ def build_train_loader(
         feature_length=hf.mask_feature_length,
         feature_min_masks=getattr(hf, "mask_feature_min_masks", 0),  # WavLM's configuration has no such field
     )
-    frontend = Frontend(model.num_frames, do_normalize, spec if getattr(hf, "apply_spec_augment", True) else None)
+    spec_augment = spec if getattr(hf, "apply_spec_augment", True) else None
+    frontend = Frontend(model.num_frames, do_normalize, spec_augment, grid=plan.grid)
     return TrainLoader(
         BatchDataset(data.train, frontend, plan),
         plan,
@@ -256,7 +270,7 @@ def build_eval_sets(
     config: Config, data: PreparedCorpus, model: CTCModel, num_workers: int, do_normalize: bool
 ) -> dict[str, EvalSet]:
     """Every evaluation split, ready to be scored."""
-    frontend = Frontend(model.num_frames, do_normalize)
+    frontend = Frontend(model.num_frames, do_normalize, grid=grid_of(config, model, 1))
     return {
         split: EvalSet(split, examples, frontend, data.vocab, config.eval, num_workers, config.batching.worker_timeout)
         for split, examples in data.evaluation.items()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
-from data.batches.plan import padding_share
 from data.examples import Example
 from data.utterance import SAMPLE_RATE
 from trainer.cli.console import Console
 from trainer.loop.gradients import PARTS, part_of
 from trainer.prepare.build import PreparedRun
+from trainer.prepare.shapes import describe_padding
 from trainer.prepare.timing import estimate_training
 from trainer.rundir.log import clock
 
@@ -52,7 +52,7 @@ def describe(run: PreparedRun, steps_left: int) -> Iterator[tuple[str, str]]:
         "batches",
         (
             f"{len(batches)} an epoch of {_range([len(b) for b in batches])} utterances{per_step}, "
-            f"{100 * padding_share(batches, plan.epoch_lengths(0)):.1f} % padding"
+            f"{describe_padding(plan, batches)}"
         ),
     )
     yield (

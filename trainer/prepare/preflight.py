@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from data.batches.collate import BatchDataset
-from data.batches.plan import evaluation_batches, padded_seconds, padding_share
+from data.batches.plan import evaluation_batches, padded_seconds
 from data.examples import Example, frames_needed
 from data.faults import Fault, Faults, split_remedy
 from data.leaks import describe_leaks
@@ -26,6 +26,7 @@ from trainer.prepare.build import PreparedRun, prepare, with_cache
 from trainer.prepare.fault_report import tell_faults
 from trainer.prepare.features import ROOM, fits_device, num_table_bytes, seconds_to_fill, table_examples, table_folder
 from trainer.prepare.quality import find_outliers
+from trainer.prepare.shapes import describe_padding
 from trainer.prepare.text_report import describe_text
 from trainer.prepare.timing import timed, training_batches
 from trainer.rundir.log import clock
@@ -69,10 +70,10 @@ def _describe(run: PreparedRun, console: Console) -> int:
         f"{frames_needed(tightest.targets)} needed by its {len(tightest.targets)} units"
     )
     batches, lengths = plan.batches(0), plan.epoch_lengths(0)
-    padded = padded_seconds(batches, lengths)
+    padded = padded_seconds(batches, lengths, plan.grid)
     say(
         f"batches:   {len(batches)} an epoch of {min(map(len, batches))} to {max(map(len, batches))} utterances, "
-        f"at most {max(padded):.1f} s padded; {100 * padding_share(batches, lengths):.1f} % padding"
+        f"at most {max(padded):.1f} s padded; {describe_padding(plan, batches)}"
     )
     say(f"leaks:     {'; '.join(describe_leaks(run.data.leaks, run.data.train, run.data.evaluation))}")
     table = _find_table(run)
@@ -190,7 +191,7 @@ def _padded_evaluation(run: PreparedRun) -> float:
         max_batch_seconds=config.max_batch_seconds,
         equal_lengths=not run.parts.model.is_batch_invariant,
     )
-    return sum(padded_seconds(batches, lengths))
+    return sum(padded_seconds(batches, lengths, run.monitor.frontend.grid))
 
 
 def _check_disk(run: PreparedRun, table: _Table, say: Callable[[str], None]) -> int:

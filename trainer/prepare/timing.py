@@ -27,7 +27,7 @@ def estimate_training(run: PreparedRun, steps_left: int) -> float | None:
     utterance; training will say so.
     """
     parts, model, batches = run.parts, run.parts.model, run.plan.batches(0)
-    padded = padded_seconds(batches, run.plan.epoch_lengths(0))
+    padded = padded_seconds(batches, run.plan.epoch_lengths(0), run.plan.grid)
     middle = sorted(range(len(padded)), key=padded.__getitem__)[len(padded) // 2]
     on_cuda, was_training = [parts.device] if parts.device.type == "cuda" else [], model.training
     model.train()

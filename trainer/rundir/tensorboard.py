@@ -77,8 +77,10 @@ class Board:
         lengths, batches = plan.epoch_lengths(0), plan.batches(0)
         self._histogram("utterances/train_seconds", [n / SAMPLE_RATE for n in lengths])
         self._histogram(f"utterances/{monitor.split}_seconds", [e.num_samples / SAMPLE_RATE for e in monitor.examples])
-        self._histogram("utterances/batch_seconds", padded_seconds(batches, lengths))
-        self._histogram("utterances/batch_padding_share", [padding_share([batch], lengths) for batch in batches])
+        self._histogram("utterances/batch_seconds", padded_seconds(batches, lengths, plan.grid))
+        self._histogram(
+            "utterances/batch_padding_share", [padding_share([batch], lengths, plan.grid) for batch in batches]
+        )
         for example in (monitor.examples[i] for i in followed_positions(monitor)):
             try:
                 waveform = example.load()[None]

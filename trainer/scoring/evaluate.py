@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -30,7 +30,7 @@ from models.feature_table import FeatureTable
 from trainer.config.schema import EvalConfig
 from trainer.device import HostCopy
 from trainer.scoring.decode import collapse, written_units
-from trainer.scoring.forward import batch_logits
+from trainer.scoring.forward import Replays, batch_logits
 from trainer.scoring.metrics import METRICS, EditCounts, count_character_errors, count_word_errors, pool
 
 
@@ -140,6 +140,16 @@ class Transcript(NamedTuple):
     num_blank_frames: int
 
 
+@dataclass(frozen=True)
+class Launched:
+    """What comes back of a batch that was launched."""
+
+    tensors: HostCopy
+    """The unit of each frame (B, T), nats per unit (B,), blank frames (B,), and posteriors (T, V) of those followed."""
+    followed: list[int]
+    """Their positions."""
+
+
 @torch.inference_mode()
 def evaluate(
     model: CTCModel,
@@ -148,24 +158,33 @@ def evaluate(
     autocast: Callable[[], AbstractContextManager],
     progress: Callable = lambda batches, total: batches,
     must_stop: Callable[[], bool] = never,
+    replays: Replays | None = None,
+    followed: Collection[int] = (),
 ) -> Scores:
     """Scores of `model` on every utterance of `eval_set`; the model's mode is restored.
 
-    StopRequested once `must_stop`, also while a batch is waited for.
+    `replays` gives the logits of shapes that it has captured. The posteriors of the utterances at the positions
+    `followed` are kept. StopRequested once `must_stop`, also while a batch is waited for.
     """
     start, was_training = time.perf_counter(), model.training
     examples = eval_set.examples
     scored: dict[int, Hypothesis] = {}
+    drawn: dict[int, Followed] = {}
     failures = {e.utterance.id: "no audio could be decoded" for e in examples if e.num_samples == 0}
     plan = _plan(model, eval_set)
     model.eval()
     try:
         batches = progress(_load(eval_set, plan, device, must_stop), total=len(plan))
-        write = functools.partial(_launch, model, eval_set.features, device=device, autocast=autocast)
-        for batch, transcripts in _read_behind(_launch_all(batches, write, model.num_frames)):
+        write = functools.partial(
+            _launch, model, eval_set.features, device=device, autocast=autocast, replays=replays, followed=followed
+        )
+        for batch, transcripts, posteriors in _read_behind(_launch_all(batches, write, model.num_frames)):
             for i, utterance_id, transcript in zip(batch.positions, batch.ids, transcripts, strict=True):
                 if utterance_id not in batch.failures:
                     scored[i] = _score(examples[i], eval_set.vocab, transcript)
+                    if i in posteriors:
+                        seconds = examples[i].num_samples / SAMPLE_RATE
+                        drawn[i] = Followed(utterance_id, examples[i].targets, seconds, posteriors[i])
             failures |= batch.failures
     finally:
         model.train(was_training)
@@ -175,12 +194,14 @@ def evaluate(
         for i, example in enumerate(examples)
     )
     num_audio_seconds = sum(example.num_samples for example in examples) / SAMPLE_RATE
-    return Scores(eval_set.split, hypotheses, time.perf_counter() - start, num_audio_seconds, failures)
+    seconds = time.perf_counter() - start
+    shown = tuple(drawn[i] for i in sorted(drawn))
+    return Scores(eval_set.split, hypotheses, seconds, num_audio_seconds, failures, shown)
 
 
 def _launch_all(
-    batches: Iterable[Batch], launch: Callable[[Batch], tuple[Batch, HostCopy]], num_frames: Callable[[int], int]
-) -> Iterator[tuple[Batch, HostCopy]]:
+    batches: Iterable[Batch], launch: Callable[[Batch], tuple[Batch, Launched]], num_frames: Callable[[int], int]
+) -> Iterator[tuple[Batch, Launched]]:
     """Every batch launched. One for which the device has no memory goes in halves, which changes no transcript.
 
     OutOfMemoryError when one utterance alone is too long.
@@ -201,26 +222,37 @@ def _launch_all(
 
 def _launch(
     model: CTCModel, features: FeatureTable | None, batch: Batch, device: torch.device,
-    autocast: Callable[[], AbstractContextManager],
-) -> tuple[Batch, HostCopy]:  # fmt: skip
-    """Launch a batch. The host copy holds the unit of each frame (B, T), nats per unit (B,), and blank frames (B,)."""
-    b, logits = batch_logits(model, batch, device, autocast, features)
-    nats = ctc_loss_per_utterance(logits, b.frame_lengths, b.targets, b.target_lengths, blank_id=model.blank_id)
+    autocast: Callable[[], AbstractContextManager], replays: Replays | None, followed: Collection[int],
+) -> tuple[Batch, Launched]:  # fmt: skip
+    """Launch a batch; nothing is waited for but the lengths that CTC reads."""
+    n, blank_id = len(batch.ids), model.blank_id  # rows behind the utterances' only fill the batch's shape
+    b, logits, _ = batch_logits(model, batch, device, autocast, features, replays)
+    logits, frame_lengths = logits[:n], b.frame_lengths[:n]
+    on_host = batch.frame_lengths[:n], batch.target_lengths[:n]
+    nats = ctc_loss_per_utterance(logits, on_host[0], b.targets[:n], on_host[1], blank_id=blank_id)
     best = logits.argmax(-1)
-    is_real = torch.arange(best.shape[1], device=device) < b.frame_lengths[:, None]
-    num_blank = ((best == model.blank_id) & is_real).sum(1)
-    return batch, HostCopy(collapse(best, b.frame_lengths, model.blank_id), nats, num_blank)
+    is_real = torch.arange(best.shape[1], device=device) < frame_lengths[:, None]
+    num_blank = ((best == blank_id) & is_real).sum(1)
+    shown = [k for k, i in enumerate(batch.positions) if i in followed]
+    posteriors = [logits[k, : int(batch.frame_lengths[k])].float().softmax(-1) for k in shown]
+    transcripts = HostCopy(collapse(best, frame_lengths, blank_id), nats, num_blank, *posteriors)
+    return batch, Launched(transcripts, [batch.positions[k] for k in shown])
 
 
-def _read_behind(launched: Iterator[tuple[Batch, HostCopy]]) -> Iterator[tuple[Batch, list[Transcript]]]:
-    """Each batch's transcripts, one batch late: the host reads them while the device computes the next batch."""
-    before: tuple[Batch, HostCopy] | None = None
+def _read_behind(
+    launched: Iterator[tuple[Batch, Launched]],
+) -> Iterator[tuple[Batch, list[Transcript], dict[int, np.ndarray]]]:
+    """(Batch, its transcripts, posteriors of those followed, by position), one batch late: the host reads them while
+    the device computes the next batch."""
+    before: tuple[Batch, Launched] | None = None
     for now in itertools.chain(launched, [None]):
         if before is not None:
-            batch, (units, nats, num_blank) = before[0], before[1].wait()
+            batch, (units, nats, num_blank, *posteriors) = before[0], before[1].tensors.wait()
             written = map(written_units, units)
-            rows = zip(written, nats.tolist(), batch.frame_lengths.tolist(), num_blank.tolist(), strict=True)
-            yield batch, [Transcript(*row) for row in rows]
+            frames = batch.frame_lengths[: len(batch.ids)].tolist()
+            rows = zip(written, nats.tolist(), frames, num_blank.tolist(), strict=True)
+            arrays = [p.numpy() for p in posteriors]
+            yield batch, [Transcript(*row) for row in rows], dict(zip(before[1].followed, arrays, strict=True))
         before = now
 
 

@@ -1,17 +1,9 @@
-"""The posteriors of a few utterances, frame by frame, at every evaluation: the same ones throughout training."""
+"""Which utterances are shown at every evaluation, some with their posteriors: the same ones throughout training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-
-import torch
-
-from data.batches.collate import BatchDataset
 from data.utterance import SAMPLE_RATE
-from models.ctc import CTCModel
-from trainer.scoring.evaluate import EvalSet, Followed
-from trainer.scoring.forward import batch_logits
+from trainer.scoring.evaluate import EvalSet
 
 NUM_SHOWN = 8
 """Utterances in TensorBoard's table of transcripts. Every second one also has its audio and a picture there."""
@@ -34,24 +26,3 @@ def followed_positions(eval_set: EvalSet) -> list[int]:
     short = [i for i, n in zip(shown_positions(len(eval_set.examples)), lengths, strict=True)
              if 0 < n <= MAX_SECONDS * SAMPLE_RATE and eval_set.frontend.num_frames(n) > 0]  # fmt: skip
     return short[::2]
-
-
-@torch.inference_mode()
-def follow(
-    model: CTCModel, eval_set: EvalSet, device: torch.device, autocast: Callable[[], AbstractContextManager]
-) -> tuple[Followed, ...]:
-    """The posteriors of the followed utterances, from one forward pass each. The model's mode is restored."""
-    dataset, was_training = BatchDataset(eval_set.examples, eval_set.frontend), model.training
-    found = []
-    model.eval()
-    try:
-        for i in followed_positions(eval_set):
-            batch = dataset[0, [i]]
-            if batch.failures:  # its audio does not decode; the evaluation counts and names it
-                continue
-            _, logits = batch_logits(model, batch, device, autocast)
-            posteriors = logits[0, : int(batch.frame_lengths[0])].float().softmax(-1).cpu().numpy()
-            found.append(Followed(batch.ids[0], eval_set.examples[i].targets, batch.num_seconds, posteriors))
-    finally:
-        model.train(was_training)
-    return tuple(found)

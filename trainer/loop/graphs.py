@@ -1,0 +1,217 @@
+"""CUDA graphs: the forward and the backward pass of a batch, captured once for its shape and launched as a whole.
+
+A large model's step is 2,500 kernels. Launching one takes the host 8 to 33 us, so an H100 waits for the host for half
+of a step. A graph is one launch: 1 ms for both passes.
+
+    forward graph     features or waveforms, lengths, masks -> logits
+    between them      the CTC loss and the gradient of the logits: torch's kernel takes its lengths from the host
+    backward graph    the gradient of the logits -> the gradients of all parameters, in Gradients' buffer
+
+A graph reads and writes fixed memory, so a batch is copied into the inputs of the graph of its shape. Batches come on a
+grid of shapes (data.batches.grid). The first batch of a shape is computed operation by operation: that is when
+libraries choose their kernels, which is not possible during capture. The second one is captured.
+
+All graphs share one pool of memory: only one of them is under way at a time, and nothing that one leaves is read after
+the next one has begun, save the logits, which have memory of their own. Random numbers are those of the same passes
+without a graph: a replay reads seed and offset of CUDA's generator, and LayerDrop is drawn on the host.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from models.ctc import CTCModel
+from models.transformer import is_dropped
+from trainer.errors import ConfigError
+from trainer.loop.gradients import Gradients
+from trainer.scoring.forward import ModelInputs, logits_of
+
+MOST_GRAPHS = 128
+"""Shapes that are captured at most, in training and in evaluation together. Batches of others run without a graph."""
+
+
+class Recorder(Protocol):
+    """Records the operations of a function."""
+
+    def record(self, operations: Callable[[], Tensor | None]) -> tuple[Tensor | None, Callable[[], None]]:
+        """(The tensor that `operations` returns, a function that runs its operations again with the same memory)."""
+
+
+class CudaRecorder:
+    """Records by capturing CUDA graphs, which all share one pool of memory."""
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def record(self, operations: Callable[[], Tensor | None]) -> tuple[Tensor | None, Callable[[], None]]:
+        graph = torch.cuda.CUDAGraph()
+        # other threads go on meanwhile: they pin memory for batches and wait for copies
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            result = operations()
+        return result, graph.replay
+
+
+@dataclass
+class _Recorded:
+    """The passes of one shape, and their memory."""
+
+    inputs: ModelInputs
+    kept_layers: Tensor | None
+    """bool (layers,), on the device; None without LayerDrop."""
+    live: Tensor | None = None
+    """Logits with what their backward pass needs, between the two passes."""
+    logits: Tensor | None = None
+    gradient: Tensor | None = None
+    """Of the logits; None in evaluation."""
+    forward: Callable[[], None] | None = None
+    backward: Callable[[], None] | None = None
+    read: tuple[nn.Parameter, ...] = ()
+    """Parameters that have a gradient."""
+
+
+class Graphs:
+    """The graphs of a model, by shape."""
+
+    def __init__(
+        self,
+        model: CTCModel,
+        gradients: Gradients,
+        autocast: Callable[[], AbstractContextManager],
+        recorder: Recorder,
+        warn: Callable[[str], None],
+        *,
+        accumulates: bool,
+    ) -> None:
+        """`gradients` has its buffer. `accumulates` tells whether a step has several microbatches."""
+        self.model, self.gradients, self.autocast = model, gradients, autocast
+        self.recorder, self.warn, self.accumulates = recorder, warn, accumulates
+        self.is_broken = False
+        self._recorded: dict[tuple, _Recorded] = {}
+        self._visits: Counter[tuple] = Counter()
+        self._current: _Recorded | None = None
+        self._dropped: list[int] = []
+
+    @property
+    def num_recorded(self) -> int:
+        """Shapes that have a graph."""
+        return len(self._recorded)
+
+    def logits(self, inputs: ModelInputs) -> Tensor | None:
+        """Logits (B, T, V) for a batch, in the model's mode; None if it has to be computed without a graph.
+
+        They hold until the next call. In training `backward` must follow.
+        """
+        key = (self.model.training, *inputs.shape)
+        self._visits[key] += 1
+        recorded = self._recorded.get(key)
+        if recorded is None:
+            if self.is_broken or self._visits[key] == 1 or self.num_recorded >= MOST_GRAPHS:
+                return None
+            recorded = self._record_or_warn(inputs)
+            if recorded is None:
+                return None
+            self._recorded[key] = recorded
+        self._refresh()
+        recorded.inputs.fill(inputs)
+        self._draw_layers(recorded)
+        assert recorded.forward is not None
+        recorded.forward()
+        self._current = recorded
+        return recorded.logits
+
+    def backward(self, gradient: Tensor) -> None:
+        """Add the gradient of the last logits' batch, from that of the logits of its first rows and frames."""
+        recorded, self._current = self._current, None
+        assert recorded is not None, "logits come first"
+        assert recorded.gradient is not None
+        assert recorded.backward is not None
+        recorded.gradient.zero_()
+        recorded.gradient[: gradient.shape[0], : gradient.shape[1]].copy_(gradient)
+        if self.accumulates:
+            self.gradients.clear_unused()
+        recorded.backward()
+        layers = self.model.base.encoder.layers
+        skipped = {id(p) for i in self._dropped for p in layers[i].parameters()}
+        self.gradients.adopt(p for p in recorded.read if id(p) not in skipped)
+
+    def _refresh(self) -> None:
+        if self.model.half_copies is not None:
+            self.model.half_copies.refresh()
+
+    def _draw_layers(self, recorded: _Recorded) -> None:
+        """Draw which layers LayerDrop skips, as a forward pass without a graph would."""
+        encoder = self.model.base.encoder
+        self._dropped = [i for i in range(len(encoder.layers)) if is_dropped(encoder, i)]
+        if recorded.kept_layers is not None:
+            kept = torch.ones(len(encoder.layers), dtype=torch.bool)
+            kept[self._dropped] = False
+            kept = kept.pin_memory() if recorded.kept_layers.is_cuda else kept
+            recorded.kept_layers.copy_(kept, non_blocking=True)
+
+    def _record_or_warn(self, inputs: ModelInputs) -> _Recorded | None:
+        """The passes for the shape of `inputs`; None, after a warning, when they cannot be captured."""
+        try:
+            return self._record(inputs)
+        except RuntimeError as error:  # out of memory too
+            reason = str(error).splitlines()[0]
+        # Freeing memory must wait until the exception, which holds tensors, is gone. One attempt is enough: others
+        # would fail too, and each takes time
+        self.is_broken = True
+        torch.cuda.empty_cache()
+        self.warn(f"no further CUDA graphs ({reason}): batches of other shapes are launched operation by operation")
+        return None
+
+    def _record(self, inputs: ModelInputs) -> _Recorded:
+        model, gradients = self.model, self.gradients
+        encoder = model.base.encoder
+        kept = None
+        if model.training and encoder.config.layerdrop > 0:
+            kept = torch.ones(len(encoder.layers), dtype=torch.bool, device=inputs.frame_lengths.device)
+        recorded = _Recorded(inputs.clone(), kept)
+        self._refresh()  # or it would be part of the graph
+
+        def forward() -> Tensor:
+            recorded.live = logits_of(model, recorded.inputs, self.autocast, kept_layers=recorded.kept_layers)
+            return recorded.live.detach()
+
+        def backward() -> None:
+            live, recorded.live = recorded.live, None
+            assert live is not None
+            assert recorded.gradient is not None
+            pairs = list(zip(gradients.parameters, gradients.of(live, recorded.gradient), strict=True))
+            recorded.read = tuple(p for p, g in pairs if g is not None)
+            (gradients.add_to_buffer if self.accumulates else gradients.write)(pairs)
+
+        recorded.logits, recorded.forward = self.recorder.record(forward)
+        if model.training:
+            assert recorded.logits is not None
+            recorded.gradient = torch.zeros_like(recorded.logits)
+            _, recorded.backward = self.recorder.record(backward)
+        recorded.live = None
+        return recorded
+
+
+def why_no_graphs(model: CTCModel, device: torch.device) -> str | None:
+    """Why the passes of `model` cannot be captured; None if they can."""
+    if device.type != "cuda":
+        return "they are CUDA's"
+    if not model.is_batch_invariant:
+        return "group norm sees padding, so its batches have no fixed shapes"
+    if model.activation_checkpointing:
+        return "activation checkpointing sets the state of random numbers, which is not possible in a graph"
+    return None
+
+
+def wants_graphs(asked: bool | None, model: CTCModel, device: torch.device) -> bool:
+    """Whether to use graphs. ConfigError when the user asks for them and they are not possible."""
+    reason = why_no_graphs(model, device)
+    if asked and reason:
+        raise ConfigError(f"--model.cuda-graphs: {reason}. Leave the option out.")
+    return reason is None if asked is None else asked
