@@ -34,9 +34,9 @@ NUM_FRAMES = GEOMETRY.num_frames
 CPU = torch.device("cpu")
 
 
-def small_model(seed: int = 0, **options: float) -> CTCModel:
+def small_model(seed: int = 0, hidden_size: int = 16, **options: float) -> CTCModel:
     config = AutoConfig.for_model(
-        "unispeech", hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        "unispeech", hidden_size=hidden_size, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
         conv_dim=(8, 8, 8), conv_kernel=KERNELS, conv_stride=STRIDES, num_conv_pos_embeddings=8,
         num_conv_pos_embedding_groups=2, feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True,
         vocab_size=6, pad_token_id=5,

@@ -57,8 +57,9 @@ class Gradients:
         if self.buffer is None:
             for p, g in fresh:
                 # the update's kernel goes through memory, so a gradient must lie there as its parameter does
-                fits = g is None or (g.stride() == p.stride() and g.dtype is p.dtype)
-                p.grad = g if fits else torch.empty_like(p).copy_(g)
+                if g is not None and (g.stride() != p.stride() or g.dtype is not p.dtype):
+                    g = torch.empty_like(p).copy_(g)
+                p.grad = g
         else:
             self.write(fresh)
             self.adopt(p for p, g in fresh if g is not None)

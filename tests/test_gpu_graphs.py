@@ -1,0 +1,130 @@
+"""CUDA graphs on a GPU: a replay is the same step. Run by scripts/bench/gpu_check.py.
+
+tests/trainer/loop/test_graphs.py tests the same code with a stand-in for capture.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from torch.amp import GradScaler
+
+from data.batches.collate import BatchDataset, Frontend
+from data.batches.grid import Grid
+from data.batches.plan import BatchPlan
+from data.batches.specaugment import SpecAugment
+from data.config import BatchingConfig
+from models.ctc import CTCModel
+from tests.helpers.graphs import Rerun
+from tests.helpers.models import eval_set, example, make_talkative
+from tests.helpers.models import small_model as talkative_model
+from tests.helpers.steps import EXAMPLES, GEOMETRY, NUM_FRAMES, small_model
+from trainer.config.schema import OptimConfig
+from trainer.device import HALF, autocast_for
+from trainer.loop.gradients import Gradients
+from trainer.loop.graphs import CudaRecorder, Graphs
+from trainer.loop.optim import build_optimizer, build_schedule
+from trainer.loop.step import TrainingParts, accumulate_gradient, train_step
+from trainer.scoring.evaluate import evaluate
+
+CUDA = torch.device(os.environ.get("GPU_TESTS_DEVICE", "cuda"))
+"""GPU_TESTS_DEVICE=cpu shows that these tests run at all, where there is no GPU."""
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(CUDA.type == "cuda" and not torch.cuda.is_available(), reason="needs CUDA"),
+]
+GRID = Grid(8, 4, GEOMETRY.num_frames, GEOMETRY.num_samples)
+SPEC = SpecAugment(hidden_size=32, time_prob=0.2, time_length=2, time_min_masks=1,
+                   feature_prob=0.1, feature_length=2, feature_min_masks=1)  # fmt: skip
+TOLERANCES = {"fp32": 1e-5, "bf16": 1e-2, "fp16": 2e-3}
+
+
+def parts_of(model: CTCModel, precision: str, told: list[str], *, graphs: bool, accumulates: bool) -> TrainingParts:
+    model = model.to(CUDA).train()
+    optimizer = build_optimizer(model, OptimConfig(lr=1e-2, weight_decay=0.01))
+    scaler = GradScaler(CUDA.type, enabled=precision == "fp16", init_scale=256.0)
+    autocast = autocast_for(precision, CUDA)
+    if precision in HALF:
+        model.keep_half_copies(HALF[precision])
+    parts = TrainingParts(model, optimizer, build_schedule(optimizer, 3, 40), scaler, CUDA, autocast)
+    parts.gradients = Gradients(model, in_one_buffer=True)  # CUDA's own way; a CPU only with this line
+    if graphs:
+        recorder = CudaRecorder() if CUDA.type == "cuda" else Rerun()
+        parts.graphs = Graphs(model, parts.gradients, autocast, recorder, told.append, accumulates=accumulates)
+    return parts
+
+
+def regularised(**options: float) -> CTCModel:
+    on = dict(hidden_dropout=0.2, attention_dropout=0.1, activation_dropout=0.1, mask_time_prob=0.2) | options
+    return small_model(**on, hidden_size=32)  # type: ignore[arg-type]
+
+
+def batch_of(positions: list[int], epoch: int):
+    lengths, ids = [e.num_samples for e in EXAMPLES], [e.utterance.id for e in EXAMPLES]
+    plan = BatchPlan(lengths, ids, BatchingConfig(batch_size=4), 7, 9, grid=GRID)
+    batch = BatchDataset(EXAMPLES, Frontend(NUM_FRAMES, specaugment=SPEC, grid=GRID), plan)[epoch, positions]
+    return batch.pin_memory() if CUDA.type == "cuda" else batch
+
+
+@pytest.mark.parametrize("accum", [1, 2])
+@pytest.mark.parametrize("layerdrop", [0.0, 0.5])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_replayed_gradient_equals_an_eager_one_of_the_same_seed(precision: str, layerdrop: float, accum: int) -> None:
+    """Dropout, masks and LayerDrop follow from the seed. Reference: the same step, launched operation by operation."""
+    if CUDA.type == "cpu" and layerdrop:
+        pytest.skip("on a CPU dropout and LayerDrop draw from one generator")
+    told: list[str] = []
+    eager, replayed = (
+        parts_of(regularised(layerdrop=layerdrop), precision, told, graphs=graphs, accumulates=accum > 1)
+        for graphs in (False, True)
+    )
+    for seed in range(5):
+        batches = [batch_of([0, 2, 4], seed), batch_of([1, 3], seed)][:accum]
+        found = []
+        for parts in (eager, replayed):
+            loss, *_ = accumulate_gradient(parts, batches, seed)
+            found.append({"loss": loss, **{n: p.grad for n, p in parts.model.named_parameters() if p.grad is not None}})
+        assert found[0].keys() == found[1].keys()
+        size = max(float(g.abs().max()) for name, g in found[0].items() if name != "loss")
+        for name, expected in found[0].items():
+            close = dict(rtol=TOLERANCES[precision], atol=TOLERANCES[precision] * (1 if name == "loss" else size))
+            torch.testing.assert_close(found[1][name], expected, **close, msg=lambda m: f"{name}: {m}")  # noqa: B023
+        for parts in (eager, replayed):
+            parts.optimizer.zero_grad(set_to_none=True)
+    assert not told
+    assert replayed.graphs is not None
+    assert replayed.graphs.num_recorded == accum
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_thirty_steps_with_graphs_follow_thirty_without(precision: str) -> None:
+    losses = []
+    told: list[str] = []
+    for graphs in (False, True):
+        parts, found = parts_of(regularised(), precision, told, graphs=graphs, accumulates=False), []
+        for step in range(30):
+            positions = [[0, 2, 4], [1, 3], [0, 1, 2, 3]][step % 3]
+            found.append(train_step(parts, [batch_of(positions, step)], 1.0, lambda: None, seed=step).loss)
+            parts.scheduler.step()
+        losses.append(torch.stack(found).tolist())
+    assert not told
+    rel = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.05}[precision]
+    assert losses[1] == [pytest.approx(loss, rel=rel) for loss in losses[0]]
+
+
+def test_evaluations_that_are_replayed_write_the_same() -> None:
+    """Weights change between the evaluations; steps of training, which share the graphs' memory, come in between."""
+    told: list[str] = []
+    model = make_talkative(talkative_model())
+    parts = parts_of(model, "bf16", told, graphs=True, accumulates=False)
+    split = eval_set(model, [example(6000 + 900 * i, "abba cab", seed=i) for i in range(6)], batch_size=2)
+    for _ in range(4):
+        with torch.no_grad():
+            model.hf.lm_head.bias += 0.01
+        replayed = evaluate(model, split, CUDA, parts.autocast, replays=parts.graphs)
+        plain = evaluate(model, split, CUDA, parts.autocast)
+        assert [h.hypothesis for h in replayed.hypotheses] == [h.hypothesis for h in plain.hypotheses]
+        assert [h.loss for h in replayed.hypotheses] == [pytest.approx(h.loss, rel=1e-3) for h in plain.hypotheses]
+    assert not told
