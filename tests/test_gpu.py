@@ -1,6 +1,6 @@
 """What needs CUDA: the same numbers as on the CPU, fp16 with GradScaler, the late flag.
 
-Run by scripts/bench/gpu_check.py.
+Run by scripts/bench/lab/tests.py, a part of gpu_check.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -27,6 +28,9 @@ from models.ctc import ctc_loss_per_utterance
 from models.feature_table import FeatureTable
 from tests.helpers.models import eval_set, example, make_talkative
 from tests.helpers.models import small_model as talkative_model
+from tests.helpers.paths import ROOT
+from tests.helpers.resumed import differences, everything
+from tests.helpers.runs import write_noise_corpus
 from tests.helpers.steps import EXAMPLES, NUM_FRAMES, loader_of, make_batch, make_parts, run_fit, small_model
 from trainer.cli.console import Console
 from trainer.closing import score_closing
@@ -185,30 +189,44 @@ class LossUnderDefaultMode(torch.autograd.Function):
 
 
 DETERMINISTIC = [
-    "demo", "--corpus.size", "tiny", "--model.size", "tiny", "--model.hidden-dropout", "0.2",
-    "--model.mask-time-prob", "0.1", "--batching.batch-size", "8", "--train.epochs", "2", "--train.log-every", "1",
-    "--train.eval-every", "0", "--train.save-every", "3", "--optim.warmup-steps", "2", "--deterministic",
+    "manifest", "--model.hidden-dropout", "0.2", "--model.layerdrop", "0.2", "--model.mask-time-prob", "0.1",
+    "--batching.batch-size", "2", "--train.grad-accum-steps", "2", "--train.epochs", "3", "--train.max-steps", "10",
+    "--train.log-every", "2", "--train.eval-every", "4", "--train.save-every", "5", "--optim.warmup-steps", "2",
+    "--device", CUDA.type, "--deterministic", "--no-report", "--name", "run",
 ]  # fmt: skip
+RUNS: dict[str, list[int]] = {"whole": [], "again": [], "resumed": [4, 3]}
+"""Name of a run -> the steps of each of its processes in which Ctrl-C comes."""
+PRECISIONS = ["fp32", "bf16", *(["fp16"] if CUDA.type == "cuda" else [])]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_deterministic_runs_are_bit_identical_resumed_ones_too(precision: str, tmp_path: Path) -> None:
-    """Processes of their own: CUBLAS_WORKSPACE_CONFIG is read when CUDA starts."""
-    weights = []
-    for name, stops in (("whole", []), ("again", []), ("resumed", [4])):
-        for at in [*stops, None]:
-            options = [*DETERMINISTIC, "--device", CUDA.type, "--precision", precision, "--runs-dir", str(tmp_path),
-                       "--cache-dir", str(tmp_path / "cache"), "--name", name, "--resume"]  # fmt: skip
-            code = f"import sys; sys.path.insert(0, 'tests'); import test_gpu; test_gpu.run({at}, sys.argv[1:])"
-            done = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True)
-            assert done.returncode == (130 if at else 0), done.stderr
-        weights.append((tmp_path / name / "model" / "model.safetensors").read_bytes())
-    assert weights[0] == weights[1] == weights[2]
+@pytest.fixture(scope="module")
+def deterministic_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders PRECISION/NAME of all runs. One process makes them: CUBLAS_WORKSPACE_CONFIG is read when CUDA
+    starts, and every process needs seconds to import torch."""
+    folder = tmp_path_factory.mktemp("deterministic")
+    code = "import sys; from tests.test_gpu import make_runs; make_runs(sys.argv[1])"
+    environment = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return folder
 
 
-def run(stop_at: int | None, argv: list[str]) -> None:
-    """A run that Ctrl-C stops in step `stop_at`."""
+def make_runs(folder: str) -> None:
+    """All runs of each precision, one after the other."""
+    inputs = write_noise_corpus(Path(folder), num_train=14, num_eval=6)
+    for precision in PRECISIONS:
+        for name, stops in RUNS.items():
+            options = [*DETERMINISTIC, *inputs, "--precision", precision, "--resume", "--runs-dir",
+                       f"{folder}/{precision}/{name}", "--cache-dir", f"{folder}/cache"]  # fmt: skip
+            for stop_at in [*stops, None]:
+                code = run_until(stop_at, options)
+                assert code == (130 if stop_at else 0), f"{precision}, {name}, stop at {stop_at}: exit code {code}"
+
+
+def run_until(stop_at: int | None, options: list[str]) -> int:
+    """The exit code of a run that Ctrl-C stops in the step `stop_at` of this process."""
     original, taken = trainer.loop.fit.train_step, itertools.count(1)
 
     def train_step(*args: Any) -> Any:
@@ -216,8 +234,17 @@ def run(stop_at: int | None, argv: list[str]) -> None:
             os.kill(os.getpid(), signal.SIGINT)
         return original(*args)
 
-    trainer.loop.fit.train_step = train_step  # type: ignore[assignment]
-    sys.exit(main(argv))
+    with mock.patch.object(trainer.loop.fit, "train_step", train_step):
+        return main(options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_deterministic_runs_are_bit_identical_resumed_ones_too(deterministic_runs: Path, precision: str) -> None:
+    """Weights, optimizer, every recorded loss and transcript; the resumed run is stopped twice."""
+    whole, again, resumed = (everything(deterministic_runs / precision / name / "run") for name in RUNS)
+    assert differences(whole, again) == []
+    assert differences(whole, resumed) == []
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

@@ -32,7 +32,7 @@ before it."""
 TRAINER_FILES = [path for path in FILES if path.parts[0] == "trainer" and len(path.parts) > 1]
 # They parse the command line first, or need heavy packages in one case of many: these take seconds
 MAY_IMPORT_LATE = {"data/corpora/hub/__init__.py", "trainer/run.py", "scripts/evaluate.py",
-                  "scripts/bench/gpu_check.py", "scripts/checks/golden_curve.py", "scripts/transcribe.py",
+                  "scripts/bench/lab/prepare.py", "scripts/checks/golden_curve.py", "scripts/transcribe.py",
                   "scripts/serve.py", "scripts/export_onnx.py", "scripts/report.py",
                   "scripts/export.py"}  # fmt: skip
 

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -119,8 +119,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     return options
 
 
-def run_rounds(options: Namespace) -> int:
-    """Run the rounds, print the table."""
+def run_rounds(options: Namespace, keep: Callable[[str, Figures], None] = lambda side, figures: None) -> int:
+    """Run the rounds, print the table. `keep` gets each side's name and figures as soon as it has run."""
     given = {"epochs": options.epochs, "max_steps": options.steps, "batch_size": options.batch_size,
              "precision": options.precision, "device": options.device}  # fmt: skip
     workload = replace(WORKLOADS[options.workload], **{k: v for k, v in given.items() if v is not None})
@@ -139,6 +139,7 @@ def run_rounds(options: Namespace) -> int:
                     )
                     figures = run_ours(job) if side == "ours" else run_hf(job, tuned=side == "hf-tuned")
                 rounds[side].append(figures)
+                keep(side, figures)
                 print(f"round {number + 1}, {side}: {json.dumps(figures)}", file=sys.stderr, flush=True)
     summary = summarize(rounds)
     record = {"workload": options.workload, "options": asdict(workload), "threads": options.threads,

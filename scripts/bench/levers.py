@@ -1,20 +1,21 @@
 """Measure each lever of speed and memory on this machine: a training step with and without it, alternating.
 
-    python -m scripts.bench.levers [--size tiny] [--rounds 7] [--out levers.json]
+    python -m scripts.bench.levers [--size tiny] [--rounds 7] [--only table compile] [--out levers.json]
 
 The batches are noise of one size (default 16 x 2.25 s). "Before" uses transformers' modules or torch's default in that
-place. Everything else is our code on both sides.
+place. Everything else is our code on both sides. The figures of a lever are printed and written as soon as it is
+measured; a lever that fails costs only itself.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,24 +25,44 @@ import torch
 import models.frontend
 from data.batches.collate import Batch
 from models.families import SIZES
-from scripts.bench.gpu_check import synchronize
+from models.feature_table import FeatureTable
+from scripts.bench.lab.record import write_json
+from scripts.bench.lab.timing import synchronize
 from scripts.bench.save_cost import build, noise
 from scripts.hf.modules import hf_encoder, hf_front_end, hf_modules, hf_positions
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors
 from trainer.loop.step import TrainingParts, train_step
-from trainer.prepare.features import zero_table
+
+Work = Callable[[TrainingParts, Batch], Callable[[], object]]
+"""Prepares what is then timed, for these parts and this batch."""
+Setting = Callable[[TrainingParts, Batch], AbstractContextManager]
+"""What holds while something is timed."""
+
+
+@dataclass(frozen=True)
+class Lever:
+    """What is timed without a lever and with it."""
+
+    title: str
+    before: Work
+    after: Work
+    frozen: bool = False
+    """Whether the feature encoder is frozen on both sides."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print a Markdown table; write the figures as JSON too if asked."""
-    return report_errors(lambda: measure_levers(parse(argv)))
+    """Exit code: 0 all were measured, 1 a lever failed, 2 an option is wrong."""
+    return report_errors(lambda: run(parse(argv)))
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.bench.levers", description=__doc__ or "")
+    parser.add_argument("--only", nargs="+", default=list(LEVERS), choices=LEVERS, metavar="LEVER",
+                        help=f"those to measure, of: {', '.join(LEVERS)}")  # fmt: skip
     parser.add_argument("--size", default="tiny", choices=SIZES)
+    parser.add_argument("--precision", default=None, choices=("fp32", "bf16", "fp16"), help="fp16 on CUDA, else fp32")
     parser.add_argument("--rounds", type=count, default=7)
     parser.add_argument("--batch-size", type=count, default=16)
     parser.add_argument("--seconds", type=float, default=2.25, help="audio per utterance")
@@ -49,61 +70,97 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     return parser.parse_args(argv)
 
 
-def measure_levers(options: Namespace) -> int:
+def run(options: Namespace) -> int:
     """Print a Markdown table; write the figures as JSON too if asked."""
-    parts = build(options.size)
+    found: dict[str, Any] = {}
+
+    def keep(name: str, figures: dict[str, Any]) -> None:
+        found[name] = figures
+        if options.out is not None:
+            write_json(options.out, found)
+
+    measure_levers(options, keep)
+    return int(any("failed" in figures for figures in found.values()))
+
+
+def measure_levers(options: Namespace, keep: Callable[[str, dict[str, Any]], None]) -> None:
+    """Print a row of a Markdown table for each lever and call `keep` with its name and figures."""
+    device = torch.device(getattr(options, "device", None) or ("cuda" if torch.cuda.is_available() else "cpu"))
+    precision = options.precision or ("fp16" if device.type == "cuda" else "fp32")
+    parts = build(options.size, precision=precision, device=device)
     batch = noise(parts.model, options.batch_size, options.seconds)
-    found = {}
-    print(f"{options.size}, {options.batch_size} x {options.seconds:g} s, {torch.get_num_threads()} threads, "
-          f"{parts.device}; medians of {options.rounds} interleaved rounds, ranges in brackets")  # fmt: skip
-    print("\n| lever | before [ms] | after [ms] | ratio |\n|---|---|---|---|")
-    for name, before, after in levers(parts, batch):
-        a, b = interleaved(before, after, options.rounds, parts.device)
-        found[name] = {"before": a, "after": b}
-        print(f"| {name} | {show(a)} | {show(b)} | {statistics.median(a) / statistics.median(b):.2f} |", flush=True)
-    if options.out is not None:
-        options.out.write_text(json.dumps(found, indent=2) + "\n")
-    return 0
+    print(f"{options.size}, {precision}, {options.batch_size} x {options.seconds:g} s, {torch.get_num_threads()} "
+          f"threads, {parts.device}; medians of {options.rounds} interleaved rounds, ranges in brackets")  # fmt: skip
+    print("\n| lever | before [ms] | after [ms] | ratio |\n|---|---|---|---|", flush=True)
+    for name in sorted(options.only, key=lambda name: LEVERS[name].frozen):  # what is frozen stays frozen
+        lever = LEVERS[name]
+        if lever.frozen and not parts.model.freeze_feature_encoder:
+            parts.model.freeze_feature_encoder = True
+            parts.model.hf.freeze_feature_encoder()
+        try:
+            a, b = interleaved(lever.before(parts, batch), lever.after(parts, batch), options.rounds, parts.device)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            print(f"| {lever.title} | failed: {reason} | | |", flush=True)
+            keep(name, {"title": lever.title, "failed": reason})
+            continue
+        ratio = statistics.median(a) / statistics.median(b)
+        print(f"| {lever.title} | {show(a)} | {show(b)} | {ratio:.2f} |", flush=True)
+        keep(name, {"title": lever.title, "before_ms": a, "after_ms": b, "ratio": ratio})
 
 
-def levers(parts: TrainingParts, batch: Batch) -> Iterator[tuple[str, Callable[[], object], Callable[[], object]]]:
-    """(Name, the work without the lever, the work with it) for each lever."""
+def step(*settings: Setting) -> Work:
+    """A training step, while `settings` hold."""
 
-    def step() -> None:
+    def take(parts: TrainingParts, batch: Batch) -> None:
         train_step(parts, [batch], 1.0, lambda: None)
 
-    def infer() -> None:
-        with torch.inference_mode():
+    return under(take, *settings)
+
+
+def infer(*settings: Setting) -> Work:
+    """A forward pass without gradient, while `settings` hold."""
+
+    def forward(parts: TrainingParts, batch: Batch) -> None:
+        with torch.inference_mode(), parts.autocast():
             parts.model(batch.waveforms.to(parts.device), batch.frame_lengths.to(parts.device), is_padded=False)
 
-    def under(context: Callable[[], Any], work: Callable[[], None]) -> Callable[[], None]:
-        def run() -> None:
-            with context():
-                work()
-
-        return run
-
-    yield "step: channels-last front end", under(hf_front_end, step), step
-    yield "step: our transformer (one mask, SDPA, no host sync)", under(hf_encoder, step), step
-    yield "step: positions by Fourier transform", under(hf_positions, step), step
-    yield "step: all of these", under(hf_modules, step), step
-    yield "forward pass without gradient, all of these", under(hf_modules, infer), infer
-    yield "the same: front end in turns that fit the caches", under(no_turns, infer), infer
-    yield "step: no mask where nothing is padded", under(lambda: padded(batch), step), step
-    yield "AdamW's update alone: fused, not foreach", updates(parts, fused=False), updates(parts, fused=True)
-    parts.model.freeze_feature_encoder = True
-    parts.model.hf.freeze_feature_encoder()
-    yield "frozen step: features from the table", step, under(lambda: cached(parts, batch), step)
-    yield "frozen step: layers compiled", step, under(lambda: compiled(parts), step)
-    yield "frozen step: activation checkpointing", step, under(lambda: checkpointed(parts), step)
+    return under(forward, *settings)
 
 
-def updates(parts: TrainingParts, *, fused: bool) -> Callable[[], object]:
+def under(work: Callable[[TrainingParts, Batch], None], *settings: Setting) -> Work:
+    """`work`, while `settings` hold. They are entered anew for each call."""
+    if not settings:
+        return lambda parts, batch: lambda: work(parts, batch)
+    inner, outer = under(work, *settings[1:]), settings[0]
+
+    def prepare(parts: TrainingParts, batch: Batch) -> Callable[[], object]:
+        then = inner(parts, batch)
+
+        def call() -> None:
+            with outer(parts, batch):
+                then()
+
+        return call
+
+    return prepare
+
+
+def anywhere(context: Callable[[], AbstractContextManager]) -> Setting:
+    """A setting that does not look at parts or batch."""
+    return lambda parts, batch: context()
+
+
+def updates(*, fused: bool) -> Work:
     """The update of a separate AdamW over copies of the weights, with a gradient of noise."""
-    copies = [p.detach().clone() for p in parts.model.parameters()]
-    for copy in copies:
-        copy.grad = torch.randn_like(copy)
-    return torch.optim.AdamW(copies, lr=1e-6, fused=fused, foreach=not fused).step
+
+    def prepare(parts: TrainingParts, batch: Batch) -> Callable[[], object]:
+        copies = [p.detach().clone() for p in parts.model.parameters()]
+        for copy in copies:
+            copy.grad = torch.randn_like(copy)
+        return torch.optim.AdamW(copies, lr=1e-6, fused=fused, foreach=not fused).step
+
+    return prepare
 
 
 @contextmanager
@@ -113,7 +170,7 @@ def no_turns() -> Iterator[None]:
 
 
 @contextmanager
-def padded(batch: Batch) -> Iterator[None]:
+def padded(parts: TrainingParts, batch: Batch) -> Iterator[None]:
     """Lets the model use a mask, though nothing is padded."""
     batch.is_padded = True
     try:
@@ -124,9 +181,10 @@ def padded(batch: Batch) -> Iterator[None]:
 
 @contextmanager
 def cached(parts: TrainingParts, batch: Batch) -> Iterator[None]:
-    """Lets a step read from a table of features, which is as long as this batch."""
+    """Lets a step read from a table of noise, which is as long as this batch. Zeros would be multiplied faster."""
     size, frames = len(batch.ids), int(batch.frame_lengths.max())
-    parts.features = zero_table(parts.model, size * frames, parts.device)
+    rows = torch.randn(1 + size * frames, parts.model.hf.config.conv_dim[-1], device=parts.device)
+    parts.features = FeatureTable(rows, ())
     batch.feature_rows = 1 + torch.arange(size * frames).view(size, frames)
     try:
         yield
@@ -135,7 +193,7 @@ def cached(parts: TrainingParts, batch: Batch) -> Iterator[None]:
 
 
 @contextmanager
-def compiled(parts: TrainingParts) -> Iterator[None]:
+def compiled(parts: TrainingParts, batch: Batch) -> Iterator[None]:
     parts.model.compile_layers = True
     try:
         yield
@@ -144,7 +202,7 @@ def compiled(parts: TrainingParts) -> Iterator[None]:
 
 
 @contextmanager
-def checkpointed(parts: TrainingParts) -> Iterator[None]:
+def checkpointed(parts: TrainingParts, batch: Batch) -> Iterator[None]:
     parts.model.activation_checkpointing = True
     try:
         yield
@@ -170,6 +228,26 @@ def interleaved(
 
 def show(times: Sequence[float]) -> str:
     return f"{statistics.median(times):.1f} [{min(times):.1f}-{max(times):.1f}]"
+
+
+FRONT_END, ENCODER, POSITIONS, MODULES = map(anywhere, (hf_front_end, hf_encoder, hf_positions, hf_modules))
+LEVERS = {
+    "front-end": Lever("step: channels-last front end", step(FRONT_END), step()),
+    "transformer": Lever("step: our transformer (one mask, SDPA, no host sync)", step(ENCODER), step()),
+    "positions": Lever("step: positions by Fourier transform", step(POSITIONS), step()),
+    "modules": Lever("step: all of these", step(MODULES), step()),
+    "inference": Lever("forward pass without gradient, all of these", infer(MODULES), infer()),
+    "turns": Lever("the same: front end in turns that fit the caches", infer(anywhere(no_turns)), infer()),
+    "mask": Lever("step: no mask where nothing is padded", step(padded), step()),
+    "adamw": Lever("AdamW's update alone: fused, not foreach", updates(fused=False), updates(fused=True)),
+    "table": Lever("frozen step: features from the table", step(), step(cached), frozen=True),
+    "frozen-all": Lever(
+        "frozen step: table and our modules, against neither", step(MODULES), step(cached), frozen=True
+    ),
+    "checkpointing": Lever("frozen step: activation checkpointing", step(), step(checkpointed), frozen=True),
+    "compile": Lever("frozen step: layers compiled", step(), step(compiled), frozen=True),
+}
+"""Name -> lever, in the order in which they are measured."""
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def step_bytes(
     batch = noise(parts.model, batch_size, seconds)
     with ExitStack() as settings:
         if with_checkpoints:
-            settings.enter_context(checkpointed(parts))
+            settings.enter_context(checkpointed(parts, batch))
         if frozen:
             settings.enter_context(cached(parts, batch))
         batches = [batch]

@@ -14,7 +14,6 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -29,6 +28,7 @@ from models.families import SIZES
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors
 from trainer.config.schema import OptimConfig
+from trainer.device import autocast_for
 from trainer.loop.optim import build_optimizer, build_schedule
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts, train_step
@@ -93,15 +93,16 @@ def run(parts: TrainingParts, batch: Batch, kind: str, steps: int, every: int, f
     return elapsed / steps
 
 
-def build(size: str) -> TrainingParts:
-    """A model of that size with random weights, in training mode, on CUDA if there is a GPU."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def build(size: str, *, precision: str = "fp32", device: torch.device | None = None) -> TrainingParts:
+    """A model of that size with random weights, in training mode, on CUDA if there is a GPU and no device is given."""
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = configure(random_config(ModelConfig(size=size)), ModelConfig(size=size), vocab_size=32, blank_id=31)  # type: ignore[arg-type]
     model = CTCModel(build_random(config, 0), freeze_feature_encoder=False).to(device)
     model.train()
     optimizer = build_optimizer(model, OptimConfig(lr=1e-4))
-    scaler = GradScaler(device.type, enabled=False)
-    return TrainingParts(model, optimizer, build_schedule(optimizer, 10, 10**6), scaler, device, nullcontext)
+    scaler = GradScaler(device.type, enabled=precision == "fp16", init_scale=1024)  # no step is skipped
+    autocast = autocast_for(precision, device)
+    return TrainingParts(model, optimizer, build_schedule(optimizer, 10, 10**6), scaler, device, autocast)
 
 
 def noise(model: CTCModel, batch_size: int, seconds: float, num_units: int = 40) -> Batch:

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from scripts.bench.gpu_check import main as gpu_check
 from scripts.evaluate import main as evaluate
 from scripts.export_onnx import main as export_onnx
 from scripts.transcribe import main as transcribe
@@ -139,14 +138,3 @@ def test_an_evaluation_of_a_checkpoint_is_named_after_run_and_step(finished_run:
     assert [path.name for path in scored] == ["evaluate-noise", "evaluate-noise-best", "evaluate-noise-step-4"]
     of_model, _, of_step = ((path / "hypotheses.jsonl").read_text() for path in scored)
     assert of_model == of_step
-
-
-@pytest.mark.slow
-def test_gpu_check_runs_on_a_cpu_stand_in(synthetic_cache: Path, tiny_timit: Path, tmp_path: Path) -> None:
-    out = tmp_path / "gpu.json"
-    options = ["--device", "cpu", "--size", "tiny", "--corpus", "tiny", "--steps", "2", "--no-tests",
-               "--cache-dir", str(synthetic_cache), "--out", str(out)]  # fmt: skip
-    assert gpu_check(options) == 0
-    report = json.loads(out.read_text())
-    assert report["training"]["fp32"]["step_seconds_p95"] >= report["training"]["fp32"]["step_seconds_p50"] > 0
-    assert report["evaluation"]["num_utterances"] == 40

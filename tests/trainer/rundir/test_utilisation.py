@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.autograd import DeviceType
 
 import trainer.session
 from models.flops import forward_flops, training_flops
@@ -22,7 +23,7 @@ from trainer.cli.console import Console
 from trainer.device import peak_flops
 from trainer.loop.state import TrainState
 from trainer.rundir.log import RunLog, read_records
-from trainer.rundir.profile import by_kind
+from trainer.rundir.profile import by_kind, times_by_name
 
 
 @pytest.mark.parametrize(
@@ -107,21 +108,55 @@ def test_segments_may_grow_unless_the_user_chose_otherwise(
 
 
 def test_kinds_of_work_are_told_by_the_names_of_kernels() -> None:
+    """Names from a profile of a step on an H100, shortened, and of operators on a CPU."""
     names = {
         "sm90_xmma_gemm_bf16bf16_bf16f32": "matrix products",
-        "nvjet_hsh_128x256": "matrix products",
+        "nvjet_sm90_hsh_128x256_64x4_2x1_v_bz_coopA_bias_NTN": "matrix products",
+        "void cutlass::Kernel2<cutlass_75_wmma_tensorop_f16_s161616gemm_f16_32x32_128x1_tn_align1>": "matrix products",
         "aten::addmm": "matrix products",
-        "cudnn_infer_conv1d": "convolution",
-        "at::native::ctc_loss_backward_log_beta_gpu_kernel": "CTC loss",
-        "at::native::multi_tensor_apply_kernel<FusedAdam>": "optimizer",
-        "Memcpy HtoD (Pinned -> Device)": "copies",
+        "void cutlass__5x_cudnn::Kernel<cutlass_tensorop_f16_s16816dgrad_analytic_f16_256x64_32x4>": "convolution",
+        "sm80_xmma_wgrad_implicit_gemm_indexed_f16f16_f16f32_f32_nhwckrsc_nhwc": "convolution",
+        "void cudnn::engines_precompiled::nchwToNhwcKernel<__half>": "convolution",
+        "aten::_fft_r2c": "convolution",
+        "at::native::ctc_loss_backward_log_beta_gpu_kernel": "CTC",
+        "multi_tensor_apply_kernel<FusedOptimizerTensorListMetadata<4>, FusedAdamMathFunctor<float>>": "AdamW",
+        "aten::_fused_adamw_": "AdamW",
+        "multi_tensor_apply_kernel<TensorListMetadata<1>, LpNormFunctor<float>>": "gradient norm and clipping",
+        "multi_tensor_apply_kernel<TensorListMetadata<1>, BinaryOpScalarTensorFunctor>": "gradient norm and clipping",
+        "multi_tensor_apply_kernel<TensorListMetadata<1>, UnaryOpFunctor<float>>": "gradient norm and clipping",
+        "multi_tensor_apply_kernel<TensorListMetadata<2>, CopyFunctor<float>>": "casts and copies",
+        "void at::native::unrolled_elementwise_kernel<at::native::direct_copy_kernel_cuda>": "casts and copies",
+        "void at::native::vectorized_elementwise_kernel<8, at::native::float16_copy_kernel_cuda>": "casts and copies",
+        "Memcpy HtoD (Pinned -> Device)": "casts and copies",
+        "cudnn_generated_fort_native_sdpa_sm90_flash_bprop_wgmma_f16_knob_26": "attention",
+        "void cudnn::fusion::compute_dot_do_o_specialized<false, 64>": "attention",
         "pytorch_flash::flash_fwd_kernel": "attention",
-        "vectorized_layer_norm_kernel": "normalisation",
-        "aten::gelu": "element-wise",
+        "vectorized_layer_norm_kernel": "layer norm",
+        "at::native::GammaBetaBackwardCUDAKernelTemplate<float, float>": "layer norm",
+        "at::native::weight_norm_bwd_last_dim_kernel<float, float>": "weight norm",
+        "void at::native::reduce_kernel<128, 4, at::native::ReduceOp<c10::Half, sum_functor>>": "sums, of bias "
+        "gradients above all",
+        "vectorized_elementwise_kernel<8, at::native::GeluBackwardCUDAKernelImpl>": "GELU",
+        "vectorized_elementwise_kernel<8, at::native::CUDAFunctor_add<c10::Half>>": "element-wise",
         "whatever": "other",
     }
     for name, kind in names.items():
         assert by_kind({name: 2.0}) == {kind: 2.0}, name
+
+
+def test_on_a_gpu_only_what_ran_there_counts() -> None:
+    """torch gives the operator, the annotation around it and its kernel the same device time."""
+    events = [
+        SimpleNamespace(key=key, device_type=where, is_user_annotation=key.startswith("Optimizer"),
+                        self_cpu_time_total=on_host, self_device_time_total=30.0)
+        for key, where, on_host in (
+            ("aten::mm", DeviceType.CPU, 5.0),
+            ("nvjet_sm90", DeviceType.CUDA, 0.0),
+            ("Optimizer.step#AdamW.step", DeviceType.CUDA, 0.0),
+        )
+    ]  # fmt: skip
+    assert times_by_name(events, torch.device("cuda")) == {"nvjet_sm90": 30.0}  # type: ignore[arg-type]
+    assert times_by_name(events[:1], torch.device("cpu")) == {"aten::mm": 5.0}  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
@@ -134,7 +169,7 @@ def test_a_profile_of_two_steps_changes_no_weight_and_names_where_time_went(fini
     ]
     shares = [line.split() for line in (runs[0] / "profile.txt").read_text().splitlines()[1:]]
     assert sum(float(words[-2]) for words in shares) == pytest.approx(100.0, abs=1.0)
-    assert {"matrix", "convolution", "CTC", "optimizer"} <= {words[0] for words in shares}
+    assert {"matrix", "convolution", "CTC", "AdamW"} <= {words[0] for words in shares}
     assert json.loads((runs[0] / "profile.json").read_text())["traceEvents"]
     ours, theirs = ((run / "model" / "model.safetensors").read_bytes() for run in runs)
     assert ours == theirs

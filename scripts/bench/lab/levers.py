@@ -1,0 +1,43 @@
+"""Time each lever of scripts.bench.levers on batches as long as TIMIT's, in the precision of the reference recipe."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Any
+
+from scripts.bench.lab.record import Record, parse_part
+from scripts.bench.levers import LEVERS, measure_levers
+from trainer.cli.parse import report_errors
+
+LEFT_OUT = ("compile",)
+"""It takes half a minute to compile; the part `step` times it last."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 all were measured, 1 a lever failed, 2 an option is wrong."""
+    return report_errors(lambda: measure(parse_part(argv, "levers", __doc__ or "")))
+
+
+def measure(options: Namespace) -> int:
+    """Time the levers; each is recorded when it is measured."""
+    record, on_cpu = Record(options.out), options.device == "cpu"
+    ratios: dict[str, Any] = {}
+
+    def keep(name: str, figures: dict[str, Any]) -> None:
+        ratios[name] = round(figures["ratio"], 3) if "ratio" in figures else figures["failed"]
+        record.add(headline=ratios, **{name: figures})
+
+    measure_levers(
+        Namespace(
+            only=[name for name in LEVERS if name not in LEFT_OUT], size=options.size, device=options.device,
+            precision=None, rounds=1 if on_cpu else 5, batch_size=2 if on_cpu else 32, seconds=1.0 if on_cpu else 3.07,
+        ),
+        keep,
+    )  # fmt: skip
+    return int(any("failed" in figures for name, figures in record.found.items() if name in LEVERS))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The part `tests` notes each result when it is known.
+
+pytest tests/scripts/bench/lab/test_tests.py
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.helpers.paths import ROOT
+
+CODE = """
+import sys
+from argparse import Namespace
+from pathlib import Path
+from scripts.bench.lab.tests import run_tests
+folder = Path(sys.argv[1])
+sys.exit(run_tests(Namespace(out=folder / "tests.json", scratch=folder), folder))
+"""
+TESTS = """
+import os, pytest
+
+@pytest.mark.gpu
+def test_well(): pass
+
+@pytest.mark.gpu
+def test_wrong(): assert 1 == 2, "planted"
+
+@pytest.mark.gpu
+@pytest.mark.skipif(True, reason="two GPUs")
+def test_skipped(): pass
+
+def test_of_another_kind(): raise SystemError
+
+@pytest.mark.gpu
+def test_broken(no_such_fixture): pass
+
+@pytest.mark.gpu
+def test_end(): os._exit(7)
+"""
+
+
+def test_each_result_is_written_at_once(tmp_path: Path) -> None:
+    """The last test ends the process, so nothing can be written after it."""
+    (tmp_path / "test_planted.py").write_text(TESTS)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: needs CUDA\n")
+    done = subprocess.run([sys.executable, "-c", CODE, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 7, done.stdout + done.stderr
+    found = json.loads((tmp_path / "tests.json").read_text())
+    outcomes = {name.partition("::")[2]: test["outcome"] for name, test in found["tests"].items()}
+    assert outcomes == {
+        "test_well": "passed", "test_wrong": "failed", "test_skipped": "skipped", "test_broken": "failed",
+        "test_end": "not finished",
+    }  # fmt: skip
+    reasons = " ".join(test.get("why", "") for test in found["tests"].values())
+    assert all(word in reasons for word in ("planted", "two GPUs", "no_such_fixture"))
+    assert found["headline"]["failed"] == 2
