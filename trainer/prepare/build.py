@@ -80,21 +80,26 @@ def read_inputs(
     download of an encoder. Without `training`, only the utterances to score are prepared. The first fault of the corpus
     is an error; where `faults` collects, the preparation goes on with what is sound.
     """
-    if config.model.pretrained is not None:
-        source = find_model(config.model.pretrained, console.say)
-        refuse_what_is_no_checkpoint(source)
-        config = replace(config, model=replace(config.model, pretrained=source))
-    corpus = read_corpus(config, console, training=training, faults=faults)
-    encoder = read_encoder(config.model)
-    if encoder.pretrained is not None and encoder.pretrained.commit:
-        config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
-    return config, encoder, prepare_corpus(config, corpus, encoder, console, training=training)
+    with console.phase("model"):
+        if config.model.pretrained is not None:
+            source = find_model(config.model.pretrained, console.say)
+            refuse_what_is_no_checkpoint(source)
+            config = replace(config, model=replace(config.model, pretrained=source))
+    with console.phase("corpus"):
+        corpus = read_corpus(config, console, training=training, faults=faults)
+    with console.phase("model"):
+        encoder = read_encoder(config.model)
+        if encoder.pretrained is not None and encoder.pretrained.commit:
+            config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
+    with console.phase("corpus"):
+        return config, encoder, prepare_corpus(config, corpus, encoder, console, training=training)
 
 
 def prepare_scoring(config: Config, device: torch.device, num_workers: int, console: Console) -> ScoredModel:
     """The checkpoint that `config` names, which must have a CTC head, and its corpus, ready to be scored."""
     config, encoder, data = read_inputs(config, console, training=False)
-    model, load_report = build_model(config, encoder, data, device)
+    with console.phase("model"):
+        model, load_report = build_model(config, encoder, data, device)
     if load_report is not None:
         refuse_new_head(str(config.model.pretrained), load_report)
     eval_sets = build_eval_sets(config, data, model, num_workers, encoder.do_normalize)
@@ -112,12 +117,15 @@ def prepare(config: Config, console: Console, faults: Faults | None = None) -> P
     precision = choose_precision(config.precision, config.auto_precision, device)
     config, encoder, data = read_inputs(config, console, faults=faults)
     config = with_export(config, data.corpus.splits)
-    model, load_report = build_model(config, encoder, data, device)
-    plan = plan_batches(config, data)
-    total_steps = plan.total_steps(at_most=config.train.max_steps)
+    with console.phase("model"):
+        model, load_report = build_model(config, encoder, data, device)
+    with console.phase("plan"):
+        plan = plan_batches(config, data)
+        total_steps = plan.total_steps(at_most=config.train.max_steps)
     cached = wants_cache(config, model, num_table_bytes(model, table_examples(data)), total_steps / plan.num_steps(0))
     asked, config = bool(config.model.cache_features), with_cache(config, cached)
-    config, parts = build_parts(config, model, device, precision, total_steps)
+    with console.phase("model"):
+        config, parts = build_parts(config, model, device, precision, total_steps)
     on_cuda, num_workers = device.type == "cuda", config.batching.num_workers
     if num_workers is None:
         num_workers = 2 if on_cuda else 0
