@@ -22,6 +22,7 @@ from models.pretrained import LoadReport
 from trainer.card.card import write_card
 from trainer.card.push import push_or_warn
 from trainer.card.text import versions
+from trainer.cli.clock import describe as describe_clock
 from trainer.cli.console import Console
 from trainer.config.as_json import to_json
 from trainer.config.schema import Config, resolve, validate
@@ -75,7 +76,8 @@ def close_run(
         console.say(f"{describe(scores)} ({note}; last weights)")
     weights, best_step, best_wer = str(config.train.export), state.best_step, state.best_wer
     if weights == "best" and state.best_step != state.step:
-        best_step, best_wer = load_best(run_dir, model)
+        with console.phase("export"):
+            best_step, best_wer = load_best(run_dir, model)
         if best_step != state.best_step:  # after a failed save, or when a resumed run took other steps
             console.warn(f"the best weights kept are those of step {best_step}, not of step {state.best_step}")
     closing = [score_closing(model, eval_sets[split], parts.device, console) for split in splits.closing]
@@ -100,31 +102,61 @@ def close_run(
     write_hypotheses(run_dir / "hypotheses.jsonl", closing)
     do_normalize = eval_sets[splits.headline].frontend.do_normalize
     vocab = data.vocab
-    save_huggingface(
-        model.hf, vocab.tokens, vocab.special, do_normalize, run_dir / "model", vocab.reading, language=data.language
-    )
-    write_card(run_dir, config, data, results, load_report, argv)
-    sync(run_dir / "model")
+    with console.phase("export"):
+        save_huggingface(
+            model.hf, vocab.tokens, vocab.special, do_normalize, run_dir / "model", vocab.reading,
+            language=data.language,
+        )  # fmt: skip
+    with console.phase("card"):
+        write_card(run_dir, config, data, results, load_report, argv)
+    with console.phase("export"):
+        sync(run_dir / "model")
     runlog.board.end(config, results, state.step)
-    runlog.close()
+    runlog.flush()
     for of_a_shorter_plan in (run_dir / "report.html", run_dir / "pushed.json"):
         of_a_shorter_plan.unlink(missing_ok=True)
-    write_json(run_dir / "results.json", results)
+    write_json(run_dir / "results.json", results | clock_record(console, runlog))
     console.say(
         f"done: {state.step} steps in {state.train_seconds:.0f} s, evaluations {state.eval_seconds:.0f} s more; "
         f"{run_dir / 'model'} holds the {weights} weights and the model card"
     )
     publish(config, MediaSource(model, eval_sets, parts.device), console)
+    tell_time(run_dir, results, runlog, state.step)
     conclude(config, argv, next(s.blank_share for s in closing if s.split == splits.headline), console)
+
+
+def clock_record(console: Console, runlog: RunLog) -> dict[str, Any]:
+    """The clock's keys of results.json, up to now. They are of this process alone, which began at `clock_from_step`."""
+    seconds = {phase: round(seconds, 4) for phase, seconds in console.clock.seconds().items()}
+    return {"clock": seconds, "clock_from_step": runlog.first_step}
+
+
+def tell_time(run_dir: Path, results: dict[str, Any], runlog: RunLog, step: int) -> None:
+    """Say where this process' time went, on the terminal and in TensorBoard, and write results.json again with it.
+
+    Without these last seconds the run is complete: if the disk refuses them, results.json keeps the earlier ones.
+    """
+    console = runlog.console
+    runlog.board.clock(console.clock.seconds(), step)
+    runlog.close()
+    record = results | clock_record(console, runlog)
+    try:
+        write_json(run_dir / "results.json", record)
+    except OSError as error:
+        console.warn(f"{run_dir / 'results.json'}: its clock stops before the report ({error.strerror or error})")
+    begun = f" since step {runlog.first_step}" if runlog.first_step else ""
+    console.say(f"time{begun}: {describe_clock(console.clock.seconds())}")
 
 
 def publish(config: Config, source: MediaSource, console: Console) -> None:
     """Write the report and upload the model, if each is asked for and not yet done."""
     run_dir, repo = config.run_dir, config.push_to_hub
     if config.report and not (run_dir / "report.html").exists():
-        report_or_warn(run_dir, config.name, source, console)
-    if repo and not is_pushed(run_dir, repo) and push_or_warn(run_dir / "model", repo, console):
-        write_json(run_dir / "pushed.json", {"repo": repo})
+        with console.phase("report"):
+            report_or_warn(run_dir, config.name, source, console)
+    with console.phase("upload"):
+        if repo and not is_pushed(run_dir, repo) and push_or_warn(run_dir / "model", repo, console):
+            write_json(run_dir / "pushed.json", {"repo": repo})
 
 
 def publish_late(
@@ -189,7 +221,8 @@ def score_closing(model: CTCModel, eval_set: EvalSet, device: torch.device, cons
     """Scores in fp32 without TF32 and from the audio, even if training used a table of features or half precision."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     bar = partial(console.progress, desc=f"scoring {eval_set.split}", unit="batch")
-    return evaluate(model, replace(eval_set, features=None), device, nullcontext, bar)
+    with console.phase("closing_evaluation"):
+        return evaluate(model, replace(eval_set, features=None), device, nullcontext, bar)
 
 
 def _results(

@@ -5,29 +5,35 @@ Command line -> Config -> trainer.session: corpus, model, plan -> fit() -> closi
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
 
+from trainer.cli.clock import Clock  # first, for it notes when
 from trainer.cli.parse import parse, report_errors
 from trainer.cli.signals import Stopped, stop_on_signals
 from trainer.cli.streams import fill_closed_streams
 from trainer.config.presets import PRESETS
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
     """Run the command line. Exit code: 0 done; 2 options, data or folder are wrong; 3 training cannot go on; 4 a save
-    failed; 75 stopped by SIGTERM or SIGUSR1, 130 by Ctrl-C (saved; --resume goes on); 141 nobody reads the output."""
-    argv = sys.argv[1:] if argv is None else argv
+    failed; 75 stopped by SIGTERM or SIGUSR1, 130 by Ctrl-C (saved; --resume goes on); 141 nobody reads the output.
+
+    `clock` counts the time of the run's phases; without one the run begins with this call.
+    """
+    argv, clock = sys.argv[1:] if argv is None else argv, clock or Clock()
 
     def run() -> int:
         config = parse(argv)
         try:
             with stop_on_signals() as flag:
                 grow_segments()
-                from trainer.session import train  # imports torch, which takes seconds
+                with clock.phase("imports"):
+                    from trainer.session import train  # imports torch, which takes seconds
 
-                return train(config, PRESETS[config.preset](), argv, flag)
+                return train(config, PRESETS[config.preset](), argv, flag, clock)
         except Stopped as stop:
             print(stop, file=sys.stderr)
             return stop.exit_code
@@ -46,4 +52,6 @@ def grow_segments() -> None:
 
 if __name__ == "__main__":
     fill_closed_streams()
-    sys.exit(main())
+    exit_code = main(clock=Clock.of_process())
+    gc.freeze()  # else the interpreter looks for garbage among all objects before it ends, for a second
+    sys.exit(exit_code)

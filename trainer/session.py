@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from data.utterance import SAMPLE_RATE
 from models.flops import forward_flops, training_flops
 from models.training_checkpoint import describe_model
+from trainer.cli.clock import Clock, describe
 from trainer.cli.console import Console
 from trainer.cli.signals import StopFlag
 from trainer.closing import close_run, is_closed, is_published, publish_late
@@ -46,12 +47,12 @@ from trainer.scoring.evaluate import Scores, evaluate
 from trainer.scoring.followed import followed_positions
 
 
-def train(config: Config, preset: Config, argv: Sequence[str], flag: StopFlag) -> int:
+def train(config: Config, preset: Config, argv: Sequence[str], flag: StopFlag, clock: Clock) -> int:
     """Run `config` and return the exit code. UserError, OSError and Stopped tell the user what is wrong."""
     chosen, default = config.model.pretrained, preset.model.pretrained
     if config.model.size is not None and chosen is not None and chosen != default:
         raise ConfigError("--model.pretrained and --model.size exclude each other: a checkpoint has its size.")
-    config, console = resolve(validate(config)), Console()
+    config, console = resolve(validate(config)), Console(clock=clock)
     if config.check:
         return check(config, console)
     check_run_dir(config)
@@ -77,11 +78,13 @@ def _train(run: PreparedRun, argv: Sequence[str], console: Console, flag: StopFl
             console.say(f"{run_dir}: complete after {state.step} steps; nothing to do")
         else:
             publish_late(config, parts, run.data, run.eval_sets, state, console)
+            console.say(f"time: {describe(console.clock.seconds())}")
         return 0
     introduce(run, 0 if is_over else run.total_steps - state.step, console)
     if config.model.cache_features and (state.eval_pending or not is_over):
         begin = time.perf_counter()
-        use_features(run, console)
+        with console.phase("table"):
+            use_features(run, console)
         state.train_seconds += time.perf_counter() - begin
         config = run.config
     write_text(run_dir / "config.json", to_json(config))  # from here on the folder holds a run
@@ -94,22 +97,29 @@ def _train(run: PreparedRun, argv: Sequence[str], console: Console, flag: StopFl
         runlog.board.begin(run.plan, run.monitor)
     saver = Saver(run_dir, config.train.save_total_limit, fingerprint, console.warn)
     profiler = StepProfiler(run_dir, config.profile, parts.device, console.say)
+
+    def finish() -> bool:
+        with console.phase("saves"):
+            return saver.finish()
+
     gc.collect()
     gc.freeze()  # what was prepared lives to the end: later collections need not look at a whole corpus' objects
     with flag.waiting_for_the_step():
         try:
-            complete = _fit(run, state, saver, runlog, console, flag, profiler)
+            with console.phase("training"):
+                complete = _fit(run, state, saver, runlog, console, flag, profiler)
         except (TrainingStopped, LoaderError, AudioError) as error:
-            if not saver.finish():
+            if not finish():
                 raise SaveError(f"{error} Step {state.step} is not saved: --resume starts before it.") from None
             raise
         finally:
-            saved = saver.finish()
+            saved = finish()
             runlog.close_bar()
             profiler.finish()
             gc.unfreeze()
     if flag() or not complete:
         runlog.close()
+        console.say(f"time: {describe(console.clock.seconds())}")
         console.say(f"stopped at step {state.step} of {run.total_steps}; go on with the same command and --resume")
         return flag.exit_code if saved else SAVE_FAILED
     try:
@@ -153,12 +163,18 @@ def _fit(
     bar = partial(console.progress, desc="evaluating", unit="batch")
 
     def save() -> None:
-        runlog.flush()  # the log must be on the disk before the checkpoint that continues it
-        saver.save(parts, state)
+        with console.phase("saves"):
+            runlog.flush()  # the log must be on the disk before the checkpoint that continues it
+            saver.save(parts, state)
+
+    def save_best() -> None:
+        with console.phase("saves"):
+            saver.save_best(parts.model, state)
 
     def score() -> Scores:
         shown = followed_positions(run.monitor)
-        return evaluate(parts.model, run.monitor, parts.device, parts.autocast, bar, flag, parts.graphs, shown)
+        with console.phase("evaluations"):
+            return evaluate(parts.model, run.monitor, parts.device, parts.autocast, bar, flag, parts.graphs, shown)
 
     return fit(
         parts,
@@ -168,7 +184,7 @@ def _fit(
         max_grad_norm=config.optim.max_grad_norm,
         total_steps=run.total_steps,
         score=score,
-        save_best=lambda: saver.save_best(parts.model, state),
+        save_best=save_best,
         save=save,
         runlog=runlog,
         must_stop=lambda: profiler.at_step(state.step) or flag(),
@@ -209,13 +225,15 @@ def clear(run_dir: Path) -> None:
 def resume(run: PreparedRun, fingerprint: dict, console: Console) -> TrainState:
     """Put the newest sound checkpoint into `run` and return its state; a new state when there is no checkpoint."""
     config, run_dir = run.config, run.config.run_dir
-    found = newest_valid(run_dir, console.warn)
+    with console.phase("model"):
+        found = newest_valid(run_dir, console.warn)
     if found is None:
         console.say(f"{run_dir}: no checkpoint yet; starting at step 0")
         return TrainState()
     folder, record = found
     changes = compare(str(folder), record, fingerprint, config.allow_changes)
-    state = restore(folder, record, run.parts)
+    with console.phase("model"):
+        state = restore(folder, record, run.parts)
     console.say(f"resuming from {folder}")
     if changes:
         for change in changes:

@@ -13,9 +13,12 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Literal, TextIO, TypeVar, cast
 
 from tqdm import tqdm
+
+from trainer.cli.clock import Clock, Phase
 
 T = TypeVar("T")
 Style = Literal["good", "bad", "faint"]
@@ -52,9 +55,10 @@ class Unbreakable:
 
 
 class Console:
-    """Writes lines and bars to a terminal, and lines alone to a pipe."""
+    """Writes lines and bars to a terminal, and lines alone to a pipe. Knows in which phase a run is."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, clock: Clock | None = None) -> None:
+        self.clock = Clock() if clock is None else clock
         self.stream = cast(TextIO, Unbreakable(stream or sys.stderr))
         self.is_terminal = self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self.has_colour = self.is_terminal and not os.environ.get("NO_COLOR")
@@ -65,6 +69,10 @@ class Console:
         if wrap and self.is_terminal and len(CODE.sub("", line)) > columns:
             line = textwrap.fill(line, columns, subsequent_indent="    ", break_on_hyphens=False)
         tqdm.write(line, file=self.stream)
+
+    def phase(self, phase: Phase) -> AbstractContextManager[None]:
+        """The time spent within this context counts for `phase` and for no other."""
+        return self.clock.phase(phase)
 
     def warn(self, line: str) -> None:
         self.say(f"{self.paint('warning:', 'bad')} {line}")

@@ -82,21 +82,26 @@ def read_inputs(
     download of an encoder. Without `training`, only the utterances to score are prepared. The first fault of the corpus
     is an error; where `faults` collects, the preparation goes on with what is sound.
     """
-    if config.model.pretrained is not None:
-        source = find_model(config.model.pretrained, console.say)
-        refuse_what_is_no_checkpoint(source)
-        config = replace(config, model=replace(config.model, pretrained=source))
-    corpus = read_corpus(config, console, training=training, faults=faults)
-    encoder = read_encoder(config.model)
-    if encoder.pretrained is not None and encoder.pretrained.commit:
-        config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
-    return config, encoder, prepare_corpus(config, corpus, encoder, console, training=training)
+    with console.phase("model"):
+        if config.model.pretrained is not None:
+            source = find_model(config.model.pretrained, console.say)
+            refuse_what_is_no_checkpoint(source)
+            config = replace(config, model=replace(config.model, pretrained=source))
+    with console.phase("corpus"):
+        corpus = read_corpus(config, console, training=training, faults=faults)
+    with console.phase("model"):
+        encoder = read_encoder(config.model)
+        if encoder.pretrained is not None and encoder.pretrained.commit:
+            config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
+    with console.phase("corpus"):
+        return config, encoder, prepare_corpus(config, corpus, encoder, console, training=training)
 
 
 def prepare_scoring(config: Config, device: torch.device, num_workers: int, console: Console) -> ScoredModel:
     """The checkpoint that `config` names, which must have a CTC head, and its corpus, ready to be scored."""
     config, encoder, data = read_inputs(config, console, training=False)
-    model, load_report = build_model(config, encoder, data, device)
+    with console.phase("model"):
+        model, load_report = build_model(config, encoder, data, device)
     if load_report is not None:
         refuse_new_head(str(config.model.pretrained), load_report)
     eval_sets = build_eval_sets(config, data, model, num_workers, encoder.do_normalize)
@@ -116,13 +121,16 @@ def prepare(config: Config, console: Console, faults: Faults | None = None) -> P
         raise ConfigError("--model.cuda-graphs needs CUDA, which is not here: leave it out.")
     config, encoder, data = read_inputs(config, console, faults=faults)
     config = with_export(config, data.corpus.splits)
-    model, load_report = build_model(config, encoder, data, device)
+    with console.phase("model"):
+        model, load_report = build_model(config, encoder, data, device)
     config = with_shapes(config, model, device)
-    plan = plan_batches(config, data, model)
-    total_steps = plan.total_steps(at_most=config.train.max_steps)
+    with console.phase("plan"):
+        plan = plan_batches(config, data, model)
+        total_steps = plan.total_steps(at_most=config.train.max_steps)
     cached = wants_cache(config, model, num_table_bytes(model, table_examples(data)), total_steps / plan.num_steps(0))
     asked, config = bool(config.model.cache_features), with_cache(config, cached)
-    config, parts = build_parts(config, model, device, precision, total_steps)
+    with console.phase("model"):
+        config, parts = build_parts(config, model, device, precision, total_steps)
     if config.model.cuda_graphs:
         accumulates = config.train.grad_accum_steps > 1
         parts.graphs = Graphs(

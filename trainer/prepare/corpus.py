@@ -150,13 +150,14 @@ def prepare_corpus(
         if line := describe_durations(split, of_split):
             console.warn(line)
             conversions = f"{conversions}; {line}" if conversions else line
-    if c.store:
-        train, evaluation = _use_store(train, evaluation, drops, unreadable, on_bad, cache_dir, console)
-    else:
-        if on_bad == "drop":
-            train = _drop_undecodable(train, drops, console)
-        if c.on_bad_eval == "error" or faults.collects:
-            _find_undecodable(evaluation, unreadable, console)
+    with console.phase("decoding"):
+        if c.store:
+            train, evaluation = _use_store(train, evaluation, drops, unreadable, on_bad, cache_dir, console)
+        else:
+            if on_bad == "drop":
+                train = _drop_undecodable(train, drops, console)
+            if c.on_bad_eval == "error" or faults.collects:
+                _find_undecodable(evaluation, unreadable, console)
     if not faults.collects:
         refuse_unreadable(unreadable, c.on_bad_eval)
     for bad in unreadable:

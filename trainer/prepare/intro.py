@@ -21,7 +21,7 @@ WIDTH = 80
 def introduce(run: PreparedRun, steps_left: int, console: Console) -> None:
     """Print what is about to be trained, on which data, where, and about how long it takes."""
     console.say(f"{run.config.preset} -> {run.config.run_dir}")
-    for name, what in describe(run, steps_left):
+    for name, what in describe(run, steps_left, console):
         first, *others = textwrap.wrap(what, WIDTH - 13, break_long_words=False, break_on_hyphens=False)
         console.say(f"  {console.paint(f'{name:10}', 'faint')} {first}")
         for line in others:
@@ -30,7 +30,7 @@ def introduce(run: PreparedRun, steps_left: int, console: Console) -> None:
         console.say(f"{run.config.model.pretrained}: {run.load_report.describe()}")
 
 
-def describe(run: PreparedRun, steps_left: int) -> Iterator[tuple[str, str]]:
+def describe(run: PreparedRun, steps_left: int, console: Console) -> Iterator[tuple[str, str]]:
     """(Name, text) of each line of the first screen."""
     config, model, plan = run.config, run.parts.model, run.plan
     yield "corpus", f"{run.data.corpus.title}: {_amount(run.data.train)}, {_speakers(run.data.train)}"
@@ -65,7 +65,9 @@ def describe(run: PreparedRun, steps_left: int) -> Iterator[tuple[str, str]]:
     every = f"every {config.train.eval_every} steps" if config.train.eval_every else "at the end"
     saves = f"every {config.train.save_every}" if config.train.save_every else "at the end"
     yield "arithmetic", f"{run.precision} on {run.parts.device}; evaluation {every}, checkpoint {saves}"
-    yield "time", _time(run, steps_left)
+    with console.phase("estimate"):
+        about = _time(run, steps_left)
+    yield "time", about
 
 
 def _time(run: PreparedRun, steps_left: int) -> str:

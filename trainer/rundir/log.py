@@ -60,6 +60,8 @@ class RunLog:
         self.board = Board(run_dir, state, console.warn)
         self.bar = console.bar(total_steps, initial=state.step, desc="training", unit="step")
         self.shown: dict[str, str] = {}
+        self.first_step = state.step
+        """The steps that earlier processes took."""
         self.rate_mark = (state.train_seconds, state.audio_seconds)
         self.first_log = (0, 0.0)
         self.last_line = -math.inf

@@ -19,6 +19,7 @@ from torch.utils.tensorboard.summary import hparams
 from data.batches.plan import BatchPlan, padded_seconds, padding_share
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE
+from trainer.cli.clock import Phase, name
 from trainer.config.as_json import flatten
 from trainer.config.schema import Config
 from trainer.errors import AudioError
@@ -115,6 +116,14 @@ class Board:
         for summary in hparams({"steps": num_steps, **flat_options(config)}, final):
             self.show(lambda writer: writer._get_file_writer().add_summary(summary))  # noqa: B023
         self.scalars(num_steps, final)
+
+    def clock(self, seconds: Mapping[Phase, float], num_steps: int) -> None:
+        """Write where the time of this process went as a table. The tag says that a resumed run writes it anew."""
+        whole = sum(seconds.values())
+        rows = [f"{name(phase)} | {s:.1f} | {100 * s / whole:.1f}" for phase, s in seconds.items() if s]
+        cells = ["phase | seconds | %", "---|---|---", *rows, f"sum | {whole:.1f} | 100.0"]
+        table = "\n".join(f"| {row} |" for row in cells)
+        self.show(lambda writer: writer.add_text("final/clock", table, num_steps))
 
     def _histogram(self, tag: str, values: Sequence[float]) -> None:
         self.show(lambda writer: writer.add_histogram(tag, np.asarray(values), 0, bins=30))
