@@ -106,6 +106,7 @@ def _train(run: PreparedRun, argv: Sequence[str], console: Console, flag: StopFl
             raise
         finally:
             saved = saver.finish()
+            run.finish_sealing()
             runlog.close_bar()
             profiler.finish()
             gc.unfreeze()

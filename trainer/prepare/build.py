@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -48,6 +50,18 @@ class PreparedRun:
     precision: str
     table_was_asked_for: bool
     """Whether the user gave --model.cache-features; otherwise it was chosen here."""
+
+    _sealing: threading.Thread | None = None
+
+    def start_sealing(self, seal: Callable[[], None]) -> None:
+        """Let a thread write the table of features, or hash it. The interpreter waits for it too."""
+        self._sealing = threading.Thread(target=seal, name="seal-features")
+        self._sealing.start()
+
+    def finish_sealing(self) -> None:
+        """Wait until the table of features is on the disk, or a warning has said why it is not."""
+        if self._sealing is not None:
+            self._sealing.join()
 
     @property
     def do_normalize(self) -> bool:
@@ -138,7 +152,8 @@ def use_features(run: PreparedRun, console: Console) -> None:
         table = open_table(
             parts.model, table_examples(run.data), Path(run.config.cache_dir), do_normalize=frontend.do_normalize,
             precision=run.precision, device=parts.device, autocast=parts.autocast, log=console.say,
-            progress=partial(console.progress, desc="features", unit="utterance"),
+            progress=partial(console.progress, desc="features", unit="call"), warn=console.warn,
+            later=run.start_sealing,
         )  # fmt: skip
     except (OSError, torch.OutOfMemoryError) as error:
         reason = str(getattr(error, "strerror", None) or error).splitlines()[0]
