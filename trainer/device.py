@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -50,6 +52,38 @@ def choose_device(name: str) -> torch.device:
     ):  # else streams, events and libraries' handles would be those of GPU 0
         torch.cuda.set_device(device)
     return device
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be allocated on `device`; for a CPU, as Linux and the process's control group say.
+
+    0 where the system does not say it.
+    """
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_host_memory(Path("/"))
+
+
+def _free_host_memory(root: Path) -> int:
+    try:
+        meminfo = (root / "proc/meminfo").read_text()
+        free = next(1024 * int(line.split()[1]) for line in meminfo.splitlines() if line.startswith("MemAvailable:"))
+        groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
+    except (OSError, StopIteration, ValueError):
+        return 0
+    for _, controllers, name in groups:
+        if controllers not in ("", "memory"):
+            continue
+        base = root / "sys/fs/cgroup" / controllers
+        limit, used = ("memory.max", "memory.current") if not controllers else (
+            "memory.limit_in_bytes", "memory.usage_in_bytes")  # fmt: skip
+        group = base / name.lstrip("/")
+        for folder in (group, *group.parents):  # a limit holds for all groups in a group
+            with contextlib.suppress(OSError, ValueError):  # no limit: no file, or the word "max"
+                cached = re.search(r"^(?:total_)?inactive_file (\d+)", (folder / "memory.stat").read_text(), re.M)
+                in_use = int((folder / used).read_text()) - int(cached[1] if cached else 0)
+                free = min(free, max(0, int((folder / limit).read_text()) - in_use))
+            if folder == base:
+                break
+    return free
 
 
 def device_model(device: torch.device) -> str:

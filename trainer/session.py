@@ -100,6 +100,7 @@ def _train(run: PreparedRun, argv: Sequence[str], console: Console, flag: StopFl
 
     def finish() -> bool:
         with console.phase("saves"):
+            run.finish_sealing()
             return saver.finish()
 
     gc.collect()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -50,6 +52,18 @@ class PreparedRun:
     precision: str
     table_was_asked_for: bool
     """Whether the user gave --model.cache-features; otherwise it was chosen here."""
+
+    _sealing: threading.Thread | None = None
+
+    def start_sealing(self, seal: Callable[[], None]) -> None:
+        """Let a thread write the table of features, or hash it. The interpreter waits for it too."""
+        self._sealing = threading.Thread(target=seal, name="seal-features")
+        self._sealing.start()
+
+    def finish_sealing(self) -> None:
+        """Wait until the table of features is on the disk, or a warning has said why it is not."""
+        if self._sealing is not None:
+            self._sealing.join()
 
     @property
     def do_normalize(self) -> bool:
@@ -130,12 +144,7 @@ def prepare(config: Config, console: Console, faults: Faults | None = None) -> P
     cached = wants_cache(config, model, num_table_bytes(model, table_examples(data)), total_steps / plan.num_steps(0))
     asked, config = bool(config.model.cache_features), with_cache(config, cached)
     with console.phase("model"):
-        config, parts = build_parts(config, model, device, precision, total_steps)
-    if config.model.cuda_graphs:
-        accumulates = config.train.grad_accum_steps > 1
-        parts.graphs = Graphs(
-            model, parts.gradients, parts.autocast, CudaRecorder(), console.warn, accumulates=accumulates
-        )
+        config, parts = build_parts(config, model, device, precision, total_steps, console.warn)
     on_cuda, num_workers = device.type == "cuda", config.batching.num_workers
     if num_workers is None:
         num_workers = 2 if on_cuda else 0
@@ -156,7 +165,8 @@ def use_features(run: PreparedRun, console: Console) -> None:
         table = open_table(
             parts.model, table_examples(run.data), Path(run.config.cache_dir), do_normalize=frontend.do_normalize,
             precision=run.precision, device=parts.device, autocast=parts.autocast, log=console.say,
-            progress=partial(console.progress, desc="features", unit="utterance"),
+            progress=partial(console.progress, desc="features", unit="call"), warn=console.warn,
+            later=run.start_sealing,
         )  # fmt: skip
     except (OSError, torch.OutOfMemoryError) as error:
         reason = str(getattr(error, "strerror", None) or error).splitlines()[0]
@@ -209,9 +219,12 @@ def build_model(
 
 
 def build_parts(
-    config: Config, model: CTCModel, device: torch.device, precision: str, total_steps: int
+    config: Config, model: CTCModel, device: torch.device, precision: str, total_steps: int, warn: Callable[[str], None]
 ) -> tuple[Config, TrainingParts]:
-    """The Config with the number of warm-up steps chosen; and `model` with optimizer, schedule and scaler."""
+    """The Config with the number of warm-up steps chosen; and `model` with all that trains it.
+
+    `config` has its shapes already (with_shapes). `warn` is told if CUDA graphs turn out to be impossible.
+    """
     warmup = config.optim.warmup_steps
     if warmup is None:
         warmup = min(1000, total_steps // 10)
@@ -226,7 +239,11 @@ def build_parts(
     scaler = GradScaler(device.type, enabled=precision == "fp16")
     if precision in HALF:
         model.keep_half_copies(HALF[precision])
-    return config, TrainingParts(model, optimizer, scheduler, scaler, device, autocast_for(precision, device))
+    parts = TrainingParts(model, optimizer, scheduler, scaler, device, autocast_for(precision, device))
+    if config.model.cuda_graphs:
+        several = config.train.grad_accum_steps > 1
+        parts.graphs = Graphs(model, parts.gradients, parts.autocast, CudaRecorder(), warn, accumulates=several)
+    return config, parts
 
 
 def plan_batches(config: Config, data: PreparedCorpus, model: CTCModel) -> BatchPlan:

@@ -1,10 +1,12 @@
-"""The frozen feature encoder's output, computed once: a table of frames in one memory-mapped file.
+"""The frozen feature encoder's output, computed once: a table of frames, in memory and in one file.
 
     cache/features/KEY/frames.bin     float32 (1 + all frames, C); row 0 is zeros, for padding
 
-Each utterance is computed alone, so its bits depend neither on the batch nor on the run. KEY is a hash of all that
-decides them: the feature encoder's weights and configuration, every encoded byte of audio, normalisation, precision,
-the GPU's model and torch's version. SHA-256 shows whether the file is damaged; it is then computed again.
+The table is computed into the memory of the device that trains, where it fits, and training begins at once; a thread
+writes the file meanwhile, for the runs that follow. KEY is a hash of all that decides its bits: the feature encoder's
+weights and configuration, every encoded byte of audio in its order, normalisation, precision, the shape of the calls
+(trainer.prepare.filling), the GPU's model and torch's version. SHA-256 shows whether the file is damaged; the table is
+then computed again.
 """
 
 from __future__ import annotations
@@ -17,34 +19,33 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, closing
 from itertools import accumulate
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from data.audio.decode import normalize
 from data.examples import Example
 from models.ctc import CTCModel
 from models.encoder import weights_digest
 from models.feature_table import FeatureTable
-from models.frontend import extract_features
 from trainer.config.as_json import read_config
 from trainer.config.schema import Config
-from trainer.device import device_model
+from trainer.device import HostCopy, device_model, free_memory
 from trainer.errors import ConfigError, DamagedError
 from trainer.prepare.corpus import PreparedCorpus
-from trainer.rundir.disk import verify, write_sealed
+from trainer.prepare.filling import CALLS_AHEAD, NUM_SLOTS, Call, compute_rows, plan_calls
+from trainer.prepare.table_file import FileRows, ResidentRows, map_rows, read_rows
+from trainer.rundir.disk import verify
 
-FORMAT = "features-1"
+FORMAT = "features-2"
 LARGEST_BY_DEFAULT = 8e9
 """Bytes. A larger table is made only if the user asks for it."""
 ROOM = 1.1
 """This many times the table's bytes must be free on the disk before it is begun."""
 DEVICE_SHARE = 0.25
-"""Share of the device's free memory that a table may take."""
+"""Share of the device's free memory that a table may take; the rest is for training."""
 
 
 def wants_cache(config: Config, model: CTCModel, num_bytes: int, passes: float) -> bool:
@@ -87,6 +88,11 @@ def num_table_bytes(model: CTCModel, examples: Sequence[Example]) -> int:
     return 4 * width * (1 + sum(model.num_frames(e.num_samples) for e in examples))
 
 
+def plan_table(model: CTCModel, examples: Sequence[Example], device: torch.device) -> list[Call]:
+    """The calls in which the table of `examples` is computed on `device`."""
+    return plan_calls([e.num_samples for e in examples], model.geometry, NUM_SLOTS[device.type])
+
+
 def zero_table(model: CTCModel, num_frames: int, device: torch.device) -> FeatureTable:
     """A table of zeros, for timing: a step takes as long with it as with a real table."""
     return FeatureTable(torch.zeros(1 + num_frames, model.hf.config.conv_dim[-1], device=device), ())
@@ -104,13 +110,18 @@ def seconds_to_fill(
     model: CTCModel, examples: Sequence[Example], do_normalize: bool, device: torch.device,
     autocast: Callable[[], AbstractContextManager],
 ) -> float:  # fmt: skip
-    """Estimated seconds to compute the table of `examples`, from timing the utterance of median length."""
-    middle = sorted(examples, key=lambda e: e.num_samples)[len(examples) // 2]
+    """Estimated seconds to compute the table of `examples`, from timing a few of its calls."""
+    calls = plan_table(model, examples, device)
+    some = calls[len(calls) // 2 :][: max(CALLS_AHEAD, torch.get_num_threads() if device.type == "cpu" else 0)]
+    if not some:
+        return 0.0
     for _ in range(2):  # the first round is a warm-up
         begin = time.perf_counter()
-        _features(model, middle, do_normalize, device, autocast)
+        for rows in compute_rows(model, examples, some, do_normalize=do_normalize, device=device, autocast=autocast):
+            kept = rows
+        HostCopy(kept).wait()
         seconds = time.perf_counter() - begin
-    return seconds / middle.num_samples * sum(e.num_samples for e in examples)
+    return seconds / len(some) * len(calls)
 
 
 def open_table(
@@ -123,80 +134,103 @@ def open_table(
     device: torch.device,
     autocast: Callable[[], AbstractContextManager],
     log: Callable[[str], None],
-    progress: Callable[[Iterable[Example], int], Iterable[Example]],
+    progress: Callable[[Iterable[Call], int], Iterable[Call]],
+    warn: Callable[[str], None] | None = None,
+    later: Callable[[Callable[[], None]], None] = lambda work: work(),
 ) -> FeatureTable:
     """The table of `examples`, computed if it is not on the disk. It lies on `device` if it fits there.
 
-    OSError when the disk is full. Without room for the whole table nothing is computed.
+    `progress` wraps an iterator over the calls in which it is computed. `later` is given what is left to do once the
+    table can be used: writing or hashing the file, which holds the table's lock until then. If that fails, `warn` (or
+    `log`) is told. OSError when the table can lie nowhere but on the disk and the disk is full; nothing is computed
+    where that is known beforehand.
     """
     folder = table_folder(cache_dir, model, examples, do_normalize, precision, device)
-    num_bytes = num_table_bytes(model, examples)
-
-    def compute(path: Path) -> None:
-        with open(path, "wb") as file:
-            file.write(bytes(4 * model.hf.config.conv_dim[-1]))
-            for example in progress(examples, len(examples)):
-                if model.num_frames(example.num_samples) > 0:
-                    file.write(_features(model, example, do_normalize, device, autocast).numpy().tobytes())
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # wait for another run that computes the same table
-        if not _is_sound(folder, log):
-            if (free := shutil.disk_usage(folder.parent).free) < ROOM * num_bytes:
-                raise OSError(errno.ENOSPC, f"it takes {num_bytes / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free")
-            log(
-                f"computing the frozen feature encoder's output of {len(examples)} utterances once, into {folder} "
-                f"({num_bytes / 1e6:.0f} MB)"
-            )
-            write_sealed(folder, {"frames.bin": compute})
-    # copy-on-write: nobody writes, but torch warns of memory that cannot be written
-    mapped = np.memmap(folder / "frames.bin", dtype=np.float32, mode="c").reshape(-1, model.hf.config.conv_dim[-1])
-    rows = torch.from_numpy(mapped)
-    if fits_device(num_bytes, device):
-        with contextlib.suppress(torch.OutOfMemoryError):  # it then stays on the host
-            rows = rows.to(device)
+    num_bytes, width = num_table_bytes(model, examples), model.hf.config.conv_dim[-1]
     frames = (model.num_frames(e.num_samples) for e in examples)
-    return FeatureTable(rows, tuple(accumulate(frames, initial=1))[:-1])
+    first_rows = tuple(accumulate(frames, initial=1))[:-1]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        lock = stack.enter_context(open(folder.with_suffix(".lock"), "w"))
+        # unlocked by name: a worker that is forked meanwhile has the same lock open, as long as it lives
+        stack.callback(fcntl.flock, lock, fcntl.LOCK_UN)
+        fcntl.flock(lock, fcntl.LOCK_EX)  # wait for another run that computes the same table
+        if (rows := _read(folder, num_bytes, width, device, log)) is not None:
+            return FeatureTable(rows, first_rows)
+        sink = _choose_sink(folder, num_bytes, width, device)
+        stack.callback(sink.discard)
+        free = shutil.disk_usage(folder.parent).free
+        is_kept = free >= ROOM * num_bytes
+        why = f"it takes {num_bytes / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free"
+        if not is_kept and isinstance(sink, FileRows):
+            raise OSError(errno.ENOSPC, why)
+        calls = plan_table(model, examples, device)
+        log(
+            f"computing the frozen feature encoder's output of {len(examples)} utterances once, into {folder} "
+            f"({num_bytes / 1e6:.0f} MB)"
+        )
+        with closing(
+            compute_rows(model, examples, calls, do_normalize=do_normalize, device=device, autocast=autocast)
+        ) as computed:
+            for call, of_call in zip(progress(calls, len(calls)), computed, strict=True):
+                sink.put(call.first_row, of_call)
+        sink.finish()
+        not_kept = (
+            f"{folder}: the feature encoder's output is not kept on the disk (%s); this run trains from it all the "
+            "same, and the next one computes it again"
+        )
+        if not is_kept:
+            (warn or log)(not_kept % why)
+            return FeatureTable(sink.rows, first_rows)
+        held = stack.pop_all()
+
+        def seal() -> None:
+            with held:
+                try:
+                    sink.seal(folder)
+                except Exception as error:  # an error in a thread would go unnoticed
+                    (warn or log)(not_kept % (getattr(error, "strerror", None) or str(error) or type(error).__name__))
+
+        later(seal)
+    return FeatureTable(sink.rows, first_rows)
 
 
 def fits_device(num_bytes: int, device: torch.device) -> bool:
-    """Whether a table of this size lies on the device. Otherwise it stays in a memory-mapped file on the host."""
-    return device.type == "cuda" and num_bytes < DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
+    """Whether a table of this size lies in the device's memory. Otherwise it stays in a memory-mapped file."""
+    return num_bytes < DEVICE_SHARE * free_memory(device)
 
 
-@torch.inference_mode()
-def _features(
-    model: CTCModel,
-    example: Example,
-    do_normalize: bool,
-    device: torch.device,
-    autocast: Callable[[], AbstractContextManager],
-) -> Tensor:
-    """The features of one utterance, float32 (T, C), on the host."""
-    samples = example.load()
-    waveform = torch.from_numpy(normalize(samples) if do_normalize else samples)[None].to(device)
-    with autocast():
-        return extract_features(model.base.feature_extractor, waveform)[0].float().cpu()
+def _choose_sink(folder: Path, num_bytes: int, width: int, device: torch.device) -> ResidentRows | FileRows:
+    if fits_device(num_bytes, device):
+        with contextlib.suppress(torch.OutOfMemoryError):  # it then stays on the host
+            return ResidentRows(num_bytes // (4 * width), width, device)
+    return FileRows(folder, width)
+
+
+def _read(folder: Path, num_bytes: int, width: int, device: torch.device, log: Callable[[str], None]) -> Tensor | None:
+    """The rows of a table that is on the disk; None when there is none, or when it is damaged."""
+    if not folder.exists():
+        return None
+    try:
+        if fits_device(num_bytes, device):
+            with contextlib.suppress(torch.OutOfMemoryError):  # it then stays on the host
+                rows = torch.empty(num_bytes // (4 * width), width, device=device)
+                read_rows(folder, rows)
+                return rows
+        verify(folder)
+        return map_rows(folder, width)
+    except DamagedError as error:
+        log(f"{error}; computing it again")
+        return None
 
 
 def _key(model: CTCModel, examples: Sequence[Example], do_normalize: bool, precision: str, device: torch.device) -> str:
     c = model.hf.config
-    settings = [FORMAT, c.conv_kernel, c.conv_stride, c.conv_dim, c.feat_extract_activation, do_normalize, precision,
-                device_model(device), torch.__version__, weights_digest(model.base.feature_extractor)]  # fmt: skip
+    settings = [FORMAT, NUM_SLOTS[device.type], c.conv_kernel, c.conv_stride, c.conv_dim, c.feat_extract_activation,
+                do_normalize, precision, device_model(device), torch.__version__,
+                weights_digest(model.base.feature_extractor)]  # fmt: skip
     key = hashlib.blake2b(json.dumps(settings).encode(), digest_size=12)
     for example in examples:
         assert example.digest or example.num_samples == 0, "no store"
         key.update(f"{example.digest} {example.num_samples}\n".encode())
     return key.hexdigest()
-
-
-def _is_sound(folder: Path, log: Callable[[str], None]) -> bool:
-    if not folder.exists():
-        return False
-    try:
-        verify(folder)
-    except DamagedError as error:
-        log(f"{error}; computing it again")
-        return False
-    return True

@@ -38,6 +38,7 @@ from trainer.loop.state import TrainState
 from trainer.loop.step import StepResult, TrainingParts, train_step
 from trainer.prepare.build import build_model, build_parts, build_train_loader, plan_batches, read_inputs
 from trainer.prepare.corpus import PreparedCorpus
+from trainer.prepare.shapes import with_shapes
 
 NUM_WARMUP = 10
 NUM_PROFILED = 5
@@ -47,6 +48,8 @@ NUM_WORKERS = 4
 VARIANTS = {
     "as the recipe": "",
     "bf16": "--precision bf16",
+    "no graphs": "--model.no-cuda-graphs",
+    "no graphs, no grid": "--model.no-cuda-graphs --batching.frame-grid 1",
     "features computed": "--model.no-cache-features",
     "activation checkpointing": "--model.activation-checkpointing",
     "compiled layers": "--model.compile-layers",
@@ -106,8 +109,9 @@ class Variant:
         self.config, self.device, self.console = config, device, console
         self.precision = choose_precision(config.precision, config.auto_precision, device)
         self.model, _ = build_model(config, encoder, data, device)
-        plan = plan_batches(config, data, model)
-        _, self.parts = build_parts(config, self.model, device, self.precision, plan.total_steps())
+        self.config = config = with_shapes(config, self.model, device)
+        plan = plan_batches(config, data, self.model)
+        _, self.parts = build_parts(config, self.model, device, self.precision, plan.total_steps(), console.warn)
         on_cuda = device.type == "cuda"
         self.loader = build_train_loader(
             config, data, self.model, plan, NUM_WORKERS if on_cuda else 0, on_cuda, encoder.do_normalize
