@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from models.linear import linear, together
 from models.positions import embed_positions
 
 
@@ -83,14 +84,14 @@ def compile_layer(run_layer: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def _pre_norm_layer(layer: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
     hidden = hidden + layer.dropout(attend(layer.attention, normalize(layer.layer_norm, hidden), mask, bias))
-    hidden = hidden + layer.feed_forward(normalize(layer.final_layer_norm, hidden))
+    hidden = hidden + feed_forward(layer.feed_forward, normalize(layer.final_layer_norm, hidden))
     adapter: Callable | None = getattr(layer, "adapter_layer", None)
     return hidden if adapter is None else hidden + adapter(hidden)
 
 
 def _post_norm_layer(layer: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
     hidden = normalize(layer.layer_norm, hidden + layer.dropout(attend(layer.attention, hidden, mask, bias)))
-    return normalize(layer.final_layer_norm, hidden + layer.feed_forward(hidden))
+    return normalize(layer.final_layer_norm, hidden + feed_forward(layer.feed_forward, hidden))
 
 
 def normalize(norm: nn.LayerNorm, hidden: Tensor) -> Tensor:
@@ -107,16 +108,33 @@ def normalize(norm: nn.LayerNorm, hidden: Tensor) -> Tensor:
 def attend(attention: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
     """Self-attention (B, T, H) over hidden (B, T, H); mask (B, 1, 1, T), bias (heads, T, T) of WavLM's positions."""
     heads = (*hidden.shape[:2], attention.num_heads, attention.head_dim)
-    query, key, value = (
-        projection(hidden).view(heads).transpose(1, 2)
-        for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
-    )
+    layers = attention.q_proj, attention.k_proj, attention.v_proj
+    if own_linear_pays(hidden, attention.q_proj):
+        projected = together(hidden, *layers)
+    else:
+        projected = tuple(layer(hidden) for layer in layers)
+    query, key, value = (projection.view(heads).transpose(1, 2) for projection in projected)
     if bias is not None:
         gated = _gate(attention, hidden.view(heads).transpose(1, 2)) * bias
         mask = (gated if mask is None else gated + mask).to(query.dtype)
     dropout = attention.dropout if attention.training else 0.0
     context = F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=attention.scaling)
-    return attention.out_proj(context.transpose(1, 2).flatten(2))
+    return _project(attention.out_proj, context.transpose(1, 2).flatten(2))
+
+
+def feed_forward(block: Any, hidden: Tensor) -> Tensor:
+    """A family's *FeedForward on hidden (B, T, H)."""
+    inner = block.intermediate_dropout(block.intermediate_act_fn(_project(block.intermediate_dense, hidden)))
+    return block.output_dropout(_project(block.output_dense, inner))
+
+
+def _project(layer: nn.Linear, hidden: Tensor) -> Tensor:
+    return linear(hidden, layer.weight, layer.bias) if own_linear_pays(hidden, layer) else layer(hidden)
+
+
+def own_linear_pays(hidden: Tensor, layer: nn.Linear) -> bool:
+    """Whether models.linear is faster than torch for `layer`: on CUDA, where autocast has nothing to cast."""
+    return hidden.is_cuda and hidden.dtype == layer.weight.dtype and not torch.compiler.is_compiling()
 
 
 def _gate(attention: Any, hidden: Tensor) -> Tensor:

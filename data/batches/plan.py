@@ -47,6 +47,24 @@ def cut_batches(
     return batches
 
 
+def mixed_with_neighbours(lengths: Sequence[int], width: float, draws: np.ndarray) -> list[int]:
+    """Positions from short to long, each moved up by at most `width` places, by its draw from [0, 1)."""
+    by_length = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable")
+    place = np.arange(len(lengths)) + width * draws
+    return by_length[np.argsort(place, kind="stable")].tolist()
+
+
+def mixed_with_equals(lengths: Sequence[int], width: float, draws: np.ndarray) -> list[int]:
+    """Positions from short to long, those of equal length in any order. Where fewer than 2 * `width` are equal, they
+    are mixed with their neighbours instead, or the same few would meet in every epoch."""
+    by_length = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable")
+    ordered = np.asarray(lengths, dtype=np.int64)[by_length]
+    first, last = np.searchsorted(ordered, ordered, "left"), np.searchsorted(ordered, ordered, "right")
+    among_equals = first + (last - first) * draws
+    place = np.where(last - first >= 2 * width, among_equals, np.arange(len(lengths)) + width * draws)
+    return by_length[np.argsort(place, kind="stable")].tolist()
+
+
 @dataclass(frozen=True)
 class BatchPlan:
     """The batches of every epoch. Each epoch has every utterance once."""
@@ -81,14 +99,13 @@ class BatchPlan:
         max_samples = None if seconds is None else seconds * SAMPLE_RATE
         mean = sum(lengths) / len(lengths)
         width = min(batch_size or math.inf, math.inf if max_samples is None else max_samples / mean)
-        by_length = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable")
         draws = np.frombuffer(rng.randbytes(8 * len(lengths)), dtype="<u8") / 2.0**64
-        place = np.arange(len(lengths)) + MIXING * width * draws
-        order = by_length[np.argsort(place, kind="stable")].tolist()
-        in_budget = lengths
-        if self.grid is not None and max_samples is not None:  # the budget counts the grid's padding too
-            in_budget = [self.grid.padded_samples([n]) for n in lengths]
-        batches = cut_batches(order, in_budget, batch_size, max_samples)
+        if self.grid is None:
+            order = mixed_with_neighbours(lengths, MIXING * width, draws)
+        else:  # what counts is the padded length, and a batch of few utterances costs least where they are short
+            lengths = [self.grid.num_samples(self.grid.shape([n])[1]) for n in lengths]
+            order = mixed_with_equals(lengths, MIXING * width, draws)[::-1]
+        batches = cut_batches(order, lengths, batch_size, max_samples)
         rng.shuffle(batches)
         return batches
 

@@ -49,7 +49,7 @@ def timit_hf() -> Config:
         batching=BatchingConfig(batch_size=32),
         optim=OptimConfig(warmup_steps=1000, weight_decay=0.005, max_grad_norm=1.0),
         train=TrainConfig(epochs=20, log_every=10, eval_every=100, save_every=400, save_total_limit=3),
-        eval=EvalConfig(batch_size=32),
+        eval=EvalConfig(batch_size=128, max_batch_seconds=640.0),
         auto_precision="fp16",
     )
 
@@ -62,7 +62,7 @@ def timit() -> Config:
         model=ModelConfig(pretrained="microsoft/unispeech-large-1500h-cv"),
         batching=BatchingConfig(batch_size=32),
         train=TrainConfig(epochs=20, export="best"),
-        eval=EvalConfig(batch_size=32),
+        eval=EvalConfig(batch_size=128, max_batch_seconds=640.0),
     )
 
 

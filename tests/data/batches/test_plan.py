@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from data.audio.decode import speed_length
+from data.batches.grid import Grid
 from data.batches.plan import BatchPlan, cut_batches, evaluation_batches, padding_share
 from data.config import BatchingConfig
+from models.geometry import FrameGeometry
 
 RATE = 16_000
 
@@ -243,3 +245,53 @@ def test_equal_length_batches_hold_one_length_each():
 
 def test_nothing_to_evaluate_is_no_batch():
     assert evaluation_batches([], batch_size=4, max_batch_seconds=1.0, equal_lengths=False) == []
+
+
+GEOMETRY = FrameGeometry.of((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
+
+
+def grid(frames: int, rows: int) -> Grid:
+    return Grid(frames, rows, GEOMETRY.num_frames, GEOMETRY.num_samples)
+
+
+@pytest.mark.parametrize("frames", [2, 8, 16])
+def test_every_shape_on_a_grid_holds_its_batch_and_is_on_the_grid(frames: int) -> None:
+    """Reference: frames and padded samples, by hand, of every batch."""
+    lengths = timit_like_lengths(101)
+    plan = plan_of(lengths, grid=grid(frames, 8))
+    assert plan.grid is not None
+    for epoch in range(3):
+        for batch in plan.batches(epoch):
+            of_batch = [lengths[i] for i in batch]
+            rows, width = plan.grid.shape(of_batch)
+            longest = max(map(GEOMETRY.num_frames, of_batch))
+            assert (rows, width % frames) == (8, 0)
+            assert longest <= width < longest + frames
+            assert GEOMETRY.num_frames(plan.grid.padded_samples(of_batch) // rows) == width
+            assert max(of_batch) <= plan.grid.padded_samples(of_batch) // rows
+
+
+def test_a_grid_of_8_frames_adds_less_than_3_percent_of_padding_to_timits_lengths() -> None:
+    """Reference: the same lengths in the batches of a plan without a grid."""
+    lengths = timit_like_lengths(4620)
+    plain, on_grid = plan_of(lengths, batch_size=32), plan_of(lengths, batch_size=32, grid=grid(8, 32))
+    for epoch in range(3):
+        before = padding_share(plain.batches(epoch), lengths)
+        after = padding_share(on_grid.batches(epoch), lengths, on_grid.grid)
+        assert after - before < 0.03
+    shapes = {on_grid.grid.shape([lengths[i] for i in b]) for b in on_grid.batches(0)}
+    assert len(shapes) < 40
+
+
+def test_who_meets_whom_on_a_grid_differs_from_epoch_to_epoch() -> None:
+    lengths = timit_like_lengths(1000)
+    plan = plan_of(lengths, grid=grid(8, 8))
+    pairs = [{frozenset(p) for b in plan.batches(e) for p in itertools.combinations(b, 2)} for e in (0, 1)]
+    assert len(pairs[0] & pairs[1]) < 0.3 * len(pairs[0])
+
+
+def test_a_budget_of_seconds_counts_the_padding_of_the_grid() -> None:
+    lengths = timit_like_lengths(300)
+    plan = plan_of(lengths, batch_size=None, max_batch_seconds=30.0, grid=grid(16, 1))
+    for batch in plan.batches(0):
+        assert len(batch) == 1 or plan.grid.padded_samples([lengths[i] for i in batch]) <= 30 * RATE

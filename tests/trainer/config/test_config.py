@@ -243,12 +243,12 @@ def test_warmup_that_is_not_below_the_planned_steps_is_refused(warmup_steps: int
     with pytest.raises(
         ConfigError, match=f"--optim.warmup-steps {warmup_steps} is not below the {total_steps} planned"
     ):
-        build_parts(config, small_model(), CPU, "fp32", total_steps)
+        build_parts(config, small_model(), CPU, "fp32", total_steps, pytest.fail)
 
 
 @pytest.mark.parametrize(("total_steps", "warmup_steps"), [(2900, 290), (50_000, 1000), (9, 0), (1, 0)])
 def test_default_warmup_is_a_tenth_and_at_most_a_thousand(total_steps: int, warmup_steps: int) -> None:
-    config, parts = build_parts(resolve(PRESETS["demo"]()), small_model(), CPU, "fp32", total_steps)
+    config, parts = build_parts(resolve(PRESETS["demo"]()), small_model(), CPU, "fp32", total_steps, pytest.fail)
     assert config.optim.warmup_steps == warmup_steps
     assert parts.scheduler.get_last_lr()[0] == (0.0 if warmup_steps else config.optim.lr)
 
