@@ -22,6 +22,10 @@ class FeatureTable:
         first, others = self.first_rows[:num_first], self.first_rows[num_first:]
         return FeatureTable(self.rows, first), FeatureTable(self.rows, others)
 
+    def host_rows(self, device: torch.device) -> Tensor | None:
+        """The rows, if they lie on the host and `device` is a GPU: whoever makes a batch then gathers them."""
+        return self.rows if device.type == "cuda" and not self.rows.is_cuda else None
+
     def gather(self, index: Tensor, device: torch.device) -> Tensor:
         """Features (B, T, C) on `device` for row numbers (B, T) on the host.
 

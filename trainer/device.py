@@ -73,12 +73,13 @@ def _free_host_memory(root: Path) -> int:
         if controllers not in ("", "memory"):
             continue
         base = root / "sys/fs/cgroup" / controllers
-        limit, used = ("memory.max", "memory.current") if not controllers else (
-            "memory.limit_in_bytes", "memory.usage_in_bytes")  # fmt: skip
+        limit, used, statistic = "memory.max", "memory.current", r"^inactive_file (\d+)"
+        if controllers:  # version 1
+            limit, used, statistic = "memory.limit_in_bytes", "memory.usage_in_bytes", r"^total_inactive_file (\d+)"
         group = base / name.lstrip("/")
         for folder in (group, *group.parents):  # a limit holds for all groups in a group
             with contextlib.suppress(OSError, ValueError):  # no limit: no file, or the word "max"
-                cached = re.search(r"^(?:total_)?inactive_file (\d+)", (folder / "memory.stat").read_text(), re.M)
+                cached = re.search(statistic, (folder / "memory.stat").read_text(), re.M)
                 in_use = int((folder / used).read_text()) - int(cached[1] if cached else 0)
                 free = min(free, max(0, int((folder / limit).read_text()) - in_use))
             if folder == base:

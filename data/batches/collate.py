@@ -58,6 +58,8 @@ class Batch:
     """Whether any row has fewer than T frames, or may have in another batch of the same shape."""
     feature_rows: Tensor | None = None
     """int64 (B, T): row numbers in a table of features that was computed beforehand; 0 after an utterance's end."""
+    features: Tensor | None = None
+    """float32 (B, T, C): those rows, if the table lies on the host and a GPU trains."""
     failures: dict[str, str] = field(default_factory=dict)
     """Id -> what happened, for utterances whose audio could not be decoded. Silence stands in for it."""
 
@@ -96,6 +98,7 @@ class Batch:
             num_padded_samples=longest * len(lengths),
             is_padded=bool((frames < frames.max()).any()),
             feature_rows=None if self.feature_rows is None else self.feature_rows[rows, : num_frames(longest)],
+            features=None if self.features is None else self.features[rows, : num_frames(longest)],
         )
 
     @property
@@ -120,6 +123,8 @@ class Frontend:
     specaugment: SpecAugment | None = None
     first_rows: Sequence[int] | None = None
     """Row of each utterance's first frame in a table of features, if there is one; then no audio is loaded."""
+    host_rows: Tensor | None = None
+    """The rows of that table, if whoever makes a batch has to gather them."""
     grid: Grid | None = None
     """The shapes that batches are padded to; None: each is as large as its utterances."""
 
@@ -176,6 +181,7 @@ class BatchDataset(Dataset):
             num_padded_samples=rows * num_samples,
             is_padded=grid is not None or min(frames) < max(frames),
             feature_rows=feature_rows,
+            features=None if self.frontend.host_rows is None else self.frontend.host_rows[feature_rows],
             failures=failures,
         )
 

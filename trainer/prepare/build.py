@@ -180,7 +180,9 @@ def use_features(run: PreparedRun, console: Console) -> None:
         run.config = with_cache(run.config, False)
         return
     parts.features, monitored = table.split(len(run.data.train))
-    run.loader.dataset.frontend = replace(frontend, first_rows=parts.features.first_rows)
+    run.loader.dataset.frontend = replace(
+        frontend, first_rows=parts.features.first_rows, host_rows=table.host_rows(parts.device)
+    )
     run.eval_sets[run.monitor.split] = replace(run.monitor, features=monitored)
 
 

@@ -82,7 +82,7 @@ def _describe(run: PreparedRun, console: Console) -> int:
     seconds_per_second, forward, memory = _time_steps(run, padded)
     filling = ""
     if run.config.model.cache_features:
-        memory += table.num_bytes if fits_device(table.num_bytes, run.parts.device) else 0
+        memory += table.num_bytes if table.lies_in_memory else 0
         if not table.is_there:
             filling = f"{clock(_seconds_to_fill(run))} for features, "
     train_seconds = seconds_per_second * sum(padded) * run.total_steps / plan.num_steps(0)
@@ -109,11 +109,18 @@ class _Table:
     num_bytes: int = 0
     is_there: bool = False
     free: int = 0
+    lies_in_memory: bool = False
+    """Whether training reads it from the device's memory, so that it needs no room on the disk."""
+
+    @property
+    def is_kept(self) -> bool:
+        """The disk has room for it."""
+        return self.missing_bytes * ROOM <= self.free
 
     @property
     def is_refused(self) -> bool:
-        """There is no room for it."""
-        return self.missing_bytes * ROOM > self.free
+        """There is no room for it anywhere."""
+        return not self.is_kept and not self.lies_in_memory
 
     @property
     def missing_bytes(self) -> int:
@@ -126,6 +133,8 @@ class _Table:
             verdict = "it is there"
         elif self.is_refused:
             verdict = "NOT ENOUGH: features are computed in every step, unless another --cache-dir has room"
+        elif not self.is_kept:
+            verdict = "NOT ENOUGH to keep it: every run computes it anew, unless another --cache-dir has room"
         return (
             f"cache:     {self.num_bytes / GB:.2f} GB for the frozen feature encoder's output; "
             f"{self.free / GB:.1f} GB free in {self.folder}: {verdict}"
@@ -139,7 +148,8 @@ def _find_table(run: PreparedRun) -> _Table:
     model, examples, frontend = run.parts.model, table_examples(run.data), run.loader.dataset.frontend
     folder = table_folder(cache, model, examples, frontend.do_normalize, run.precision, run.parts.device)
     free = shutil.disk_usage(_existing(cache)).free
-    return _Table(cache, num_table_bytes(model, examples), folder.exists(), free)
+    num_bytes = num_table_bytes(model, examples)
+    return _Table(cache, num_bytes, folder.exists(), free, fits_device(num_bytes, run.parts.device))
 
 
 def _lengths(split: str, examples: Sequence[Example]) -> str:
@@ -202,7 +212,7 @@ def _check_disk(run: PreparedRun, table: _Table, say: Callable[[str], None]) -> 
     needed = checkpoint * (run.config.train.save_total_limit + 1) + 3 * weights
     folder = _existing(Path(run.config.runs_dir))
     free, beside = shutil.disk_usage(folder).free, ""
-    if table.missing_bytes and not table.is_refused and folder.stat().st_dev == _existing(table.folder).stat().st_dev:
+    if table.missing_bytes and table.is_kept and folder.stat().st_dev == _existing(table.folder).stat().st_dev:
         free, beside = free - table.missing_bytes, " beside the cache"
     verdict = "enough" if free > needed else "NOT ENOUGH: lower --train.save-total-limit or choose another --runs-dir"
     say(

@@ -273,8 +273,9 @@ def _load(
     eval_set: EvalSet, plan: list[list[int]], device: torch.device, must_stop: Callable[[], bool]
 ) -> Iterator[Batch]:
     frontend, num_workers = eval_set.frontend, eval_set.num_workers
-    if eval_set.features is not None:  # row numbers are cheap: no workers
-        frontend, num_workers = replace(frontend, first_rows=eval_set.features.first_rows), 0
+    if (table := eval_set.features) is not None:  # rows and their numbers are cheap: no workers
+        frontend = replace(frontend, first_rows=table.first_rows, host_rows=table.host_rows(device))
+        num_workers = 0
     return load_batches(
         BatchDataset(eval_set.examples, frontend),
         lambda: ((0, positions) for positions in plan),

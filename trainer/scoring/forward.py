@@ -54,10 +54,12 @@ class Replays(Protocol):
 def model_inputs(batch: Batch, on_device: Batch, features: FeatureTable | None) -> ModelInputs:
     """What the model reads of `batch`, of which `on_device` is the copy on the model's device.
 
-    With `features` the batch holds row numbers of that table instead of audio.
+    With `features` the batch holds row numbers of that table instead of audio, or the rows themselves.
     """
     inputs = on_device.waveforms
-    if features is not None:
+    if on_device.features is not None:
+        inputs = on_device.features
+    elif features is not None:
         is_there = features.rows.device == on_device.frame_lengths.device
         rows = on_device.feature_rows if is_there else batch.feature_rows
         assert rows is not None

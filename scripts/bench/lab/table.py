@@ -1,12 +1,20 @@
-"""Fill the table of features of the corpus, and compare some rows with those of the same utterances elsewhere."""
+"""Fill the table of features of the corpus, write it, find it again, and compare some rows with those of the same
+utterances elsewhere. Rates are seconds of audio per second.
+
+    python -m scripts.bench.lab.table --device cuda --size large --corpus full --out table.json
+"""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import torch
 
 from data.corpora.synthetic.tree import ensure_tree
@@ -21,9 +29,12 @@ from trainer.cli.console import Console
 from trainer.cli.parse import report_errors
 from trainer.device import autocast_for, choose_device, choose_precision
 from trainer.prepare.build import build_model, read_inputs
-from trainer.prepare.features import num_table_bytes, open_table, table_examples
+from trainer.prepare.features import num_table_bytes, open_table, plan_table, seconds_to_fill, table_examples
+from trainer.prepare.filling import Call, compute_rows
 
 NUM_COMPARED = 24
+NUM_CALLS = 40
+"""Calls that are timed without reading audio."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,25 +50,38 @@ def time_table(options: Namespace) -> int:
     config, encoder, data = read_inputs(read_config([*command, "--cache-dir", str(options.cache_dir)]), console)
     model, _ = build_model(config, encoder, data, device)
     precision = choose_precision(config.precision, config.auto_precision, device)
-    record.add(preparation_seconds=round(time.perf_counter() - begin, 2), precision=precision)
+    examples, autocast = table_examples(data), autocast_for(precision, device)
+    audio = sum(example.num_samples for example in examples) / SAMPLE_RATE
+    record.add(preparation_seconds=round(time.perf_counter() - begin, 2), precision=precision,
+               threads=torch.get_num_threads(), num_utterances=len(examples), audio_seconds=round(audio, 1),
+               num_bytes=num_table_bytes(model, examples))  # fmt: skip
+    writing: list[threading.Thread] = []
+
+    def in_a_thread(seal: Callable[[], None]) -> None:
+        writing.append(threading.Thread(target=seal))
+        writing[-1].start()
 
     def open_at(folder: str, examples: Sequence[Example]) -> tuple[FeatureTable, float]:
+        """The table, and the seconds after which training could begin."""
         synchronize(device)
         begin = time.perf_counter()
         table = open_table(
             model, examples, options.scratch / folder, do_normalize=encoder.do_normalize, precision=precision,
-            device=device, autocast=autocast_for(precision, device), log=console.say, progress=without_bar,
+            device=device, autocast=autocast, log=console.say, progress=without_bar, later=in_a_thread,
         )  # fmt: skip
         synchronize(device)
         return table, time.perf_counter() - begin
 
-    examples = table_examples(data)
-    audio = sum(example.num_samples for example in examples) / SAMPLE_RATE
     table, seconds = open_at("cold", examples)
     headline = {"fill_seconds": round(seconds, 2), "audio_rate": round(audio / seconds, 1)}
-    record.add(headline=headline, num_utterances=len(examples), audio_seconds=round(audio, 1),
-               num_bytes=num_table_bytes(model, examples), **headline)  # fmt: skip
-    record.add(seconds_when_found=round(open_at("cold", examples)[1], 2))
+    record.add(headline=headline, **headline)
+    begin = time.perf_counter()
+    for thread in writing:
+        thread.join()
+    record.add(seconds_until_written=round(time.perf_counter() - begin, 2))
+    found, seconds = open_at("cold", examples)
+    record.add(seconds_when_found=round(seconds, 2), found_as_filled=torch.equal(found.rows, table.rows))
+    del found
 
     chosen = range(0, len(examples), max(1, len(examples) // NUM_COMPARED))
     others, _ = open_at("some", [examples[i] for i in reversed(chosen)])
@@ -66,12 +90,33 @@ def time_table(options: Namespace) -> int:
         for i, first in zip(reversed(chosen), others.first_rows, strict=True)
         if not same_rows(model, examples[i], table, table.first_rows[i], others, first)
     ]
-    record.add(headline={**headline, "rows_differ": len(differing)}, num_compared=len(chosen), rows_differ=differing)
-    return int(bool(differing))
+    for thread in writing:
+        thread.join()
+    headline["rows_differ"] = len(differing)
+    record.add(headline=headline, num_compared=len(chosen), rows_differ=differing)
+    record.add(estimated_seconds=round(seconds_to_fill(model, examples, encoder.do_normalize, device, autocast), 2))
+    record.add(audio_rate_without_reading=round(rate_without_reading(model, examples, device, autocast), 1))
+    return int(bool(differing) or not record.found["found_as_filled"])
 
 
-def without_bar(items: Iterable[Example], total: int) -> Iterable[Example]:
-    return items
+def rate_without_reading(
+    model: CTCModel, examples: Sequence[Example], device: torch.device, autocast: Callable
+) -> float:
+    """Seconds of audio per second where the audio is silence, which takes no reading and no normalising."""
+    longest = np.zeros(max(example.num_samples for example in examples), np.float32)
+    silent = [replace(example, load=partial(longest.__getitem__, slice(example.num_samples))) for example in examples]
+    calls = plan_table(model, examples, device)[:NUM_CALLS]
+    synchronize(device)
+    begin = time.perf_counter()
+    for _ in compute_rows(model, silent, calls, do_normalize=False, device=device, autocast=autocast):
+        pass
+    synchronize(device)
+    num_frames = sum(call.num_frames for call in calls)
+    return num_frames * model.geometry.stride / SAMPLE_RATE / (time.perf_counter() - begin)
+
+
+def without_bar(calls: Iterable[Call], total: int) -> Iterable[Call]:
+    return calls
 
 
 def same_rows(

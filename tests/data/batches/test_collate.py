@@ -113,6 +113,25 @@ def test_halves_of_a_batch_are_the_batches_of_their_utterances():
     assert halves[1].time_mask.shape[1] < dataset[1, positions].time_mask.shape[1]
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_workers_gather_the_features_of_a_table_on_the_host(num_workers: int):
+    """Reference: the rows of each utterance one by one. Halves hold their own, and zeros stand behind an end."""
+    frames = [NUM_FRAMES(e.num_samples) for e in EXAMPLES]
+    first_rows = [1 + sum(frames[:i]) for i in range(len(frames))]
+    rows = torch.randn(1 + sum(frames), 6, generator=torch.Generator().manual_seed(0))
+    rows[0] = 0
+    plan = plan_of(EXAMPLES, speeds=(), epochs=1)
+    data = BatchDataset(EXAMPLES, Frontend(NUM_FRAMES, first_rows=first_rows, host_rows=rows), plan)
+    loader = TrainLoader(data, plan, num_workers=num_workers, pin_memory=False)
+    for _, (batch,), _ in batches_of(loader):
+        assert batch.waveforms.numel() == 0
+        for part in (batch, *batch.halves(NUM_FRAMES)):
+            assert part.features.shape == (len(part.ids), int(part.frame_lengths.max()), 6)
+            for i, features in zip(part.positions, part.features, strict=True):
+                assert torch.equal(features[: frames[i]], rows[first_rows[i] : first_rows[i] + frames[i]])
+                assert not features[frames[i] :].any()
+
+
 @pytest.mark.parametrize("off", ["time", "feature"])
 def test_mask_with_probability_zero_is_absent(off: str):
     frontend = Frontend(NUM_FRAMES, True, replace(SPEC, **{f"{off}_prob": 0.0}))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
 import signal
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,9 @@ import pytest
 import torch
 
 import trainer.prepare.features
+import trainer.prepare.filling
+import trainer.prepare.table_file
+import trainer.rundir.disk
 import trainer.session
 from data.batches.collate import BatchDataset, Frontend
 from data.examples import Example
@@ -23,7 +28,8 @@ from models.feature_table import FeatureTable
 from models.frontend import extract_features
 from tests.helpers.models import example, padded_batch, small_model
 from trainer.config.presets import PRESETS
-from trainer.prepare.features import open_table
+from trainer.prepare.features import open_table, seconds_to_fill
+from trainer.prepare.filling import NUM_SLOTS, Call
 from trainer.run import main
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_curves")
@@ -35,20 +41,47 @@ OPTIONS = ["--model.size", "tiny", "--model.freeze-feature-encoder", "--batching
            "--train.eval-every", "0", "--train.log-every", "1", "--optim.warmup-steps", "0", "--no-report"]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def short_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Utterances are cut, and lie beside each other."""
+    monkeypatch.setitem(NUM_SLOTS, "cpu", 12)
+
+
+@pytest.fixture
+def no_room_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table must lie on the disk."""
+    monkeypatch.setattr(trainer.prepare.features, "free_memory", lambda device: 0)
+
+
 def examples() -> list[Example]:
     return [replace(example(n, "abc", seed=i), digest=f"digest-{i}") for i, n in enumerate(LENGTHS)]
 
 
 def table(model: CTCModel, folder: Path, lines: list[str], **changes: object) -> FeatureTable:
-    options: dict = dict(examples=examples(), do_normalize=True, precision="fp32", device=CPU, autocast=torch.no_grad)
-    return open_table(model, cache_dir=folder, log=lines.append, progress=lambda items, total: items,
-                      **(options | changes))  # fmt: skip
+    options: dict = dict(
+        examples=examples(),
+        do_normalize=True,
+        precision="fp32",
+        device=CPU,
+        autocast=torch.no_grad,
+        progress=lambda calls, total: calls,
+    )
+    return open_table(model, cache_dir=folder, log=lines.append, **(options | changes))  # fmt: skip
 
 
-def test_a_rows_features_are_those_of_its_utterance_alone_bit_for_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["memory", "disk"])
+@pytest.mark.parametrize("origin", ["computed", "found"])
+def test_a_rows_features_are_those_of_its_utterance_alone_bit_for_bit(
+    place: str, origin: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Reference: our feature encoder on each normalised waveform alone; and rows of padding are zero."""
     model = small_model(freeze_feature_encoder=True)
-    cached = table(model, tmp_path, [])
+    if origin == "found":
+        table(model, tmp_path, [])
+    if place == "disk":
+        request.getfixturevalue("no_room_in_memory")
+    cached = table(model, tmp_path, lines := list[str]())
+    assert len(lines) == (origin == "computed")
     frontend = Frontend(model.num_frames, first_rows=cached.first_rows)
     batch = BatchDataset(examples(), frontend)[0, (2, 0, 3, 1)]
     assert batch.waveforms.numel() == 0
@@ -117,22 +150,79 @@ def test_a_damaged_table_is_named_and_made_again(tmp_path: Path) -> None:
     assert lines[1].endswith("(SHA-256 differs); computing it again")
 
 
-def test_a_table_whose_making_was_cut_short_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, taken = small_model(freeze_feature_encoder=True), list[str]()
+@pytest.mark.parametrize("place", ["memory", "disk"])
+def test_a_table_whose_making_was_cut_short_is_not_there(
+    place: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if place == "disk":
+        request.getfixturevalue("no_room_in_memory")
+    model, taken = small_model(freeze_feature_encoder=True), list[Call]()
 
-    def die(model: CTCModel, example: Example, *args: object) -> torch.Tensor:
-        taken.append(example.utterance.id)
-        if len(taken) == 3:
-            raise KeyboardInterrupt
-        return original(model, example, *args)
+    def interrupted(calls: Iterable[Call], total: int) -> Iterator[Call]:
+        for call in calls:
+            if len(taken) == 2:
+                raise KeyboardInterrupt
+            taken.append(call)
+            yield call
 
-    original = trainer.prepare.features._features
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer.prepare.features, "_features", die)
-        with pytest.raises(KeyboardInterrupt):
-            table(model, tmp_path, [])
-    assert not list(tmp_path.glob("features/*/"))
+    with pytest.raises(KeyboardInterrupt):
+        table(model, tmp_path, [], progress=interrupted)
+    assert [path.suffix for path in tmp_path.glob("features/*")] == [".lock"]
     assert len(table(model, tmp_path, []).rows) == 1 + sum(model.num_frames(n) for n in LENGTHS)
+
+
+def test_a_table_can_be_used_before_it_is_written_and_is_locked_until_then(tmp_path: Path) -> None:
+    """Two processes are two open files: flock does not care who opened them."""
+    model, left = small_model(freeze_feature_encoder=True), list[Callable[[], None]]()
+    computed = table(model, tmp_path, lines := list[str](), later=left.append)
+    assert not list(tmp_path.glob("features/*/"))
+    (lock,) = tmp_path.glob("features/*.lock")
+    with open(lock, "w") as other:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        left.pop()()
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert torch.equal(table(model, tmp_path, lines, later=left.append).rows, computed.rows)
+    assert (len(lines), left) == (1, [])
+
+
+@pytest.mark.parametrize("place", ["memory", "disk"])
+def test_a_table_that_cannot_be_written_is_used_and_one_warning_says_why(
+    place: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reference: a table that could be written."""
+    model, warnings = small_model(freeze_feature_encoder=True), list[str]()
+    expected = table(model, tmp_path / "sound", []).rows
+    if place == "disk":
+        request.getfixturevalue("no_room_in_memory")
+
+    def full(operation: Callable[..., object], *args: object) -> object:
+        if operation is os.rename:
+            raise OSError(errno.EIO, "Input/output error")
+        return operation(*args)
+
+    monkeypatch.setattr(trainer.rundir.disk, "disk_operation", full)
+    rows = table(model, tmp_path / "full", [], warn=warnings.append).rows
+    assert torch.equal(rows, expected)
+    (warning,) = warnings
+    assert "is not kept on the disk (Input/output error); this run trains from it all the same" in warning
+    assert [path.suffix for path in (tmp_path / "full").glob("features/*")] == [".lock"]
+
+
+def test_the_estimate_is_that_of_all_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that moves a second per encoder call: as many seconds as the table has calls."""
+    model, calls = small_model(freeze_feature_encoder=True), [0]
+
+    def counted(*args: object) -> torch.Tensor:
+        calls[0] += 1
+        return extract_features(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainer.prepare.filling, "extract_features", counted)
+    monkeypatch.setattr(trainer.prepare.features.time, "perf_counter", lambda: calls[0])
+    estimate = seconds_to_fill(model, examples(), True, CPU, torch.no_grad)
+    calls[0] = 0
+    table(model, tmp_path, [])
+    assert estimate == calls[0] == 4
 
 
 def losses(run_dir: Path, tag: str = "train/loss") -> list[float]:
@@ -180,13 +270,13 @@ def test_a_frozen_run_caches_by_itself_and_says_so(tone_corpus, tmp_path: Path, 
 def full_disk(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """ "said": as the system tells beforehand; "found": another process has taken the room meanwhile."""
 
-    def refuse(*args: object) -> torch.Tensor:
+    def refuse(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     if request.param == "said":
         monkeypatch.setattr(trainer.prepare.features.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     else:
-        monkeypatch.setattr(trainer.prepare.features, "_features", refuse)
+        monkeypatch.setattr(trainer.prepare.table_file, "_write_fully", refuse)
 
 
 FULL_DISK = pytest.mark.parametrize("full_disk", ["said", "found"], indirect=True)
@@ -194,8 +284,9 @@ FULL_DISK = pytest.mark.parametrize("full_disk", ["said", "found"], indirect=Tru
 
 @FULL_DISK
 def test_a_full_disk_makes_a_run_that_did_not_ask_for_a_table_go_without(
-    full_disk: None, tone_corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    full_disk: None, no_room_in_memory: None, tone_corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     """Reference: --model.no-cache-features. It stays without when it is resumed, room or not."""
     options = ["manifest", *tone_corpus.options, *OPTIONS, "--runs-dir", str(tmp_path),
                "--cache-dir", str(tmp_path / "cache")]  # fmt: skip
@@ -215,13 +306,27 @@ def test_a_full_disk_makes_a_run_that_did_not_ask_for_a_table_go_without(
 
 @FULL_DISK
 def test_a_full_disk_refuses_a_table_that_was_asked_for_and_the_advice_can_be_taken(
-    full_disk: None, tone_corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    full_disk: None, no_room_in_memory: None, tone_corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["manifest", *tone_corpus.options, *OPTIONS, "--runs-dir", str(tmp_path),
                "--cache-dir", str(tmp_path / "cache")]  # fmt: skip
     assert main([*options, "--model.cache-features"]) == 2
     assert "or --model.no-cache-features to compute it in every step" in capsys.readouterr().err
     assert main([*options, "--model.no-cache-features"]) == 0
+
+
+@FULL_DISK
+def test_a_full_disk_does_not_keep_a_table_that_fits_into_memory_from_being_used(
+    full_disk: None, tone_corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reference: a run that keeps its table. One warning, and nothing on the disk."""
+    options = ["manifest", *tone_corpus.options, *OPTIONS, "--runs-dir", str(tmp_path), "--model.cache-features"]
+    assert main([*options, "--cache-dir", str(tmp_path / "full-disk"), "--name", "full"]) == 0
+    assert " ".join(capsys.readouterr().err.split()).count("is not kept on the disk") == 1
+    assert not list(tmp_path.glob("full-disk/features/*/"))
+    monkeypatch.undo()
+    assert main([*options, "--cache-dir", str(tmp_path / "cache"), "--name", "kept"]) == 0
+    assert losses(tmp_path / "full") == losses(tmp_path / "kept")
 
 
 def test_a_run_of_which_only_the_closing_is_left_opens_no_table(

@@ -143,6 +143,7 @@ def test_a_check_without_room_for_features_times_the_run_without_them(
     options: list[str], timed_steps: list[bool], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Room for checkpoints is checked beside it, and is not there either."""
+    monkeypatch.setattr(trainer.prepare.preflight, "fits_device", lambda num_bytes, device: False)
     monkeypatch.setattr(trainer.prepare.preflight.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     assert main([*options, *FROZEN, "--check"]) == 2
     said = capsys.readouterr().err
@@ -151,17 +152,23 @@ def test_a_check_without_room_for_features_times_the_run_without_them(
     assert timed_steps == [False] * 4
 
 
-@pytest.mark.parametrize(("asked", "code"), [((), 0), (("--model.cache-features",), 2)])
+@pytest.mark.parametrize(("asked", "in_memory", "code"), [((), False, 0), (("--model.cache-features",), False, 2),
+                                                          (("--model.cache-features",), True, 0)])  # fmt: skip
 def test_a_check_fails_without_room_for_features_that_were_asked_for(
-    asked: tuple[str, ...], code: int, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    asked: tuple[str, ...], in_memory: bool, code: int, options: list[str], tmp_path: Path,
+    timed_steps: list[bool], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """They need no disk where they fit into memory."""
     (tmp_path / "cache").mkdir()
 
     def disk_usage(path: Path) -> SimpleNamespace:
         return SimpleNamespace(free=1000 if path == tmp_path / "cache" else 10**12)
 
     monkeypatch.setattr(trainer.prepare.preflight.shutil, "disk_usage", disk_usage)
+    monkeypatch.setattr(trainer.prepare.preflight, "fits_device", lambda num_bytes, device: in_memory)
     assert main([*options, *FROZEN, *asked, "--check"]) == code
+    assert timed_steps == [in_memory] * 4
+    assert ("NOT ENOUGH to keep it: every run computes it anew" in capsys.readouterr().err) == in_memory
 
 
 def test_checkpoints_and_features_on_one_disk_need_room_for_both(

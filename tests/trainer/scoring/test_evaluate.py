@@ -91,9 +91,15 @@ def features_alone(model: CTCModel, examples: list[Example]) -> FeatureTable:
     return FeatureTable(torch.cat(rows), tuple(first_rows))
 
 
+@pytest.mark.parametrize("gathered", ["by the step", "by the loader"])
 @pytest.mark.parametrize("lengths", [LENGTHS, [*LENGTHS[:-1], 300]], ids=["all with frames", "one without a frame"])
-def test_scores_from_a_table_of_features_are_those_from_audio_and_load_none(lengths: list[int]) -> None:
-    """Reference: the same evaluation from waveforms."""
+def test_scores_from_a_table_of_features_are_those_from_audio_and_load_none(
+    lengths: list[int], gathered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reference: the same evaluation from waveforms. The loader gathers where a table does not fit onto a GPU."""
+    if gathered == "by the loader":
+        monkeypatch.setattr(FeatureTable, "host_rows", lambda table, device: table.rows)
+        monkeypatch.setattr(FeatureTable, "gather", pytest.fail)
     examples = [example(n, text, seed=i) for i, (n, text) in enumerate(zip(lengths, TEXTS, strict=True))]
     model = make_talkative(small_model())
     silent = [dataclasses.replace(one, load=None) for one in examples]  # type: ignore[arg-type]
@@ -233,3 +239,9 @@ def test_empty_reference_has_a_finite_loss_and_only_insertions() -> None:
     assert math.isfinite(hypothesis.loss)
     assert hypothesis.words.insertions == len(hypothesis.hypothesis.split()) > 0
     assert hypothesis.words.num_reference == 0
+
+
+def test_a_loader_gathers_for_a_gpu_alone() -> None:
+    table = FeatureTable(torch.zeros(3, 2), (1,))
+    assert table.host_rows(torch.device("cpu")) is None
+    assert table.host_rows(torch.device("cuda:0")) is table.rows
