@@ -140,10 +140,10 @@ def _no_option(word: str, config: Config, by_name: dict[str, Option]) -> str:
         if word in PRESETS:
             return f"{word} stands where an option belongs: the preset is the first word, and there is one."
         return f"{word} stands where an option belongs. A value follows its option: --group.option VALUE."
-    if having := [p for p, make in PRESETS.items() if any(name in o.names for o in options(make()))]:
-        return f"preset {config.preset} has no option {name}: that is for {', '.join(having)}."
     if advice := counterpart(bare):
         return f"no option {name}. {advice}"
+    if having := [p for p, make in PRESETS.items() if any(name in o.names for o in options(make()))]:
+        return f"preset {config.preset} has no option {name}: that is for {', '.join(having)}."
     if name.startswith("--no-") and f"--{name[5:]}" in by_name:
         return f"no option {name}. Did you mean {by_name[f'--{name[5:]}'].names[-1]}?"
     close = [k for k in known if k.lower() == name.lower() or k.endswith(f".{name[2:]}")]

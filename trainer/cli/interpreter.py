@@ -32,9 +32,9 @@ def program_command(name: str) -> str:
     return shlex.quote(_from_here(program)) if program.exists() else ""
 
 
-def describe_missing(package: str) -> str:
-    """What is said when `package` is not installed for the Python that runs."""
-    return f"{sys.executable} has no package {package}. {_use_environment(package)}"
+def describe_missing(package: str, extra: str = "") -> str:
+    """What is said when `package`, of an extra of setup.cfg if it is of one, is not installed for this Python."""
+    return f"{sys.executable} has no package {package}. {_use_environment(extra)}"
 
 
 def describe_old() -> str:
@@ -43,16 +43,17 @@ def describe_old() -> str:
     return f"{sys.executable} is Python {version}; 3.11 or newer is needed. {_use_environment()}"
 
 
-def _use_environment(package: str = "") -> str:
-    """How to come to an environment that has everything: this checkout's, if it is there and is not what runs."""
+def _use_environment(extra: str = "") -> str:
+    """How to come to an environment that has everything: this checkout's, or one of the user's own."""
     environment = ROOT / ".venv"
     activate = f"source {shlex.quote(_from_here(environment / 'bin' / 'activate'))}"
     make = "make venv" if Path.cwd() == ROOT else f"make -C {shlex.quote(str(ROOT))} venv"
     if not (environment / "bin" / "python").exists():
-        return f"Run: {make} && {activate}"
-    if Path(sys.prefix).resolve() != environment.resolve():
-        return f"Run: {activate}"
-    return f"Run: {make}, which installs what is missing (or: {python_command()} -m pip install {package})"
+        remedy = f"{make} && {activate}"
+    else:  # what is missing in there was added to setup.cfg since, which make sees
+        remedy = make if Path(sys.prefix).resolve() == environment.resolve() else activate
+    own = f'pip install --editable ".[{extra}]"' if extra else "pip install --editable ."
+    return f"Run: {remedy} (in an environment of your own: {own})."
 
 
 def _from_here(path: Path) -> str:

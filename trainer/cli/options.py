@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import functools
 import inspect
 import math
 import re
@@ -192,20 +193,22 @@ def options(config: Config) -> list[Option]:
 
 
 def _options(part: Any, group: str) -> Iterator[Option]:
-    meanings, hints = dict(_meanings(type(part))), typing.get_type_hints(type(part))
-    for field in dataclasses.fields(part):
-        value = getattr(part, field.name)
-        if not dataclasses.is_dataclass(value) and not field.metadata.get("preset"):
-            is_common = field.name in COMMON.get(group, ()) or bool(field.metadata.get("common"))
-            yield Option(group, field.name, hints[field.name], value, meanings.get(field.name, ""), is_common)
+    for name, hint, meaning, is_common in _fields(part.__class__):
+        value = getattr(part, name)
+        if not dataclasses.is_dataclass(value):
+            yield Option(group, name, hint, value, meaning, is_common or name in COMMON.get(group, ()))
 
 
-def _meanings(cls: type) -> Iterator[tuple[str, str]]:
-    """(Field, text under it) for every field of a dataclass and of its bases."""
+@functools.cache  # reading a source takes milliseconds
+def _fields(cls: Any) -> list[tuple[str, Any, str, bool]]:
+    """(Name, type, text under it, whether it is marked as common) of a dataclass' fields but those of presets alone."""
+    hints, meanings = typing.get_type_hints(cls), dict[str, str]()
     for base in reversed(cls.__mro__[:-1]):
         body = ast.parse(inspect.getsource(base)).body[0]
         assert isinstance(body, ast.ClassDef)
         for field, text in zip(body.body, body.body[1:], strict=False):
             match field, text:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
-                    yield name, " ".join(meaning.split())
+                    meanings[name] = " ".join(meaning.split())
+    fields = [field for field in dataclasses.fields(cls) if not field.metadata.get("preset")]
+    return [(f.name, hints[f.name], meanings.get(f.name, ""), bool(f.metadata.get("common"))) for f in fields]

@@ -36,6 +36,7 @@ def test_every_option_says_what_it_means_and_what_it_is_by_default(
     said = printed([preset, "--help-all"], capsys)
     for option in options(PRESETS[preset]()):
         assert option.meaning, option.name
+        assert option.default_text in ("required", "auto", "none") or option.default not in (None, "", ()), option.name
         assert f"  {option.name}" in said
         assert describe(option).rstrip().endswith(f"[{option.default_text}]")
 
@@ -45,6 +46,14 @@ def test_help_fits_80_columns_and_100_lines(preset: str, capsys: pytest.CaptureF
     lines = printed([preset, "--help"], capsys).splitlines()
     assert len(lines) <= 100
     assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_option_that_can_be_left_open_says_what_then_holds(preset: str) -> None:
+    """In its text, behind the word that stands in brackets and that the command line takes."""
+    for option in options(PRESETS[preset]()):
+        if option.open_word is not None and option.name != "--allow-changes":
+            assert f"{option.open_word}: " in option.meaning, option.name
 
 
 def test_every_common_option_is_an_option_of_some_preset() -> None:
@@ -61,6 +70,16 @@ def test_every_common_option_is_an_option_of_some_preset() -> None:
         ("demo --no-store", "Did you mean --corpus.no-store?"),
         ("demo --corpus.root T", "preset demo has no option --corpus.root: that is for timit-hf, timit."),
         ("demo --zzzzz", "no option --zzzzz. --help-all lists every option."),
+        ("demo --hlep", "no option --hlep. Did you mean --help?"),
+        ("demo --no-corpus.store", "Did you mean --corpus.no-store?"),
+        ("demo --Train.Epochs 3", "Did you mean --train.epochs?"),
+        ("demo -resume", "-resume: an option begins with two plain dashes. Did you mean --resume?"),
+        ("demo —-resume", "—-resume: an option begins with two plain dashes. Did you mean --resume?"),
+        ("demo train.epochs=3", "train.epochs=3: an option begins with --. Did you mean --train.epochs?"),
+        ("demo --train.epochs 3 5", "5 stands where an option belongs."),
+        ("demo timit", "timit stands where an option belongs: the preset is the first word"),
+        ("--preset timit", "The preset is the first word"),
+        ("demo -- --resume", "-- is no option: leave it out."),
     ],
 )
 def test_mistyped_option_is_answered_with_the_right_one(argv: str, words: str) -> None:
