@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
-
-import tyro
+from typing import ClassVar, Literal, TypeVar
 
 from data.utterance import Corpus
 
@@ -113,8 +111,8 @@ class BatchingConfig:
     max_batch_seconds: float | None = None
     """Padded audio seconds per microbatch at most, the first to lower when memory runs out; none: no limit."""
 
-    frame_grid: Annotated[int | None, tyro.conf.DisallowNone] = None
-    """Pad batches to multiples of this many frames (20 ms each), so that a GPU meets few shapes; None: 8 with CUDA,
+    frame_grid: int | None = None
+    """Pad batches to multiples of this many frames (20 ms each), so that a GPU meets few shapes; auto: 8 with CUDA,
     else 1."""
 
     worker_timeout: float = 600.0

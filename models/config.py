@@ -44,8 +44,8 @@ class ModelConfig:
     compile_layers: bool = False
     """torch.compile the transformer layer for training: a tenth faster on CUDA, after half a minute to compile."""
 
-    cuda_graphs: Annotated[bool | None, tyro.conf.DisallowNone] = None
-    """Launch a whole pass of a batch at once, which is captured for its shape; None: on CUDA where it is possible."""
+    cuda_graphs: bool | None = None
+    """Launch a whole pass of a batch at once, which is captured for its shape; auto: on CUDA where it is possible."""
 
     hidden_dropout: float | None = None
     """Dropout after the encoder's linear layers, and on its input; auto: the checkpoint's or the size's own."""

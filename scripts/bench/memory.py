@@ -64,7 +64,7 @@ def step_bytes(
     size: str, batch_size: int, seconds: float, frozen: bool, with_checkpoints: bool, num_microbatches: int
 ) -> int:
     """Bytes that a step takes. A first step before it creates AdamW's moments."""
-    from scripts.bench.levers import cached, checkpointed
+    from scripts.bench.lever_work import cached, checkpointed
     from scripts.bench.save_cost import build, noise
     from trainer.loop.step import train_step
 

@@ -17,22 +17,17 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from data.corpora.synthetic.tree import ensure_tree
-from data.utterance import SAMPLE_RATE
 from models.families import SIZES
-from models.feature_table import FeatureTable
 from trainer.cli.arguments import ArgumentParser
-from trainer.cli.console import Console
 from trainer.cli.parse import parse, report_errors
-from trainer.config.schema import resolve, validate
-from trainer.device import autocast_for, choose_device, choose_precision, device_model
-from trainer.prepare.build import build_model, read_inputs
-from trainer.prepare.features import num_table_bytes, open_table, plan_table, seconds_to_fill, table_examples
-from trainer.prepare.filling import Call, compute_rows
+
+if TYPE_CHECKING:
+    import torch
+
+    from models.feature_table import FeatureTable
+    from trainer.prepare.filling import Call
 
 NUM_COMPARED = 24
 """Utterances whose rows are computed again in other company."""
@@ -58,6 +53,17 @@ def parse_options(argv: Sequence[str] | None) -> Namespace:
 
 def measure(options: Namespace) -> int:
     """Measure, print the JSON, and write it if asked."""
+    import torch
+
+    from data.corpora.synthetic.tree import ensure_tree
+    from data.utterance import SAMPLE_RATE
+    from trainer.cli.console import Console
+    from trainer.config.schema import resolve, validate
+    from trainer.device import autocast_for, choose_device, choose_precision, device_model
+    from trainer.prepare.build import build_model, read_inputs
+    from trainer.prepare.features import num_table_bytes, open_table, plan_table, seconds_to_fill, table_examples
+    from trainer.prepare.filling import compute_rows
+
     console, device = Console(), choose_device(options.device)
     tree = ensure_tree(options.corpus, 0, options.cache_dir)
     command = [
@@ -143,7 +149,9 @@ class Silence:
         self.num_samples = num_samples
 
     def __call__(self) -> Any:
-        return torch.zeros(self.num_samples).numpy()
+        import numpy as np
+
+        return np.zeros(self.num_samples, np.float32)
 
 
 def no_bar(calls: Iterable[Call], total: int) -> Iterable[Call]:
@@ -152,11 +160,15 @@ def no_bar(calls: Iterable[Call], total: int) -> Iterable[Call]:
 
 def same_rows(a: FeatureTable, first_in_a: int, b: FeatureTable, first_in_b: int, num_frames: int) -> bool:
     """Whether both tables hold the same bits for an utterance."""
+    import torch
+
     return torch.equal(a.rows[first_in_a : first_in_a + num_frames], b.rows[first_in_b : first_in_b + num_frames])
 
 
 def synchronize(device: torch.device) -> None:
     """Wait for the GPU; nothing on a CPU."""
+    import torch
+
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from scripts.bench.lab.record import Record, parse_part
-from scripts.bench.levers import LEVERS, measure_levers
+from scripts.bench.lever_work import LEVERS, measure_levers
 from trainer.cli.parse import report_errors
 
 LEFT_OUT = ("compile",)

@@ -98,7 +98,9 @@ def test_a_run_in_a_pipe_reads_well_in_80_columns(
     start = next(i for i, line in enumerate(lines) if line.startswith("manifest -> "))
     end = next(i for i, line in enumerate(lines) if line.startswith("  time"))
     assert end - start < 20
-    assert max(map(len, lines[start + 1 : end + 1])) <= 80
+    assert max(len(line) for line in lines[start + 1 : end + 1] if line.startswith("  ")) <= 80
+    assert lines[start + 1].startswith("  reads ")
+    assert sum(line.startswith("manifest -> ") for line in lines) == 1
     assert sum(line.startswith("step ") and "epoch" in line for line in lines) == 2  # first and last, in ten seconds
     assert sum("of training to go" in line for line in lines) == 1
     assert "step 3/3  eval: WER" in said
