@@ -1,6 +1,6 @@
 """Measure each lever of speed and memory on this machine: a training step with and without it, alternating.
 
-    python -m scripts.bench.levers [--size tiny] [--rounds 7] [--only table compile] [--out levers.json]
+    python -m scripts.bench.levers [--size tiny] [--rounds 7] [--only table,compile] [--out levers.json]
 
 The batches are noise of one size (default 16 x 2.25 s). "Before" uses transformers' modules or torch's default in that
 place. Everything else is our code on both sides. The figures of a lever are printed and written as soon as it is
@@ -17,7 +17,7 @@ from typing import Any
 
 from models.families import SIZES
 from scripts.bench.lab.record import write_json
-from trainer.cli.arguments import ArgumentParser, count, seconds
+from trainer.cli.arguments import ArgumentParser, count, names, seconds
 from trainer.cli.parse import report_errors
 
 TITLES = {
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str] | None) -> Namespace:
     """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.bench.levers", description=__doc__ or "")
-    parser.add_argument("--only", nargs="+", default=list(TITLES), choices=TITLES, metavar="LEVER",
+    parser.add_argument("--only", type=names(TITLES), default=list(TITLES), metavar="LEVER,LEVER",
                         help=f"those to measure, of: {', '.join(TITLES)}")  # fmt: skip
     parser.add_argument("--size", default="tiny", choices=SIZES)
     parser.add_argument("--precision", default=None, choices=("fp32", "bf16", "fp16"), help="fp16 on CUDA, else fp32")

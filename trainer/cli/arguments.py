@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from trainer.errors import ConfigError
@@ -27,6 +28,22 @@ class ArgumentParser(argparse.ArgumentParser):
         if close := difflib.get_close_matches(unknown, self._option_string_actions, n=1) if unknown else []:
             hint = f" Did you mean {close[0]}?"
         raise ConfigError(f"{message}.{hint} {self.prog} --help lists what there is.")
+
+
+def names(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """The type of an option that takes some of the `known` names, with commas between them, each once and in order."""
+    known = list(known)
+
+    def chosen(text: str) -> list[str]:
+        asked = list(dict.fromkeys(text.split(",")))
+        for name in asked:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f" Did you mean {close[0]}?" if close else ""
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}.{hint}")
+        return asked
+
+    return chosen
 
 
 def count(text: str) -> int:

@@ -61,7 +61,7 @@ def command_line(options: Namespace, tree: Path, scratch: Path) -> list[str]:
     steps = options.run_steps
     return [
         "-m", "trainer.run", *timit_hf_options(options, tree), "--train.max-steps", str(steps),
-        "--optim.warmup-steps", str(min(1000, steps // 3)), "--train.eval-every", str(min(100, max(1, steps // 3))),
+        "--optim.warmup-steps", str(min(1000, steps // 2)), "--train.eval-every", str(min(100, max(1, steps // 3))),
         "--no-report", "--cache-dir", str(scratch / "cache"), "--runs-dir", str(scratch / "runs"), "--name", "run",
     ]  # fmt: skip
 

@@ -7,6 +7,7 @@ and need not be filled; the part `table` fills one.
 from __future__ import annotations
 
 import functools
+import gc
 import math
 import statistics
 import sys
@@ -44,7 +45,6 @@ NUM_WARMUP = 10
 NUM_PROFILED = 5
 """On a CPU one step each is enough to show that the script runs."""
 MAX_SKIPS = 25
-NUM_WORKERS = 4
 VARIANTS = {
     "as the recipe": "",
     "bf16": "--precision bf16",
@@ -90,6 +90,7 @@ def time_variants(options: Namespace) -> int:
             headline["launches"] = variants[name]["profile"]["launches"]
         print(f"{name}: {headline[name]}", flush=True)
         record.add(headline=headline, variants=variants)
+        gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
     return int(any("failed" in figures for figures in variants.values()))
@@ -112,10 +113,10 @@ class Variant:
         self.config = config = with_shapes(config, self.model, device)
         plan = plan_batches(config, data, self.model)
         _, self.parts = build_parts(config, self.model, device, self.precision, plan.total_steps(), console.warn)
-        on_cuda = device.type == "cuda"
-        self.loader = build_train_loader(
-            config, data, self.model, plan, NUM_WORKERS if on_cuda else 0, on_cuda, encoder.do_normalize
-        )
+        on_cuda, num_workers = device.type == "cuda", config.batching.num_workers
+        if num_workers is None:
+            num_workers = 2 if on_cuda else 0  # as trainer.prepare.build chooses
+        self.loader = build_train_loader(config, data, self.model, plan, num_workers, on_cuda, encoder.do_normalize)
         if config.model.cache_features is not False:
             self.parts.features = table_of_noise(self.model, data, device)
             self.loader.dataset.frontend = replace(
