@@ -16,10 +16,12 @@ import torch
 import models.frontend
 from data.batches.collate import Batch
 from models.feature_table import FeatureTable
+from scripts.bench.lab.kernels import profile_steps
 from scripts.bench.lab.timing import synchronize
 from scripts.bench.levers import TITLES
 from scripts.bench.save_cost import build, noise
 from scripts.hf.modules import hf_encoder, hf_front_end, hf_modules, hf_positions
+from trainer.loop.graphs import CudaRecorder, Graphs
 from trainer.loop.step import TrainingParts, train_step
 
 Work = Callable[[TrainingParts, Batch], Callable[[], object]]
@@ -36,24 +38,27 @@ class Lever:
     after: Work
     frozen: bool = False
     """Whether the feature encoder is frozen on both sides."""
+    needs_cuda: bool = False
 
 
 def measure_levers(options: Namespace, keep: Callable[[str, dict[str, Any]], None]) -> None:
     """Print a row of a Markdown table for each lever and call `keep` with its name and figures."""
     device = torch.device(getattr(options, "device", None) or ("cuda" if torch.cuda.is_available() else "cpu"))
     precision = options.precision or ("fp16" if device.type == "cuda" else "fp32")
-    parts = build(options.size, precision=precision, device=device)
-    batch = noise(parts.model, options.batch_size, options.seconds)
     print(f"{options.size}, {precision}, {options.batch_size} x {options.seconds:g} s, {torch.get_num_threads()} "
-          f"threads, {parts.device}; medians of {options.rounds} interleaved rounds, ranges in brackets")  # fmt: skip
+          f"threads, {device}; medians of {options.rounds} interleaved rounds, ranges in brackets")  # fmt: skip
     print("\n| lever | before [ms] | after [ms] | ratio |\n|---|---|---|---|", flush=True)
-    for name in sorted(options.only, key=lambda name: LEVERS[name].frozen):  # what is frozen stays frozen
+    able = [name for name, lever in LEVERS.items() if device.type == "cuda" or not lever.needs_cuda]
+    parts: TrainingParts | None = None
+    for name in sorted(options.only or able, key=lambda name: LEVERS[name].frozen):  # so two models do
         lever = LEVERS[name]
-        if lever.frozen and not parts.model.freeze_feature_encoder:
-            parts.model.freeze_feature_encoder = True
-            parts.model.hf.freeze_feature_encoder()
+        if parts is None or parts.model.freeze_feature_encoder != lever.frozen:
+            parts = build(options.size, precision=precision, device=device, frozen=lever.frozen)
+            batch = noise(parts.model, options.batch_size, options.seconds)
         try:
-            a, b = interleaved(lever.before(parts, batch), lever.after(parts, batch), options.rounds, parts.device)
+            before, after = lever.before(parts, batch), lever.after(parts, batch)
+            a, b = interleaved(before, after, options.rounds, device)
+            on_device = [profile_steps(work, 2, device) for work in (before, after)] if device.type == "cuda" else []
         except Exception as error:
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             print(f"| {TITLES[name]} | failed: {reason} | | |", flush=True)
@@ -61,7 +66,11 @@ def measure_levers(options: Namespace, keep: Callable[[str, dict[str, Any]], Non
             continue
         ratio = statistics.median(a) / statistics.median(b)
         print(f"| {TITLES[name]} | {show(a)} | {show(b)} | {ratio:.2f} |", flush=True)
-        keep(name, {"title": TITLES[name], "before_ms": a, "after_ms": b, "ratio": ratio})
+        figures = {"title": TITLES[name], "before_ms": a, "after_ms": b, "ratio": ratio}
+        if on_device:  # the clock on the wall hides what a GPU gains while it waits for the host
+            figures["device_ms"] = [profiled["work_ms"] for profiled in on_device]
+            figures["launches"] = [profiled["launches"] for profiled in on_device]
+        keep(name, figures)
 
 
 def step(*settings: Setting) -> Work:
@@ -116,6 +125,34 @@ def updates(*, fused: bool) -> Work:
         return torch.optim.AdamW(copies, lr=1e-6, fused=fused, foreach=not fused).step
 
     return prepare
+
+
+def captured(*settings: Setting) -> Work:
+    """A training step whose passes are captured as CUDA graphs, while `settings` hold."""
+
+    def prepare(parts: TrainingParts, batch: Batch) -> Callable[[], object]:
+        graphs = Graphs(parts.model, parts.gradients, parts.autocast, CudaRecorder(), print, accumulates=False)
+        take = step(*settings)(parts, batch)
+
+        def call() -> None:
+            with mock.patch.object(parts, "graphs", graphs):
+                take()
+
+        return call
+
+    return prepare
+
+
+@contextmanager
+def no_half_copies(parts: TrainingParts, batch: Batch) -> Iterator[None]:
+    """Lets autocast round each weight in each forward pass."""
+    copies, parts.model.half_copies = parts.model.half_copies, None
+    try:
+        yield
+    finally:
+        parts.model.half_copies = copies
+        if copies is not None:
+            copies.outdate()
 
 
 @contextmanager
@@ -195,8 +232,11 @@ LEVERS = {
     "turns": Lever(infer(anywhere(no_turns)), infer()),
     "mask": Lever(step(padded), step()),
     "adamw": Lever(updates(fused=False), updates(fused=True)),
+    "half-copies": Lever(step(no_half_copies), step(), needs_cuda=True),
     "table": Lever(step(), step(cached), frozen=True),
     "frozen-all": Lever(step(MODULES), step(cached), frozen=True),
+    "graphs": Lever(step(cached), captured(cached), frozen=True, needs_cuda=True),
+    "graphs-all": Lever(step(anywhere(hf_modules), no_half_copies), captured(cached), frozen=True, needs_cuda=True),
     "checkpointing": Lever(step(), step(checkpointed), frozen=True),
     "compile": Lever(step(), step(compiled), frozen=True),
 }

@@ -29,8 +29,11 @@ TITLES = {
     "turns": "the same: front end in turns that fit the caches",
     "mask": "step: no mask where nothing is padded",
     "adamw": "AdamW's update alone: fused, not foreach",
+    "half-copies": "step: weights rounded once an update, not by autocast (CUDA)",
     "table": "frozen step: features from the table",
     "frozen-all": "frozen step: table and our modules, against neither",
+    "graphs": "frozen step: passes captured as CUDA graphs",
+    "graphs-all": "frozen step: graphs, table, half copies, our modules, against none of them (CUDA)",
     "checkpointing": "frozen step: activation checkpointing",
     "compile": "frozen step: layers compiled",
 }
@@ -45,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str] | None) -> Namespace:
     """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.bench.levers", description=__doc__ or "")
-    parser.add_argument("--only", type=names(TITLES), default=list(TITLES), metavar="LEVER,LEVER",
-                        help=f"those to measure, of: {', '.join(TITLES)}")  # fmt: skip
+    parser.add_argument("--only", type=names(TITLES), default=None, metavar="LEVER,LEVER",
+                        help=f"those to measure (all that this machine can), of: {', '.join(TITLES)}")  # fmt: skip
     parser.add_argument("--size", default="tiny", choices=SIZES)
     parser.add_argument("--precision", default=None, choices=("fp32", "bf16", "fp16"), help="fp16 on CUDA, else fp32")
     parser.add_argument("--rounds", type=count, default=7)

@@ -68,10 +68,7 @@ def step_bytes(
     from scripts.bench.save_cost import build, noise
     from trainer.loop.step import train_step
 
-    parts = build(size)
-    if frozen:
-        parts.model.freeze_feature_encoder = True
-        parts.model.hf.freeze_feature_encoder()
+    parts = build(size, frozen=frozen)
     batch = noise(parts.model, batch_size, seconds)
     with ExitStack() as settings:
         if with_checkpoints:

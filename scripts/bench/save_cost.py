@@ -94,8 +94,13 @@ def run(parts: TrainingParts, batch: Batch, kind: str, steps: int, every: int, f
     return elapsed / steps
 
 
-def build(size: str, *, precision: str = "fp32", device: torch.device | None = None) -> TrainingParts:
-    """A model of that size with random weights, in training mode, on CUDA if there is a GPU and no device is given."""
+def build(
+    size: str, *, precision: str = "fp32", device: torch.device | None = None, frozen: bool = False
+) -> TrainingParts:
+    """A model of that size with random weights, in training mode, on CUDA if there is a GPU and no device is given.
+
+    `frozen`: without training the feature encoder.
+    """
     import torch
     from torch.amp import GradScaler
 
@@ -103,17 +108,19 @@ def build(size: str, *, precision: str = "fp32", device: torch.device | None = N
     from models.ctc import CTCModel
     from models.encoder import build_random, configure, random_config
     from trainer.config.schema import OptimConfig
-    from trainer.device import autocast_for
+    from trainer.device import HALF, autocast_for
     from trainer.loop.optim import build_optimizer, build_schedule
     from trainer.loop.step import TrainingParts
 
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = configure(random_config(ModelConfig(size=size)), ModelConfig(size=size), vocab_size=32, blank_id=31)  # type: ignore[arg-type]
-    model = CTCModel(build_random(config, 0), freeze_feature_encoder=False).to(device)
+    model = CTCModel(build_random(config, 0), freeze_feature_encoder=frozen).to(device)
     model.train()
     optimizer = build_optimizer(model, OptimConfig(lr=1e-4))
     scaler = GradScaler(device.type, enabled=precision == "fp16", init_scale=1024)  # no step is skipped
     autocast = autocast_for(precision, device)
+    if precision in HALF:
+        model.keep_half_copies(HALF[precision])
     return TrainingParts(model, optimizer, build_schedule(optimizer, 10, 10**6), scaler, device, autocast)
 
 

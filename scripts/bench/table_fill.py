@@ -8,7 +8,6 @@ Rates are seconds of audio per second.
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import threading
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.families import SIZES
+from scripts.bench.lab.record import Record
 from trainer.cli.arguments import ArgumentParser
 from trainer.cli.parse import parse, report_errors
 
@@ -51,8 +51,8 @@ def parse_options(argv: Sequence[str] | None) -> Namespace:
     return parser.parse_args(argv)
 
 
-def measure(options: Namespace) -> int:
-    """Measure, print the JSON, and write it if asked."""
+def measure(options: Namespace, record: Record | None = None) -> int:
+    """Measure; print each figure, and write it into `record` or, if asked, a file of its own."""
     import torch
 
     from data.corpora.synthetic.tree import ensure_tree
@@ -64,7 +64,7 @@ def measure(options: Namespace) -> int:
     from trainer.prepare.features import num_table_bytes, open_table, plan_table, seconds_to_fill, table_examples
     from trainer.prepare.filling import compute_rows
 
-    console, device = Console(), choose_device(options.device)
+    record, console, device = record or Record(options.out), Console(), choose_device(options.device)
     tree = ensure_tree(options.corpus, 0, options.cache_dir)
     command = [
         "timit-hf", "--corpus.root", str(tree), "--model.size", options.size, "--model.freeze-feature-encoder",
@@ -75,18 +75,15 @@ def measure(options: Namespace) -> int:
     precision = choose_precision(config.precision, config.auto_precision, device)
     autocast, examples = autocast_for(precision, device), table_examples(data)
     audio = sum(example.num_samples for example in examples) / SAMPLE_RATE
-    found: dict[str, Any] = {
-        "device": device_model(device), "threads": torch.get_num_threads(), "precision": precision,
-        "size": options.size,
-        "num_utterances": len(examples), "audio_seconds": audio, "num_bytes": num_table_bytes(model, examples),
-        "num_calls": len(plan_table(model, examples, device)),
-    }  # fmt: skip
+    record.add(
+        device=device_model(device), threads=torch.get_num_threads(), precision=precision, size=options.size,
+        num_utterances=len(examples), audio_seconds=audio, num_bytes=num_table_bytes(model, examples),
+        num_calls=len(plan_table(model, examples, device)),
+    )  # fmt: skip
 
     def note(**figures: Any) -> None:
-        found.update(figures)
+        record.add(**figures)
         print(" ".join(f"{name}={value}" for name, value in figures.items()), flush=True)
-        if options.out is not None:
-            options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
     with nullcontext(options.scratch) if options.scratch else tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -139,7 +136,7 @@ def measure(options: Namespace) -> int:
             if not same_rows(table, table.first_rows[i], others, first, model.num_frames(examples[i].num_samples))
         ]
         note(num_compared=len(chosen), rows_differ=differing)
-    return int(bool(differing) or not found["found_equals_filled"])
+    return int(bool(differing) or not record.found["found_equals_filled"])
 
 
 class Silence:

@@ -41,9 +41,10 @@ def run(options: Namespace) -> int:
         seconds = round(time.perf_counter() - begin, 2)
         metrics = condense(folder / "metrics.jsonl")
         evaluations = metrics["evaluations"]
+        evaluation = statistics.median(e["seconds"] for e in evaluations) if evaluations else None
         record.add(
             headline={"wall_seconds": seconds, "steps": metrics["step"], "wer": evaluations and evaluations[-1]["wer"],
-                      "audio_rate": metrics["audio_rate"]},
+                      "audio_rate": metrics["audio_rate"], "evaluation_seconds": evaluation},
             wall_seconds=seconds, exit_code=code, metrics=metrics,
         )  # fmt: skip
     if (folder / "results.json").exists():
@@ -51,7 +52,8 @@ def run(options: Namespace) -> int:
         record.add(
             results=results,
             headline={"wall_seconds": seconds, "steps": results["steps"], "wer": results["wer"],
-                      "audio_rate": results["audio_seconds_per_second"], "clock": results.get("clock")},
+                      "audio_rate": results["audio_seconds_per_second"], "evaluation_seconds": evaluation,
+                      "clock": results.get("clock")},
         )  # fmt: skip
     return code
 

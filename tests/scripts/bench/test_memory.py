@@ -40,3 +40,8 @@ def test_settings_that_need_a_larger_batch_are_named_and_left_out(
     assert len(rows) == 8
     assert [row for row in rows if "2 microbatches" in row] == ["| 2 microbatches | 1 |"]
     assert all(("needs --batch-size 4" in row) == ("4 microbatches" in row) for row in rows)
+
+
+def test_a_frozen_feature_encoder_and_its_table_take_less() -> None:
+    """Reference: the same step with everything trained."""
+    assert step_bytes("tiny", 4, 1.0, True, False, 1) < step_bytes("tiny", 4, 1.0, False, False, 1)
