@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
-
-import tyro
+from typing import ClassVar, Literal, TypeVar
 
 from data.utterance import Corpus
 
@@ -48,7 +46,8 @@ class CorpusConfig:
     """Transcript normalisation: plain (lower case, punctuation to space, apostrophe kept), plain-upper, or hf-timit."""
 
     language: str = option("", free=True)
-    """ISO 639 code of the transcripts' language: tr, az and lt have their own rules of case; told in the card."""
+    """ISO 639 code of the transcripts' language: tr, az and lt have their own rules of case; told in the card;
+    none: not said."""
 
     vocabulary: Literal["auto", "own", "new"] = "auto"
     """auto: the checkpoint's own units if every character of the training text has one; own: whatever has none is its
@@ -107,20 +106,20 @@ class BatchingConfig:
     """How utterances become batches."""
 
     batch_size: int | None = 32
-    """Utterances per microbatch at most; None: no limit but max_batch_seconds."""
+    """Utterances per microbatch at most; none: no limit but max_batch_seconds."""
 
     max_batch_seconds: float | None = None
-    """Padded audio seconds per microbatch at most; lower it first when memory runs out."""
+    """Padded audio seconds per microbatch at most, the first to lower when memory runs out; none: no limit."""
 
-    frame_grid: Annotated[int | None, tyro.conf.DisallowNone] = None
-    """Pad batches to multiples of this many frames (20 ms each), so that a GPU meets few shapes; None: 8 with CUDA,
+    frame_grid: int | None = None
+    """Pad batches to multiples of this many frames (20 ms each), so that a GPU meets few shapes; auto: 8 with CUDA,
     else 1."""
 
     worker_timeout: float = 600.0
     """Seconds without a batch after which a loader worker counts as hung."""
 
     num_workers: int | None = None
-    """Processes that load and collate, 0: the training process itself; None: 2 with CUDA, else 0. Changes no result."""
+    """Processes that load and collate, 0: the training process itself. Changes no result; auto: 2 with CUDA, else 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,4 +127,4 @@ class AugmentConfig:
     """Waveform augmentation of training utterances."""
 
     speeds: tuple[float, ...] = ()
-    """Speed factors, one drawn per utterance and epoch, by resampling (Ko et al. 2015); () leaves speech as it is."""
+    """Speed factors, one drawn per utterance and epoch, by resampling (Ko et al. 2015); none: speech as it is."""

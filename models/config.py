@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
-
-import tyro
 
 from models.families import Family, Size
 
@@ -16,14 +13,15 @@ class ModelConfig:
     the sizes tiny and demo take 0, those of base and large the family's defaults in transformers."""
 
     pretrained: str | None = None
-    """Hub id or folder of a Hugging Face checkpoint, a run (runs/NAME), or runs/NAME/checkpoints/best or step-N."""
+    """Hub id or folder of a Hugging Face checkpoint, a run (runs/NAME), or runs/NAME/checkpoints/best or step-N;
+    none: random weights (--model.size)."""
 
     revision: str | None = None
-    """Branch, tag or commit of the hub checkpoint; the run records the commit it resolved to."""
+    """Branch, tag or commit of the hub checkpoint; the run records the commit it resolved to; none: main."""
 
     target_lang: str | None = None
-    """Language of a multilingual checkpoint (MMS), as tur: its vocabulary and adapter; None: what it is set to. In
-    training a language that it does not have gets a new vocabulary, adapter and head."""
+    """Language of a multilingual checkpoint (MMS), as tur: its vocabulary and adapter. In training a language that
+    it does not have gets a new vocabulary, adapter and head; auto: the language that it is set to."""
 
     adapter_only: bool = False
     """Train only the language's adapter and the head of a checkpoint that has adapters (MMS)."""
@@ -32,13 +30,13 @@ class ModelConfig:
     """Architecture of random weights; a checkpoint knows its own."""
 
     size: Size | None = None
-    """Train from random weights of this size instead of a checkpoint (large = UniSpeech-large exactly)."""
+    """Train from random weights of this size (large = UniSpeech-large exactly); none: the checkpoint's."""
 
-    freeze_feature_encoder: Annotated[bool | None, tyro.conf.DisallowNone] = None
-    """Keep the strided convolutions as they are; None: frozen for a checkpoint, trained for random weights."""
+    freeze_feature_encoder: bool | None = None
+    """Keep the strided convolutions as they are; auto: frozen for a checkpoint, trained for random weights."""
 
-    cache_features: Annotated[bool | None, tyro.conf.DisallowNone] = None
-    """Compute the frozen feature encoder's output once, into --cache-dir; None: if that is exact and fits."""
+    cache_features: bool | None = None
+    """Compute the frozen feature encoder's output once, into --cache-dir; auto: if that is exact and fits."""
 
     activation_checkpointing: bool = False
     """Keep only each layer's input and compute the layer again for its gradient: less memory, more time, same bits."""
@@ -46,41 +44,43 @@ class ModelConfig:
     compile_layers: bool = False
     """torch.compile the transformer layer for training: a tenth faster on CUDA, after half a minute to compile."""
 
-    cuda_graphs: Annotated[bool | None, tyro.conf.DisallowNone] = None
-    """Launch a whole pass of a batch at once, which is captured for its shape; None: on CUDA where it is possible."""
+    cuda_graphs: bool | None = None
+    """Launch a whole pass of a batch at once, which is captured for its shape; auto: on CUDA where it is possible."""
 
     hidden_dropout: float | None = None
-    """Dropout after the encoder's linear layers, and on its input."""
+    """Dropout after the encoder's linear layers, and on its input; auto: the checkpoint's or the size's own."""
 
     attention_dropout: float | None = None
-    """Dropout on attention weights."""
+    """Dropout on attention weights; auto: the checkpoint's or the size's own."""
 
     activation_dropout: float | None = None
-    """Dropout inside the feed-forward blocks."""
+    """Dropout inside the feed-forward blocks; auto: the checkpoint's or the size's own."""
 
     feat_proj_dropout: float | None = None
-    """Dropout after the feature projection."""
+    """Dropout after the feature projection; auto: the checkpoint's or the size's own."""
 
     final_dropout: float | None = None
-    """Dropout before the CTC head."""
+    """Dropout before the CTC head; auto: the checkpoint's or the size's own."""
 
     layerdrop: float | None = None
-    """Probability of skipping a whole transformer layer."""
+    """Probability of skipping a whole transformer layer; auto: the checkpoint's or the size's own."""
 
     mask_time_prob: float | None = None
-    """Share of frames at which a SpecAugment time mask starts, times mask_time_length."""
+    """Share of frames at which a SpecAugment time mask starts, times mask_time_length; auto: the checkpoint's or the
+    size's own."""
 
     mask_time_length: int | None = None
-    """Frames per time mask (20 ms each)."""
+    """Frames per time mask (20 ms each); auto: the checkpoint's or the size's own."""
 
     mask_time_min_masks: int | None = None
-    """Time masks per utterance at least."""
+    """Time masks per utterance at least; auto: the checkpoint's or the size's own."""
 
     mask_feature_prob: float | None = None
-    """Share of channels at which a feature mask starts, times mask_feature_length."""
+    """Share of channels at which a feature mask starts, times mask_feature_length; auto: the checkpoint's or the
+    size's own."""
 
     mask_feature_length: int | None = None
-    """Channels per feature mask."""
+    """Channels per feature mask; auto: the checkpoint's or the size's own."""
 
     mask_feature_min_masks: int | None = None
-    """Feature masks per utterance at least."""
+    """Feature masks per utterance at least; auto: the checkpoint's or the size's own."""

@@ -23,18 +23,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from data.corpora.manifest import ManifestConfig
 from data.text.normalise import NORMALIZERS, collapse_spaces, normalizer
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE, Utterance
 from trainer.cli.arguments import ArgumentParser, count
+from trainer.cli.interpreter import describe_missing
 from trainer.cli.parse import report_errors
-from trainer.config.as_json import read_config
 from trainer.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from trainer.recognize.transcribe import Recognizer
 
 TOLERANCE, NUM_COMPARED = 1e-4, 50
@@ -79,8 +78,7 @@ def run(args: Namespace) -> int:
     """Export, compare and measure. Each prints a line."""
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
-        needed = ", ".join(missing)
-        raise ConfigError(f'the export needs {needed}, not installed here: pip install --editable ".[onnx]"')
+        raise ConfigError(describe_missing(", ".join(missing), extra="onnx"))
     if args.out is not None and (args.out.is_dir() or args.out.suffix != ".onnx"):
         raise ConfigError(f"--out {args.out}: name a file that ends in .onnx.")
     if args.manifest is not None and not Path(args.manifest).is_file():
@@ -154,7 +152,7 @@ def default_path(model: Path) -> Path:
 
 def read_manifest(path: str, normalize: Callable[[str], str], number: int | None) -> Speech:
     """The utterances of a manifest, or `number` of them; AudioError when one cannot be read."""
-    from data.corpora.manifest import ManifestCorpus
+    from data.corpora.manifest import ManifestConfig, ManifestCorpus
 
     utterances = list(ManifestCorpus(ManifestConfig(eval=path)).utterances("eval"))
     return speech_of(utterances, normalize, number or len(utterances), path)
@@ -162,7 +160,10 @@ def read_manifest(path: str, normalize: Callable[[str], str], number: int | None
 
 def read_run(model: Path, number: int) -> Speech:
     """`number` of the utterances that the run of `model` was scored on; noise if there are none."""
+    import numpy as np
+
     from trainer.cli.console import Console
+    from trainer.config.as_json import read_config
     from trainer.prepare.corpus import read_corpus
     from trainer.rundir.model_source import run_of
 

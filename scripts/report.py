@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from models.config import ModelConfig
 from trainer.cli.arguments import ArgumentParser
 from trainer.cli.parse import report_errors
-from trainer.config.as_json import read_config
 from trainer.config.schema import Config, resolve, validate
 from trainer.errors import ConfigError
 
@@ -89,6 +88,7 @@ def open_source(run_dir: Path, cache_dir: str | None) -> tuple[MediaSource | Non
 def read_source(run_dir: Path, cache_dir: str | None) -> MediaSource:
     """The evaluation splits of a run's corpus and the model that it exported (or that it scored)."""
     from trainer.cli.console import Console
+    from trainer.config.as_json import read_config
     from trainer.device import choose_device
     from trainer.prepare.build import prepare_scoring
     from trainer.report.media_choice import MediaSource

@@ -18,6 +18,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from trainer.cli.arguments import ArgumentParser
+from trainer.cli.interpreter import describe_missing
 from trainer.cli.parse import report_errors
 from trainer.errors import ConfigError
 
@@ -48,7 +49,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 def run(args: Namespace) -> int:
     """Load the model and show the page until Ctrl-C."""
     if importlib.util.find_spec("gradio") is None:
-        raise ConfigError('the page needs gradio, which is not installed: pip install --editable ".[serve]"')
+        raise ConfigError(describe_missing("gradio", extra="serve"))
 
     from trainer.recognize.page import Limits, is_loopback, serving
     from trainer.recognize.transcribe import Windows, load_recognizer

@@ -22,9 +22,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
-from data.audio.media import find_recordings, load_recording
 from data.utterance import SAMPLE_RATE
 from trainer.cli.arguments import ArgumentParser
 from trainer.cli.parse import report_errors
@@ -62,6 +59,10 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 
 def run(args: Namespace) -> int:
     """Transcribe every input. A recording that cannot be read is named, and the others go on."""
+    from tqdm import tqdm
+
+    from data.audio.media import find_recordings, load_recording
+
     recordings = find_recordings(args.inputs)
     if args.out is None and len(args.format) > 1:
         raise ConfigError(f"--format {' '.join(args.format)}: several formats need a folder to go to, --out FOLDER.")
@@ -135,6 +136,8 @@ def deliver(
     transcript: TimedTranscript, formats: Sequence[str], folder: Path | None, name: Path, *, is_many: bool
 ) -> None:
     """Write the files below `folder`, or print; UnicodeEncodeError where stdout cannot show the text."""
+    from tqdm import tqdm
+
     if folder is None:
         text = FORMATS[formats[0]][1](transcript)
         if formats[0] == "text" and is_many:

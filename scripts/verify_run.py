@@ -15,20 +15,15 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from typing import TYPE_CHECKING, Any
 
 from trainer.cli.arguments import ArgumentParser
 from trainer.cli.parse import report_errors
-from trainer.config.as_json import from_json
-from trainer.config.schema import Config
 from trainer.errors import ConfigError
-from trainer.rundir.checkpoint import checkpoints
 from trainer.rundir.disk import verify
-from trainer.rundir.eventfiles import read_events
-from trainer.rundir.log import read_records
+
+if TYPE_CHECKING:
+    from trainer.config.schema import Config
 
 
 class Damage(ValueError):  # noqa: N818  what is reported, not what goes wrong here
@@ -67,6 +62,8 @@ def verify_run(run_dir: Path) -> int:
 
 def things(run_dir: Path) -> Iterator[tuple[str, Callable[[], str]]]:
     """(Name, function that describes it or raises an error) for everything that a run leaves."""
+    from trainer.rundir.checkpoint import checkpoints
+
     yield "config.json", lambda: f"sound: preset {read_config(run_dir).preset}"
     folders = [folder for _, folder in checkpoints(run_dir)]
     for folder in folders:
@@ -85,6 +82,8 @@ def things(run_dir: Path) -> Iterator[tuple[str, Callable[[], str]]]:
 
 
 def read_config(run_dir: Path) -> Config:
+    from trainer.config.as_json import from_json
+
     return from_json((run_dir / "config.json").read_text(encoding="utf-8"), "config.json")
 
 
@@ -119,6 +118,8 @@ def look_at_metrics(run_dir: Path, folders: Sequence[Path]) -> str:
     A resume removes what lies behind that checkpoint, even half a line. A step that is missing here and in TensorBoard
     was not due: a resume may have changed the interval.
     """
+    from trainer.rundir.log import read_records
+
     path, newest, undone = run_dir / "metrics.jsonl", 0, -1
     if not folders and not path.exists():
         return "none yet"
@@ -143,6 +144,8 @@ def look_at_metrics(run_dir: Path, folders: Sequence[Path]) -> str:
 
 def told_tensorboard(run_dir: Path, tag: str) -> set[int]:
     """The steps for which the event files hold `tag`."""
+    from trainer.rundir.eventfiles import read_events
+
     return {
         event.step
         for path in run_dir.glob("events.out.tfevents.*")
@@ -174,6 +177,8 @@ def look_at_hypotheses(run_dir: Path) -> str:
 
 def look_at_model(run_dir: Path) -> str:
     """Check that the exported tensors are, byte for byte, those of the checkpoint that results.json names."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
     def contents(folder: Path) -> list[bytes]:
         try:

@@ -16,7 +16,7 @@ import pytest
 
 import trainer.errors
 from tests.helpers.paths import ROOT
-from trainer.cli.help import options
+from trainer.cli.options import options
 from trainer.config.presets import PRESETS
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

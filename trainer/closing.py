@@ -24,6 +24,7 @@ from trainer.card.push import push_or_warn
 from trainer.card.text import versions
 from trainer.cli.clock import describe as describe_clock
 from trainer.cli.console import Console
+from trainer.cli.interpreter import python_command
 from trainer.config.as_json import to_json
 from trainer.config.schema import Config, resolve, validate
 from trainer.device import choose_device, device_model
@@ -122,7 +123,8 @@ def close_run(
     )
     publish(config, MediaSource(model, eval_sets, parts.device), console)
     tell_time(run_dir, results, runlog, state.step)
-    conclude(config, argv, next(s.blank_share for s in closing if s.split == splits.headline), console)
+    recording = eval_sets[splits.headline].examples[0].utterance.audio.name
+    conclude(config, recording, next(s.blank_share for s in closing if s.split == splits.headline), console)
 
 
 def clock_record(console: Console, runlog: RunLog) -> dict[str, Any]:
@@ -172,7 +174,7 @@ def publish_late(
         try:
             load_best(config.run_dir, parts.model)
         except CheckpointError as error:
-            console.warn(f"no report ({error}). Later: python -m scripts.report {config.run_dir}")
+            console.warn(f"no report ({error}). Later: {python_command()} -m scripts.report {config.run_dir}")
             config = replace(config, report=False)
     publish(config, MediaSource(parts.model, eval_sets, parts.device), console)
 

@@ -14,7 +14,6 @@ from trainer.cli.clock import Clock  # first, for it notes when
 from trainer.cli.parse import parse, report_errors
 from trainer.cli.signals import Stopped, stop_on_signals
 from trainer.cli.streams import fill_closed_streams
-from trainer.config.presets import PRESETS
 
 
 def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
@@ -26,14 +25,20 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
     argv, clock = sys.argv[1:] if argv is None else argv, clock or Clock()
 
     def run() -> int:
-        config = parse(argv)
+        with clock.phase("imports"):
+            config = parse(argv)  # imports every corpus' reader, and numpy with them
+            from trainer.cli.greeting import greet
+            from trainer.config.schema import validate
+
+        validate(config)
         try:
             with stop_on_signals() as flag:
+                greet(config)
                 grow_segments()
                 with clock.phase("imports"):
                     from trainer.session import train  # imports torch, which takes seconds
 
-                return train(config, PRESETS[config.preset](), argv, flag, clock)
+                return train(config, argv, flag, clock)
         except Stopped as stop:
             print(stop, file=sys.stderr)
             return stop.exit_code

@@ -47,11 +47,8 @@ from trainer.scoring.evaluate import Scores, evaluate
 from trainer.scoring.followed import followed_positions
 
 
-def train(config: Config, preset: Config, argv: Sequence[str], flag: StopFlag, clock: Clock) -> int:
+def train(config: Config, argv: Sequence[str], flag: StopFlag, clock: Clock) -> int:
     """Run `config` and return the exit code. UserError, OSError and Stopped tell the user what is wrong."""
-    chosen, default = config.model.pretrained, preset.model.pretrained
-    if config.model.size is not None and chosen is not None and chosen != default:
-        raise ConfigError("--model.pretrained and --model.size exclude each other: a checkpoint has its size.")
     config, console = resolve(validate(config)), Console(clock=clock)
     if config.check:
         return check(config, console)

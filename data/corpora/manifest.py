@@ -45,7 +45,8 @@ class ManifestConfig(CorpusConfig):
     """Manifest of the evaluation split."""
 
     test: str = option("", common=True, place=True)
-    """Manifest of a test split: the evaluation split then selects the weights, and this one is reported."""
+    """Manifest of a test split: the evaluation split then selects the weights, and this one is reported;
+    none: the evaluation split is reported."""
 
     text_field: str = option("text", common=True)
     """Column that holds the transcript; if there is no "text": sentence, transcript or the like, where one fits."""

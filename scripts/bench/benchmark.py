@@ -4,9 +4,9 @@
 
 There are three sides. `ours` is `python -m trainer.run manifest ...`; its figures come from the run's own records. `hf`
 is the Trainer as the reference run used it, `hf-tuned` is as fast as its options make it; both are in
-scripts.bench.hf_side. Each run starts with empty caches. Training time excludes evaluations and saves. "whole run" is
-the process from start to end: imports, decoding, the final evaluation (ours has two, the monitored and the closing one)
-and export. Peak memory is the resident maximum of the process (Linux), on CUDA that of the allocator. Without
+scripts.bench.hf_trainer. Each run starts with empty caches. Training time excludes evaluations and saves. "whole run"
+is the process from start to end: imports, decoding, the final evaluation (ours has two, the monitored and the closing
+one) and export. Peak memory is the resident maximum of the process (Linux), on CUDA that of the allocator. Without
 --manifest the data are tones.
 """
 
@@ -24,18 +24,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data.text.normalise import plain
-from data.text.vocab import Vocab
-from models.config import ModelConfig
-from models.encoder import build_random, configure, random_config
-from models.export import save_huggingface
 from scripts.bench.benchmark_report import Figures, markdown, percentile, step_seconds, summarize
-from scripts.bench.tones import write_tone_corpus
-from trainer.card.text import versions
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors
 from trainer.errors import ConfigError
-from trainer.rundir.eventfiles import read_events
 
 SIDES = ("ours", "hf", "hf-tuned")
 
@@ -121,6 +113,9 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 
 def run_rounds(options: Namespace, keep: Callable[[str, Figures], None] = lambda side, figures: None) -> int:
     """Run the rounds, print the table. `keep` gets each side's name and figures as soon as it has run."""
+    from scripts.bench.tones import write_tone_corpus
+    from trainer.card.text import versions
+
     given = {"epochs": options.epochs, "max_steps": options.steps, "batch_size": options.batch_size,
              "precision": options.precision, "device": options.device}  # fmt: skip
     workload = replace(WORKLOADS[options.workload], **{k: v for k, v in given.items() if v is not None})
@@ -172,6 +167,12 @@ class Job:
 
 def write_weights(folder: Path, workload: Workload, train: Path) -> Path:
     """A checkpoint folder with random weights and a vocabulary of the training text, for both sides."""
+    from data.text.normalise import plain
+    from data.text.vocab import Vocab
+    from models.config import ModelConfig
+    from models.encoder import build_random, configure, random_config
+    from models.export import save_huggingface
+
     texts = [plain(json.loads(line)["text"]) for line in train.read_text(encoding="utf-8").splitlines()]
     vocab = Vocab.build(texts)
     model_config = ModelConfig(size=workload.size, mask_time_prob=workload.mask_time_prob)  # type: ignore[arg-type]
@@ -182,6 +183,8 @@ def write_weights(folder: Path, workload: Workload, train: Path) -> Path:
 
 def run_ours(job: Job) -> Figures:
     """Run our command line and read the figures from its records."""
+    from trainer.rundir.eventfiles import read_events
+
     w, runs = job.workload, job.scratch / "runs"
     shared = [
         "--corpus.eval", str(job.scored), "--eval.batch-size", "32", "--device", w.device, "--precision", w.precision,

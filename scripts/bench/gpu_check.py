@@ -1,6 +1,6 @@
 """A lab for minutes with a GPU: one call runs tests and measurements at full size, and writes each as JSON at once.
 
-    python -m scripts.bench.gpu_check --out DIR [--only tests levers step table run trainer] [--budget 540]
+    python -m scripts.bench.gpu_check --out DIR [--only tests,levers,step,table,run,trainer] [--budget 540]
     python -m scripts.bench.gpu_check --device cpu --size tiny --corpus tiny --out DIR      a rehearsal on a CPU
     python -m scripts.bench.gpu_check --list
 
@@ -20,21 +20,26 @@ from types import FrameType
 
 from scripts.bench.lab.record import add_common_options, common_arguments, with_defaults
 from scripts.bench.lab.runner import Part, run_parts
-from trainer.cli.arguments import ArgumentParser, count
+from trainer.cli.arguments import ArgumentParser, count, names
 from trainer.cli.parse import report_errors
 
-PREPARE = Part("prepare", 35, "always first: the machine's speed, and the synthetic corpus", is_vital=True)
+AS_TRAINER_RUN = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+"""What trainer.run.grow_segments sets, for parts that train in their own process."""
+# its share is twice what it needs, since every part would have to make the corpus that it did not finish
+PREPARE = Part("prepare", 60, "always first: the machine's speed, and the synthetic corpus", is_vital=True)
 PARTS = {
     part.name: part
     for part in (
         Part("tests", 70, "all tests marked gpu, one result at a time"),
-        Part("levers", 50, "training steps on noise with and without each lever of scripts.bench.levers"),
-        Part("step", 75, "training steps on the corpus in several settings, their kernels by kind, their launches"),
-        Part("table", 30, "filling the table of features, in audio seconds per second"),
+        Part("levers", 50, "a training step on noise with and without each lever of scripts.bench.levers",
+             environment=AS_TRAINER_RUN),
+        Part("step", 75, "training steps on the corpus in several settings; kernels by kind, launches",
+             environment=AS_TRAINER_RUN),
+        Part("table", 30, "filling the table of features, in audio seconds per second", environment=AS_TRAINER_RUN),
         Part("run", 160, "the whole run of timit-hf as a process with an empty cache: clock, WER, rates"),
         Part("trainer", 120, "transformers' Trainer, tuned, and ours on 1600/320 utterances"),
     )
-}
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +51,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.bench.gpu_check", description=__doc__ or "")
     parser.add_argument("--out", type=Path, default=Path("gpu_check"), help="folder for the JSON files")
-    parser.add_argument("--only", nargs="+", default=list(PARTS), choices=PARTS, metavar="PART",
+    parser.add_argument("--only", type=names(PARTS), default=list(PARTS), metavar="PART,PART",
                         help=f"parts, in this order, of: {', '.join(PARTS)}")  # fmt: skip
     parser.add_argument("--budget", type=count, default=540, help="seconds for all parts together")
     parser.add_argument("--list", action="store_true", help="say what the parts are")
@@ -56,7 +61,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 
 def check(options: Namespace) -> int:
     """Run the parts and print their outcomes."""
-    parts = [PREPARE, *(PARTS[name] for name in dict.fromkeys(options.only))]
+    parts = [PREPARE, *(PARTS[name] for name in options.only)]
     if options.list:
         for part in parts:
             print(f"{part.name:8} {part.seconds:4.0f} s  {part.about}")

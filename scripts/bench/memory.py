@@ -15,15 +15,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch.profiler import ProfilerActivity, profile
-
-from scripts.bench.levers import cached, checkpointed
-from scripts.bench.save_cost import build, noise
-from trainer.cli.arguments import ArgumentParser
+from trainer.cli.arguments import ArgumentParser, count, seconds
 from trainer.cli.parse import report_errors
-from trainer.loop.step import train_step
+
+if TYPE_CHECKING:
+    import torch
 
 SETTINGS: dict[str, tuple[bool, bool, int]] = {
     "everything trained": (False, False, 1),
@@ -46,12 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(argv: Sequence[str] | None) -> int:
     parser = ArgumentParser(prog="python -m scripts.bench.memory", description=__doc__)
     parser.add_argument("--size", default="tiny", choices=("tiny", "base", "large"))
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=2.25, help="audio per utterance")
+    parser.add_argument("--batch-size", type=count, default=16)
+    parser.add_argument("--seconds", type=seconds, default=2.25, help="audio per utterance")
     options = parser.parse_args(argv)
     print(f"{options.size}, {options.batch_size} x {options.seconds:g} s")
     print("\n| step | memory [MB] |\n|---|---|")
     for name, (frozen, with_checkpoints, num_microbatches) in SETTINGS.items():
+        if num_microbatches > options.batch_size:
+            print(f"| {name} | needs --batch-size {num_microbatches} |")
+            continue
         taken = step_bytes(
             options.size, options.batch_size, options.seconds, frozen, with_checkpoints, num_microbatches
         )
@@ -63,10 +64,11 @@ def step_bytes(
     size: str, batch_size: int, seconds: float, frozen: bool, with_checkpoints: bool, num_microbatches: int
 ) -> int:
     """Bytes that a step takes. A first step before it creates AdamW's moments."""
-    parts = build(size)
-    if frozen:
-        parts.model.freeze_feature_encoder = True
-        parts.model.hf.freeze_feature_encoder()
+    from scripts.bench.lever_work import cached, checkpointed
+    from scripts.bench.save_cost import build, noise
+    from trainer.loop.step import train_step
+
+    parts = build(size, frozen=frozen)
     batch = noise(parts.model, batch_size, seconds)
     with ExitStack() as settings:
         if with_checkpoints:
@@ -82,6 +84,9 @@ def step_bytes(
 
 def allocated_peak(work: Callable[[], object], device: torch.device) -> int:
     """The most bytes of torch's allocator that `work` held at once, without those held before it."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)

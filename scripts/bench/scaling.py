@@ -20,20 +20,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.amp import GradScaler
-from transformers import AutoConfig
-
 from models.config import ModelConfig
-from models.ctc import CTCModel
-from models.encoder import build_random, configure
 from models.families import SIZES
-from scripts.bench.save_cost import noise
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors
-from trainer.config.schema import OptimConfig
-from trainer.loop.optim import build_optimizer, build_schedule
-from trainer.loop.step import TrainingParts, train_step
 
 SECONDS, BATCH_SIZES, DEPTHS = (1.0, 2.0, 4.0, 8.0, 16.0), (1, 4, 16, 64), (1, 3, 6, 12)
 USUAL = {"seconds": 2.0, "batch_size": 8, "depth": 3}
@@ -112,6 +102,17 @@ def plan(number: int) -> dict[str, float]:
 
 def step_time(seconds: float, batch_size: int, depth: int, num_steps: int) -> float:
     """Median seconds of a training step."""
+    import torch
+    from torch.amp import GradScaler
+    from transformers import AutoConfig
+
+    from models.ctc import CTCModel
+    from models.encoder import build_random, configure
+    from scripts.bench.save_cost import noise
+    from trainer.config.schema import OptimConfig
+    from trainer.loop.optim import build_optimizer, build_schedule
+    from trainer.loop.step import TrainingParts, train_step
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     size = {**SIZES["tiny"], "num_hidden_layers": depth}
     config = AutoConfig.for_model("unispeech", **size, initializer_range=size["hidden_size"] ** -0.5)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from trainer.cli.arguments import ArgumentParser
 from trainer.cli.parse import report_errors
+from trainer.errors import TrainingStopped
 
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden_curve.json"
 NUM_STEPS = 20
@@ -33,7 +34,11 @@ def loss_curve(cache_dir: str) -> list[float]:
             "--train.max-steps", str(NUM_STEPS), "--train.log-every", "1", "--train.eval-every", "0",
             "--optim.lr", "1e-3", "--optim.warmup-steps", "5",
         ]  # fmt: skip
-        subprocess.run([sys.executable, "-m", "trainer.run", *options], check=True, cwd=GOLDEN.parent.parent)
+        command = [sys.executable, "-m", "trainer.run", *options]
+        done = subprocess.run(command, cwd=GOLDEN.parent.parent, capture_output=True, text=True)
+        if done.returncode:  # what it says of a run that is not kept is of use only then
+            print(done.stderr, end="", file=sys.stderr)
+            raise TrainingStopped(f"the run of {NUM_STEPS} steps ended with exit code {done.returncode}: see above.")
         lines = (Path(runs) / "demo" / "metrics.jsonl").read_text().splitlines()
     return [record["train/loss"] for record in map(json.loads, lines) if "train/loss" in record]
 

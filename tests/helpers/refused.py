@@ -18,8 +18,11 @@ from typing import Any
 
 import pytest
 
+from trainer.config.presets import PRESETS
 from trainer.run import main
 
+EARLIER = ("decoding ", "warning: ", *(f"{preset} -> " for preset in PRESETS), "  reads ")
+"""How the lines begin that may stand before an error."""
 ONE_STEP = ["--train.epochs", "1", "--train.max-steps", "1", "--optim.warmup-steps", "0"]
 
 
@@ -107,7 +110,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def refused(tally: Tally, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """refused(argv) -> the one error line of a command: exit code 2, no traceback, no folder of a run.
 
-    Before it stand warnings, and that audio is being decoded, or nothing.
+    Before it stand what the run is about to read, warnings, and that audio is being decoded, or nothing.
     """
 
     def refused(*argv: str) -> str:
@@ -117,7 +120,7 @@ def refused(tally: Tally, capsys: pytest.CaptureFixture[str]) -> Callable[..., s
         out, err = capsys.readouterr()
         assert "Traceback" not in out + err
         *before, last = err.splitlines()
-        assert [line for line in before if not line.startswith(("decoding ", "warning: "))] == []
+        assert [line for line in before if not line.startswith(EARLIER)] == []
         assert last.startswith("error: ")
         assert len(last) < 700
         assert last.endswith((".", "?"))

@@ -92,6 +92,10 @@ class Recorder:
         self.lrs: list[float] = []
         self.skips: list[StepResult] = []
         self.losses: list[float] = []
+        self.begun: list[int] = []
+
+    def step(self, state: TrainState) -> None:
+        self.begun.append(state.step)
 
     def train(self, state: TrainState, *, loss: float, lr: float, **_: object) -> None:
         self.lrs.append(lr)

@@ -125,7 +125,7 @@ def test_one_more_corpus_is_a_preset_with_its_options(project: Path) -> None:
     common = call(project, "-m", "trainer.run", "paired-files", "--help").stdout
     assert "\n  paired-files folders of recordings and texts of one name: --corpus.folder F\n" in common
     assert "readers of the code" not in common
-    assert "--corpus.folder TEXT\n      Holds the folders seen and unseen [none]" in common
+    assert "--corpus.folder TEXT\n      Holds the folders seen and unseen [required]" in common
     assert "--corpus.ending" not in common
     every = call(project, "-m", "trainer.run", "paired-files", "--help-all").stdout
     assert "--corpus.ending TEXT\n      How the texts' names end [txt]" in every

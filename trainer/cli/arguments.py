@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from trainer.errors import ConfigError
@@ -28,8 +30,35 @@ class ArgumentParser(argparse.ArgumentParser):
         raise ConfigError(f"{message}.{hint} {self.prog} --help lists what there is.")
 
 
+def names(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """The type of an option that takes some of the `known` names, with commas between them, each once and in order."""
+    known = list(known)
+
+    def chosen(text: str) -> list[str]:
+        asked = list(dict.fromkeys(text.split(",")))
+        for name in asked:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f" Did you mean {close[0]}?" if close else ""
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}.{hint}")
+        return asked
+
+    return chosen
+
+
 def count(text: str) -> int:
     """The value of an option that takes a whole number of 1 or more."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}: give a whole number of 1 or more")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """The value of an option that takes a length of time."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: give seconds, more than 0")
+    return number

@@ -25,6 +25,8 @@ Style = Literal["good", "bad", "faint"]
 CODES: dict[Style, str] = {"good": "32", "bad": "33", "faint": "2"}
 CODE = re.compile(r"\x1b\[\d+m")
 """What `paint` adds to a text; it takes no column on the screen."""
+WIDTH, INDENT = 80, 13
+"""Columns of a small terminal, and those before the texts of the first screen."""
 BAR = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} {elapsed}<{remaining}{postfix}"
 
 
@@ -73,6 +75,13 @@ class Console:
     def phase(self, phase: Phase) -> AbstractContextManager[None]:
         """The time spent within this context counts for `phase` and for no other."""
         return self.clock.phase(phase)
+
+    def item(self, name: str, text: str) -> None:
+        """Write a line of the first screen: what `name` is, folded between words to a small terminal's 80 columns."""
+        first, *others = textwrap.wrap(text, WIDTH - INDENT, break_long_words=False, break_on_hyphens=False)
+        self.say(f"  {self.paint(name.ljust(INDENT - 3), 'faint')} {first}", wrap=False)
+        for line in others:
+            self.say(" " * INDENT + line, wrap=False)
 
     def warn(self, line: str) -> None:
         self.say(f"{self.paint('warning:', 'bad')} {line}")

@@ -1,56 +1,53 @@
-"""The command line: the first word is a preset, then come --group.option VALUE. Errors are one line."""
+"""How a command begins and ends: `parse` reads training's command line, `report_errors` tells errors in one line.
+
+Only the standard library is needed to import this module. A command that imports all packages within the action that it
+hands to `report_errors` can therefore say what to do when one of them is missing.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
-import io
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import tyro
-
-from trainer.cli.help import help_text, one_line, refuse_unknown
+from trainer.cli.interpreter import ROOT, describe_missing, describe_old
 from trainer.cli.streams import drop_unread_output, escape_what_cannot_be_printed
-from trainer.config.presets import PRESETS
-from trainer.config.schema import Config
-from trainer.errors import INTERRUPTED, TRAINING_STOPPED, UNREAD, WRONG_INPUT, ConfigError, UserError
+from trainer.errors import INTERRUPTED, TRAINING_STOPPED, UNREAD, WRONG_INPUT, UserError
+
+if TYPE_CHECKING:
+    from trainer.config.schema import Config
+
+OLDEST_PYTHON = (3, 11)
 
 
 def parse(argv: Sequence[str], prog: str = "python -m trainer.run") -> Config:
     """The Config of a command line: the first word names the preset if it has no leading dash (else demo)."""
-    name, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else ("demo", argv)
-    if name not in PRESETS:
-        close = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
-        raise ConfigError(f"no preset {name!r}; there are {', '.join(PRESETS)}.{hint}")
-    default = PRESETS[name]()
-    if {"-h", "--help", "--help-all"} & set(rest):
-        listing = {preset: str(make.__doc__) for preset, make in PRESETS.items()}
-        print(help_text(prog, listing, default, everything="--help-all" in rest))
-        raise SystemExit(0)
-    refuse_unknown(rest, default, {preset: make() for preset, make in PRESETS.items()})
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(Config, default=default, args=list(rest), config=(tyro.conf.AvoidSubcommands,))
-    except SystemExit:
-        raise ConfigError(f"{one_line(said.getvalue())} --help lists the options.") from None
+    from trainer.cli.command_line import read_command_line  # imports every corpus' reader, and numpy with them
+
+    return read_command_line(argv, prog)
 
 
 def report_errors(action: Callable[[], int], advice: str = "Mend that and try again.") -> int:
     """Run `action` and return its exit code. An error that the user can correct becomes one line on stderr.
 
-    A UserError has its own exit code. An OSError has exit code 2, and torch's OutOfMemoryError 3; `advice` follows what
-    they say. If the reader of the output goes away (`| head`) or at Ctrl-C, nothing is printed and the exit code is the
-    one that a shell uses.
+    A UserError has its own exit code. An OSError and a package that is not installed have exit code 2, and torch's
+    OutOfMemoryError 3; `advice` follows what an OSError or OutOfMemoryError says. If the reader of the output goes away
+    (`| head`) or at Ctrl-C, nothing is printed and the exit code is the one that a shell uses.
     """
     message = ""
     escape_what_cannot_be_printed()
     try:
+        if sys.version_info < OLDEST_PYTHON:
+            raise UserError(describe_old())
         code = action()
     except UserError as error:
         message, code = str(error), error.exit_code
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if not package or (ROOT / package).is_dir():  # a module of this project: an error of ours
+            raise
+        message, code = describe_missing(package), WRONG_INPUT
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's; it is not imported for this
             raise

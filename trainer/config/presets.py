@@ -21,7 +21,6 @@ def demo() -> Config:
         model=ModelConfig(size="demo"),
         batching=BatchingConfig(batch_size=16),
         augment=AugmentConfig(speeds=(0.85, 0.925, 1.0, 1.075, 1.15)),
-        optim=OptimConfig(lr=2e-3),
         train=TrainConfig(epochs=20, eval_every=100, save_every=400),
     )
 

@@ -2,7 +2,8 @@
 writes it as JSON.
 
 Some parts stand beside the code that they configure: data.config, data.corpora, models.config. An option that is `None`
-is chosen for the user: `resolve` replaces most of them by a value, so that config.json holds what was really used.
+is chosen for the user: `resolve` replaces most of them by a value, so that config.json holds what was really used. The
+text under it says "auto:" and what is chosen, or "none:" and what is then left out; trainer.cli.options reads it.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
-
-import tyro
+from typing import Literal
 
 from data.config import AugmentConfig, BatchingConfig, CorpusConfig
 from data.text.casing import rules_of
@@ -30,10 +29,10 @@ class OptimConfig:
     """AdamW (betas 0.9/0.999, eps 1e-8) under linear warm-up and linear decay to 0."""
 
     lr: float | None = None
-    """Peak learning rate; None: 1e-4 for a checkpoint, else by size: 2e-3 (tiny, demo), 4e-4 (base), 3e-4 (large)."""
+    """Peak learning rate; auto: 1e-4 for a checkpoint, else by size: 2e-3 (tiny, demo), 4e-4 (base), 3e-4 (large)."""
 
     warmup_steps: int | None = None
-    """Steps from 0 to the peak; None: a tenth of the planned steps, at most 1000."""
+    """Steps from 0 to the peak; auto: a tenth of the planned steps, at most 1000."""
 
     weight_decay: float = 0.005
     """AdamW's decay, on matrices and convolutions only: never on biases and norms."""
@@ -50,7 +49,7 @@ class TrainConfig:
     """Passes over the training split."""
 
     max_steps: int | None = None
-    """Cap on the planned optimizer steps; the schedule decays to 0 there."""
+    """Cap on the planned optimizer steps, where the schedule decays to 0; none: all steps of the epochs."""
 
     grad_accum_steps: int = 1
     """Microbatches per optimizer step; the loss is averaged over all their utterances."""
@@ -71,10 +70,10 @@ class TrainConfig:
     """Stop after this many steps in a row whose loss or gradient was not finite."""
 
     patience: int | None = None
-    """Stop after this many evaluations without a lower WER; None: never."""
+    """Stop after this many evaluations without a lower WER; none: never."""
 
     export: Literal["best", "last"] | None = None
-    """Weights to score and export: the lowest WER or the last step's; None: best with patience or a test split."""
+    """Weights to score and export: the lowest WER or the last step's; auto: best with patience or a test split."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +91,7 @@ class EvalConfig:
 class Config:
     """Fine-tune a speech encoder for recognition with CTC."""
 
-    preset: Annotated[str, tyro.conf.Suppress] = "demo"
+    preset: str = field(default="demo", metadata={"preset": True})
     corpus: CorpusConfig
     model: ModelConfig = field(default_factory=ModelConfig)
     batching: BatchingConfig = field(default_factory=BatchingConfig)
@@ -104,11 +103,11 @@ class Config:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of training; auto: fp32 on a CPU, auto_precision on CUDA. fp16 uses GradScaler."""
 
-    auto_precision: Annotated[Literal["fp32", "bf16", "fp16"], tyro.conf.Suppress] = "bf16"
+    auto_precision: Literal["fp32", "bf16", "fp16"] = field(default="bf16", metadata={"preset": True})
     """The precision that `auto` means on CUDA; the preset sets it."""
 
     device: str = "auto"
-    """cpu, cuda, cuda:1, ...; auto: CUDA where there is one."""
+    """cpu, cuda, cuda:1, ...; auto takes CUDA where there is one."""
 
     seed: int = 42
     """Batch order, masks, dropout and random weights follow from this number."""
@@ -117,7 +116,7 @@ class Config:
     """Folder of all runs, for tensorboard --logdir."""
 
     name: str = ""
-    """This run's folder in runs_dir; empty: the preset's name."""
+    """This run's folder in runs_dir; auto: the preset's name."""
 
     cache_dir: str = "cache"
     """Folder for synthesised corpora and decoded audio."""
@@ -141,7 +140,7 @@ class Config:
     """Write report.html when the run is over: all utterances to read, most to hear; takes about 50 ms for each."""
 
     push_to_hub: str | None = None
-    """Upload the finished model to this hub repository (OWNER/NAME), private if it is new; None: nowhere."""
+    """Upload the finished model to this hub repository (OWNER/NAME), private if it is new; none: nowhere."""
 
     profile: int = 0
     """Profile this many steps after the first five: profile.json, a trace, and profile.txt, times by kind of kernel."""
@@ -156,6 +155,7 @@ class Config:
 
 def validate(config: Config, *, training: bool = True) -> Config:
     """`config` itself, if all its values are possible. ConfigError names the option that is not, and the remedy."""
+    _refuse_folders(config)
     t, b, o = config.train, config.batching, config.optim
     for name, value, least, most in [
         ("train.epochs", t.epochs, 1, MOST_EPOCHS),
@@ -204,11 +204,16 @@ def validate(config: Config, *, training: bool = True) -> Config:
         share = getattr(model, name)
         if share is not None and not 0 <= share < 1:
             raise ConfigError(f"--model.{name.replace('_', '-')} {share} must be in [0, 1).")
+    if model.size is not None and model.pretrained is not None:
+        raise ConfigError("--model.pretrained and --model.size exclude each other: a checkpoint has its size.")
+    missing = [what for what, given in config.corpus.required(training) if not given]
     if model.size is None and model.pretrained is None:
-        raise ConfigError(
-            "Which encoder? Give --model.pretrained HUB_ID_OR_FOLDER, or random weights by --model.size "
-            "{tiny,base,large} with --model.family."
+        missing.append(
+            "an encoder: --model.pretrained HUB_ID_OR_FOLDER, or random weights by --model.size {tiny,base,large} with "
+            "--model.family"
         )
+    if missing:
+        raise ConfigError(f"Preset {config.preset} needs {'; '.join(missing)}.")
     if model.adapter_only and (model.size is not None or model.freeze_feature_encoder is False):
         raise ConfigError(
             "--model.adapter-only trains a checkpoint's adapter and head and nothing else: leave out --model.size and "
@@ -216,9 +221,6 @@ def validate(config: Config, *, training: bool = True) -> Config:
         )
     if model.target_lang is not None and model.size is not None:
         raise ConfigError("--model.target-lang is a language of a multilingual checkpoint: leave out --model.size.")
-    for option, given in config.corpus.required(training):
-        if not given:
-            raise ConfigError(f"Preset {config.preset} needs {option}.")
     language = config.corpus.language
     if language and not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*", language):
         raise ConfigError(f"--corpus.language {language!r} must be an ISO 639 code, as in tr or tr-TR.")
@@ -229,15 +231,31 @@ def validate(config: Config, *, training: bool = True) -> Config:
         )
     if config.push_to_hub is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", config.push_to_hub):
         raise ConfigError(f"--push-to-hub {config.push_to_hub!r} must be OWNER/NAME, as in speech-lab/my-model.")
-    if config.model.cuda_graphs and config.device == "cpu":
+    if not re.fullmatch(r"auto|cpu(:0)?|cuda(:[0-9]{1,3})?", config.device):
+        meant = " Did you mean cuda?" if config.device.lower().startswith(("gpu", "cuda", "nvidia")) else ""
+        raise ConfigError(f"--device {config.device}: give cpu, cuda, cuda:1, ... or auto.{meant}")
+    if config.model.cuda_graphs and config.device.startswith("cpu"):
         raise ConfigError("--model.cuda-graphs needs CUDA: leave it out on a CPU.")
-    if config.precision == "fp16" and config.device == "cpu":
+    if config.precision == "fp16" and config.device.startswith("cpu"):
         raise ConfigError("--precision fp16 needs CUDA: on a CPU use fp32 (or bf16, which is slower there).")
     if training and config.strict and not config.corpus.store:
         raise ConfigError("--strict compares recordings as they are stored: leave out --corpus.no-store.")
     if config.resume and config.overwrite:
         raise ConfigError("--resume and --overwrite exclude each other: one continues the run, one deletes it.")
     return config
+
+
+def _refuse_folders(config: Config) -> None:
+    """ConfigError for a folder without a name, and for a name that leads out of the folder of all runs."""
+    for option, folder in (("runs-dir", config.runs_dir), ("cache-dir", config.cache_dir)):
+        if not folder.strip():
+            raise ConfigError(f"--{option} is empty. Name a folder; a dot is the current one.")
+    parts = Path(config.name).parts
+    if config.name and (not parts or Path(config.name).is_absolute() or ".." in parts or not config.name.strip()):
+        raise ConfigError(
+            f"--name {config.name} must be a folder in {config.runs_dir}: give a plain name. --runs-dir says where "
+            "runs lie."
+        )
 
 
 # By model size; None stands for a checkpoint. The rate for random weights falls as the width grows (144 to 1024).
@@ -247,12 +265,11 @@ LEARNING_RATES = {None: 1e-4, "tiny": 2e-3, "demo": 2e-3, "base": 4e-4, "large":
 def resolve(config: Config) -> Config:
     """`config` with the options that were left open (None) replaced by values, as far as no data is needed for this.
 
-    A given size wins over the preset's checkpoint. The warm-up is chosen later, since it needs the number of steps.
+    The warm-up is chosen later, since it needs the number of steps.
     """
     random_weights = config.model.size is not None
     model = replace(
         config.model,
-        pretrained=None if random_weights else config.model.pretrained,
         freeze_feature_encoder=config.model.adapter_only
         or (not random_weights if config.model.freeze_feature_encoder is None else config.model.freeze_feature_encoder),
     )

@@ -28,6 +28,8 @@ from trainer.scoring.evaluate import Scores
 class TrainLog(Protocol):
     """What the loop reports to. trainer.rundir.log implements it."""
 
+    def step(self, state: TrainState) -> None: ...
+
     def train(
         self, state: TrainState, *, loss: float, grad_norm: float, lr: float, grad_scale: float,
         part_norms: Mapping[str, float], blank_share: float,
@@ -106,6 +108,7 @@ def fit(
             recent.append(result.loss)
             state.advance(epoch, batches, ends_epoch)
             result.step = state.step
+            runlog.step(state)
             if result.is_halved:
                 state.num_halved += 1
                 runlog.halved(state, result)

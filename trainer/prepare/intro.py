@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from data.examples import Example
@@ -14,18 +13,11 @@ from trainer.prepare.shapes import describe_padding
 from trainer.prepare.timing import estimate_training
 from trainer.rundir.log import clock
 
-WIDTH = 80
-"""Columns of a small terminal."""
-
 
 def introduce(run: PreparedRun, steps_left: int, console: Console) -> None:
-    """Print what is about to be trained, on which data, where, and about how long it takes."""
-    console.say(f"{run.config.preset} -> {run.config.run_dir}")
+    """Print what is about to be trained, on which data, and about how long it takes."""
     for name, what in describe(run, steps_left, console):
-        first, *others = textwrap.wrap(what, WIDTH - 13, break_long_words=False, break_on_hyphens=False)
-        console.say(f"  {console.paint(f'{name:10}', 'faint')} {first}")
-        for line in others:
-            console.say(f"{'':13}{line}")
+        console.item(name, what)
     if run.load_report is not None:
         console.say(f"{run.config.model.pretrained}: {run.load_report.describe()}")
 

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-import regex
-
 from data.utterance import SAMPLE_RATE
 from trainer.recognize.transcript import TimedTranscript, Word
 
@@ -91,6 +89,8 @@ def _pieces(word: Word) -> list[Piece]:
 
 def _cut(piece: Piece) -> list[Piece]:
     """`piece` itself, or its halves as often as needed: cut in the middle half, where the silence is longest."""
+    import regex  # `--help` of what names the formats needs none
+
     ends = [match.end() for match in regex.finditer(r"\X", piece.text)][:-1]  # what a reader takes for characters
     if piece.fits or not ends:
         return [piece]

@@ -14,6 +14,7 @@ from typing import Any
 
 from data.utterance import SAMPLE_RATE
 from trainer.cli.console import Console
+from trainer.cli.interpreter import python_command
 from trainer.report.about import about
 from trainer.report.curves import draw_curves, to_svg
 from trainer.report.html import (
@@ -70,7 +71,7 @@ def report_or_warn(run_dir: Path, name: str, source: MediaSource, console: Conso
     try:
         console.say(f"report: {write_report(run_dir, name, source)}")
     except Exception as error:  # such as a full disk; the results are already written
-        console.warn(f"no report ({error}). Later: python -m scripts.report {run_dir}")
+        console.warn(f"no report ({error}). Later: {python_command()} -m scripts.report {run_dir}")
 
 
 def complete(splits: dict[str, list[Hypothesis]], source: MediaSource) -> dict[str, list[Hypothesis]]:

@@ -66,6 +66,10 @@ class RunLog:
         self.first_log = (0, 0.0)
         self.last_line = -math.inf
 
+    def step(self, state: TrainState) -> None:
+        """Move the bar: a step was begun. Its outcome may not be known yet, and nothing here waits for it."""
+        self.bar.update(state.step - self.bar.n)
+
     def train(self, state: TrainState, *, loss: float, grad_norm: float, lr: float, grad_scale: float,
               part_norms: Mapping[str, float], blank_share: float) -> None:  # fmt: skip
         """Record the mean loss since the last log and the other figures of the last step."""

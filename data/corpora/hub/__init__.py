@@ -20,10 +20,10 @@ class HubConfig(CorpusConfig):
     """Hub id, a local clone of one, or a folder written by save_to_disk."""
 
     subset: str | None = option(None, common=True)
-    """The hub data set's configuration name."""
+    """The hub data set's configuration name; none: it has one only."""
 
     revision: str | None = option(None, free=True)
-    """Branch, tag or commit of the hub data set."""
+    """Branch, tag or commit of the hub data set; none: main."""
 
     train_split: str = "train"
     """Split to train on; slices and sums such as train[:1000] and train+validation work."""
@@ -32,7 +32,8 @@ class HubConfig(CorpusConfig):
     """Split to evaluate on."""
 
     test_split: str | None = option(None, common=True)
-    """A split of its own to report; the evaluation split then selects the weights."""
+    """A split of its own to report; the evaluation split then selects the weights; none: that one is
+    reported."""
 
     text_field: str = option("text", common=True)
     """Column that holds the transcript; if there is no "text": sentence, transcription or the like."""
@@ -41,10 +42,10 @@ class HubConfig(CorpusConfig):
     """Column that holds the audio: bytes, paths, or arrays with their sampling_rate."""
 
     id_field: str | None = None
-    """Column that holds a unique id; None: split name and row number."""
+    """Column that holds a unique id; auto: split name and row number."""
 
     speaker_field: str | None = None
-    """Column that holds the speaker; None: one named speaker, client_id or the like, if there is one."""
+    """Column that holds the speaker; auto: one named speaker, client_id or the like, if there is one."""
 
     def required(self, training: bool) -> list[tuple[str, str]]:
         return [("--corpus.dataset, a hub id or a folder written by save_to_disk", self.dataset)]

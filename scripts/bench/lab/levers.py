@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from scripts.bench.lab.record import Record, parse_part
-from scripts.bench.levers import LEVERS, measure_levers
+from scripts.bench.lever_work import LEVERS, measure_levers
 from trainer.cli.parse import report_errors
 
 LEFT_OUT = ("compile",)
@@ -27,11 +27,14 @@ def measure(options: Namespace) -> int:
 
     def keep(name: str, figures: dict[str, Any]) -> None:
         ratios[name] = round(figures["ratio"], 3) if "ratio" in figures else figures["failed"]
+        if "device_ms" in figures:
+            ratios[name] = f"{ratios[name]}, device {' to '.join(map(str, figures['device_ms']))} ms"
         record.add(headline=ratios, **{name: figures})
 
+    chosen = [n for n, lever in LEVERS.items() if n not in LEFT_OUT and not (on_cpu and lever.needs_cuda)]
     measure_levers(
         Namespace(
-            only=[name for name in LEVERS if name not in LEFT_OUT], size=options.size, device=options.device,
+            only=chosen, size=options.size, device=options.device,
             precision=None, rounds=1 if on_cpu else 5, batch_size=2 if on_cpu else 32, seconds=1.0 if on_cpu else 3.07,
         ),
         keep,

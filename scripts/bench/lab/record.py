@@ -43,9 +43,9 @@ def add_common_options(parser: ArgumentParser) -> None:
     parser.add_argument("--size", default="large", choices=SIZES, help="size of the model")
     parser.add_argument("--corpus", default="full", choices=CORPORA, help="synthetic corpus")
     parser.add_argument("--cache-dir", type=Path, default=Path("cache"), help="folder of the synthetic corpus")
-    parser.add_argument("--steps", type=count, default=None, help="timed steps of each variant (60; on a CPU 3)")
+    parser.add_argument("--steps", type=count, default=None, help="timed steps of each variant (36; on a CPU 3)")
     parser.add_argument("--run-steps", type=count, default=None, help="steps of the whole run (2900; on a CPU 12)")
-    parser.add_argument("--trainer-steps", type=count, default=None, help="steps beside the Trainer (150; on a CPU 4)")
+    parser.add_argument("--trainer-steps", type=count, default=None, help="steps beside the Trainer (150; on a CPU 3)")
     parser.add_argument(
         "--options", default="", help="more options of trainer.run for `step` and `run`, in one word: '--seed 1'"
     )
@@ -65,7 +65,7 @@ def with_defaults(options: Namespace) -> Namespace:
     on_cpu = options.device == "cpu"
     if not on_cpu and options.device.partition(":")[0] != "cuda":
         raise ConfigError(f"--device {options.device}: give cuda, cuda:N or cpu.")
-    for name, on_cuda_steps, on_cpu_steps in (("steps", 60, 3), ("run_steps", 2900, 12), ("trainer_steps", 150, 4)):
+    for name, on_cuda_steps, on_cpu_steps in (("steps", 36, 3), ("run_steps", 2900, 12), ("trainer_steps", 150, 3)):
         if getattr(options, name) is None:
             setattr(options, name, on_cpu_steps if on_cpu else on_cuda_steps)
     try:

@@ -41,9 +41,10 @@ def run(options: Namespace) -> int:
         seconds = round(time.perf_counter() - begin, 2)
         metrics = condense(folder / "metrics.jsonl")
         evaluations = metrics["evaluations"]
+        evaluation = statistics.median(e["seconds"] for e in evaluations) if evaluations else None
         record.add(
             headline={"wall_seconds": seconds, "steps": metrics["step"], "wer": evaluations and evaluations[-1]["wer"],
-                      "audio_rate": metrics["audio_rate"]},
+                      "audio_rate": metrics["audio_rate"], "evaluation_seconds": evaluation},
             wall_seconds=seconds, exit_code=code, metrics=metrics,
         )  # fmt: skip
     if (folder / "results.json").exists():
@@ -51,7 +52,8 @@ def run(options: Namespace) -> int:
         record.add(
             results=results,
             headline={"wall_seconds": seconds, "steps": results["steps"], "wer": results["wer"],
-                      "audio_rate": results["audio_seconds_per_second"], "clock": results.get("clock")},
+                      "audio_rate": results["audio_seconds_per_second"], "evaluation_seconds": evaluation,
+                      "clock": results.get("clock")},
         )  # fmt: skip
     return code
 
@@ -61,7 +63,7 @@ def command_line(options: Namespace, tree: Path, scratch: Path) -> list[str]:
     steps = options.run_steps
     return [
         "-m", "trainer.run", *timit_hf_options(options, tree), "--train.max-steps", str(steps),
-        "--optim.warmup-steps", str(min(1000, steps // 3)), "--train.eval-every", str(min(100, max(1, steps // 3))),
+        "--optim.warmup-steps", str(min(1000, steps // 2)), "--train.eval-every", str(min(100, max(1, steps // 3))),
         "--no-report", "--cache-dir", str(scratch / "cache"), "--runs-dir", str(scratch / "runs"), "--name", "run",
     ]  # fmt: skip
 

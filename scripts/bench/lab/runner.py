@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,6 +40,8 @@ class Part:
     about: str
     is_vital: bool = False
     """Whether its exit code 2, for a wrong option or a device that is not there, ends the lab."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that hold unless the user has set them."""
     command: tuple[str, ...] = ()
     """Arguments for Python; the module of the same name in this package where it is empty."""
 
@@ -69,8 +71,9 @@ def run_part(
     # a group, not a session: whoever ends this process' session ends the part too
     with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as own:
         process = subprocess.Popen(
-            part.argv(arguments, out, Path(own)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env={**os.environ, **environment}, process_group=0, text=True, encoding="utf-8", errors="replace",
+            part.argv(arguments, out, Path(own)), env={**part.environment, **os.environ, **environment},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0, text=True, encoding="utf-8",
+            errors="replace",
         )  # fmt: skip
         assert process.stdout is not None
         reader = threading.Thread(target=_copy_lines, args=(process.stdout, lines, say), daemon=True)

@@ -1,12 +1,15 @@
 """Time training steps of timit-hf on the synthetic corpus in several settings, and profile the first of them.
 
-The batches are those of the real run. Their features come from a table of noise, which costs the same as the real one
-and need not be filled; the part `table` fills one.
+The batches are the first of the real run, over and over, since in a whole run nearly every batch has a shape that came
+before. Their features come from a table of noise, which costs the same as the real one and need not be filled; the part
+`table` fills one. What the loader costs shows in the part `run`.
 """
 
 from __future__ import annotations
 
 import functools
+import gc
+import itertools
 import math
 import statistics
 import sys
@@ -40,11 +43,11 @@ from trainer.prepare.build import build_model, build_parts, build_train_loader, 
 from trainer.prepare.corpus import PreparedCorpus
 from trainer.prepare.shapes import with_shapes
 
-NUM_WARMUP = 10
-NUM_PROFILED = 5
-"""On a CPU one step each is enough to show that the script runs."""
+NUM_BATCHES = 12
+"""In turn. Each is taken twice before the clock starts: the first time a shape's kernels are chosen, the second time
+its graphs are captured."""
+NUM_PROFILED = 6
 MAX_SKIPS = 25
-NUM_WORKERS = 4
 VARIANTS = {
     "as the recipe": "",
     "bf16": "--precision bf16",
@@ -81,7 +84,10 @@ def time_variants(options: Namespace) -> int:
             changed = read_config([*command, *changes.split()])
             with_corpus = replace(changed, model=replace(changed.model, revision=config.model.revision))
             variants[name] = Variant(with_corpus, encoder, data, device, console).time(options.steps, not variants)
-            headline[name] = {key: variants[name][key] for key in ("step_ms_p50", "audio_rate", "peak_memory_gb")}
+            headline[name] = {
+                key: variants[name][key]
+                for key in ("step_ms_p50", "step_ms_in_a_row", "audio_rate", "model_tflops", "peak_memory_gb")
+            }
         except Exception as error:
             variants[name] = {"failed": f"{type(error).__name__}: {error}"[:2000]}
             headline[name] = variants[name]["failed"][:200]
@@ -90,6 +96,7 @@ def time_variants(options: Namespace) -> int:
             headline["launches"] = variants[name]["profile"]["launches"]
         print(f"{name}: {headline[name]}", flush=True)
         record.add(headline=headline, variants=variants)
+        gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
     return int(any("failed" in figures for figures in variants.values()))
@@ -112,10 +119,10 @@ class Variant:
         self.config = config = with_shapes(config, self.model, device)
         plan = plan_batches(config, data, self.model)
         _, self.parts = build_parts(config, self.model, device, self.precision, plan.total_steps(), console.warn)
-        on_cuda = device.type == "cuda"
-        self.loader = build_train_loader(
-            config, data, self.model, plan, NUM_WORKERS if on_cuda else 0, on_cuda, encoder.do_normalize
-        )
+        on_cuda, num_workers = device.type == "cuda", config.batching.num_workers
+        if num_workers is None:
+            num_workers = 2 if on_cuda else 0  # as trainer.prepare.build chooses
+        self.loader = build_train_loader(config, data, self.model, plan, num_workers, on_cuda, encoder.do_normalize)
         if config.model.cache_features is not False:
             self.parts.features = table_of_noise(self.model, data, device)
             self.loader.dataset.frontend = replace(
@@ -129,7 +136,7 @@ class Variant:
         """
         on_cuda, steps = self.device.type == "cuda", Steps(self.model, self.parts, self.loader, self.console)
         begin = time.perf_counter()
-        for _ in range(NUM_WARMUP if on_cuda else 1):
+        for _ in range(2 * steps.num_batches if on_cuda else 1):
             steps.take()
         synchronize(self.device)
         warmup_seconds, single = time.perf_counter() - begin, list[float]()
@@ -162,7 +169,8 @@ class Variant:
             "audio_rate": round(audio / seconds, 1),
             "model_tflops": round(flops / seconds / 1e12, 3),
             "peak_memory_gb": peak and round(peak, 2),
-            "num_shapes": len({(len(b.ids), int(b.frame_lengths.max())) for b in taken}),
+            "num_shapes": len({shape_of(b) for b in taken}),
+            "num_graphs": self.parts.graphs.num_recorded if self.parts.graphs else 0,
             "num_skipped": steps.state.num_skipped,
             "losses": [round(steps.losses[0].item(), 4), round(steps.losses[-1].item(), 4)],
             **profiled,
@@ -175,7 +183,9 @@ class Steps:
     def __init__(self, model: CTCModel, parts: TrainingParts, loader: TrainLoader, console: Console) -> None:
         self.parts, self.console, self.state = parts, console, TrainState()
         self.losses: list[torch.Tensor] = []
-        self._batches: Iterator[tuple[int, Sequence[Batch], bool]] = iter(loader.steps(0, 0))
+        batches = list(itertools.islice(loader.steps(0, 0), NUM_BATCHES if parts.device.type == "cuda" else 2))
+        self.num_batches = len(batches)
+        self._batches: Iterator[tuple[int, Sequence[Batch], bool]] = itertools.cycle(batches)
         self._result: StepResult | None = None
         model.train()
 
@@ -197,6 +207,11 @@ class Steps:
 
     def _report_skip(self, skipped: StepResult) -> None:
         self.console.say(f"step {skipped.step} was not applied")
+
+
+def shape_of(batch: Batch) -> tuple[int, ...]:
+    """What a graph is captured for: rows and frames, or rows and samples."""
+    return tuple((batch.waveforms if batch.feature_rows is None else batch.feature_rows).shape)
 
 
 def table_of_noise(model: CTCModel, data: PreparedCorpus, device: torch.device) -> FeatureTable:

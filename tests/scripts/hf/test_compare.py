@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from models.ctc import CTCModel
-from scripts.hf.compare_hf_trainer import deviation
+from scripts.hf.comparisons import deviation
 from scripts.hf.equality import Recipe, load_hf, plan, tone_examples, train_hf, train_ours, write_checkpoint
 from scripts.hf.faults import Overflow, compare_accumulation, hf_overflow, our_overflow
 from scripts.hf.masks import CASES, MaskCase, compare_masks, ks_distance, run_lengths

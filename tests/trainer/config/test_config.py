@@ -318,7 +318,7 @@ def test_preset_without_options_is_the_presets_function(preset: str) -> None:
     assert parse([preset]) == PRESETS[preset]()
 
 
-# Reference: docs/run-folder.md. Options of one line are given together: tyro takes a tenth of a second for each.
+# Reference: docs/run-folder.md. Options of one line are given together.
 OPTIONS: dict[str, dict[str, tuple[str, Any]]] = {
     "demo": {
         "--corpus.on-bad drop": ("corpus.on_bad", "drop"),
