@@ -66,7 +66,10 @@ def refuse_remote_code(source: str, revision: str | None) -> None:
 
 def refuse_non_finite(source: str, model: PreTrainedModel) -> None:
     """ModelError when a weight is NaN or infinite, since such an encoder can only give NaN."""
-    bad = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
+    state = {name: tensor for name, tensor in model.state_dict().items() if tensor.numel()}
+    # The extremes take one pass over the weights and no memory; NaN is the extreme of whatever holds one
+    extremes = torch.stack([torch.stack(torch.aminmax(tensor)).double() for tensor in state.values()])
+    bad = [name for name, is_finite in zip(state, extremes.isfinite().all(1).tolist(), strict=True) if not is_finite]
     if bad:
         raise ModelError(
             f"{source}: {len(bad)} of its {len(model.state_dict())} tensors hold NaN or infinity, the first is "

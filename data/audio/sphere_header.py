@@ -26,6 +26,7 @@ MAX_CHANNELS = 1024
 _INTEGERS = ("channel_count", "sample_count", "sample_rate", "sample_n_bytes")
 _TEXTS = ("sample_coding", "sample_byte_format", "channels_interleaved")
 _PCM = {1: "PCM_S8", 2: "PCM_16", 3: "PCM_24", 4: "PCM_32"}
+_FIELD, _INTEGER = re.compile(rb"(\S+) -(?:i (-?[0-9]+)|r (\S+)|s([0-9]+) (.*))"), re.compile(rb"[0-9]{1,10}")
 _COMPANDED = {"ulaw": "ULAW", "mu-law": "ULAW", "alaw": "ALAW"}
 
 
@@ -89,11 +90,11 @@ def _fields(header: bytes, name: str) -> dict[str, bytes]:
     for line in lines[2 : lines.index(b"end_head")]:
         if line.startswith(b";"):  # a comment
             continue
-        match = re.fullmatch(rb"(\S+) -(?:i (-?[0-9]+)|r (\S+)|s([0-9]+) (.*))", line.rstrip(b" "))
+        match = _FIELD.fullmatch(line.rstrip(b" "))
         field = match[1].decode("latin-1") if match else ""
         if match and field not in _INTEGERS + _TEXTS:
             continue
-        is_integer = field in _INTEGERS and match and re.fullmatch(rb"[0-9]{1,10}", match[2] or b"")
+        is_integer = field in _INTEGERS and match and _INTEGER.fullmatch(match[2] or b"")
         is_text = field in _TEXTS and match and match[4] and int(match[4]) == len(match[5])
         if match is None or not (is_integer or is_text) or field in fields:
             shown = line[:60].decode("latin-1")

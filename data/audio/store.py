@@ -16,19 +16,27 @@ import fcntl
 import functools
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import accumulate, groupby
 from pathlib import Path
 
 import numpy as np
 
 from data.audio.segments import AudioSegment, forget_decoded, part_digest
+from data.processes import do_tasks, num_cores
 from data.utterance import SAMPLE_RATE, AudioSource
 from trainer.errors import AudioError
 
 FORMAT = "audio-store-4 soxr-HQ mean-downmix counted-frames"
 """Part of every key: changes whenever the same source would give other samples, or another failure."""
+SLICE = 32
+"""Utterances that a process decodes before it takes others, but for the parts of a file, which stay together."""
+WORTH_A_PROCESS = 120.0
+"""Seconds of audio. For each of these a process more is worth its start."""
 
 
 class AudioStore:
@@ -94,7 +102,7 @@ def content_digests(sources: Sequence[AudioSource]) -> list[str]:
 
     files: list[AudioSource] = [source.whole if isinstance(source, AudioSegment) else source for source in sources]
     once = {id(file): file for file in files}
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(min(8, num_cores())) as pool:  # each holds a file; hashing lets the others run
         digests = dict(zip(once, pool.map(digest, once.values()), strict=True))
     return [part_digest(digests[id(file)], source) for file, source in zip(files, sources, strict=True)]
 
@@ -124,38 +132,39 @@ def _write(sources: Sequence[AudioSource], digests: list[str], folder: Path, pro
     temporary = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
     temporary.mkdir(parents=True)
-    offsets, lengths, failures, position = [], [], {}, 0
     is_int16 = [_fits_int16(source) for source in sources]
-
-    def load(i: int) -> np.ndarray | AudioError:
-        try:
-            return sources[i].load()
-        except AudioError as error:
-            return error
-
+    # every utterance starts at a multiple of 4 bytes, so that float32 can be viewed in place
+    sizes = [-(-s.num_samples * (2 if small else 4) // 4) * 4 for s, small in zip(sources, is_int16, strict=True)]
+    *offsets, num_bytes = accumulate(sizes, initial=0)
+    lengths, failures = [0] * len(sources), {}
+    slices = _slices(sources)
+    seconds = sum(source.num_samples for source in sources) / SAMPLE_RATE
+    num_processes = min(num_cores(), len(slices), int(seconds / WORTH_A_PROCESS))
     try:
-        with open(temporary / "samples.bin", "wb") as file, ThreadPoolExecutor(2) as pool:
+        with open(temporary / "samples.bin", "wb", buffering=0) as file:
+            os.truncate(file.fileno(), num_bytes)
+
+            def decode(number: int) -> list[int | str]:
+                """Write a slice's samples to their places. Returns how many each utterance has, or why it has none."""
+                return [_decode(sources[i], is_int16[i], file.fileno(), offsets[i]) for i in slices[number]]
+
             bar = progress(iter([None] * len(sources)), len(sources))
-            # Decoded in slices, so that memory holds no more than one slice
-            for start in range(0, len(sources), 64):
-                for i, samples in enumerate(pool.map(load, range(start, min(start + 64, len(sources)))), start):
-                    next(bar, None)
-                    if isinstance(samples, AudioError):
-                        failures[i] = str(samples)
-                        samples = np.zeros(0, np.float32)
-                    offsets.append(position)
-                    lengths.append(len(samples))
-                    data = (samples * 32768).astype(np.int16) if is_int16[i] else samples
-                    # every utterance starts at a multiple of 4 bytes, so that float32 can be viewed in place
-                    position += file.write(data.tobytes() + b"\0" * (-data.nbytes % 4))
+            with closing(do_tasks(decode, len(slices), num_processes)) as answers:
+                for number, results in answers:
+                    for i, result in zip(slices[number], results, strict=True):
+                        next(bar, None)
+                        if isinstance(result, str):
+                            failures[i] = result
+                        else:
+                            lengths[i] = result
             next(bar, None)
         index = {
             "offsets": offsets,
             "lengths": lengths,
             "is_int16": is_int16,
-            "failures": failures,
+            "failures": dict(sorted(failures.items())),
             "digests": digests,
-            "num_bytes": position,
+            "num_bytes": num_bytes,
         }
         (temporary / "index.json").write_text(json.dumps(index))
         if folder.exists():
@@ -164,3 +173,28 @@ def _write(sources: Sequence[AudioSource], digests: list[str], folder: Path, pro
     finally:
         forget_decoded()
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _slices(sources: Sequence[AudioSource]) -> list[list[int]]:
+    """Positions of `sources`, cut into slices. The parts of one file stay together, since it may be decoded whole."""
+    files = [source.whole if isinstance(source, AudioSegment) else source for source in sources]
+    slices: list[list[int]] = []
+    for _, positions in groupby(range(len(sources)), key=lambda i: id(files[i])):
+        if not slices or len(slices[-1]) >= SLICE:
+            slices.append([])
+        slices[-1] += positions
+    return slices
+
+
+def _decode(source: AudioSource, is_int16: bool, descriptor: int, offset: int) -> int | str:
+    """Write the samples of `source` at byte `offset`. Returns their number, or why there are none."""
+    try:
+        samples = source.load()
+    except AudioError as error:
+        return str(error)
+    assert len(samples) == source.num_samples, "a source has as many samples as its header says"
+    left = memoryview((samples * 32768).astype(np.int16) if is_int16 else samples).cast("B")
+    while left:
+        written = os.pwrite(descriptor, left, offset)
+        left, offset = left[written:], offset + written
+    return len(samples)

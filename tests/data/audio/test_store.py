@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import multiprocessing
@@ -14,7 +15,9 @@ import numpy as np
 import pytest
 import soundfile
 
+import data.audio.store
 from data.audio.decode import FileAudio
+from data.audio.segments import AudioSegment
 from data.audio.store import AudioStore, content_digests, open_store
 from tests.helpers.audio import BytesAudio, flac_damaged_inside
 
@@ -296,3 +299,50 @@ def test_what_a_killed_process_left_is_in_nobodys_way(opening: Opening, mixed: l
     again = opening(mixed)
     assert opening.folders == [again.folder]
     assert all(np.array_equal(again.load(i), source.load()) for i, source in enumerate(mixed))
+
+
+def test_several_processes_write_the_store_of_one(
+    opening: Opening, mixed: list[FileAudio], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Byte for byte, with a file that fails to decode and with parts of one file."""
+    mixed[3].path.write_bytes(mixed[3].path.read_bytes()[:1200])
+    parts = [AudioSegment(mixed[6], start, start + 0.05) for start in (0.0, 0.05, 0.1)]  # of an MP3
+    sources = [*mixed, *parts]
+    alone = opening(sources)
+    monkeypatch.setattr(data.audio.store, "SLICE", 2)
+    monkeypatch.setattr(data.audio.store, "WORTH_A_PROCESS", 0.01)
+    monkeypatch.setattr(data.audio.store, "num_cores", lambda: 3)
+    here = os.getpid()
+    monkeypatch.setattr(FileAudio, "load", lambda self: elsewhere(self, here))
+    together = Opening(tmp_path / "other")
+    store = together(sources)
+    assert list(store.failures) == [3]
+    for name in ("samples.bin", "index.json"):
+        assert (store.folder / name).read_bytes() == (alone.folder / name).read_bytes()
+
+
+def elsewhere(source: FileAudio, pid: int) -> np.ndarray:
+    """The samples of `source`, if this is not process `pid`."""
+    assert os.getpid() != pid, "decoded in the process that waits"
+    return super(FileAudio, source).load()
+
+
+def test_full_disk_is_an_error_of_the_disk_whichever_process_meets_it(
+    opening: Opening, mixed: list[FileAudio], monkeypatch: pytest.MonkeyPatch
+):
+    def no_room(*args: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(data.audio.store.os, "pwrite", no_room)
+    for seconds in (1e9, 0.01):
+        monkeypatch.setattr(data.audio.store, "WORTH_A_PROCESS", seconds)
+        with pytest.raises(OSError, match="No space left") as caught:
+            opening(mixed)
+        assert caught.value.errno == errno.ENOSPC
+        assert not opening.folders
+
+
+def test_parts_of_one_file_stay_in_one_slice(mixed: list[FileAudio], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(data.audio.store, "SLICE", 2)
+    parts = [AudioSegment(mixed[6], start, start + 0.01) for start in (0.0, 0.05, 0.1)]
+    assert data.audio.store._slices([mixed[0], *parts, mixed[1], mixed[2]]) == [[0, 1, 2, 3], [4, 5]]

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from data.corpora.timit import PROTOCOLS, TimitConfig, TimitCorpus
+from data.corpora.timit import PROTOCOLS, TimitConfig, TimitCorpus, read_segments
 from data.examples import num_reference_words, prepare_evaluation
 from data.text.normalise import hf_timit
 from data.text.vocab import Vocab
-from data.utterance import Utterance
+from data.utterance import Segment, Utterance
 from trainer.errors import CorpusError
 
 # Kaldi's egs/timit/s5/conf/test_spk.list and dev_spk.list
@@ -383,6 +383,7 @@ def test_missing_root_says_what_root_is(tmp_path: Path):
         (".TXT", "", ": expected 'FIRST LAST sentence', found ''"),
         (".PHN", "0 100 h#\n100 sh\n", ":2: expected 'START END LABEL', found '100 sh'"),
         (".WRD", "0 100 she\n\n-5 100 had\n", ":3: expected 'START END LABEL', found '-5 100 had'"),
+        (".PHN", "0 100 h#\n100 sh", ":2: expected 'START END LABEL', found '100 sh'"),
         (".TXT", "0 100 caf\xe9\n", ": byte 9 is not UTF-8"),
     ],
 )
@@ -392,6 +393,16 @@ def test_malformed_label_file_is_named_with_its_line(tree: Path, suffix: str, co
     with pytest.raises(CorpusError) as caught:
         everything(corpus_at(tree))
     assert str(caught.value).startswith(f"{path}{message}")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["0 100 h#\n100 250 sh\n", "0 100 h#\n100 250 sh", "0 100 h#\r\n100 250 sh\r\n", "\n 0\t100  h#\n\n100 250 sh \n"],
+    ids=["as the LDC wrote it", "no line end at the end", "CR LF", "blanks and empty lines"],
+)
+def test_label_file_means_the_same_however_it_is_written(tmp_path: Path, content: str):
+    (tmp_path / "SA1.PHN").write_bytes(content.encode())
+    assert read_segments(tmp_path / "SA1.PHN") == (Segment(0, 100, "h#"), Segment(100, 250, "sh"))
 
 
 def test_synthetic_marker_says_what_to_expect(tree: Path):

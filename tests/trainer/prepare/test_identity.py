@@ -96,6 +96,14 @@ def test_whatever_shapes_the_weights_is_part_of_the_identity(change: dict[str, A
     assert len(compare("runs/x", before, now, (name,))) == 1
 
 
+def test_weights_hashed_by_an_older_version_are_said_to_be_no_more_than_that() -> None:
+    before = saved(identity(**OURS))
+    before["content"]["initial weights"] = "0123456789abcdef" * 2
+    with pytest.raises(CheckpointError, match="initial-weights: not comparable, since an older version"):
+        compare("runs/x", before, identity(**OURS), ())
+    assert len(compare("runs/x", before, identity(**OURS), ("initial-weights",))) == 1
+
+
 def test_another_vocabulary_is_no_other_setting_and_cannot_be_allowed() -> None:
     other = identity(**(OURS | {"data": data_of(TRAIN, DEV, Vocab((*VOCAB.tokens[:-1], "x", "[PAD]")))}))
     with pytest.raises(CheckpointError, match="its vocabulary has 11 units, this run's has 12"):
