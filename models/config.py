@@ -41,9 +41,6 @@ class ModelConfig:
     activation_checkpointing: bool = False
     """Keep only each layer's input and compute the layer again for its gradient: less memory, more time, same bits."""
 
-    compile_layers: bool = False
-    """torch.compile the transformer layer for training: a tenth faster on CUDA, after half a minute to compile."""
-
     cuda_graphs: bool | None = None
     """Launch a whole pass of a batch at once, which is captured for its shape; auto: on CUDA where it is possible."""
 

@@ -32,11 +32,10 @@ class CTCModel(nn.Module):
         freeze_feature_encoder: bool,
         adapter_only: bool = False,
         activation_checkpointing: bool = False,
-        compile_layers: bool = False,
     ) -> None:
         super().__init__()
         self.half_copies: HalfCopies | None = None
-        self.activation_checkpointing, self.compile_layers = activation_checkpointing, compile_layers
+        self.activation_checkpointing = activation_checkpointing
         self.hf = hf_model
         self.freeze_feature_encoder = freeze_feature_encoder
         config = hf_model.config
@@ -110,10 +109,7 @@ class CTCModel(nn.Module):
         real = None
         if is_padded and self.uses_attention_mask:
             real = torch.arange(hidden.shape[1], device=hidden.device) < frame_lengths[:, None]
-        compiled = self.compile_layers and self.training
-        hidden = encode(
-            base.encoder, hidden, real, kept_layers=kept_layers, checkpointed=checkpointed, compiled=compiled
-        )
+        hidden = encode(base.encoder, hidden, real, kept_layers=kept_layers, checkpointed=checkpointed)
         hidden = self.hf.dropout(hidden)
         if not torch.is_autocast_enabled(hidden.device.type):
             return self.hf.lm_head(hidden)

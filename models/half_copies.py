@@ -36,7 +36,16 @@ class HalfCopies:
                 if weight is not None:
                     self._places.append((module._parameters, name))
                     self._weights.append(weight)
-        self._copies = [w.detach().to(dtype).requires_grad_(w.requires_grad) for w in self._weights]
+        # One behind the other, matrices first: those of query, key and value are then one matrix (models.linear)
+        order = sorted(range(len(self._weights)), key=lambda i: self._weights[i].ndim == 1)
+        self._places, self._weights = [self._places[i] for i in order], [self._weights[i] for i in order]
+        memory = torch.empty(sum(w.numel() for w in self._weights), dtype=dtype, device=self._weights[0].device)
+        slices = memory.split([w.numel() for w in self._weights])
+        self._copies = [s.view(w.shape) for s, w in zip(slices, self._weights, strict=True)]
+        torch._foreach_copy_(self._copies, [w.detach() for w in self._weights])
+        self._copies = [
+            c.detach().requires_grad_(w.requires_grad) for c, w in zip(self._copies, self._weights, strict=True)
+        ]
         self.of: dict[Tensor, Tensor] = dict(zip(self._weights, self._copies, strict=True))
         """Weight -> its copy. The gradient of a forward pass goes to the copies."""
         self._versions: list[int] | None = self._current_versions()

@@ -7,7 +7,6 @@ transformers' order.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.linear import linear, together
+from models.linear import linear
 from models.positions import embed_positions
 
 
@@ -28,18 +27,14 @@ def encode(
     *,
     kept_layers: Tensor | None = None,
     checkpointed: bool = False,
-    compiled: bool = False,
 ) -> Tensor:
     """Hidden states (B, T, H) after all layers of `encoder`, a family's *Encoder or *EncoderStableLayerNorm.
 
     real bool (B, T) is False on padding; None if nothing is padded. LayerDrop skips layers as it draws them here, or
     those for which kept_layers bool (layers,), on the device, is False: they are computed then, and count for nothing.
-    With `checkpointed`, only each layer's input is kept, and the backward pass computes the layer again. With
-    `compiled`, layers run through torch.compile, with one graph for all layers and lengths.
+    With `checkpointed`, only each layer's input is kept, and the backward pass computes the layer again.
     """
     config, run_layer = encoder.config, _pre_norm_layer if encoder.config.do_stable_layer_norm else _post_norm_layer
-    if compiled:
-        run_layer = compile_layer(run_layer)
     bias: Tensor | None = None
     mask: Tensor | None = None  # (B, 1, 1, T) bool or, with a bias, float
     if real is not None:
@@ -76,12 +71,6 @@ def is_dropped(encoder: Any, i: int) -> bool:
     return bool(may_drop and torch.rand([]) < config.layerdrop)
 
 
-@functools.cache
-def compile_layer(run_layer: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`run_layer`, compiled once in a process. Weights and lengths are inputs of its graph, so all layers share it."""
-    return torch.compile(run_layer, dynamic=True)
-
-
 def _pre_norm_layer(layer: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
     hidden = hidden + layer.dropout(attend(layer.attention, normalize(layer.layer_norm, hidden), mask, bias))
     hidden = hidden + feed_forward(layer.feed_forward, normalize(layer.final_layer_norm, hidden))
@@ -108,33 +97,33 @@ def normalize(norm: nn.LayerNorm, hidden: Tensor) -> Tensor:
 def attend(attention: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
     """Self-attention (B, T, H) over hidden (B, T, H); mask (B, 1, 1, T), bias (heads, T, T) of WavLM's positions."""
     heads = (*hidden.shape[:2], attention.num_heads, attention.head_dim)
-    layers = attention.q_proj, attention.k_proj, attention.v_proj
-    if own_linear_pays(hidden, attention.q_proj):
-        projected = together(hidden, *layers)
-    else:
-        projected = tuple(layer(hidden) for layer in layers)
-    query, key, value = (projection.view(heads).transpose(1, 2) for projection in projected)
+    layers = attention.k_proj, attention.v_proj, attention.q_proj  # the order in which copies of them lie in memory
+    key, value, query = (projected.view(heads).transpose(1, 2) for projected in project(hidden, *layers))
     if bias is not None:
         gated = _gate(attention, hidden.view(heads).transpose(1, 2)) * bias
         mask = (gated if mask is None else gated + mask).to(query.dtype)
     dropout = attention.dropout if attention.training else 0.0
     context = F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=attention.scaling)
-    return _project(attention.out_proj, context.transpose(1, 2).flatten(2))
+    return project(context.transpose(1, 2).flatten(2), attention.out_proj)[0]
 
 
 def feed_forward(block: Any, hidden: Tensor) -> Tensor:
     """A family's *FeedForward on hidden (B, T, H)."""
-    inner = block.intermediate_dropout(block.intermediate_act_fn(_project(block.intermediate_dense, hidden)))
-    return block.output_dropout(_project(block.output_dense, inner))
+    (inner,) = project(hidden, block.intermediate_dense)
+    (outer,) = project(block.intermediate_dropout(block.intermediate_act_fn(inner)), block.output_dense)
+    return block.output_dropout(outer)
 
 
-def _project(layer: nn.Linear, hidden: Tensor) -> Tensor:
-    return linear(hidden, layer.weight, layer.bias) if own_linear_pays(hidden, layer) else layer(hidden)
+def project(hidden: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
+    """What each of `layers`, which have the same size, makes of hidden (..., I)."""
+    if own_linear_pays(hidden, layers[0]):
+        return linear(hidden, *layers)
+    return tuple(layer(hidden) for layer in layers)
 
 
 def own_linear_pays(hidden: Tensor, layer: nn.Linear) -> bool:
     """Whether models.linear is faster than torch for `layer`: on CUDA, where autocast has nothing to cast."""
-    return hidden.is_cuda and hidden.dtype == layer.weight.dtype and not torch.compiler.is_compiling()
+    return hidden.is_cuda and hidden.dtype == layer.weight.dtype
 
 
 def _gate(attention: Any, hidden: Tensor) -> Tensor:

@@ -185,15 +185,6 @@ def cached(parts: TrainingParts, batch: Batch) -> Iterator[None]:
 
 
 @contextmanager
-def compiled(parts: TrainingParts, batch: Batch) -> Iterator[None]:
-    parts.model.compile_layers = True
-    try:
-        yield
-    finally:
-        parts.model.compile_layers = False
-
-
-@contextmanager
 def checkpointed(parts: TrainingParts, batch: Batch) -> Iterator[None]:
     parts.model.activation_checkpointing = True
     try:
@@ -238,6 +229,5 @@ LEVERS = {
     "graphs": Lever(step(cached), captured(cached), frozen=True, needs_cuda=True),
     "graphs-all": Lever(step(anywhere(hf_modules), no_half_copies), captured(cached), frozen=True, needs_cuda=True),
     "checkpointing": Lever(step(), step(checkpointed), frozen=True),
-    "compile": Lever(step(), step(compiled), frozen=True),
 }
 """Name -> lever, in the order in which they are measured."""

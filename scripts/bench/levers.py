@@ -35,7 +35,6 @@ TITLES = {
     "graphs": "frozen step: passes captured as CUDA graphs",
     "graphs-all": "frozen step: graphs, table, half copies, our modules, against none of them (CUDA)",
     "checkpointing": "frozen step: activation checkpointing",
-    "compile": "frozen step: layers compiled",
 }
 """Name -> what its line in the table is called, in the order in which levers are measured."""
 

@@ -5,7 +5,6 @@ pytest tests/models/test_encoder.py
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable
 
@@ -368,23 +367,3 @@ def test_activation_checkpointing_keeps_less() -> None:
             model(batch.waveforms, batch.frame_lengths)
         kept.append(sum(sizes.values()))
     assert kept[1] < kept[0] / 2
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
-@pytest.mark.parametrize("norm", NORMS)
-def test_compiled_layers_equal_plain_ones_and_compile_once_for_all_lengths(norm: str) -> None:
-    """Reference: the same model without torch.compile, logits and gradients; one graph for all layers and lengths."""
-    model = small_model("unispeech", norm).train()
-    torch._dynamo.utils.counters.clear()
-    for num_samples in ((5200, 3333), (4100, 3000), (6100, 2000, 2500)):
-        batch, results = padded_batch(model, num_samples), []
-        for model.compile_layers in (False, True):
-            model.zero_grad()
-            logits = model(batch.waveforms, batch.frame_lengths)
-            logits.square().sum().backward()
-            results.append([logits.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
-        scale = max(float(plain.abs().max()) for plain in results[0])
-        for plain, compiled in zip(*results, strict=True):
-            torch.testing.assert_close(compiled, plain, rtol=1e-3, atol=1e-5 * scale)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1

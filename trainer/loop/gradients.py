@@ -70,7 +70,8 @@ class Gradients:
     def write(self, pairs: Iterable[tuple[nn.Parameter, Tensor | None]]) -> None:
         """Put gradients into the buffer, zeros for those that are None."""
         pairs = list(pairs)
-        if there := [(self._slices[p], g) for p, g in pairs if g is not None]:
+        for dtype in {g.dtype for _, g in pairs if g is not None}:  # one call takes one precision, or goes one by one
+            there = [(self._slices[p], g) for p, g in pairs if g is not None and g.dtype is dtype]
             torch._foreach_copy_([s for s, _ in there], [g for _, g in there])
         if unread := [self._slices[p] for p, g in pairs if g is None]:
             torch._foreach_zero_(unread)

@@ -215,7 +215,6 @@ def build_model(
         freeze_feature_encoder=bool(config.model.freeze_feature_encoder),
         adapter_only=config.model.adapter_only,
         activation_checkpointing=config.model.activation_checkpointing,
-        compile_layers=config.model.compile_layers,
     )
     return model.to(device), report
 
