@@ -14,6 +14,7 @@ from unittest import mock
 import torch
 
 import models.frontend
+import models.transformer
 from data.batches.collate import Batch
 from models.feature_table import FeatureTable
 from scripts.bench.lab.kernels import profile_steps
@@ -21,6 +22,7 @@ from scripts.bench.lab.timing import synchronize
 from scripts.bench.levers import TITLES
 from scripts.bench.save_cost import build, noise
 from scripts.hf.modules import hf_encoder, hf_front_end, hf_modules, hf_positions
+from trainer.loop.gradients import Gradients
 from trainer.loop.graphs import CudaRecorder, Graphs
 from trainer.loop.step import TrainingParts, train_step
 
@@ -155,6 +157,23 @@ def no_half_copies(parts: TrainingParts, batch: Batch) -> Iterator[None]:
             copies.outdate()
 
 
+def torch_linear() -> AbstractContextManager:
+    """Lets torch compute every linear layer, one by one."""
+    return mock.patch.object(models.transformer, "own_linear_pays", lambda hidden, layer: False)
+
+
+def autocast_norms() -> AbstractContextManager:
+    """Lets autocast compute layer norms in fp32, with casts before and after."""
+    return mock.patch.object(models.transformer, "normalize", lambda norm, hidden: norm(hidden))
+
+
+@contextmanager
+def clipped_before(parts: TrainingParts, batch: Batch) -> Iterator[None]:
+    """Takes out the scale of fp16 and clips before the update, in passes of their own."""
+    with mock.patch.object(parts, "gradients", Gradients(parts.model, in_one_buffer=False)):
+        yield
+
+
 @contextmanager
 def no_turns() -> Iterator[None]:
     with mock.patch.object(models.frontend, "CACHED_SAMPLES", 2**40):
@@ -227,6 +246,9 @@ LEVERS = {
     "table": Lever(step(), step(cached), frozen=True),
     "frozen-all": Lever(step(MODULES), step(cached), frozen=True),
     "graphs": Lever(step(cached), captured(cached), frozen=True, needs_cuda=True),
+    "linear": Lever(captured(cached, anywhere(torch_linear)), captured(cached), frozen=True, needs_cuda=True),
+    "layer-norm": Lever(captured(cached, anywhere(autocast_norms)), captured(cached), frozen=True, needs_cuda=True),
+    "clip": Lever(step(cached, clipped_before), step(cached), frozen=True, needs_cuda=True),
     "graphs-all": Lever(step(anywhere(hf_modules), no_half_copies), captured(cached), frozen=True, needs_cuda=True),
     "checkpointing": Lever(step(), step(checkpointed), frozen=True),
 }

@@ -1,6 +1,6 @@
 """Measure each lever of speed and memory on this machine: a training step with and without it, alternating.
 
-    python -m scripts.bench.levers [--size tiny] [--rounds 7] [--only table,compile] [--out levers.json]
+    python -m scripts.bench.levers [--size tiny] [--rounds 7] [--only table,graphs] [--out levers.json]
 
 The batches are noise of one size (default 16 x 2.25 s). "Before" uses transformers' modules or torch's default in that
 place. Everything else is our code on both sides. The figures of a lever are printed and written as soon as it is
@@ -33,6 +33,9 @@ TITLES = {
     "table": "frozen step: features from the table",
     "frozen-all": "frozen step: table and our modules, against neither",
     "graphs": "frozen step: passes captured as CUDA graphs",
+    "linear": "frozen step: query, key and value in one product, bias gradients as products (CUDA)",
+    "layer-norm": "frozen step: layer norms in half precision, with statistics in fp32 (CUDA)",
+    "clip": "frozen step: fp16's scale and clipping inside AdamW's kernel (CUDA)",
     "graphs-all": "frozen step: graphs, table, half copies, our modules, against none of them (CUDA)",
     "checkpointing": "frozen step: activation checkpointing",
 }

@@ -11,9 +11,6 @@ from scripts.bench.lab.record import Record, parse_part
 from scripts.bench.lever_work import LEVERS, measure_levers
 from trainer.cli.parse import report_errors
 
-LEFT_OUT = ("compile",)
-"""It takes half a minute to compile; the part `step` times it last."""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 all were measured, 1 a lever failed, 2 an option is wrong."""
@@ -31,7 +28,7 @@ def measure(options: Namespace) -> int:
             ratios[name] = f"{ratios[name]}, device {' to '.join(map(str, figures['device_ms']))} ms"
         record.add(headline=ratios, **{name: figures})
 
-    chosen = [n for n, lever in LEVERS.items() if n not in LEFT_OUT and not (on_cpu and lever.needs_cuda)]
+    chosen = [name for name, lever in LEVERS.items() if not (on_cpu and lever.needs_cuda)]
     measure_levers(
         Namespace(
             only=chosen, size=options.size, device=options.device,
