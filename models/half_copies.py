@@ -56,7 +56,11 @@ class HalfCopies:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Round the weights anew, if they were outdated or written since the last time. The host does not wait."""
+        """Round the weights anew, if they were outdated or written since the last time; a copy is trained if its weight
+        is. The host does not wait."""
+        for weight, copy in self.of.items():
+            if copy.requires_grad is not weight.requires_grad:
+                copy.requires_grad_(weight.requires_grad)
         if (versions := self._current_versions()) != self._versions:
             torch._foreach_copy_(self._copies, self._weights)
             self._versions = versions

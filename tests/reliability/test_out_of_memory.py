@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import trainer.closing
+import trainer.loop.gradients
 import trainer.loop.step
 import trainer.prepare.build
 import trainer.prepare.filling
@@ -41,7 +42,7 @@ def failing_from(number: int, original: Callable) -> Callable:
 
 
 PLACES = {
-    "the norms of the parts": (trainer.loop.step, "norms_by_part"),
+    "the norms of the parts": (trainer.loop.gradients, "norms_by_part"),
     "clipping": (torch.nn.utils, "clip_grad_norm_"),
     "the moments": (trainer.loop.step, "allocate_moments"),
 }

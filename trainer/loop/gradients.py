@@ -40,14 +40,18 @@ class Gradients:
             self._slices = {p: s.view_as(p) for p, s in zip(self.parameters, slices, strict=True)}
 
     @property
-    def leaves(self) -> list[Tensor]:
-        """What the forward pass reads in each parameter's place: its copy in half precision, or the parameter."""
-        copies = self.model.half_copies
-        return [p if copies is None else copies.of.get(p, p) for p in self.parameters]
+    def are_trained(self) -> tuple[bool, ...]:
+        """Whether each parameter is trained now: a loop may freeze some of them for some steps."""
+        return tuple(p.requires_grad for p in self.parameters)
 
-    def of(self, logits: Tensor, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradient of each parameter, from that of `logits`; None for one that the forward pass did not read."""
-        return torch.autograd.grad(logits, self.leaves, gradient, allow_unused=True)
+    def of(self, logits: Tensor, gradient: Tensor) -> list[Tensor | None]:
+        """The gradient of each parameter, from that of `logits`; None for one that is frozen, or that the forward pass
+        did not read."""
+        copies = self.model.half_copies  # the forward pass reads these in the parameters' place
+        trained = [p for p in self.parameters if p.requires_grad]
+        leaves = [p if copies is None else copies.of.get(p, p) for p in trained]
+        found = dict(zip(trained, torch.autograd.grad(logits, leaves, gradient, allow_unused=True), strict=True))
+        return [found.get(p) for p in self.parameters]
 
     def add(self, found: Sequence[Tensor | None]) -> None:
         """Add a microbatch's gradients to those that the parameters have already."""

@@ -108,7 +108,7 @@ class Graphs:
 
         They hold until the next call. In training `backward` must follow.
         """
-        key = (self.model.training, *inputs.shape)
+        key = (self.model.training, self.gradients.are_trained, *inputs.shape)
         self._visits[key] += 1
         recorded = self._recorded.get(key)
         if recorded is None:

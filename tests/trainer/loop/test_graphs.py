@@ -71,6 +71,28 @@ def test_a_shape_is_captured_when_it_comes_again_and_then_replayed() -> None:
     assert recorded == [(0, 0), (1, 1), (1, 1), (1, 2), (2, 3)]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("graphs", [False, True])
+def test_the_encoder_may_be_frozen_for_some_steps(graphs: bool, precision: str) -> None:
+    """As docs/change-the-loop.md does it: requires_grad changes between steps. A frozen weight does not move."""
+    parts = half_parts(small_model(), precision, copies=precision != "fp32")
+    if graphs:
+        with_graphs(parts)
+    encoder = list(parts.model.base.parameters())
+    for step in range(8):
+        for parameter in encoder:
+            parameter.requires_grad_(step >= 4)
+        before = [p.detach().clone() for p in encoder]
+        head = parts.model.hf.lm_head.weight.detach().clone()
+        result = train_step(parts, [make_batch([0, 1], grid=GRID)], 1.0, lambda: None, is_logged=True)
+        parts.scheduler.step()
+        moved = [not torch.equal(a, b) for a, b in zip(before, encoder, strict=True)]
+        assert any(moved) is (step >= 4)
+        assert step == 0 or not torch.equal(head, parts.model.hf.lm_head.weight)
+        assert ("transformer" in result.part_norms) is (step >= 4)
+        assert "head" in result.part_norms
+
+
 def test_a_capture_without_memory_is_told_once_and_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     expected = trained(small_model(mask_time_prob=0.2), graphs=False)
