@@ -6,10 +6,12 @@ there is nearly no padding, batches differ from epoch to epoch, and no epoch goe
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +24,9 @@ from data.utterance import SAMPLE_RATE
 MIXING = 1.0
 """How far mixing may move an utterance from its place in the order of lengths, in batches. At 1, batches differ from
 epoch to epoch and padding stays small."""
+
+EPOCHS_KEPT = 2
+"""Epochs whose plan is kept: that being trained, and the one that a loader has gone on to."""
 
 
 def cut_batches(
@@ -65,6 +70,13 @@ def mixed_with_equals(lengths: Sequence[int], width: float, draws: np.ndarray) -
     return by_length[np.argsort(place, kind="stable")].tolist()
 
 
+class _Epoch(NamedTuple):
+    """What is planned for one epoch."""
+
+    lengths: Sequence[int]
+    batches: list[list[int]]
+
+
 @dataclass(frozen=True)
 class BatchPlan:
     """The batches of every epoch. Each epoch has every utterance once."""
@@ -88,13 +100,34 @@ class BatchPlan:
 
     def epoch_lengths(self, epoch: int) -> Sequence[int]:
         """Samples of each utterance after speed perturbation."""
+        return self._epoch(epoch).lengths
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        """Positions in `lengths`, batch by batch, in training order. They are the plan's own: not to be changed."""
+        return self._epoch(epoch).batches
+
+    def _epoch(self, epoch: int) -> _Epoch:
+        """What is planned for `epoch`. The last few epochs are kept, since many ask for the one that is trained."""
+        planned = self._planned.pop(epoch, None)
+        if planned is None:
+            lengths = self._draw_lengths(epoch)
+            planned = _Epoch(lengths, self._draw_batches(epoch, lengths))
+        self._planned[epoch] = planned  # the last in the order of use
+        while len(self._planned) > EPOCHS_KEPT:
+            del self._planned[next(iter(self._planned))]
+        return planned
+
+    @functools.cached_property
+    def _planned(self) -> dict[int, _Epoch]:
+        return {}
+
+    def _draw_lengths(self, epoch: int) -> Sequence[int]:
         if not self.speeds:
             return self.lengths
         return [speed_length(n, self.speed(epoch, i)) for i, n in enumerate(self.lengths)]
 
-    def batches(self, epoch: int) -> list[list[int]]:
-        """Positions in `lengths`, batch by batch, in training order."""
-        lengths, rng = self.epoch_lengths(epoch), random.Random(derive_seed(self.seed, "order", epoch))
+    def _draw_batches(self, epoch: int, lengths: Sequence[int]) -> list[list[int]]:
+        rng = random.Random(derive_seed(self.seed, "order", epoch))
         batch_size, seconds = self.batching.batch_size, self.batching.max_batch_seconds
         max_samples = None if seconds is None else seconds * SAMPLE_RATE
         mean = sum(lengths) / len(lengths)
@@ -115,7 +148,7 @@ class BatchPlan:
         return [batches[i : i + n] for i in range(0, len(batches), n)]
 
     def num_steps(self, epoch: int) -> int:
-        return len(self.steps(epoch))
+        return -(-len(self.batches(epoch)) // self.grad_accum_steps)
 
     def total_steps(self, at_most: int | None = None) -> int:
         """Optimizer steps of the whole run, or `at_most` if there are more.

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+import data.batches.plan
 from data.audio.decode import speed_length
 from data.batches.grid import Grid
-from data.batches.plan import BatchPlan, cut_batches, evaluation_batches, padding_share
+from data.batches.plan import EPOCHS_KEPT, BatchPlan, cut_batches, evaluation_batches, padding_share
 from data.config import BatchingConfig
 from models.geometry import FrameGeometry
 
@@ -101,6 +102,21 @@ def test_other_epochs_and_seeds_mix_other_utterances(change: dict[str, int]):
     one = {frozenset(batch) for batch in plan.batches(0)}
     two = {frozenset(batch) for batch in other.batches(change.get("epoch", 0))}
     assert len(one & two) < len(one) / 20
+
+
+@every_plan
+def test_an_epoch_is_planned_once_however_often_it_is_asked_for(plan: BatchPlan, monkeypatch: pytest.MonkeyPatch):
+    """As the start of a run asks: for steps, batches, lengths, and twice for what remains."""
+    cuts: list[int] = []
+    monkeypatch.setattr(data.batches.plan, "cut_batches", lambda *args: cuts.append(1) or cut_batches(*args))
+    fresh = replace(plan)
+    for _ in range(3):
+        fresh.num_steps(0), fresh.batches(0), fresh.epoch_lengths(0), next(fresh.remaining(0, 0))
+    assert len(cuts) == 1
+    list(fresh.remaining(0, 0))
+    assert len(cuts) == 3
+    assert [fresh.batches(epoch) for epoch in range(3)] == [replace(plan).batches(epoch) for epoch in range(3)]
+    assert len(fresh._planned) == EPOCHS_KEPT
 
 
 def test_order_of_batches_does_not_follow_length():
