@@ -1,10 +1,11 @@
 """Write the report of a finished run, or compare runs utterance by utterance.
 
-    python -m scripts.report runs/NAME [--media all|none] [--cache-dir DIR] [--out FILE]
+    python -m scripts.report runs/NAME [--media all|none] [--model MODEL] [--cache-dir DIR] [--out FILE]
     python -m scripts.report runs/A runs/B [runs/C ...]
 
 The result is one HTML file that opens from disk: runs/NAME/report.html, or runs/B/compare-A.html. Audio and posteriors
-need model/ and the run's corpus, which its config.json names. Without them the file holds text only and says so.
+need model/ and the run's corpus, which its config.json names. Without them the file holds text only and says so. The
+folder of an evaluation has no model/: if the run that it scored was renamed, --model names it.
 --media all lifts the limit of 15 MB, --media none leaves out all audio and pictures.
 """
 
@@ -43,6 +44,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     )
     parser.add_argument("--media", choices=("fit", "all", "none"), default="fit",
                         help="audio and pictures: as much as fits into 15 MB, all or none (default: fit)")  # fmt: skip
+    parser.add_argument("--model", help="the model that the run scored, if it is not where the run says")
     parser.add_argument("--cache-dir", help="where the corpus' cache is, if not where the run had it")
     parser.add_argument("--out", type=Path, help="the file to write")
     args = parser.parse_args(argv)
@@ -64,7 +66,7 @@ def report(args: Namespace) -> int:
     last, most_bytes = runs[-1], None if args.media == "all" else MOST_BYTES
     source, why_none = None, "Audio and pictures were not asked for."
     if args.media != "none":
-        source, why_none = open_source(last, args.cache_dir)
+        source, why_none = open_source(last, args.cache_dir, args.model)
         if source is None:
             print(f"warning: text only: {why_none}", file=sys.stderr)
             why_none = f"Text only, without audio and pictures: {why_none}"
@@ -77,24 +79,31 @@ def report(args: Namespace) -> int:
     return 0
 
 
-def open_source(run_dir: Path, cache_dir: str | None) -> tuple[MediaSource | None, str]:
+def open_source(run_dir: Path, cache_dir: str | None, model: str | None) -> tuple[MediaSource | None, str]:
     """The run's corpus and model, or None and why they are not at hand."""
     try:
-        return read_source(run_dir, cache_dir), ""
+        return read_source(run_dir, cache_dir, model), ""
     except (ValueError, OSError) as error:
         return None, str(error)
 
 
-def read_source(run_dir: Path, cache_dir: str | None) -> MediaSource:
-    """The evaluation splits of a run's corpus and the model that it exported (or that it scored)."""
+def read_source(run_dir: Path, cache_dir: str | None, model: str | None = None) -> MediaSource:
+    """The evaluation splits of a run's corpus, and `model` or else the one that it exported or scored."""
     from trainer.cli.console import Console
     from trainer.config.as_json import read_config
     from trainer.device import choose_device
     from trainer.prepare.build import prepare_scoring
     from trainer.report.media_choice import MediaSource
+    from trainer.rundir.model_source import find_moved_model, is_hub_id
 
     config: Config = read_config(run_dir / "config.json", fill=True)
-    model = str(run_dir / "model") if (run_dir / "model").is_dir() else config.model.pretrained
+    exported, scored = run_dir / "model", config.model.pretrained
+    if model is None and exported.is_dir():
+        model = str(exported)
+    elif model is None and scored is not None:
+        model = find_moved_model(scored, run_dir)
+        if not Path(model).exists() and not is_hub_id(model):
+            raise ConfigError(f"{scored} is not there any more. Where the model lies now, say with --model.")
     config = replace(
         config,
         model=ModelConfig(pretrained=model, freeze_feature_encoder=True),
@@ -103,8 +112,8 @@ def read_source(run_dir: Path, cache_dir: str | None) -> MediaSource:
         overwrite=False,
     )
     config = resolve(validate(config, training=False))
-    scored = prepare_scoring(config, choose_device("auto"), 0, Console())  # the run's device may be on another machine
-    return MediaSource(scored.model, scored.eval_sets, scored.device)
+    given = prepare_scoring(config, choose_device("auto"), 0, Console())  # the run's device may be on another machine
+    return MediaSource(given.model, given.eval_sets, given.device)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from scripts.evaluate import main as evaluate
 from scripts.export_onnx import main as export_onnx
+from scripts.report import main as report
 from scripts.transcribe import main as transcribe
 from trainer.run import main as train
 from trainer.rundir.disk import verify
@@ -63,6 +64,31 @@ def test_evaluate_scores_a_runs_model_as_the_run_did(finished_run: Path, tmp_pat
     ours, theirs = (json.loads((d / "results.json").read_text()) for d in (scored, finished_run))
     for key in ("wer", "cer", "loss", "num_errors", "num_reference_words"):
         assert ours[key] == theirs[key]
+
+
+def test_report_of_an_evaluation_follows_the_model_that_was_moved_or_is_told_where_it_is(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole folder of runs gets another name; then the run that was scored gets one."""
+    runs = tmp_path / "runs"
+    shutil.copytree(finished_run, runs / "a")
+    options = ["--corpus.eval", str(finished_run.parents[1] / "eval.jsonl"), "--runs-dir", str(runs), "--no-report",
+               "--cache-dir", str(tmp_path / "cache"), "--device", "cpu"]  # fmt: skip
+    assert evaluate([str(runs / "a"), "manifest", *options]) == 0
+    moved = runs.rename(tmp_path / "old")
+
+    def report_again(*argv: str) -> str:
+        capsys.readouterr()
+        assert report([str(moved / "evaluate-a"), *argv]) == 0
+        out, err = capsys.readouterr()
+        return err + out
+
+    assert "text only" not in report_again()
+    renamed = (moved / "a").rename(moved / "b")
+    said = report_again()
+    assert said.startswith(f"warning: text only: {runs / 'a' / 'model'} is not there any more.")
+    assert "say with --model" in said
+    assert "text only" not in report_again("--model", str(renamed))
 
 
 def test_evaluate_of_a_folder_without_a_model_is_one_line(

@@ -23,6 +23,7 @@ from trainer.prepare.corpus import PreparedCorpus
 from trainer.report.curves import draw_curves, to_png
 from trainer.rundir.disk import write_bytes, write_text
 from trainer.rundir.log import read_records
+from trainer.rundir.model_source import is_hub_id
 from trainer.rundir.results import read_hypotheses
 from trainer.scoring.metrics import METRICS
 
@@ -85,7 +86,7 @@ def _metadata(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> 
         library_name="transformers",
         pipeline_tag="automatic-speech-recognition",
         tags=["automatic-speech-recognition", "ctc", "speech"],
-        base_model=pretrained if pretrained and not Path(pretrained).exists() else None,
+        base_model=pretrained if pretrained and is_hub_id(pretrained) else None,
         metrics=list(METRICS),
         model_name=config.name,
         eval_results=_eval_results(data.corpus.title, results),

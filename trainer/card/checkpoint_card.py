@@ -17,7 +17,7 @@ from trainer.card.hyperparameters import options_of
 from trainer.config.as_json import read_config
 from trainer.rundir.disk import write_text
 from trainer.rundir.log import read_records
-from trainer.rundir.model_source import model_name
+from trainer.rundir.model_source import is_hub_id, model_name
 from trainer.scoring.metrics import METRICS
 
 
@@ -34,7 +34,7 @@ def write_checkpoint_card(folder: Path, run_dir: Path, checkpoint: Path) -> None
         library_name="transformers",
         pipeline_tag="automatic-speech-recognition",
         tags=["automatic-speech-recognition", "ctc", "speech"],
-        base_model=pretrained if pretrained and not Path(pretrained).exists() else None,
+        base_model=pretrained if pretrained and is_hub_id(pretrained) else None,
         metrics=list(METRICS),
         model_name=name,
     )

@@ -22,5 +22,5 @@ def what_is_read(config: Config) -> str:
     marked = options_marked("place", corpus)
     places = [str(getattr(corpus, f.name)) for f in fields(corpus) if f.name in marked and getattr(corpus, f.name)]
     about = (type(corpus).__doc__ or "").strip().partition("\n\n")[0].rstrip(".")
-    encoder = model.pretrained or f"no checkpoint: random weights, size {model.size}"
-    return f"{', '.join(places) or about}; {encoder}"
+    encoder = model.pretrained or f"no checkpoint ({model.size}, random weights)"
+    return f"{', '.join(places) or about[:1].lower() + about[1:]}; {encoder}"

@@ -65,6 +65,27 @@ def run_of(model: Path) -> Path | None:
     return next((folder for folder in parents[:2] if is_run(folder)), None)
 
 
+def is_hub_id(source: str) -> bool:
+    """Whether `source` can only be a hub id, OWNER/NAME: no path leads there. A moved folder's old path is none."""
+    is_path = source.startswith((".", "/", "~")) or Path(source).exists()
+    return not is_path and re.fullmatch(r"[\w.-]+/[\w.-]+", source) is not None
+
+
+def find_moved_model(source: str, run_dir: Path) -> str:
+    """`source`, or where the model lies now if it was moved together with `run_dir`, the run that tells of it.
+
+    runs/evaluate-a tells of runs/a/model. If runs/ has become old/, that is beside old/evaluate-a.
+    """
+    path = Path(source)
+    if path.exists() or is_hub_id(source):
+        return source
+    for number in range(2, len(path.parts) + 1):
+        beside = run_dir.absolute().parent.joinpath(*path.parts[-number:])
+        if beside.is_dir():
+            return str(beside)
+    return source
+
+
 def model_name(source: str) -> str:
     """The run's name for what it exported, RUN-best or RUN-step-400 for a checkpoint, else the last part of `source`.
 
@@ -106,8 +127,7 @@ def _newest(run_dir: Path) -> Path:
 def _refuse_unknown(source: str) -> None:
     """ModelError when `source` does not exist and cannot be a hub id; nothing when it can be one."""
     path = Path(source)
-    is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", source) is not None and not source.startswith((".", "/", "~"))
-    if is_hub_id and not any(_models_in(path.parent)):
+    if is_hub_id(source) and not any(_models_in(path.parent)):
         return
     if is_run(Path("runs") / source):
         raise ModelError(f"{source}: no such folder. Did you mean {Path('runs') / source}?")

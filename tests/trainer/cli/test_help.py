@@ -9,6 +9,7 @@ import doctest
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -113,6 +114,38 @@ def test_help_imports_no_torch() -> None:
         "except SystemExit: sys.exit(bool({'torch', 'transformers', 'datasets'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+
+
+def run_without_torch(*argv: str) -> subprocess.CompletedProcess[str]:
+    """trainer.run in a Python in which torch cannot be imported."""
+    code = "import sys; sys.modules['torch'] = None; import trainer.run; sys.exit(trainer.run.main(sys.argv[1:]))"
+    return subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_first_lines_come_before_torch_is_imported(tmp_path: Path) -> None:
+    done = run_without_torch("timit", "--corpus.root", "my TIMIT", "--runs-dir", str(tmp_path))
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert lines[0] == f"timit -> {tmp_path}/timit"
+    assert lines[1] == "  reads      my TIMIT; microsoft/unispeech-large-1500h-cv"
+    assert lines[2].startswith(f"error: {sys.executable} has no package torch. Run: ")
+    assert len(lines) == 3
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ("manifest", "error: Preset manifest needs --corpus.train MANIFEST; --corpus.eval MANIFEST; an encoder: "),
+        ("demo --optim.lr -1", "error: --optim.lr -1.0 must be a positive number."),
+        ("demo --resume --overwrite", "error: --resume and --overwrite exclude each other"),
+    ],
+)
+def test_what_is_missing_or_impossible_is_said_before_torch_is_imported(argv: str, said: str) -> None:
+    done = run_without_torch(*argv.split())
+    assert done.returncode == 2
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
 
 
 def test_examples_in_docstrings_hold() -> None:

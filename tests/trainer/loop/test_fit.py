@@ -174,6 +174,14 @@ def test_scaled_gradient_is_unscaled_before_clipping() -> None:
     assert torch.equal(*updated)
 
 
+def test_every_step_is_told_whether_or_not_it_is_logged() -> None:
+    """So a bar moves between two logs."""
+    parts = make_parts(small_model())
+    log = run_fit(parts, loader_of(EXAMPLES), TrainConfig(log_every=100, eval_every=0, save_every=0), 7)
+    assert log.begun == [1, 2, 3, 4, 5, 6, 7]
+    assert len(log.losses) == 1
+
+
 def test_learning_rate_of_each_step_is_the_schedules() -> None:
     parts = make_parts(small_model(), total_steps=10)
     log = run_fit(parts, loader_of(EXAMPLES), TrainConfig(log_every=1, eval_every=0, save_every=0), 10)

@@ -312,7 +312,7 @@ def test_a_report_that_fails_does_not_fail_the_run(run: Path) -> None:
     stream = io.StringIO()
     report_or_warn(run, "tiny", read_source(run, None), Console(stream))
     assert "warning: no report (" in stream.getvalue()
-    assert f"Later: python -m scripts.report {run}" in stream.getvalue()
+    assert f"-m scripts.report {run}" in stream.getvalue()
 
 
 @pytest.mark.parametrize("name", ["nowhere", "unfinished"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,13 @@ from trainer.scoring.evaluate import Hypothesis, Scores
 from trainer.scoring.metrics import count_character_errors, count_word_errors
 
 VOCAB = Vocab(("|", "a", "b", "[UNK]", "[PAD]"))
+
+
+class Terminal(io.StringIO):
+    """What says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.fixture
@@ -112,3 +120,17 @@ def test_a_skipped_step_names_the_utterances_whose_loss_is_not_finite(log: Calla
                         ["good", "bad"], zero, 1e-4, step=3)  # fmt: skip
     log(TrainState(), stream).skipped(TrainState(num_skipped=1), result)
     assert "step 3: loss is not finite in [bad]; weights unchanged, 1 skipped so far" in stream.getvalue()
+
+
+def test_the_bar_moves_in_every_step(log: Callable[..., RunLog], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a resumed run, which begins at a later step."""
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    state = TrainState(step=4)
+    runlog = log(state, stream)
+    runlog.bar.mininterval = 0.0  # else it is drawn once a second
+    for state.step in (5, 6, 7):
+        runlog.step(state)
+        assert runlog.bar.n == state.step
+    assert re.findall(r"(\d+)/10", stream.getvalue()) == ["4", "5", "6", "7"]
+    runlog.close_bar()
