@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -67,8 +67,12 @@ def close_run(
     load_report: LoadReport | None,
     argv: Sequence[str],
     precision: str,
-) -> None:
-    """Score the weights that the run exports; write hypotheses.jsonl, model/, its card, results.json and the report."""
+    finish_saves: Callable[[], bool],
+) -> bool:
+    """Score the weights that the run exports; write hypotheses.jsonl, model/, its card, results.json and the report.
+
+    The last checkpoint is written meanwhile. Returns what `finish_saves` does: whether all saves reached the disk.
+    """
     run_dir, splits, console, model = config.run_dir, data.corpus.splits, runlog.console, parts.model
     records: dict[str, dict[str, Any]] = {}
     for split, note in splits.unselected.items():
@@ -76,12 +80,15 @@ def close_run(
         records[split] = split_record(scores, "last", note)
         console.say(f"{describe(scores)} ({note}; last weights)")
     weights, best_step, best_wer = str(config.train.export), state.best_step, state.best_wer
+    all_saved = True
     if weights == "best" and state.best_step != state.step:
+        all_saved = finish_saves()
         with console.phase("export"):
             best_step, best_wer = load_best(run_dir, model)
         if best_step != state.best_step:  # after a failed save, or when a resumed run took other steps
             console.warn(f"the best weights kept are those of step {best_step}, not of step {state.best_step}")
     closing = [score_closing(model, eval_sets[split], parts.device, console) for split in splits.closing]
+    all_saved = finish_saves() and all_saved
     for scores in closing:
         note = SELECTED if weights == "best" and scores.split == splits.monitor else ""
         records[scores.split] = split_record(scores, weights, note)
@@ -125,6 +132,7 @@ def close_run(
     tell_time(run_dir, results, runlog, state.step)
     recording = eval_sets[splits.headline].examples[0].utterance.audio.name
     conclude(config, recording, next(s.blank_share for s in closing if s.split == splits.headline), console)
+    return all_saved
 
 
 def clock_record(console: Console, runlog: RunLog) -> dict[str, Any]:
