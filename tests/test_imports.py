@@ -35,7 +35,9 @@ COMMANDS = {path for path in FILES if re.search(r"^def main\(", (ROOT / path).re
 """They parse the command line first, and say what to do where a package is missing."""
 # What commands use before they import anything else, or what needs heavy packages in one case of many
 MAY_IMPORT_LATE = {"data/corpora/hub/__init__.py", "trainer/cli/parse.py", "trainer/recognize/subtitles.py",
-                   *map(str, COMMANDS)}  # fmt: skip
+                   "trainer/report/curves.py", *map(str, COMMANDS)}  # fmt: skip
+LATE = {"matplotlib", "datasets", "gradio", "onnx", "onnxruntime"}
+"""Slow to import, and not needed before the first step of a run: never at the head of a module that every run loads."""
 
 
 def imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
@@ -134,6 +136,25 @@ LIGHT = [
     "trainer.recognize.formats",
     "trainer.run",
 ]
+
+
+def test_no_run_waits_for_a_package_that_it_does_not_need_yet() -> None:
+    """Whoever does need it is in a module of its own, or imports it when it is called."""
+    own = {"data/corpora/hub/corpus.py", "data/corpora/hub/loading.py", "data/corpora/hub/audio.py",
+           "trainer/recognize/page.py", "trainer/recognize/onnx_check.py", "models/onnx_graph.py"}  # fmt: skip
+    heads = {
+        (
+            str(path),
+            alias.name.partition(".")[0] if isinstance(node, ast.Import) else str(node.module).partition(".")[0],
+        )
+        for path in FILES
+        if path.parts[0] != "scripts"
+        for node in ast.parse((ROOT / path).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert {(path, name) for path, name in heads if name in LATE and path not in own} == set()
+    assert any(name in LATE for _, name in heads), "the search finds none at all"
 
 
 @pytest.mark.parametrize("module", LIGHT)

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 
 from data import strict_json
+from data.batches.collate import Frontend
 from models.ctc import CTCModel
 from models.export import save_huggingface
 from models.pretrained import LoadReport
@@ -67,8 +69,12 @@ def close_run(
     load_report: LoadReport | None,
     argv: Sequence[str],
     precision: str,
-) -> None:
-    """Score the weights that the run exports; write hypotheses.jsonl, model/, its card, results.json and the report."""
+    finish_saves: Callable[[], bool],
+) -> bool:
+    """Score the weights that the run exports; write hypotheses.jsonl, model/, its card, results.json and the report.
+
+    The last checkpoint is written meanwhile. Returns what `finish_saves` does: whether all saves reached the disk.
+    """
     run_dir, splits, console, model = config.run_dir, data.corpus.splits, runlog.console, parts.model
     records: dict[str, dict[str, Any]] = {}
     for split, note in splits.unselected.items():
@@ -76,12 +82,20 @@ def close_run(
         records[split] = split_record(scores, "last", note)
         console.say(f"{describe(scores)} ({note}; last weights)")
     weights, best_step, best_wer = str(config.train.export), state.best_step, state.best_wer
+    all_saved = True
     if weights == "best" and state.best_step != state.step:
+        all_saved = finish_saves()
         with console.phase("export"):
             best_step, best_wer = load_best(run_dir, model)
         if best_step != state.best_step:  # after a failed save, or when a resumed run took other steps
             console.warn(f"the best weights kept are those of step {best_step}, not of step {state.best_step}")
-    closing = [score_closing(model, eval_sets[split], parts.device, console) for split in splits.closing]
+    with ThreadPoolExecutor(1) as pool:
+        # Neither needs the other, and the device is busy with the evaluation alone
+        exporting = pool.submit(_export, model, data, eval_sets[splits.headline].frontend, run_dir, parts.device)
+        closing = [score_closing(model, eval_sets[split], parts.device, console) for split in splits.closing]
+        all_saved = finish_saves() and all_saved
+        with console.phase("export"):
+            exporting.result()
     for scores in closing:
         note = SELECTED if weights == "best" and scores.split == splits.monitor else ""
         records[scores.split] = split_record(scores, weights, note)
@@ -101,13 +115,6 @@ def close_run(
         "peak_memory_bytes": peak_memory_bytes(parts.device),
     })  # fmt: skip
     write_hypotheses(run_dir / "hypotheses.jsonl", closing)
-    do_normalize = eval_sets[splits.headline].frontend.do_normalize
-    vocab = data.vocab
-    with console.phase("export"):
-        save_huggingface(
-            model.hf, vocab.tokens, vocab.special, do_normalize, run_dir / "model", vocab.reading,
-            language=data.language,
-        )  # fmt: skip
     with console.phase("card"):
         write_card(run_dir, config, data, results, load_report, argv)
     with console.phase("export"):
@@ -125,6 +132,22 @@ def close_run(
     tell_time(run_dir, results, runlog, state.step)
     recording = eval_sets[splits.headline].examples[0].utterance.audio.name
     conclude(config, recording, next(s.blank_share for s in closing if s.split == splits.headline), console)
+    return all_saved
+
+
+def _export(model: CTCModel, data: PreparedCorpus, frontend: Frontend, run_dir: Path, device: torch.device) -> None:
+    """Write model/ without its card. On CUDA the weights are copied on a stream of their own: they do not change, and
+    each copy would otherwise wait for the batch that another thread evaluates."""
+    vocab = data.vocab
+    stream: AbstractContextManager[Any] = nullcontext()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        stream = torch.cuda.stream(torch.cuda.Stream(device))
+    with stream:
+        save_huggingface(
+            model.hf, vocab.tokens, vocab.special, frontend.do_normalize, run_dir / "model", vocab.reading,
+            language=data.language,
+        )  # fmt: skip
 
 
 def clock_record(console: Console, runlog: RunLog) -> dict[str, Any]:

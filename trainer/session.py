@@ -106,27 +106,33 @@ def _train(run: PreparedRun, argv: Sequence[str], console: Console, flag: StopFl
         try:
             with console.phase("training"):
                 complete = _fit(run, state, saver, runlog, console, flag, profiler)
-        except (TrainingStopped, LoaderError, AudioError) as error:
-            if not finish():
+        except BaseException as error:
+            if not finish() and isinstance(error, TrainingStopped | LoaderError | AudioError):
                 raise SaveError(f"{error} Step {state.step} is not saved: --resume starts before it.") from None
             raise
         finally:
-            saved = finish()
             runlog.close_bar()
             profiler.finish()
             gc.unfreeze()
     if flag() or not complete:
+        saved = finish()
         runlog.close()
         console.say(f"time: {describe(console.clock.seconds())}")
         console.say(f"stopped at step {state.step} of {run.total_steps}; go on with the same command and --resume")
         return flag.exit_code if saved else SAVE_FAILED
     try:
-        close_run(config, parts, run.data, run.eval_sets, state, runlog, run.load_report, argv, run.precision)
+        try:
+            saved = close_run(
+                config, parts, run.data, run.eval_sets, state, runlog, run.load_report, argv, run.precision, finish
+            )
+        finally:
+            no_late_failure = finish()
     except torch.OutOfMemoryError as error:
         reason = str(error).splitlines()[0]
+        kept = "All steps are" if no_late_failure else f"Step {state.step} is not"
         raise TrainingStopped(
-            f"out of memory in the closing evaluation or the export ({reason}). All steps are saved. Free the device "
-            "of other programs, or split the longest utterances; then --resume."
+            f"out of memory in the closing evaluation or the export ({reason}). {kept} saved. Free the device of other "
+            "programs, or split the longest utterances; then --resume."
         ) from None
     except (OSError, SafetensorError, CheckpointError) as error:
         raise SaveError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +16,16 @@ import torch
 from safetensors.torch import load_file
 
 import trainer.closing
+import trainer.rundir.checkpoint
 from data.corpora.manifest import ManifestCorpus
+from models.export import save_huggingface
 from tests.helpers.models import eval_set, example, make_talkative, small_model
 from tests.helpers.resumed import run
+from trainer.card.card import write_card
 from trainer.cli.console import Console
 from trainer.closing import is_closed, score_closing
 from trainer.loop.state import TrainState
+from trainer.rundir.disk import verify, write_sealed
 from trainer.rundir.log import read_records
 from trainer.scoring.evaluate import Scores, evaluate
 
@@ -53,6 +59,40 @@ def test_the_weights_that_are_exported_are_those_that_are_scored(
     for name in ("wer", "cer", "loss"):
         assert results[name] == pytest.approx(by_step[step][f"eval/{name}"], rel=1e-6)
     assert len({r["eval/loss"] for r in by_step.values()}) == 3
+
+
+@pytest.mark.usefixtures("one_thread", "no_curves")
+def test_the_last_checkpoint_and_the_export_are_written_while_the_closing_evaluation_computes(
+    run_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both wait here for the evaluation to begin; and nothing is told of the run before both are whole."""
+    evaluating, waited, whole = threading.Event(), [], []
+
+    def after_it_began(name: str, action: Callable[..., Any]) -> Callable[..., Any]:
+        def act(*args: Any, **kwargs: Any) -> Any:
+            if name == "export" or args[0].name == "step-00000010":
+                waited.append((name, evaluating.wait(30)))
+            return action(*args, **kwargs)
+
+        return act
+
+    def score(*args: Any) -> Any:
+        evaluating.set()
+        return score_closing(*args)
+
+    def tell(run_dir: Path, *args: Any) -> None:
+        verify(run_dir / "checkpoints" / "step-00000010")
+        whole.append(load_file(run_dir / "model" / "model.safetensors"))
+        write_card(run_dir, *args)
+
+    monkeypatch.setattr(trainer.rundir.checkpoint, "write_sealed", after_it_began("save", write_sealed))
+    monkeypatch.setattr(trainer.closing, "save_huggingface", after_it_began("export", save_huggingface))
+    monkeypatch.setattr(trainer.closing, "score_closing", score)
+    monkeypatch.setattr(trainer.closing, "write_card", tell)
+    run_dir = run(tmp_path, run_inputs)
+    assert sorted(waited) == [("export", True), ("save", True)]
+    assert len(whole) == 1
+    assert (run_dir / "results.json").exists()
 
 
 @pytest.fixture

@@ -65,6 +65,9 @@ def describe(run: PreparedRun, steps_left: int, console: Console) -> Iterator[tu
 def _time(run: PreparedRun, steps_left: int) -> str:
     if steps_left <= 0:
         return "no step is left, only the closing evaluation"
+    if run.parts.device.type == "cuda":
+        # The first gradients of a process choose kernels for seconds: they would cost much and tell little
+        return f"{steps_left} steps; how long they take is told after the second log (--check times some beforehand)"
     seconds = estimate_training(run, steps_left)
     about = "unknown (out of memory)" if seconds is None else f"about {clock(seconds)}"
     return f"{about} for {steps_left} steps, evaluations not counted; more exactly after a few logs"

@@ -6,12 +6,10 @@ import io
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
+if TYPE_CHECKING:  # matplotlib is imported by whoever draws: a run need not wait for it before its first step
+    from matplotlib.figure import Figure
 
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it reports on its font cache
 
@@ -60,6 +58,8 @@ def _points(records: Sequence[dict[str, Any]], tag: str, name: str) -> list[tupl
 
 def _draw(title: str, lines: Sequence[tuple[str, list[tuple[int, float]], str]], logarithmic: bool) -> Figure:
     """A picture of `lines`, each (label, points (step, value), tag). Lines differ in colour and in style."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(4.0, 2.5), layout="constrained")
     axes = figure.add_subplot()
     for i, (label, points, tag) in enumerate(lines):
@@ -86,6 +86,8 @@ def _draw(title: str, lines: Sequence[tuple[str, list[tuple[int, float]], str]],
 
 def to_png(figure: Figure) -> bytes:
     """The picture as a small PNG file on a white background."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, facecolor="white", metadata={"Software": None})
@@ -97,6 +99,9 @@ def to_svg(figure: Figure, label: str) -> str:
 
     `label` describes the picture to those who cannot see it. It must be free of markup.
     """
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     FigureCanvasSVG(figure)
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label, "font.family": "sans-serif"}):

@@ -184,3 +184,13 @@ def test_checkpoints_and_features_on_one_disk_need_room_for_both(
         monkeypatch.setattr(trainer.prepare.preflight.shutil, "disk_usage", lambda path, usage=usage: usage)
         assert main([*options, *FROZEN, "--check"]) == code
         assert "beside the cache" in capsys.readouterr().err
+
+
+def test_on_a_gpu_no_gradient_is_computed_for_the_first_screen(
+    options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = prepared(options)
+    run.parts.device = torch.device("cuda")
+    monkeypatch.setattr(trainer.prepare.intro, "estimate_training", lambda run, steps_left: pytest.fail("computed"))
+    assert trainer.prepare.intro._time(run, 9).startswith("9 steps; how long they take is told after the second log")
+    assert trainer.prepare.intro._time(run, 0) == "no step is left, only the closing evaluation"
