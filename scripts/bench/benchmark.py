@@ -6,8 +6,8 @@ There are three sides. `ours` is `python -m trainer.run manifest ...`; its figur
 is the Trainer as the reference run used it, `hf-tuned` is as fast as its options make it; both are in
 scripts.bench.hf_trainer. Each run starts with empty caches. Training time excludes evaluations and saves. "whole run"
 is the process from start to end: imports, decoding, the final evaluation (ours has two, the monitored and the closing
-one) and export. Peak memory is the resident maximum of the process (Linux), on CUDA that of the allocator. Without
---manifest the data are tones.
+one) and export; a second table splits it into phases. Peak memory is the resident maximum of the process (Linux), on
+CUDA that of the allocator. Without --manifest the data are tones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scripts.bench.benchmark_report import Figures, markdown, percentile, step_seconds, summarize
+from scripts.bench.benchmark_report import (
+    Figures,
+    markdown,
+    markdown_of_phases,
+    percentile,
+    phase_seconds,
+    step_seconds,
+    summarize,
+)
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors
 from trainer.errors import ConfigError
