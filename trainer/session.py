@@ -96,8 +96,9 @@ def _train(run: PreparedRun, argv: Sequence[str], console: Console, flag: StopFl
     profiler = StepProfiler(run_dir, config.profile, parts.device, console.say)
 
     def finish() -> bool:
-        with console.phase("saves"):
+        with console.phase("table"):
             run.finish_sealing()
+        with console.phase("saves"):
             return saver.finish()
 
     gc.collect()
