@@ -149,7 +149,7 @@ def run_rounds(options: Namespace, keep: Callable[[str, Figures], None] = lambda
               "versions": versions(), "rounds": rounds, **summary}  # fmt: skip
     if options.out:
         options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(markdown(summary))
+    print(f"{markdown(summary)}\n\n{markdown_of_phases(summary)}")
     return 0
 
 
@@ -218,6 +218,7 @@ def run_ours(job: Job) -> Figures:
     figures: Figures = {"end_to_end": done.seconds, "peak_memory_mb": done.peak_bytes / 1e6, "wer": results["wer"]}
     if w.only_evaluate:
         return {**figures, "eval_seconds": results["splits"]["eval"]["eval_seconds"]}
+    figures |= phase_seconds(results["clock"], done.seconds)
     records = [json.loads(line) for line in (runs / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     evaluations = [record["eval/seconds"] for record in records if "eval/seconds" in record]
     logged = [
@@ -253,6 +254,7 @@ def run_hf(job: Job, *, tuned: bool) -> Figures:
         "peak_memory_mb": done.peak_bytes / 1e6,
         "wer": found["wer"],
         "eval_seconds": sum(evaluations) / len(evaluations),
+        **phase_seconds(found["clock"], done.seconds),
     }
     if w.only_evaluate:
         return figures

@@ -207,7 +207,7 @@ def test_a_disk_that_refuses_the_last_seconds_costs_only_these(
     tell_time(tmp_path, {"steps": 3}, runlog, 3)
     said = capsys.readouterr().err
     assert "results.json: its clock stops before the report (No space left on device)" in said
-    assert "\ntime: 0.0 s: all else 0.0\n" in said
+    assert "\ntime: 0.0 s, of which all else 0.0\n" in said
     assert (tmp_path / "results.json").read_text() == "as it was"
     runlog.close.assert_called_once_with()
 
