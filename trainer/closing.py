@@ -24,7 +24,6 @@ from models.pretrained import LoadReport
 from trainer.card.card import write_card
 from trainer.card.push import push_or_warn
 from trainer.card.text import versions
-from trainer.cli.clock import describe as describe_clock
 from trainer.cli.console import Console
 from trainer.cli.interpreter import python_command
 from trainer.config.as_json import to_json
@@ -169,8 +168,7 @@ def tell_time(run_dir: Path, results: dict[str, Any], runlog: RunLog, step: int)
         write_json(run_dir / "results.json", record)
     except OSError as error:
         console.warn(f"{run_dir / 'results.json'}: its clock stops before the report ({error.strerror or error})")
-    begun = f" since step {runlog.first_step}" if runlog.first_step else ""
-    console.say(f"time{begun}: {describe_clock(console.clock.seconds())}")
+    console.tell_time(runlog.first_step)
 
 
 def publish(config: Config, source: MediaSource, console: Console) -> None:

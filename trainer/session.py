@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from data.utterance import SAMPLE_RATE
 from models.flops import forward_flops, training_flops
 from models.training_checkpoint import describe_model
-from trainer.cli.clock import Clock, describe
+from trainer.cli.clock import Clock
 from trainer.cli.console import Console
 from trainer.cli.signals import StopFlag
 from trainer.closing import close_run, is_closed, is_published, publish_late
@@ -75,7 +75,7 @@ def _train(run: PreparedRun, argv: Sequence[str], console: Console, flag: StopFl
             console.say(f"{run_dir}: complete after {state.step} steps; nothing to do")
         else:
             publish_late(config, parts, run.data, run.eval_sets, state, console)
-            console.say(f"time: {describe(console.clock.seconds())}")
+            console.tell_time()
         return 0
     introduce(run, 0 if is_over else run.total_steps - state.step, console)
     if config.model.cache_features and (state.eval_pending or not is_over):
@@ -96,8 +96,9 @@ def _train(run: PreparedRun, argv: Sequence[str], console: Console, flag: StopFl
     profiler = StepProfiler(run_dir, config.profile, parts.device, console.say)
 
     def finish() -> bool:
-        with console.phase("saves"):
+        with console.phase("table"):
             run.finish_sealing()
+        with console.phase("saves"):
             return saver.finish()
 
     gc.collect()
@@ -117,7 +118,7 @@ def _train(run: PreparedRun, argv: Sequence[str], console: Console, flag: StopFl
     if flag() or not complete:
         saved = finish()
         runlog.close()
-        console.say(f"time: {describe(console.clock.seconds())}")
+        console.tell_time(runlog.first_step)
         console.say(f"stopped at step {state.step} of {run.total_steps}; go on with the same command and --resume")
         return flag.exit_code if saved else SAVE_FAILED
     try:

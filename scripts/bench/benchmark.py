@@ -6,8 +6,8 @@ There are three sides. `ours` is `python -m trainer.run manifest ...`; its figur
 is the Trainer as the reference run used it, `hf-tuned` is as fast as its options make it; both are in
 scripts.bench.hf_trainer. Each run starts with empty caches. Training time excludes evaluations and saves. "whole run"
 is the process from start to end: imports, decoding, the final evaluation (ours has two, the monitored and the closing
-one) and export. Peak memory is the resident maximum of the process (Linux), on CUDA that of the allocator. Without
---manifest the data are tones.
+one) and export; a second table splits it into phases. Peak memory is the resident maximum of the process (Linux), on
+CUDA that of the allocator. Without --manifest the data are tones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scripts.bench.benchmark_report import Figures, markdown, percentile, step_seconds, summarize
+from scripts.bench.benchmark_report import (
+    Figures,
+    markdown,
+    markdown_of_phases,
+    percentile,
+    phase_seconds,
+    step_seconds,
+    summarize,
+)
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors
 from trainer.errors import ConfigError
@@ -141,7 +149,7 @@ def run_rounds(options: Namespace, keep: Callable[[str, Figures], None] = lambda
               "versions": versions(), "rounds": rounds, **summary}  # fmt: skip
     if options.out:
         options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(markdown(summary))
+    print(f"{markdown(summary)}\n\n{markdown_of_phases(summary)}")
     return 0
 
 
@@ -210,6 +218,7 @@ def run_ours(job: Job) -> Figures:
     figures: Figures = {"end_to_end": done.seconds, "peak_memory_mb": done.peak_bytes / 1e6, "wer": results["wer"]}
     if w.only_evaluate:
         return {**figures, "eval_seconds": results["splits"]["eval"]["eval_seconds"]}
+    figures |= phase_seconds(results["clock"], done.seconds)
     records = [json.loads(line) for line in (runs / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     evaluations = [record["eval/seconds"] for record in records if "eval/seconds" in record]
     logged = [
@@ -245,6 +254,7 @@ def run_hf(job: Job, *, tuned: bool) -> Figures:
         "peak_memory_mb": done.peak_bytes / 1e6,
         "wer": found["wer"],
         "eval_seconds": sum(evaluations) / len(evaluations),
+        **phase_seconds(found["clock"], done.seconds),
     }
     if w.only_evaluate:
         return figures

@@ -8,6 +8,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainer.cli.clock import Phase
+
 Figures = dict[str, float | None]
 """Name -> figure of one run; None if there is none."""
 
@@ -23,6 +25,34 @@ METRICS: dict[str, tuple[str, str, int]] = {
     "peak_memory_mb": ("peak memory [MB]", "less", 0),
     "wer": ("WER", "", 4),
 }
+
+PHASES: dict[str, tuple[Phase, ...]] = {
+    "start and imports": ("start", "imports"),
+    "reading and decoding": ("corpus", "decoding"),
+    "model": ("model",),
+    "plan of batches": ("plan",),
+    "estimate of time": ("estimate",),
+    "table of features": ("table",),
+    "training": ("training",),
+    "evaluations": ("evaluations",),
+    "waiting for saves": ("saves",),
+    "closing evaluation": ("closing_evaluation",),
+    "export and card": ("export", "card"),
+    "report": ("report", "upload"),
+    "other": ("other",),
+}
+"""Row of the second table -> the phases of trainer.cli.clock that it sums. What is left of the whole run is "exit"."""
+
+
+def phase_seconds(clock: Mapping[Phase, float], whole: float) -> Figures:
+    """A run's seconds for each row of the second table, of `whole` seconds from start to end.
+
+    >>> figures = phase_seconds({"start": 0.5, "imports": 2.0, "other": 1.0}, 4.0)
+    >>> {row: seconds for row, seconds in figures.items() if seconds}
+    {'phase/start and imports': 2.5, 'phase/other': 1.0, 'phase/exit': 0.5}
+    """
+    rows = {f"phase/{row}": sum(clock.get(p, 0.0) for p in phases) for row, phases in PHASES.items()}
+    return {**rows, "phase/exit": whole - sum(clock.values())}
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -71,11 +101,15 @@ def step_seconds(logged: Sequence[tuple[int, float]], interrupted_every: Sequenc
 
 
 def summarize(rounds: Mapping[str, Sequence[Figures]]) -> dict[str, Any]:
-    """Under "sides": side -> metric -> spread. Under "ratios": side -> metric -> how many times better `ours` is."""
+    """Under "sides": side -> metric -> spread. Under "ratios": side -> metric -> how many times better `ours` is. Under
+    "phases": side -> row of the second table -> spread of its seconds."""
     sides: dict[str, Any] = {}
+    phases: dict[str, Any] = {}
     for side, runs in rounds.items():
         values = {name: _values(runs, name) for name in METRICS}
         sides[side] = {name: spread(v) for name, v in values.items() if v}
+        values = {row: _values(runs, f"phase/{row}") for row in (*PHASES, "exit")}
+        phases[side] = {row: spread(v) for row, v in values.items() if v}
     ratios: dict[str, Any] = {}
     for side in rounds:
         if side != "ours" and "ours" in rounds:
@@ -84,7 +118,7 @@ def summarize(rounds: Mapping[str, Sequence[Figures]]) -> dict[str, Any]:
                 for name, (_, better, _) in METRICS.items()
                 if better and name in sides[side] and name in sides["ours"]
             }
-    return {"sides": sides, "ratios": ratios}
+    return {"sides": sides, "ratios": ratios, "phases": phases}
 
 
 def _values(runs: Sequence[Figures], name: str) -> list[float]:
@@ -103,6 +137,16 @@ def markdown(summary: Mapping[str, Any]) -> str:
         cells = [_cell(figures.get(name), digits) for figures in sides.values()]
         cells += [_cell(of_side.get(name), 2, "x") for of_side in ratios.values()]
         lines.append(_row([title, *cells]))
+    return "\n".join(lines)
+
+
+def markdown_of_phases(summary: Mapping[str, Any]) -> str:
+    """A table with a row for each phase that took time on some side, in seconds; the rows of a side sum to its run."""
+    phases = summary["phases"]
+    lines = [_row(["seconds of the whole run", *phases]), _row(["---"] * (1 + len(phases)))]
+    for row in (*PHASES, "exit"):
+        if any(rows.get(row, {"max": 0.0})["max"] >= 0.005 for rows in phases.values()):
+            lines.append(_row([row, *(_cell(rows.get(row), 2) for rows in phases.values())]))
     return "\n".join(lines)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trainer.cli.arguments import ArgumentParser
+from trainer.cli.clock import Clock
 from trainer.cli.parse import report_errors
 
 KEYS = (
@@ -48,9 +49,11 @@ def specification(text: str) -> dict[str, Any]:
 
 def run(spec: dict[str, Any]) -> int:
     """Train or evaluate, and print the figures."""
-    from scripts.bench.hf_trainer import train
+    clock = Clock.of_process()
+    with clock.phase("imports"):
+        from scripts.bench.hf_trainer import train
 
-    print("\n" + json.dumps(train(spec)))
+    print("\n" + json.dumps(train(spec, clock)))
     return 0
 
 

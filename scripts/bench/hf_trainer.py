@@ -4,7 +4,8 @@ There are two settings. The first is that of the reference run: the public CTC e
 padding by the feature extractor, batches grouped by lengths that the Trainer computes itself, evaluation one utterance
 at a time, whole logits kept. The second is tuned: NumPy rows from memory-mapped Arrow, lengths in a column, fused
 AdamW, SDPA, non-blocking copies, argmax on the device before logits are gathered, large evaluation batches, no check of
-every loss. The only code of this project that it uses is the text normaliser.
+every loss. The only code of this project that it uses is the text normaliser, and the clock, which counts every second
+from the start of the process for one phase. "decoding" is then all of the data's preparation.
 """
 
 from __future__ import annotations
@@ -33,11 +34,12 @@ from transformers import (
 )
 
 from data.text.normalise import plain
+from trainer.cli.clock import Clock, Phase
 
 RATE = 16_000
 
 
-class Clock(TrainerCallback):
+class Moments(TrainerCallback):
     """Notes when training begins and ends, and when each loss is logged."""
 
     def __init__(self) -> None:
@@ -60,6 +62,8 @@ class TimedTrainer(Trainer):
     """The Trainer, which also measures its evaluations and saves and counts the audio that it sees."""
 
     tuned: bool
+    clock: Clock
+    evaluating: Phase = "evaluations"
     eval_seconds: list[float]
     save_seconds = 0.0
     audio_samples = padded_samples = 0
@@ -82,14 +86,16 @@ class TimedTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         synchronize()
         begin = time.perf_counter()
-        metrics = super().evaluate(*args, **kwargs)
+        with self.clock.phase(self.evaluating):
+            metrics = super().evaluate(*args, **kwargs)
         self.eval_seconds.append(time.perf_counter() - begin)
         return metrics
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         synchronize()
         begin = time.perf_counter()
-        super()._save_checkpoint(*args, **kwargs)
+        with self.clock.phase("saves"):
+            super()._save_checkpoint(*args, **kwargs)
         self.save_seconds += time.perf_counter() - begin
 
 
@@ -174,41 +180,48 @@ def training_arguments(spec: dict[str, Any], scratch: Path) -> TrainingArguments
     return TrainingArguments(**options)
 
 
-def train(spec: dict[str, Any]) -> dict[str, Any]:
+def train(spec: dict[str, Any], clock: Clock) -> dict[str, Any]:
     """Train (or only evaluate) and return the figures."""
     scratch, tuned = Path(spec["scratch"]), spec["tuned"]
     transformers.logging.set_verbosity_error()
     datasets.disable_progress_bars()
-    feature_extractor = Wav2Vec2FeatureExtractor.from_pretrained(spec["weights"])
-    processor = Wav2Vec2Processor(feature_extractor, Wav2Vec2CTCTokenizer.from_pretrained(spec["weights"]))
-    attention = {"attn_implementation": "sdpa"} if tuned and spec["has_sdpa"] else {}
-    model = AutoModelForCTC.from_pretrained(spec["weights"], dtype=torch.float32, **attention)
-    if spec["freeze"]:
-        model.freeze_feature_encoder()
-    training = None if spec["only_evaluate"] else read_split(Path(spec["train"]), processor, scratch, tuned)
-    evaluation = read_split(Path(spec["eval"]), processor, scratch, tuned)
-    clock = Clock()
-    trainer = TimedTrainer(
-        model, training_arguments(spec, scratch), data_collator=Collator(processor, tuned), train_dataset=training,
-        eval_dataset=evaluation, processing_class=processor.feature_extractor, callbacks=[clock],
-        compute_metrics=lambda predicted: word_error_rate(processor, predicted),
-        preprocess_logits_for_metrics=(lambda logits, labels: logits.argmax(-1)) if tuned else None,
-    )  # fmt: skip
-    trainer.tuned, trainer.eval_seconds = tuned, []
+    with clock.phase("model"):
+        feature_extractor = Wav2Vec2FeatureExtractor.from_pretrained(spec["weights"])
+        processor = Wav2Vec2Processor(feature_extractor, Wav2Vec2CTCTokenizer.from_pretrained(spec["weights"]))
+        attention = {"attn_implementation": "sdpa"} if tuned and spec["has_sdpa"] else {}
+        model = AutoModelForCTC.from_pretrained(spec["weights"], dtype=torch.float32, **attention)
+        if spec["freeze"]:
+            model.freeze_feature_encoder()
+    with clock.phase("decoding"):
+        training = None if spec["only_evaluate"] else read_split(Path(spec["train"]), processor, scratch, tuned)
+        evaluation = read_split(Path(spec["eval"]), processor, scratch, tuned)
+    moments = Moments()
+    with clock.phase("model"):  # it goes to the device here
+        trainer = TimedTrainer(
+            model, training_arguments(spec, scratch), data_collator=Collator(processor, tuned), train_dataset=training,
+            eval_dataset=evaluation, processing_class=processor.feature_extractor, callbacks=[moments],
+            compute_metrics=lambda predicted: word_error_rate(processor, predicted),
+            preprocess_logits_for_metrics=(lambda logits, labels: logits.argmax(-1)) if tuned else None,
+        )  # fmt: skip
+    trainer.tuned, trainer.clock, trainer.eval_seconds = tuned, clock, []
     if training is not None:
-        trainer.train()
-        trainer.save_model()
-        processor.save_pretrained(str(scratch / "out"))
+        with clock.phase("training"):
+            trainer.train()
+        with clock.phase("export"):
+            trainer.save_model()
+            processor.save_pretrained(str(scratch / "out"))
     in_training = sum(trainer.eval_seconds) + trainer.save_seconds
+    trainer.evaluating = "closing_evaluation"
     wer = trainer.evaluate()["eval_wer"]
     return {
-        "logged": clock.logged,
+        "logged": moments.logged,
         "num_steps": trainer.state.global_step,
-        "train_seconds": clock.end - clock.begin - in_training if training is not None else 0.0,
+        "train_seconds": moments.end - moments.begin - in_training if training is not None else 0.0,
         "audio_seconds": trainer.audio_samples / RATE,
         "padded_seconds": trainer.padded_samples / RATE,
         "eval_seconds": trainer.eval_seconds,
         "wer": wer,
+        "clock": clock.seconds(),
     }
 
 

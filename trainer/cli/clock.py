@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, get_args
 
@@ -86,16 +86,20 @@ def process_start() -> float:
     return began if began <= FIRST_LINE else FIRST_LINE  # a sandbox may count from another moment
 
 
-def describe(seconds: dict[Phase, float]) -> str:
-    """`21.3 s: training 9.1, imports 5.2, ..., all else 0.2`, the longest phase first.
+def describe(seconds: Mapping[Phase, float]) -> str:
+    """The whole, then each phase in seconds, the longest first; those below a hundredth of the whole together.
 
     >>> describe({"start": 0.1, "training": 90.0, "closing_evaluation": 10.0, "other": 0.2})
-    '100.3 s: training 90.0, closing evaluation 10.0, all else 0.3'
+    '100.3 s, of which training 90.0, closing evaluation 10.0, all else 0.3'
+    >>> describe({"training": 9000.0, "report": 120.4})
+    '9,120 s, of which training 9,000, report 120, all else 0'
     """
     whole = sum(seconds.values())
+    digits = 1 if whole < 1000 else 0
     shown = {p: s for p, s in seconds.items() if p != "other" and s >= SMALL * whole}
-    parts = [f"{name(p)} {shown[p]:.1f}" for p in sorted(shown, key=lambda p: -shown[p])]
-    return f"{whole:.1f} s: {', '.join([*parts, f'all else {whole - sum(shown.values()):.1f}'])}"
+    parts = [f"{name(p)} {shown[p]:,.{digits}f}" for p in sorted(shown, key=lambda p: -shown[p])]
+    rest = f"all else {whole - sum(shown.values()):.{digits}f}"
+    return f"{whole:,.{digits}f} s, of which {', '.join([*parts, rest])}"
 
 
 def name(phase: Phase) -> str:

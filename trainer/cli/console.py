@@ -18,7 +18,7 @@ from typing import Any, Literal, TextIO, TypeVar, cast
 
 from tqdm import tqdm
 
-from trainer.cli.clock import Clock, Phase
+from trainer.cli.clock import Clock, Phase, describe
 
 T = TypeVar("T")
 Style = Literal["good", "bad", "faint"]
@@ -75,6 +75,10 @@ class Console:
     def phase(self, phase: Phase) -> AbstractContextManager[None]:
         """The time spent within this context counts for `phase` and for no other."""
         return self.clock.phase(phase)
+
+    def tell_time(self, first_step: int = 0) -> None:
+        """Say where the time of this process went, which began after `first_step`."""
+        self.say(f"time{f' since step {first_step}' * bool(first_step)}: {describe(self.clock.seconds())}")
 
     def item(self, name: str, text: str) -> None:
         """Write a line of the first screen: what `name` is, folded between words to a small terminal's 80 columns."""

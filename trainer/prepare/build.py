@@ -137,8 +137,8 @@ def prepare(config: Config, console: Console, faults: Faults | None = None) -> P
     config = with_export(config, data.corpus.splits)
     with console.phase("model"):
         model, load_report = build_model(config, encoder, data, device)
-    config = with_shapes(config, model, device)
     with console.phase("plan"):
+        config = with_shapes(config, model, device)
         plan = plan_batches(config, data, model)
         total_steps = plan.total_steps(at_most=config.train.max_steps)
     cached = wants_cache(config, model, num_table_bytes(model, table_examples(data)), total_steps / plan.num_steps(0))

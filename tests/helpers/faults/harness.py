@@ -27,8 +27,8 @@ import soundfile
 
 from tests.helpers.paths import ROOT
 
-OF_THE_COMMAND = {"command"}
-"""What results.json says of the process that wrote it: a resumed run was typed with --resume."""
+OF_THE_COMMAND = {"command", "clock", "clock_from_step", "final/clock/text_summary"}
+"""What results.json and TensorBoard say of the process that wrote them: a resumed run was typed with --resume."""
 WALL_CLOCK = {"train_seconds", "eval_seconds", "audio_seconds_per_second", "eval/seconds", "peak_memory_bytes",
               "train/audio_seconds_per_second", "train/mfu", "train/peak_memory_bytes"}  # fmt: skip
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -215,7 +215,7 @@ def tensorboard(run_dir: Path) -> dict[str, list[tuple[int, float | str]]]:
     for tag in sorted({*tags["scalars"]} - WALL_CLOCK):
         values = [(e.step, "nan" if math.isnan(e.value) else e.value) for e in events.Scalars(tag)]
         found[f"tensorboard {tag}"] = sorted(values)
-    for tag in tags["tensors"]:
+    for tag in sorted({*tags["tensors"]} - OF_THE_COMMAND):
         found[f"tensorboard {tag}"] = sorted((e.step, str(e.tensor_proto.string_val)) for e in events.Tensors(tag))
     for tag in tags["audio"]:
         found[f"tensorboard {tag}"] = sorted((e.step, str(e.length_frames)) for e in events.Audio(tag))

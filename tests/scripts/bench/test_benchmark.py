@@ -14,9 +14,19 @@ import soundfile
 
 from scripts.bench import benchmark_report
 from scripts.bench.benchmark import main
-from scripts.bench.benchmark_report import advantage, markdown, percentile, spread, step_seconds, summarize
+from scripts.bench.benchmark_report import (
+    advantage,
+    markdown,
+    markdown_of_phases,
+    percentile,
+    phase_seconds,
+    spread,
+    step_seconds,
+    summarize,
+)
 from scripts.bench.tones import write_tone_corpus
 from scripts.hf.equality import write_checkpoint
+from trainer.cli.clock import PHASES
 
 
 def test_docstring_examples_hold() -> None:
@@ -57,6 +67,28 @@ def test_summary_has_ratios_of_what_both_sides_have_and_its_table_a_row_each() -
     assert len(table) == 4, "WER has no ratio but a row; what a round lacks has none"
 
 
+def test_the_second_table_sums_to_the_whole_run_on_every_side() -> None:
+    """Each phase of the clock in one row; what comes after the clock's last reading is the exit. Empty rows go."""
+    clock = {phase: 2.0**i for i, phase in enumerate(PHASES)}
+    figures = phase_seconds(clock, whole=sum(clock.values()) + 0.25)
+    assert sum(figures.values()) == sum(clock.values()) + 0.25  # type: ignore[arg-type]
+    assert figures["phase/exit"] == 0.25
+    assert sum(map(len, benchmark_report.PHASES.values())) == len(PHASES)
+    rounds = {
+        "ours": [phase_seconds({"imports": 2.0, "training": 5.0}, 7.5), phase_seconds({"training": 6.0}, 7.0)],
+        "hf": [phase_seconds({"decoding": 1.5}, 4.5)] * 2,
+        "none": [{"wer": 0.1}] * 2,
+    }
+    assert markdown_of_phases(summarize(rounds)).splitlines() == [
+        "| seconds of the whole run | ours | hf | none |",
+        "| --- | --- | --- | --- |",
+        "| start and imports | 1.00 (0.00 to 2.00) | 0.00 |  |",
+        "| reading and decoding | 0.00 | 1.50 |  |",
+        "| training | 5.50 (5.00 to 6.00) | 0.00 |  |",
+        "| exit | 0.75 (0.50 to 1.00) | 3.00 |  |",
+    ]
+
+
 def test_tones_are_the_same_from_the_same_seed(tmp_path: Path) -> None:
     first, second = (write_tone_corpus(tmp_path / name, 3, 2) for name in ("a", "b"))
     for a, b in zip(first, second, strict=True):
@@ -86,8 +118,14 @@ def test_one_round_measures_every_side(tmp_path: Path, capsys: pytest.CaptureFix
         assert 0 < figures["train_seconds"] < figures["end_to_end"], side
         assert figures["eval_seconds"] > 0
         assert figures["peak_memory_mb"] > 100
+        phases = {row: seconds for row, seconds in figures.items() if row.startswith("phase/")}
+        assert sum(phases.values()) == pytest.approx(figures["end_to_end"])
+        assert phases["phase/training"] > 0.9 * figures["train_seconds"]
+        assert min(phases["phase/start and imports"], phases["phase/model"], phases["phase/closing evaluation"]) > 0
     assert set(record["ratios"]) == {"hf", "hf-tuned"}
-    assert "| audio seconds per second of training |" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "| audio seconds per second of training |" in said
+    assert "| seconds of the whole run | ours | hf | hf-tuned |" in said
 
 
 @pytest.mark.slow
