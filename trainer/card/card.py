@@ -65,7 +65,7 @@ def write_card(
         f"<details><summary>All of them</summary>\n\n{parameters}\n\n</details>",
         "### Training results",
         tables.training_table(records),
-        *tables.sample_sections(hypotheses.get(headline, []), headline),
+        *tables.sample_sections(hypotheses.get(headline, []), headline, has_report=config.report),
         "### Results by split",
         tables.splits_table(results),
         *tables.group_sections(hypotheses.get(headline, []), headline),
