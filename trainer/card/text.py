@@ -34,8 +34,8 @@ def summary(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> st
         f"This model {origin} on {data.corpus.title}.\n"
         f"It achieves the following results on the evaluation set ({results['headline']}, "
         f"{record['num_utterances']} utterances) with {weights_scored(config, data, results)}:\n\n"
-        f"- Loss: {format_loss(results['loss'])}\n- Wer: {format_rate(results['wer'])} ({results['num_errors']} errors of "
-        f"{results['num_reference_words']} words){trust}{unread}\n- Cer: {format_rate(results['cer'])}"
+        f"- Loss: {format_loss(results['loss'])}\n- Wer: {format_rate(results['wer'])} ({results['num_errors']} errors "
+        f"of {results['num_reference_words']} words){trust}{unread}\n- Cer: {format_rate(results['cer'])}"
     )
 
 

@@ -18,9 +18,10 @@ from data.batches.plan import BatchPlan
 from data.batches.specaugment import SpecAugment
 from data.faults import Faults
 from data.randomness import derive_seed
-from data.utterance import Splits
+from data.utterance import SAMPLE_RATE, Splits
 from models.ctc import CTCModel
 from models.encoder import build_random, configure
+from models.lengths import UtteranceLengths, write_lengths
 from models.pretrained import EncoderSource, LoadReport, load_pretrained, read_encoder, refuse_new_head
 from models.trust import refuse_what_is_no_checkpoint
 from trainer.cli.console import Console
@@ -137,6 +138,7 @@ def prepare(config: Config, console: Console, faults: Faults | None = None) -> P
     config = with_export(config, data.corpus.splits)
     with console.phase("model"):
         model, load_report = build_model(config, encoder, data, device)
+    write_lengths(model.hf.config, UtteranceLengths.of([e.num_samples / SAMPLE_RATE for e in data.train]))
     config = with_shapes(config, model, device)
     with console.phase("plan"):
         plan = plan_batches(config, data, model)

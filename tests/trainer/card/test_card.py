@@ -430,6 +430,11 @@ def test_rates_are_in_percent_and_the_metadata_has_fractions(tmp_path: Path) -> 
     split = {**SPLIT, "wer": 0.21955757701054374, "ser": 0.5, "wer_interval": [0.2, 0.25], "wer_interval_over": "24 x"}
     card = written_card(tmp_path, results={**RESULTS, "wer": split["wer"], "splits": {"core": split}})
     assert "- Wer: 21.96 % (25 errors of 100 words); 95 % interval 20.00 to 25.00 % over 24 x" in card.text
-    assert table_after("### Results by split", card.text)[1][2:6] == ["21.96 %", "20.00 to 25.00 %", "12.50 %", "50.00 %"]
+    assert table_after("### Results by split", card.text)[1][2:6] == [
+        "21.96 %",
+        "20.00 to 25.00 %",
+        "12.50 %",
+        "50.00 %",
+    ]
     assert [row[4] for row in table_after("### Training results", card.text)[1:]] == ["99.81 %", "100.00 %", "71.67 %"]
     assert {r.metric_value for r in card.data.eval_results} == {0.21955757701054374, 0.125, 0.5}
