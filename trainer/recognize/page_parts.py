@@ -13,10 +13,13 @@ from huggingface_hub import ModelCard
 
 from data.utterance import SAMPLE_RATE
 from models.lengths import UtteranceLengths
+from models.training_checkpoint import is_training_checkpoint
+from trainer.card.checkpoint_card import step_of
 from trainer.errors import ResultsError
 from trainer.recognize.formats import FORMATS
 from trainer.recognize.subtitles import PAUSE_SECONDS
 from trainer.recognize.transcript import TimedTranscript, Word
+from trainer.rundir.log import read_records
 from trainer.rundir.model_source import model_name, run_of
 from trainer.rundir.results import read_results
 
@@ -54,9 +57,12 @@ def describe_lengths(lengths: UtteranceLengths | None) -> str:
 
 
 def describe_model(source: str) -> str:
-    """`demo: WER 9.3 % on the synthetic corpus (test)`, from the model card in the folder, or the name alone."""
+    """`demo: WER 9.3 % on the synthetic corpus (test)`, from the model card in the folder, or for a checkpoint from the
+    evaluation at its step; else the name alone."""
     folder = Path(source)
     name = model_name(source) if folder.exists() else source
+    if is_training_checkpoint(folder):
+        return name + _rate_in_training(folder)
     try:
         card = ModelCard.load(folder / "README.md").data if (folder / "README.md").exists() else None
         rates = [r for r in (card.eval_results or []) if r.metric_type == "wer"] if card else []
@@ -69,6 +75,19 @@ def describe_model(source: str) -> str:
     except (ValueError, TypeError, OSError):  # a card that others wrote may say anything
         found = []
     return f"{name}: {', '.join(found)}" if found else name
+
+
+def _rate_in_training(checkpoint: Path) -> str:
+    """`: WER 9.3 % in training`, or nothing where its step was not evaluated."""
+    run_dir = run_of(checkpoint)
+    try:
+        step = step_of(checkpoint)
+        records = [] if run_dir is None else read_records(run_dir / "metrics.jsonl")
+    except (OSError, ValueError, KeyError):
+        return ""
+    wer = next((r["eval/wer"] for r in records if r["step"] == step and r.get("eval/wer") is not None), None)
+    selected = ", by which the weights were selected: optimistic" if checkpoint.name == "best" else ""
+    return "" if wer is None else f": WER {100 * wer:.1f} % in training{selected}"
 
 
 def _notes(model: Path) -> dict[str | None, str]:

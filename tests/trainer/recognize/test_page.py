@@ -282,6 +282,22 @@ def test_page_says_which_model_and_how_good(finished_run: Path, tmp_path: Path) 
     (tmp_path / "bare" / "README.md").write_text("---\nmodel-index: nothing\n---\nhello\n")
     assert describe_model(str(tmp_path / "bare")) == "bare"
     assert describe_model("someone/a-model") == "someone/a-model"
+    best = json.loads((finished_run / "checkpoints" / "best" / "state.json").read_text())["step"]
+    (told,) = [
+        record["eval/wer"]
+        for record in map(json.loads, (finished_run / "metrics.jsonl").read_text().splitlines())
+        if record["step"] == best and "eval/wer" in record
+    ]
+    assert describe_model(str(finished_run / "checkpoints" / "best")) == (
+        f"tiny noise-best: WER {100 * told:.1f} % in training, by which the weights were selected: optimistic"
+    )
+    selected = tmp_path / "selected"
+    shutil.copytree(finished_run / "model", selected / "model")
+    shutil.copy(finished_run / "config.json", selected)
+    results = json.loads((finished_run / "results.json").read_text())
+    results["splits"]["eval"]["note"] = "optimistic: the weights were selected on it"
+    (selected / "results.json").write_text(json.dumps(results))
+    assert describe_model(str(selected / "model")).endswith("(eval; optimistic: the weights were selected on it)")
 
 
 def test_limits_on_size_and_length_hold(port: int, tmp_path: Path) -> None:
