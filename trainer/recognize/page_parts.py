@@ -14,13 +14,12 @@ from huggingface_hub import ModelCard
 from data.utterance import SAMPLE_RATE
 from models.lengths import UtteranceLengths
 from models.training_checkpoint import is_training_checkpoint
-from trainer.card.checkpoint_card import step_of
 from trainer.errors import ResultsError
 from trainer.recognize.formats import FORMATS
 from trainer.recognize.subtitles import PAUSE_SECONDS
 from trainer.recognize.transcript import TimedTranscript, Word
 from trainer.rundir.log import read_records
-from trainer.rundir.model_source import model_name, run_of
+from trainer.rundir.model_source import model_name, run_of, step_of
 from trainer.rundir.results import read_results
 
 SURE, UNSURE = 0.9, 0.6
