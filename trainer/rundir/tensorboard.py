@@ -139,7 +139,7 @@ class Board:
         rows = [f"{name(phase)} | {s:.1f} | {100 * s / whole:.1f}" for phase, s in seconds.items() if s]
         cells = ["phase | seconds | %", "---|---|---", *rows, f"sum | {whole:.1f} | 100.0"]
         table = "\n".join(f"| {row} |" for row in cells)
-        self.show(lambda writer: writer.add_text("final/clock", table, num_steps))
+        self.show(lambda writer: writer.add_text("trained/clock", table, num_steps))
 
     def _histogram(self, tag: str, values: Sequence[float]) -> None:
         self.show(lambda writer: writer.add_histogram(tag, np.asarray(values), 0, bins=30))
