@@ -16,6 +16,7 @@ import sys
 import threading
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 
 from trainer.cli.arguments import ArgumentParser
 from trainer.cli.interpreter import describe_missing
@@ -37,6 +38,13 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--max-seconds", type=float, default=600.0, help="longest recording (default: 600)")
     parser.add_argument("--max-megabytes", type=float, default=50.0, help="largest file (default: 50)")
     parser.add_argument("--at-once", type=int, default=4, help="recordings written down at once (default: 4)")
+    parser.add_argument("--examples", metavar="FILE", type=Path, nargs="*",
+                        help="recordings to try the page with; no FILE: no examples (default: two utterances that the "
+                        "run was scored on, if they are at hand and only this machine reaches the page)")  # fmt: skip
+    parser.add_argument("--window", type=float, default=20.0, metavar="SECONDS",
+                        help="longer recordings are read in windows of this length (default: 20)")  # fmt: skip
+    parser.add_argument("--overlap", type=float, default=4.0, metavar="SECONDS",
+                        help="what neighbouring windows share (default: 4)")  # fmt: skip
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: auto)")
     parser.add_argument("--revision", help="branch, tag or commit of a hub model")
     parser.add_argument("--target-lang", metavar="LANG", help="language of a multilingual model (MMS), as tur")
@@ -51,17 +59,26 @@ def run(args: Namespace) -> int:
     if importlib.util.find_spec("gradio") is None:
         raise ConfigError(describe_missing("gradio", extra="serve"))
 
+    from trainer.cli.console import Console
+    from trainer.recognize.clips import NO_CLIPS, clips_of_files, clips_of_run
     from trainer.recognize.page import Limits, is_loopback, serving
-    from trainer.recognize.transcribe import Windows, load_recognizer
+    from trainer.recognize.transcribe import Windows, advise, load_recognizer
 
-    limits = Limits(args.max_seconds, args.max_megabytes, args.at_once)
+    limits, windows = Limits(args.max_seconds, args.max_megabytes, args.at_once), Windows(args.window, args.overlap)
+    examples, console = NO_CLIPS, Console()
+    if args.examples is not None:
+        examples = clips_of_files(args.examples, limits.max_seconds)
     recognizer = load_recognizer(args.model, args.revision, args.device, args.target_lang)
+    if args.examples is None and is_loopback(args.host):  # a corpus' licence may not allow others to hear it
+        examples = clips_of_run(Path(recognizer.source), limits.max_seconds, console)
     if not is_loopback(args.host):
-        print(f"warning: whoever reaches port {args.port} of {args.host} can use this page", file=sys.stderr)
+        console.warn(f"whoever reaches port {args.port} of {args.host} can use this page")
+    if advice := advise(recognizer, windows, limits.max_seconds):
+        console.warn(f"long recordings are {advice}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM removes uploads too
     with (
         contextlib.suppress(KeyboardInterrupt),
-        serving(recognizer, limits, Windows(), args.host, args.port) as url,
+        serving(recognizer, limits, windows, args.host, args.port, examples) as url,
     ):
         print(f"{url} (Ctrl-C stops it)", flush=True)
         threading.Event().wait()

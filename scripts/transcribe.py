@@ -71,11 +71,11 @@ def run(args: Namespace) -> int:
     if args.out is not None and args.out.exists() and not args.out.is_dir():
         raise ConfigError(f"--out {args.out} is a file. Name a folder.")
 
-    from trainer.recognize.transcribe import Windows, load_recognizer, transcribe
+    from trainer.recognize.transcribe import Windows, advise, load_recognizer, transcribe
 
     windows = Windows(args.window, args.overlap, args.batch_size)
     recognizer = load_recognizer(args.model, args.revision, args.device, args.target_lang)
-    begin, num_samples, errors, is_cut = time.perf_counter(), 0, 0, False
+    begin, num_samples, errors, is_cut, advice = time.perf_counter(), 0, 0, False, None
     names = output_names(recordings)
     is_many = len(recordings) > 1
     bar = partial(tqdm, file=sys.stderr, leave=False)
@@ -88,6 +88,8 @@ def run(args: Namespace) -> int:
             errors += 1
             tqdm.write(f"error: {error}", file=sys.stderr)
             continue
+        if advice is None and (advice := advise(recognizer, windows, len(waveform) / SAMPLE_RATE)):
+            tqdm.write(f"warning: {path}: {advice}", file=sys.stderr)  # once: the others are no different
         transcript = transcribe(recognizer, str(path), waveform, windows, windows_bar)
         transcript = replace(transcript, label=name.as_posix())
         num_samples += len(waveform)

@@ -18,6 +18,7 @@ import torch
 
 from data import strict_json
 from data.batches.collate import Frontend
+from data.utterance import Corpus
 from models.ctc import CTCModel
 from models.export import save_huggingface
 from models.pretrained import LoadReport
@@ -27,6 +28,7 @@ from trainer.card.text import versions
 from trainer.cli.console import Console
 from trainer.cli.interpreter import python_command
 from trainer.config.as_json import to_json
+from trainer.config.given import with_given
 from trainer.config.schema import Config, resolve, validate
 from trainer.device import choose_device, device_model
 from trainer.errors import CheckpointError
@@ -66,7 +68,7 @@ def close_run(
     state: TrainState,
     runlog: RunLog,
     load_report: LoadReport | None,
-    argv: Sequence[str],
+    argv: Sequence[str] | None,
     precision: str,
     finish_saves: Callable[[], bool],
 ) -> bool:
@@ -100,7 +102,7 @@ def close_run(
         records[scores.split] = split_record(scores, weights, note)
         console.say(f"{describe(scores)}{f' ({note})' * bool(note)}")
     results = _results(records, splits.headline, weights, model, parts.device) | strict_json.finite({
-        "command": list(argv),
+        "command": None if argv is None else list(argv),
         "steps": state.step,
         "num_skipped": state.num_skipped,
         "num_halved": state.num_halved,
@@ -214,11 +216,14 @@ def is_pushed(run_dir: Path, repo: str) -> bool:
         return False
 
 
-def score_model(config: Config) -> dict[str, Any]:
-    """Score the checkpoint `config.model.pretrained` on every closing split. Returns the content of results.json."""
-    config = resolve(validate(config, training=False))
+def score_model(config: Config, corpus: Corpus | None = None) -> dict[str, Any]:
+    """Score the checkpoint `config.model.pretrained` on every closing split. Returns the content of results.json.
+
+    `corpus` is one that a program hands over, as trainer.session.train takes it. UserError tells what is wrong.
+    """
+    config = resolve(validate(with_given(config, corpus), training=False))
     console, run_dir = Console(), config.run_dir
-    given = prepare_scoring(config, choose_device(config.device), config.batching.num_workers or 0, console)
+    given = prepare_scoring(config, choose_device(config.device), config.batching.num_workers or 0, console, corpus)
     if given.load_report is not None:
         console.say(f"{config.model.pretrained}: {given.load_report.describe()}")
     splits = given.data.corpus.splits

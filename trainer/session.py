@@ -12,14 +12,15 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from data.utterance import SAMPLE_RATE
+from data.utterance import SAMPLE_RATE, Corpus
 from models.flops import forward_flops, training_flops
 from models.training_checkpoint import describe_model
 from trainer.cli.clock import Clock
 from trainer.cli.console import Console
-from trainer.cli.signals import StopFlag
+from trainer.cli.signals import StopFlag, stop_on_signals
 from trainer.closing import close_run, is_closed, is_published, publish_late
 from trainer.config.as_json import read_config, to_json
+from trainer.config.given import with_given
 from trainer.config.schema import Config, resolve, validate
 from trainer.device import device_model, peak_flops
 from trainer.errors import (
@@ -47,13 +48,28 @@ from trainer.scoring.evaluate import Scores, evaluate
 from trainer.scoring.followed import followed_positions
 
 
-def train(config: Config, argv: Sequence[str], flag: StopFlag, clock: Clock) -> int:
-    """Run `config` and return the exit code. UserError, OSError and Stopped tell the user what is wrong."""
-    config, console = resolve(validate(config)), Console(clock=clock)
+def train(
+    config: Config,
+    argv: Sequence[str] | None = None,
+    flag: StopFlag | None = None,
+    clock: Clock | None = None,
+    *,
+    corpus: Corpus | None = None,
+) -> int:
+    """Run `config` and return the exit code: 0, or that of the signal that stopped the run (see docs/run-folder.md).
+
+    UserError, OSError and Stopped tell the user what is wrong. From Python, `config` and `corpus` are enough: any
+    object with the attributes of data.utterance.Corpus, such as data.corpora.given.DatasetCorpus. config.corpus is then
+    a data.corpora.given.GivenConfig. `argv`, `flag` and `clock` are those of a command line.
+    """
+    if flag is None:
+        with stop_on_signals() as own:
+            return train(config, argv, own, clock, corpus=corpus)
+    config, console = resolve(validate(with_given(config, corpus))), Console(clock=clock)
     if config.check:
-        return check(config, console)
+        return check(config, console, corpus)
     check_run_dir(config)
-    run = prepare(config, console)
+    run = prepare(config, console, corpus=corpus)
     with lock_run(config.run_dir):
         check_run_dir(config)  # again, since another process may have begun a run here in between
         if config.overwrite:
@@ -61,7 +77,7 @@ def train(config: Config, argv: Sequence[str], flag: StopFlag, clock: Clock) -> 
         return _train(run, argv, console, flag)
 
 
-def _train(run: PreparedRun, argv: Sequence[str], console: Console, flag: StopFlag) -> int:
+def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag: StopFlag) -> int:
     config, parts, run_dir = run.config, run.parts, run.config.run_dir
     fingerprint = identity(config, run.data, parts.model, parts.device, run.precision)
     vocab = run.data.vocab

@@ -26,7 +26,7 @@ from data.utterance import SAMPLE_RATE
 from trainer.errors import AudioError
 
 MAX_WAIT_SECONDS = 600.0
-"""ffmpeg is stopped when it takes longer for one file."""
+"""ffmpeg is stopped when it takes longer for one file; earlier where only short recordings are read (`wait_for`)."""
 _DEMUXERS = "aac,ac3,amr,ape,asf,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,wav,wv"
 """Containers that hold their own samples: a playlist (HLS, concat) would let a file name others to be read."""
 _MAX_CHANNELS = 1024
@@ -50,7 +50,8 @@ def load_by_ffmpeg(path: Path, max_seconds: float, reason: str) -> np.ndarray:
     command = [program, "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info", "-protocol_whitelist",
                "file,pipe", "-format_whitelist", _DEMUXERS, "-i", f"file:{os.path.abspath(path)}", "-map", "0:a:0",
                "-t", f"{max_seconds + 1:g}", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]  # fmt: skip
-    with tempfile.TemporaryFile() as said, _running(command, said) as (process, is_late):
+    limit = wait_for(max_seconds)
+    with tempfile.TemporaryFile() as said, _running(command, said, limit) as (process, is_late):
         assert process.stdout is not None
         rate, num_channels, blocks, num_frames = 0, 0, [], 0
         if shape := _read_au_header(process.stdout):
@@ -70,7 +71,7 @@ def load_by_ffmpeg(path: Path, max_seconds: float, reason: str) -> np.ndarray:
         said.seek(0)
         lines = said.read(_MAX_SAID).decode(errors="replace").splitlines()
     if is_late.is_set():
-        raise AudioError(f"{path}: ffmpeg was stopped after {MAX_WAIT_SECONDS:g} s. Convert the file to wav or flac.")
+        raise AudioError(f"{path}: ffmpeg was stopped after {limit:g} s. Convert the file to wav or flac.")
     if code != 0 or not num_frames:
         last = _plain(lines[-1]) if lines else "no audio stream"
         raise AudioError(f"{reason} ffmpeg reads no sound from it either ({last}).")
@@ -84,8 +85,20 @@ def load_by_ffmpeg(path: Path, max_seconds: float, reason: str) -> np.ndarray:
     return samples
 
 
+def wait_for(max_seconds: float) -> float:
+    """Seconds that ffmpeg may take for a recording of at most `max_seconds`: decoding is far faster than listening, and
+    on a page one file must not keep others waiting.
+
+    >>> wait_for(600), wait_for(43_200)
+    (150.0, 600.0)
+    """
+    return min(MAX_WAIT_SECONDS, 30 + 0.2 * max_seconds)
+
+
 @contextlib.contextmanager
-def _running(command: list[str], said: IO[bytes]) -> Iterator[tuple[subprocess.Popen[bytes], threading.Event]]:
+def _running(
+    command: list[str], said: IO[bytes], seconds: float
+) -> Iterator[tuple[subprocess.Popen[bytes], threading.Event]]:
     """The process, and whether it was stopped because its time was up. At the end it is stopped in any case."""
     is_late = threading.Event()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said)
@@ -94,7 +107,7 @@ def _running(command: list[str], said: IO[bytes]) -> Iterator[tuple[subprocess.P
         is_late.set()
         process.kill()
 
-    timer = threading.Timer(MAX_WAIT_SECONDS, stop)
+    timer = threading.Timer(seconds, stop)
     timer.daemon = True
     timer.start()
     try:

@@ -34,7 +34,7 @@ def write_card(
     data: PreparedCorpus,
     results: dict[str, Any],
     load_report: LoadReport | None,
-    argv: Sequence[str],
+    argv: Sequence[str] | None,
 ) -> None:
     """Write model/README.md and its pictures. `results` is the content that results.json will have.
 
@@ -59,13 +59,13 @@ def write_card(
         "## Training and evaluation data",
         text.describe_data(data),
         "## Training procedure",
-        f"Command:\n\n```\npython -m trainer.run {shlex.join(argv)}".rstrip() + "\n```",
+        _command(argv),
         "\n".join(f"![{name} over training](curve_{name}.png)" for name in pictures),
         "### Training hyperparameters",
         f"<details><summary>All of them</summary>\n\n{parameters}\n\n</details>",
         "### Training results",
         tables.training_table(records),
-        *tables.sample_sections(hypotheses.get(headline, []), headline),
+        *tables.sample_sections(hypotheses.get(headline, []), headline, has_report=config.report),
         "### Results by split",
         tables.splits_table(results),
         *tables.group_sections(hypotheses.get(headline, []), headline),
@@ -77,6 +77,13 @@ def write_card(
     ]
     card = ModelCard("\n\n".join(section for section in sections if section) + "\n")
     write_text(run_dir / "model" / "README.md", card.content)
+
+
+def _command(argv: Sequence[str] | None) -> str:
+    """`argv` as it can be pasted; None: no command line began this run."""
+    if argv is None:
+        return "Trained by a Python program (`trainer.session.train`)."
+    return f"Command:\n\n```\npython -m trainer.run {shlex.join(argv)}".rstrip() + "\n```"
 
 
 def _metadata(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> ModelCardData:

@@ -17,7 +17,7 @@ from trainer.card.hyperparameters import options_of
 from trainer.config.as_json import read_config
 from trainer.rundir.disk import write_text
 from trainer.rundir.log import read_records
-from trainer.rundir.model_source import is_hub_id, model_name
+from trainer.rundir.model_source import is_hub_id, model_name, step_of
 from trainer.scoring.metrics import METRICS
 
 
@@ -53,13 +53,6 @@ def write_checkpoint_card(folder: Path, run_dir: Path, checkpoint: Path) -> None
         text.framework_versions(),
     ]
     write_text(folder / "README.md", ModelCard("\n\n".join(sections) + "\n").content)
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step of `best` or of step-N."""
-    if checkpoint.name == "best":
-        return int(json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))["step"])
-    return int(checkpoint.name.removeprefix("step-"))
 
 
 def figures(records: list[dict[str, Any]], step: int, is_best: bool) -> str:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from trainer.card.text import format_interval, format_rate
+from trainer.card.text import format_interval, format_loss, format_rate
 from trainer.scoring.alignment import Edit, align_characters, align_words, count_confusions, ranked
 from trainer.scoring.breakdown import FEW_UNITS, Group, breakdowns, by_speaker, knows_speakers
 from trainer.scoring.evaluate import Hypothesis
@@ -23,15 +23,18 @@ def training_table(records: Sequence[dict[str, Any]]) -> str:
     rows = ["| Training Loss | Epoch | Step | Validation Loss | Wer |", "|:---:|:---:|:---:|:---:|:---:|"]
     shown = "No log"
     for record in records:
-        shown = format_rate(record["train/loss"]) if "train/loss" in record else shown
+        shown = format_loss(record["train/loss"]) if "train/loss" in record else shown
         if "eval/wer" in record:
-            scores = f"{format_rate(record['eval/loss'])} | {format_rate(record['eval/wer'])}"
+            scores = f"{format_loss(record['eval/loss'])} | {format_rate(record['eval/wer'])}"
             rows.append(f"| {shown} | {record['epoch']:.2f} | {record['step']} | {scores} |")
     return "\n".join(rows)
 
 
-def sample_sections(hypotheses: Sequence[Hypothesis], split: str) -> list[str]:
-    """Three transcripts: those with the least, the middle and the highest word error rate. Empty without utterances."""
+def sample_sections(hypotheses: Sequence[Hypothesis], split: str, *, has_report: bool) -> list[str]:
+    """Three transcripts: those with the least, the middle and the highest word error rate. Empty without utterances.
+
+    `has_report` is whether the run leaves a report, which lies one folder above the card.
+    """
     ordered = sorted(hypotheses, key=lambda h: (h.words.rate, h.id))
     if not ordered:
         return []
@@ -41,9 +44,12 @@ def sample_sections(hypotheses: Sequence[Hypothesis], split: str) -> list[str]:
         h = ordered[place]
         reference, hypothesis = (escape(text) or "(nothing)" for text in (h.reference, h.hypothesis))
         rows.append(f"| {name} | {reference} | {hypothesis} | {h.words.num_errors} of {h.words.num_reference} |")
-    note = (
-        f"Of the {len(ordered)} utterances of {split}, by word error rate. All of them are in the run's `report.html`."
-    )
+    note = f"Of the {len(ordered)} utterances of {split}, by word error rate."
+    if has_report:
+        note += (
+            " All of them can be read, and most can be heard, in the [report](../report.html) in the run's folder. The "
+            "report is not uploaded with the model."
+        )
     return ["### Sample transcripts", note, "\n".join(rows)]
 
 

@@ -25,7 +25,6 @@ PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "jiwer", "soundfi
 def summary(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> str:
     tuned = config.model.pretrained is not None
     origin = f"is a fine-tuned version of {_origin(config)}" if tuned else "was trained from random weights"
-    loss = "none" if results["loss"] is None else f"{results['loss']:.4f}"
     record = results["splits"][results["headline"]]
     interval = format_interval(record.get("wer_interval"))
     num_unread = record.get("num_undecodable", 0)
@@ -35,8 +34,8 @@ def summary(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> st
         f"This model {origin} on {data.corpus.title}.\n"
         f"It achieves the following results on the evaluation set ({results['headline']}, "
         f"{record['num_utterances']} utterances) with {weights_scored(config, data, results)}:\n\n"
-        f"- Loss: {loss}\n- Wer: {format_rate(results['wer'])} ({results['num_errors']} errors of "
-        f"{results['num_reference_words']} words){trust}{unread}\n- Cer: {format_rate(results['cer'])}"
+        f"- Loss: {format_loss(results['loss'])}\n- Wer: {format_rate(results['wer'])} ({results['num_errors']} errors "
+        f"of {results['num_reference_words']} words){trust}{unread}\n- Cer: {format_rate(results['cer'])}"
     )
 
 
@@ -161,8 +160,18 @@ def versions() -> dict[str, str]:
 
 
 def format_rate(value: float | None) -> str:
+    """A fraction in percent, as everywhere but in the metadata, where the hub's cards have fractions.
+
+    >>> format_rate(0.21955757701054374)
+    '21.96 %'
+    """
+    return "none" if value is None else f"{100 * value:.2f} %"
+
+
+def format_loss(value: float | None) -> str:
+    """Nats per unit."""
     return "none" if value is None else f"{value:.4f}"
 
 
 def format_interval(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+    return "" if interval is None else f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f} %"

@@ -51,11 +51,13 @@ class TrainState:
     def is_already_logged(self, step: int, tag: str) -> bool:
         """Whether a run that goes on from this state keeps what was logged as `tag` at `step`.
 
-        It does not keep what it is going to log again: later steps, an evaluation that is pending, the final figures.
+        It does not keep what it is going to log again: later steps, an evaluation that is pending, the figures of the
+        trained model (final/ in older versions).
         """
-        if self.step == 0 or step > self.step or tag.startswith(("final/", "_hparams_/")):
+        if self.step == 0 or step > self.step or tag.startswith(("trained/", "final/", "_hparams_/")):
             return False
-        return step < self.step or not (self.eval_pending and tag.startswith("eval/"))
+        of_an_evaluation = tag.startswith(("eval/", "watch/eval/", "utterances/posteriors/"))
+        return step < self.step or not (self.eval_pending and of_an_evaluation)
 
     def record(self, wer: float, seconds: float) -> bool:
         """Note an evaluation's WER; True when it is the lowest so far."""

@@ -18,9 +18,10 @@ from data.batches.plan import BatchPlan
 from data.batches.specaugment import SpecAugment
 from data.faults import Faults
 from data.randomness import derive_seed
-from data.utterance import Splits
+from data.utterance import SAMPLE_RATE, Corpus, Splits
 from models.ctc import CTCModel
 from models.encoder import build_random, configure
+from models.lengths import UtteranceLengths, write_lengths
 from models.pretrained import EncoderSource, LoadReport, load_pretrained, read_encoder, refuse_new_head
 from models.trust import refuse_what_is_no_checkpoint
 from trainer.cli.console import Console
@@ -88,13 +89,19 @@ class ScoredModel:
 
 
 def read_inputs(
-    config: Config, console: Console, *, training: bool = True, faults: Faults | None = None
+    config: Config,
+    console: Console,
+    *,
+    training: bool = True,
+    faults: Faults | None = None,
+    corpus: Corpus | None = None,
 ) -> tuple[Config, EncoderSource, PreparedCorpus]:
     """`config` with the resolved hub commit, and the encoder and the corpus that it names.
 
     A folder that is not a model is refused first. Then the corpus is read, so that an error in it need not wait for the
     download of an encoder. Without `training`, only the utterances to score are prepared. The first fault of the corpus
-    is an error; where `faults` collects, the preparation goes on with what is sound.
+    is an error; where `faults` collects, the preparation goes on with what is sound. `corpus` is one that a program
+    hands over.
     """
     with console.phase("model"):
         if config.model.pretrained is not None:
@@ -102,18 +109,20 @@ def read_inputs(
             refuse_what_is_no_checkpoint(source)
             config = replace(config, model=replace(config.model, pretrained=source))
     with console.phase("corpus"):
-        corpus = read_corpus(config, console, training=training, faults=faults)
+        utterances = read_corpus(config, console, training=training, faults=faults, corpus=corpus)
     with console.phase("model"):
         encoder = read_encoder(config.model)
         if encoder.pretrained is not None and encoder.pretrained.commit:
             config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
     with console.phase("corpus"):
-        return config, encoder, prepare_corpus(config, corpus, encoder, console, training=training)
+        return config, encoder, prepare_corpus(config, utterances, encoder, console, training=training)
 
 
-def prepare_scoring(config: Config, device: torch.device, num_workers: int, console: Console) -> ScoredModel:
+def prepare_scoring(
+    config: Config, device: torch.device, num_workers: int, console: Console, corpus: Corpus | None = None
+) -> ScoredModel:
     """The checkpoint that `config` names, which must have a CTC head, and its corpus, ready to be scored."""
-    config, encoder, data = read_inputs(config, console, training=False)
+    config, encoder, data = read_inputs(config, console, training=False, corpus=corpus)
     with console.phase("model"):
         model, load_report = build_model(config, encoder, data, device)
     if load_report is not None:
@@ -122,8 +131,13 @@ def prepare_scoring(config: Config, device: torch.device, num_workers: int, cons
     return ScoredModel(model, data, eval_sets, load_report, device)
 
 
-def prepare(config: Config, console: Console, faults: Faults | None = None) -> PreparedRun:
-    """Prepare a run up to its first step: corpus, vocabulary, model, plan, optimizer. `faults`: see read_inputs."""
+def prepare(
+    config: Config, console: Console, faults: Faults | None = None, corpus: Corpus | None = None
+) -> PreparedRun:
+    """Prepare a run up to its first step: corpus, vocabulary, model, plan, optimizer.
+
+    `faults` and `corpus`: see read_inputs.
+    """
     if config.deterministic:
         # cuBLAS reads this when CUDA starts, which has not happened yet
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -133,10 +147,11 @@ def prepare(config: Config, console: Console, faults: Faults | None = None) -> P
     precision = choose_precision(config.precision, config.auto_precision, device)
     if config.model.cuda_graphs and device.type != "cuda":
         raise ConfigError("--model.cuda-graphs needs CUDA, which is not here: leave it out.")
-    config, encoder, data = read_inputs(config, console, faults=faults)
+    config, encoder, data = read_inputs(config, console, faults=faults, corpus=corpus)
     config = with_export(config, data.corpus.splits)
     with console.phase("model"):
         model, load_report = build_model(config, encoder, data, device)
+    write_lengths(model.hf.config, UtteranceLengths.of([e.num_samples / SAMPLE_RATE for e in data.train]))
     with console.phase("plan"):
         config = with_shapes(config, model, device)
         plan = plan_batches(config, data, model)

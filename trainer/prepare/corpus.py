@@ -79,15 +79,22 @@ class CorpusUtterances:
 
 
 def read_corpus(
-    config: Config, console: Console, *, training: bool = True, faults: Faults | None = None
+    config: Config,
+    console: Console,
+    *,
+    training: bool = True,
+    faults: Faults | None = None,
+    corpus: Corpus | None = None,
 ) -> CorpusUtterances:
     """Read all utterances that the run uses; without `training`, only those to score. No encoder is needed yet.
 
-    The first fault of the corpus is an error; where `faults` collects, the reading goes on with what is sound.
+    The first fault of the corpus is an error; where `faults` collects, the reading goes on with what is sound. `corpus`
+    is one that a program hands over; None: the one that `config` names.
     """
     faults = faults or Faults()
-    with _synthesis_bar(console) as progress:
-        corpus = config.corpus.open(Path(config.cache_dir), progress)
+    if corpus is None:
+        with _synthesis_bar(console) as progress:
+            corpus = config.corpus.open(Path(config.cache_dir), progress)
     splits = corpus.splits
     train = read_split(corpus, splits.train, faults) if training else []
     eval_splits = dict.fromkeys([splits.monitor, *splits.closing, *splits.unselected])

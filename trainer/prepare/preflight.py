@@ -17,7 +17,7 @@ from data.examples import Example, frames_needed
 from data.faults import Fault, Faults, split_remedy
 from data.leaks import describe_leaks
 from data.text.normalise import normalizer
-from data.utterance import SAMPLE_RATE
+from data.utterance import SAMPLE_RATE, Corpus
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.errors import UserError
@@ -35,12 +35,12 @@ from trainer.rundir.results import peak_memory_bytes
 GB = 1e9
 
 
-def check(config: Config, console: Console) -> int:
+def check(config: Config, console: Console, corpus: Corpus | None = None) -> int:
     """Print what the run would do and need, and what is wrong; 2 when it would stop, or a disk is too small, else 0."""
     console.say(f"check of {config.run_dir}: nothing is trained; of that folder only check.jsonl is written")
     faults, code = Faults(collects=True), 0
     try:
-        run = prepare(config, console, faults)
+        run = prepare(config, console, faults, corpus)
     except UserError as error:  # what is left is no corpus to train on, or an option cannot be
         if not faults.found:
             raise

@@ -30,7 +30,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from data.audio.media import load_recording
 from data.utterance import SAMPLE_RATE
 from trainer.errors import AudioError, ConfigError
-from trainer.recognize.page_parts import CSS, SEEK, describe_model, words_as_html, write_files
+from trainer.recognize.clips import NO_CLIPS, Clips, write_clips
+from trainer.recognize.page_parts import CSS, SEEK, describe_lengths, describe_model, words_as_html, write_files
 from trainer.recognize.transcribe import Recognizer, Windows, transcribe
 
 SERVED = re.compile(
@@ -101,7 +102,7 @@ def read_uploads_only(component: gradio.Audio) -> gradio.Audio:
     return component
 
 
-def build_page(recognizer: Recognizer, limits: Limits, windows: Windows) -> gradio.Blocks:
+def build_page(recognizer: Recognizer, limits: Limits, windows: Windows, examples: Clips) -> gradio.Blocks:
     """The page around `recognizer`."""
     uploads = os.environ["GRADIO_TEMP_DIR"]  # as it is now: another page of this process may have another one
 
@@ -126,11 +127,15 @@ def build_page(recognizer: Recognizer, limits: Limits, windows: Windows) -> grad
 
     with gradio.Blocks(title="Speech to words", analytics_enabled=False, delete_cache=(600, 600)) as page:
         gradio.Markdown(
-            f"# Speech to words\n`{describe_model(recognizer.source)}`\n\nOn {recognizer.device}. At most "
-            f"{limits.max_seconds:g} s and {limits.max_megabytes:g} MB."
+            f"# Speech to words\n`{describe_model(recognizer.source)}`\n\n{describe_lengths(recognizer.trained_on)}On "
+            f"{recognizer.device}. At most {limits.max_seconds:g} s and {limits.max_megabytes:g} MB."
         )
         audio = read_uploads_only(gradio.Audio(sources=["upload", "microphone"], type="filepath", buttons=["download"],
                                                 label="Recording"))  # fmt: skip
+        if examples.clips:
+            gradio.Markdown(f"Examples: {examples.origin}" if examples.origin else "Examples:")
+        with gradio.Row(elem_id="examples", visible=bool(examples.clips)):
+            clips = [gradio.Button(clip.label, size="sm") for clip in examples.clips]
         button = gradio.Button("Write it down", variant="primary", elem_id="listen", interactive=False)
         text = gradio.Textbox(label="Transcript", lines=3, elem_id="transcript")
         took = gradio.Markdown(elem_id="took")
@@ -140,6 +145,9 @@ def build_page(recognizer: Recognizer, limits: Limits, windows: Windows) -> grad
                                  label="Words", elem_id="words")  # fmt: skip
         shown = [text, words, took, lines, files]
         button.click(listen, audio, shown, concurrency_limit=limits.num_at_once, api_visibility="private")
+        for clip, path in zip(clips, write_clips(examples.clips, Path(uploads)), strict=True):
+            clip.click(partial(lambda path: (path, gradio.update(interactive=True)), str(path)), None, [audio, button],
+                       show_progress="hidden", concurrency_limit=None, api_visibility="private")  # fmt: skip
         for event, has_audio in ((audio.upload, True), (audio.stop_recording, True), (audio.clear, False)):
             event(partial(gradio.update, interactive=has_audio), None, button, show_progress="hidden",
                   concurrency_limit=None, api_visibility="private")  # fmt: skip
@@ -161,13 +169,15 @@ def upload_folder() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def serving(recognizer: Recognizer, limits: Limits, windows: Windows, host: str, port: int) -> Iterator[str]:
+def serving(
+    recognizer: Recognizer, limits: Limits, windows: Windows, host: str, port: int, examples: Clips = NO_CLIPS
+) -> Iterator[str]:
     """Serve the page within this context, which gives its address. ConfigError when the port cannot be used."""
     middleware, name = [Middleware(Guard)], f"[{host}]" if ":" in host else host  # a browser writes ::1 in brackets
     if is_loopback(host):  # otherwise a foreign page could reach this one through a DNS name
         middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", name]))
     with upload_folder():
-        page = build_page(recognizer, limits, windows)
+        page = build_page(recognizer, limits, windows, examples)
         page.queue(max_size=16, api_open=False)
         try:
             _, url, _ = page.launch(

@@ -12,12 +12,20 @@ from urllib.parse import quote
 from huggingface_hub import ModelCard
 
 from data.utterance import SAMPLE_RATE
+from models.lengths import UtteranceLengths
+from models.training_checkpoint import is_training_checkpoint
+from trainer.errors import ResultsError
 from trainer.recognize.formats import FORMATS
 from trainer.recognize.subtitles import PAUSE_SECONDS
 from trainer.recognize.transcript import TimedTranscript, Word
+from trainer.rundir.log import read_records
+from trainer.rundir.model_source import model_name, run_of, step_of
+from trainer.rundir.results import read_results
 
 SURE, UNSURE = 0.9, 0.6
 """Words below SURE and UNSURE are marked. Confidences are not calibrated: these levels only guide the eye."""
+MOST_LINE_SECONDS = 15.0
+"""A line of words lasts no longer, so that somebody who speaks without a pause can be followed too."""
 KEPT = ("text", "srt", "vtt", "json", "textgrid")
 """Formats in which the page offers its transcript."""
 CSS = """
@@ -40,19 +48,55 @@ element.addEventListener('click', (event) => {
 """Runs in the browser: a click on a word plays the recording from there."""
 
 
+def describe_lengths(lengths: UtteranceLengths | None) -> str:
+    """How long the training utterances were, as a sentence with a space behind it; nothing where that is not known."""
+    if lengths is None:
+        return ""
+    return f"Trained on utterances of {lengths.shortest:.1f} to {lengths.longest:.1f} s. "
+
+
 def describe_model(source: str) -> str:
-    """`demo: WER 9.3 % on the synthetic corpus (test)`, from the model card in the folder, or the name alone."""
+    """`demo: WER 9.3 % on the synthetic corpus (test)`, from the model card in the folder, or for a checkpoint from the
+    evaluation at its step; else the name alone."""
     folder = Path(source)
-    name = source if not folder.exists() else folder.resolve().name
-    if name == "model":
-        name = folder.resolve().parent.name
+    name = model_name(source) if folder.exists() else source
+    if is_training_checkpoint(folder):
+        return name + _rate_in_training(folder)
     try:
         card = ModelCard.load(folder / "README.md").data if (folder / "README.md").exists() else None
         rates = [r for r in (card.eval_results or []) if r.metric_type == "wer"] if card else []
-        found = [f"WER {100 * float(r.metric_value):.1f} % on {r.dataset_name} ({r.dataset_split})" for r in rates]
+        notes = _notes(folder)
+        splits = [notes.get(r.dataset_split, r.dataset_split) for r in rates]
+        found = [
+            f"WER {100 * float(r.metric_value):.1f} % on {r.dataset_name} ({split})"
+            for r, split in zip(rates, splits, strict=True)
+        ]
     except (ValueError, TypeError, OSError):  # a card that others wrote may say anything
         found = []
     return f"{name}: {', '.join(found)}" if found else name
+
+
+def _rate_in_training(checkpoint: Path) -> str:
+    """`: WER 9.3 % in training`, or nothing where its step was not evaluated."""
+    run_dir = run_of(checkpoint)
+    try:
+        step = step_of(checkpoint)
+        records = [] if run_dir is None else read_records(run_dir / "metrics.jsonl")
+    except (OSError, ValueError, KeyError):
+        return ""
+    wer = next((r["eval/wer"] for r in records if r["step"] == step and r.get("eval/wer") is not None), None)
+    selected = ", by which the weights were selected: optimistic" if checkpoint.name == "best" else ""
+    return "" if wer is None else f": WER {100 * wer:.1f} % in training{selected}"
+
+
+def _notes(model: Path) -> dict[str | None, str]:
+    """Splits of which the run of `model` notes something, as that its figures are optimistic: with that note."""
+    run_dir = run_of(model)
+    try:
+        splits = {} if run_dir is None else read_results(run_dir)["splits"]
+    except (ResultsError, KeyError):
+        return {}
+    return {split: f"{split}; {record['note']}" for split, record in splits.items() if record.get("note")}
 
 
 def words_as_html(transcript: TimedTranscript, audio: str | None = None) -> str:
@@ -76,14 +120,18 @@ def words_as_html(transcript: TimedTranscript, audio: str | None = None) -> str:
     return f'<div class="lines">{player}{"".join(lines)}{legend}</div>'
 
 
-def _lines(words: Sequence[Word]) -> list[list[Word]]:
-    """`words` cut where nobody speaks for PAUSE_SECONDS."""
-    lines = [[words[0]]]
-    for before, word in itertools.pairwise(words):
-        if word.start - before.end > PAUSE_SECONDS * SAMPLE_RATE:
-            lines.append([])
-        lines[-1].append(word)
-    return lines
+def _lines(words: Sequence[Word]) -> list[Sequence[Word]]:
+    """`words` cut where nobody speaks for PAUSE_SECONDS, and what is then longer than MOST_LINE_SECONDS at its longest
+    pause, again and again."""
+    gaps = [after.start - before.end for before, after in itertools.pairwise(words)]
+    if not gaps:
+        return [words]
+    # of equal pauses the one in the middle, so that no single words are left over
+    cut = max(range(len(gaps)), key=lambda i: (gaps[i], -abs(2 * i - len(gaps) + 1)))
+    is_long = words[-1].end - words[0].start > MOST_LINE_SECONDS * SAMPLE_RATE
+    if gaps[cut] <= PAUSE_SECONDS * SAMPLE_RATE and not is_long:
+        return [words]
+    return [*_lines(words[: cut + 1]), *_lines(words[cut + 1 :])]
 
 
 def _word(word: Word) -> str:

@@ -24,6 +24,7 @@ from models.config import ModelConfig
 from models.ctc import CTCModel
 from models.encoder import configure
 from models.geometry import FrameGeometry
+from models.lengths import UtteranceLengths, read_lengths
 from models.pretrained import load_pretrained, read_encoder, refuse_new_head
 from trainer.device import choose_device
 from trainer.errors import ConfigError
@@ -48,6 +49,11 @@ class Recognizer:
     @property
     def geometry(self) -> FrameGeometry:
         return self.model.geometry
+
+    @property
+    def trained_on(self) -> UtteranceLengths | None:
+        """How long the training utterances were; None where the model does not say."""
+        return read_lengths(self.model.hf.config)
 
 
 @dataclass(frozen=True)
@@ -91,9 +97,31 @@ def load_recognizer(
     return Recognizer(model, vocab, encoder.do_normalize, chosen, source)
 
 
-def transcribe(recognizer: Recognizer, name: str, waveform: np.ndarray, windows: Windows,
+FAR_LONGER = 1.5
+"""A piece that is this many times as long as 95 of 100 training utterances is far longer than they are."""
+
+
+def advise(recognizer: Recognizer, windows: Windows, seconds: float) -> str | None:
+    """What to try where a recording of `seconds` is read in pieces that are far longer than the training utterances.
+
+    None where they are not, or where the model does not say how long those were.
+    """
+    lengths, piece = recognizer.trained_on, min(seconds, windows.seconds)
+    if lengths is None or piece <= FAR_LONGER * lengths.most:
+        return None
+    window = max(2, math.ceil(lengths.most))
+    return (
+        f"read in pieces of {piece:.0f} s, but 95 of 100 training utterances last {lengths.most:.1f} s or less. A "
+        f"model is at its best near those lengths: try --window {window} --overlap {max(1.0, window / 4):g}"
+    )
+
+
+def transcribe(recognizer: Recognizer, name: str, waveform: np.ndarray, windows: Windows = Windows(),
                progress: Progress = lambda batches, total: batches) -> TimedTranscript:  # fmt: skip
-    """The words of `waveform` (num_samples,), mono at SAMPLE_RATE and not normalised."""
+    """The words of `waveform`, float32 (num_samples,), mono at SAMPLE_RATE and not normalised.
+
+    data.audio.media.load_recording reads a file so. `name` becomes the transcript's.
+    """
     ids, log_probs = best_frames(recognizer, waveform, windows, progress)
     vocab = recognizer.vocab
     words = find_words(ids, log_probs, vocab, recognizer.geometry)

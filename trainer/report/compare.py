@@ -6,7 +6,8 @@ utterances. Two runs are A and B; with more there is a table of all and a test o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from trainer.report.page import MOST_BYTES, Page, describe_page, utterance_row, 
 from trainer.report.run import complete
 from trainer.report.verdict import Row, compare_systems, describe, many_systems, two_systems, verdict
 from trainer.rundir.log import read_records
-from trainer.rundir.results import read_hypotheses
+from trainer.rundir.results import read_hypotheses, read_results
 from trainer.scoring.evaluate import Hypothesis
 
 Section = tuple[str, str, str]
@@ -53,6 +54,7 @@ def write_comparison(
     if lost:
         lines.append(f"left out: {lost} utterances that not all runs have with the same reference")
         verdicts.append(f'<p class="note">{escape(lines[-1].capitalize())}.</p>')
+    verdicts += [f'<p class="note">{escape(told)}</p>' for told in _notes(runs, splits)]
     legend = ", ".join(f"{letter(i)} is {escape(name)}" for i, name in enumerate(names))
     first: Section = ("verdict", "", f'<p class="note">{legend}.</p>{"".join(verdicts)}')
     page = Page(
@@ -66,6 +68,16 @@ def write_comparison(
     sort = "-change" if len(runs) == 2 else "-spread"
     media = write_page(path, page, rows, of_last, names, sort, source, why_none, most_bytes)
     return [*lines, describe_page(path, len(rows), media, most_bytes)]
+
+
+def _notes(runs: Sequence[Path], splits: Iterable[str]) -> Iterator[str]:
+    """What results.json notes of a split's figures, as that a run's weights were selected on it."""
+    for i, run in enumerate(runs):
+        with contextlib.suppress(ResultsError):  # hypotheses alone are enough to compare
+            records = read_results(run).get("splits", {})
+            for split in splits:
+                if note := records.get(split, {}).get("note"):
+                    yield f"{letter(i)} on {split}: {note}."
 
 
 def match(read: Sequence[dict[str, list[Hypothesis]]]) -> tuple[list[tuple[str, Row]], int]:

@@ -131,6 +131,8 @@ def _figures(results: dict[str, Any], splits: dict[str, list[Hypothesis]], headl
     ]
     interval, over = wer_interval(hypotheses)
     trust = [f"{percent(interval[0])} to {percent(interval[1])}, 95 % over {over}"] if interval else []
+    notes = {split: record["note"] for split, record in results.get("splits", {}).items() if record.get("note")}
+    trust += [notes[headline]] if headline in notes else []
     kinds = f"{words.substitutions} substituted, {words.insertions} inserted, {words.deletions} deleted"
     seconds = sum(h.seconds or 0.0 for h in hypotheses)
     hours = [f"{seconds / 3600:.2f} h of {headline}"] if seconds else [f"of {headline}"]
@@ -147,6 +149,7 @@ def _figures(results: dict[str, Any], splits: dict[str, list[Hypothesis]], headl
     lines.append(figure("Parameters", f"{results['num_parameters'] / 1e6:.2f} M", f"on {results['device']}"))
     others = [
         f"{escape(split)} {percent(pool(h.words for h in found).rate)}"
+        + (f" ({escape(notes[split])})" if split in notes else "")
         for split, found in splits.items()
         if split != headline
     ]

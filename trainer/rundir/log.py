@@ -22,7 +22,7 @@ from trainer.loop.step import StepResult
 from trainer.rundir.alarms import alarms
 from trainer.rundir.disk import write_text
 from trainer.rundir.results import peak_memory_bytes
-from trainer.rundir.tensorboard import Board
+from trainer.rundir.tensorboard import Board, tag_of
 from trainer.scoring.evaluate import Scores
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -150,7 +150,7 @@ class RunLog:
         self.board.show(SummaryWriter.close)
 
     def _write(self, state: TrainState, scalars: dict[str, float]) -> None:
-        self.board.scalars(state.step, scalars)
+        self.board.scalars(state.step, {tag_of(figure): value for figure, value in scalars.items()})
         record = strict_json.finite({"step": state.step, "epoch": round(self.epoch(state), 4), **scalars})
         self.records.append(record)
         self._append(strict_json.dumps(record) + "\n")

@@ -108,6 +108,13 @@ def short_name(checkpoint: Path) -> str:
     return re.sub(r"^step-0*(?=\d)", "step-", checkpoint.name)
 
 
+def step_of(checkpoint: Path) -> int:
+    """The step of `best` or of step-N."""
+    if checkpoint.name == "best":
+        return int(json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))["step"])
+    return int(checkpoint.name.removeprefix("step-"))
+
+
 def _with_zeros(path: Path) -> Path:
     """`step-400` as training writes it."""
     match = re.fullmatch(r"step-(\d+)", path.name)

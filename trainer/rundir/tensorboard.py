@@ -1,8 +1,12 @@
 """TensorBoard's part of the log: what its tabs show, and a writer that may fail without stopping training.
 
-The tabs show scalars in groups (train, grad_norm, eval) with a layout, transcripts as a table, audio and pictures of a
-few utterances, lengths and padding, and the options with the final WER. All of it depends on the training state and not
-on the clock, so that a resumed run leaves the same.
+The tabs show scalars in groups with a layout, transcripts as a table, audio and pictures of a few utterances, lengths
+and padding, and the options with the final WER. All of it depends on the training state and not on the clock, so that a
+resumed run leaves the same.
+
+TensorBoard sorts groups by name, and its tab Time Series opens the first two alone. So these are eval (error rates,
+loss) and train (loss), under the names that Hugging Face's Trainer gives them. `trained` has the closing evaluation,
+`utterances` lengths and posteriors, `watch` all other figures.
 """
 
 from __future__ import annotations
@@ -33,17 +37,28 @@ from trainer.scoring.metrics import METRICS
 LAYOUT = {
     "recognition": {
         "error rates": ["Multiline", [f"^eval/{metric}$" for metric in METRICS]],
-        "share of frames that are blank": ["Multiline", ["^(train|eval)/blank_share$"]],
+        "share of frames that are blank": ["Multiline", ["^watch/(train|eval)/blank_share$"]],
     },
     "loss": {"training and evaluation, nats per unit": ["Multiline", ["^train/loss$", "^eval/loss$"]]},
     "optimisation": {
-        "learning rate": ["Multiline", ["^train/lr$"]],
-        "gradient norm, whole and by part": ["Multiline", ["^train/grad_norm$", "^grad_norm/"]],
-        "steps not applied": ["Multiline", ["^train/num_skipped$"]],
+        "learning rate": ["Multiline", ["^watch/train/lr$"]],
+        "gradient norm, whole and by part": ["Multiline", ["^watch/train/grad_norm$", "^watch/grad_norm/"]],
+        "steps not applied": ["Multiline", ["^watch/train/num_skipped$"]],
     },
-    "speed": {"seconds of audio per second": ["Multiline", ["^train/audio_seconds_per_second$"]]},
+    "speed": {"seconds of audio per second": ["Multiline", ["^watch/train/audio_seconds_per_second$"]]},
 }
 """The layout of the tab Custom Scalars: category -> chart -> tags, as regular expressions."""
+FIRST = {"train/loss", "eval/loss", *(f"eval/{metric}" for metric in METRICS)}
+"""Figures of metrics.jsonl whose tag is their name. All others stand behind them."""
+
+
+def tag_of(figure: str) -> str:
+    """The tag of a figure of metrics.jsonl.
+
+    >>> tag_of("eval/wer"), tag_of("train/lr"), tag_of("grad_norm/head")
+    ('eval/wer', 'watch/train/lr', 'watch/grad_norm/head')
+    """
+    return figure if figure in FIRST else f"watch/{figure}"
 
 
 class Board:
@@ -69,6 +84,7 @@ class Board:
             self.warn(f"TensorBoard's log ends here ({error}); metrics.jsonl goes on")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Write figures under these tags."""
         for tag, value in values.items():
             self.show(lambda writer: writer.add_scalar(tag, value, step))  # noqa: B023
 
@@ -87,7 +103,7 @@ class Board:
                 waveform = example.load()[None]
             except AudioError:  # can happen without a store; the evaluation counts and names it
                 continue
-            self.show(lambda writer: writer.add_audio(f"eval/{example.utterance.id}", waveform, 0, SAMPLE_RATE))  # noqa: B023
+            self.show(lambda writer: writer.add_audio(f"utterances/{example.utterance.id}", waveform, 0, SAMPLE_RATE))  # noqa: B023
 
     def evaluation(self, step: int, scores: Scores, vocab: Vocab) -> None:
         """Write transcripts as a table and posteriors as pictures."""
@@ -102,7 +118,7 @@ class Board:
             h = heard[followed.id]
             self.show(
                 lambda writer: writer.add_image(
-                    f"eval/posteriors/{followed.id}",  # noqa: B023
+                    f"utterances/posteriors/{followed.id}",  # noqa: B023
                     draw_posteriors(followed, vocab, h.hypothesis, h.reference),  # noqa: B023
                     step,
                     dataformats="HWC",
@@ -111,7 +127,7 @@ class Board:
 
     def end(self, config: Config, results: Mapping[str, Any], num_steps: int) -> None:
         """Write options and final figures for the tab HParams, into the run's own event file."""
-        final = {f"final/{name}": results[name] for name in (*METRICS, "loss")}
+        final = {f"trained/{name}": results[name] for name in (*METRICS, "loss")}
         final = {tag: math.nan if value is None else value for tag, value in final.items()}
         for summary in hparams({"steps": num_steps, **flat_options(config)}, final):
             self.show(lambda writer: writer._get_file_writer().add_summary(summary))  # noqa: B023
@@ -123,7 +139,7 @@ class Board:
         rows = [f"{name(phase)} | {s:.1f} | {100 * s / whole:.1f}" for phase, s in seconds.items() if s]
         cells = ["phase | seconds | %", "---|---|---", *rows, f"sum | {whole:.1f} | 100.0"]
         table = "\n".join(f"| {row} |" for row in cells)
-        self.show(lambda writer: writer.add_text("final/clock", table, num_steps))
+        self.show(lambda writer: writer.add_text("trained/clock", table, num_steps))
 
     def _histogram(self, tag: str, values: Sequence[float]) -> None:
         self.show(lambda writer: writer.add_histogram(tag, np.asarray(values), 0, bins=30))

@@ -5,19 +5,24 @@ pytest tests/data/audio/test_media.py
 
 from __future__ import annotations
 
+import doctest
 import errno
 import os
 import shutil
 import stat
 import struct
 import subprocess
+import threading
 import time
 from pathlib import Path
+from threading import Timer
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
+import data.audio.by_ffmpeg
 from data.audio.decode import FileAudio
 from data.audio.media import find_recordings, load_recording
 from tests.helpers.audio import sphere_file
@@ -145,6 +150,25 @@ def test_ffmpeg_is_stopped_when_its_time_is_up(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(AudioError, match=r"a\.m4a: ffmpeg was stopped after 0\.2 s"):
         load_recording(tmp_path / "a.m4a")
     assert time.monotonic() - begin < 10
+
+
+def test_ffmpeg_has_less_time_where_only_short_recordings_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that on a page a file that never ends does not hold a place for ten minutes. Decoding takes no time here."""
+    assert doctest.testmod(data.audio.by_ffmpeg).failed == 0
+    waited: list[float] = []
+
+    def timer(seconds: float, stop: Any) -> Timer:
+        waited.append(seconds)
+        return Timer(seconds, stop)
+
+    monkeypatch.setattr(threading, "Timer", timer)
+    stand_in_for_ffmpeg(tmp_path, monkeypatch, au_script(tmp_path, make_tone(0.5), 16_000))
+    (tmp_path / "a.m4a").write_bytes(b"nothing")
+    for max_seconds in (600, 1e9):
+        load_recording(tmp_path / "a.m4a", max_seconds)
+    assert waited == [150, 600]
 
 
 def test_endless_output_is_stopped_at_the_limit_of_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,7 +212,7 @@ def tensorboard(run_dir: Path) -> dict[str, list[tuple[int, float | str]]]:
     events = EventAccumulator(str(run_dir), size_guidance=everything).Reload()
     tags = events.Tags()
     found: dict[str, list] = {}
-    for tag in sorted({*tags["scalars"]} - WALL_CLOCK):
+    for tag in sorted({*tags["scalars"]} - {f"watch/{name}" for name in WALL_CLOCK}):
         values = [(e.step, "nan" if math.isnan(e.value) else e.value) for e in events.Scalars(tag)]
         found[f"tensorboard {tag}"] = sorted(values)
     for tag in sorted({*tags["tensors"]} - OF_THE_COMMAND):

@@ -101,7 +101,7 @@ def test_table_of_training_results_is_that_of_the_metrics_file(finished_run: Pat
             f"{r['epoch']:.2f}",
             str(r["step"]),
             f"{r['eval/loss']:.4f}",
-            f"{r['eval/wer']:.4f}",
+            f"{100 * r['eval/wer']:.2f} %",
         ]
         for r in records
         if "eval/wer" in r
@@ -133,7 +133,7 @@ def test_metadata_survives_the_round_trip(finished_run: Path) -> None:
 
 def test_summary_tells_the_headline_figures(finished_run: Path, card_text: str) -> None:
     results = results_of(finished_run)
-    assert f"- Wer: {results['wer']:.4f} ({results['num_errors']} errors of" in card_text
+    assert f"- Wer: {100 * results['wer']:.2f} % ({results['num_errors']} errors of" in card_text
     assert f"{results['num_reference_words']} words)" in card_text
     assert f"- Loss: {results['loss']:.4f}" in card_text
 
@@ -321,7 +321,7 @@ def test_interval_is_told_with_what_was_drawn(finished_run: Path, card_text: str
     record = results_of(finished_run)["splits"]["eval"]
     low, high = record["wer_interval"]
     assert low < record["wer"] < high
-    assert f"95 % interval {low:.4f} to {high:.4f} over 6 utterances" in card_text
+    assert f"95 % interval {100 * low:.2f} to {100 * high:.2f} % over 6 utterances" in card_text
     assert "Utterances are drawn where speakers are not all known" in card_text
 
 
@@ -335,7 +335,7 @@ def test_groups_speakers_and_confusions_are_told(tmp_path: Path) -> None:
     )
     text = written_card(tmp_path, hypotheses=hypotheses).text
     rows = {row[0]: row for row in table_after("#### core by sex", text)}
-    assert (rows["women"][3:5], rows["men"][3:5]) == (["4", "0.2500"], ["5", "0.4000"])
+    assert (rows["women"][3:5], rows["men"][3:5]) == (["4", "25.00 %"], ["5", "40.00 %"])
     assert (rows["women"][5], rows["men"][5]) == ("none", "none"), "each is one speaker alone"
     assert "over each group's speakers: none for a speaker alone" in text
     assert [row[0] for row in table_after("#### core by speaker, worst first", text)] == ["Group", "s2", "s1"]
@@ -416,3 +416,25 @@ def test_curves_stand_before_the_folded_hyperparameters(card_text: str) -> None:
     places = [card_text.index(text) for text in ("](curve_loss.png)", "### Training hyperparameters", "<details>",
               "- learning_rate", "</details>", "### Training results")]  # fmt: skip
     assert places == sorted(places)
+
+
+def test_report_is_linked_where_the_run_leaves_one(finished_run: Path, card_text: str, tmp_path: Path) -> None:
+    (target,) = re.findall(r"\[report\]\(([^)]+)\)", card_text)
+    assert (finished_run / "model" / target).resolve() == (finished_run / "report.html").resolve()
+    assert (finished_run / "report.html").exists()
+    assert "report" not in written_card(tmp_path, replace(CONFIG, report=False)).text.split("Sample transcripts")[1]
+
+
+def test_rates_are_in_percent_and_the_metadata_has_fractions(tmp_path: Path) -> None:
+    """Reference: the reference card's WER, 0.21955757701054374, which the hub's cards have as it is."""
+    split = {**SPLIT, "wer": 0.21955757701054374, "ser": 0.5, "wer_interval": [0.2, 0.25], "wer_interval_over": "24 x"}
+    card = written_card(tmp_path, results={**RESULTS, "wer": split["wer"], "splits": {"core": split}})
+    assert "- Wer: 21.96 % (25 errors of 100 words); 95 % interval 20.00 to 25.00 % over 24 x" in card.text
+    assert table_after("### Results by split", card.text)[1][2:6] == [
+        "21.96 %",
+        "20.00 to 25.00 %",
+        "12.50 %",
+        "50.00 %",
+    ]
+    assert [row[4] for row in table_after("### Training results", card.text)[1:]] == ["99.81 %", "100.00 %", "71.67 %"]
+    assert {r.metric_value for r in card.data.eval_results} == {0.21955757701054374, 0.125, 0.5}

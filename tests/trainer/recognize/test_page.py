@@ -29,7 +29,9 @@ from gradio.analytics import analytics_enabled
 from scripts.serve import main
 from tests.helpers.paths import ROOT
 from tests.helpers.tones import ToneModel, speak, tone_recognizer
-from trainer.errors import ConfigError
+from trainer.cli.console import Console
+from trainer.errors import AudioError, ConfigError
+from trainer.recognize.clips import NO_CLIPS, Clip, Clips, clips_of_files, clips_of_run, write_clips
 from trainer.recognize.page import Limits, is_loopback, serving
 from trainer.recognize.page_parts import describe_model, words_as_html
 from trainer.recognize.transcribe import Windows
@@ -45,9 +47,12 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    """A page that hears tones, at most 5 s and 1 MB of them."""
+    """A page that hears tones, at most 5 s and 1 MB of them, and offers one recording of them as an example."""
     number = free_port()
-    with serving(tone_recognizer(), Limits(5.0, 1.0, 2), Windows(), "127.0.0.1", number):
+    example = Clip("heard", "fed a bee (1.0 s)", speak("fed a bee", np.random.default_rng(1)))
+    with serving(
+        tone_recognizer(), Limits(5.0, 1.0, 2), Windows(), "127.0.0.1", number, Clips("From a test.", (example,))
+    ):
         yield number
 
 
@@ -218,6 +223,55 @@ def test_words_are_shown_in_lines_and_unsure_ones_are_marked() -> None:
     assert "(no words)" in words_as_html(TimedTranscript("a.wav", 64_000, ()))
 
 
+def test_speech_without_pauses_is_cut_into_lines_of_fifteen_seconds_at_its_longest_gaps() -> None:
+    """Ten minutes, half a second a word, gaps of 0.1 s and each eighth of 0.3 s: a line begins after these alone."""
+    words, at = [], 0
+    for i in range(1000):
+        at += 4800 if i and i % 8 == 0 else 1600
+        words.append(Word(f"w{i}", at, at + 8000, 0.9))
+        at += 8000
+    html = words_as_html(TimedTranscript("a.wav", at, tuple(words)))
+    lines = [re.findall(r"<bdi>w(\d+)</bdi>", line) for line in re.findall(r"<p dir.*?</p>", html)]
+    assert [int(number) for line in lines for number in line] == list(range(1000))
+    assert all(int(line[0]) % 8 == 0 and len(line) * 0.6 < 15.5 for line in lines)
+    assert len(lines) < 130
+
+
+def test_examples_are_two_utterances_of_the_split_that_the_run_was_scored_on(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    """Reference: eval.jsonl and its files; the first of each half. None is made up where there is no run."""
+    examples = clips_of_run(finished_run / "model", 600, Console())
+    rows = [json.loads(line) for line in (finished_run.parents[1] / "eval.jsonl").read_text().splitlines()]
+    assert [clip.label.rpartition(" (")[0] for clip in examples.clips] == [rows[0]["text"], rows[3]["text"]]
+    assert examples.origin.startswith("From eval, the split of the manifests train.jsonl and eval.jsonl that")
+    for clip, path, row in zip(examples.clips, write_clips(examples.clips, tmp_path), (rows[0], rows[3]), strict=True):
+        assert path.stem == clip.name == Path(row["audio_filepath"]).stem
+        expected = soundfile.read(finished_run.parents[1] / row["audio_filepath"], dtype="int16")[0]
+        assert np.array_equal(soundfile.read(path, dtype="int16")[0], expected)
+    assert clips_of_run(finished_run / "checkpoints" / "best", 600, Console()).clips
+    assert clips_of_run(finished_run / "model", 0.01, Console()) is NO_CLIPS
+    assert clips_of_run(tmp_path, 600, Console()) is NO_CLIPS
+
+
+def test_a_run_whose_corpus_is_gone_has_no_examples_and_says_so(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished_run / "model", tmp_path / "run" / "model")
+    config = json.loads((finished_run / "config.json").read_text())
+    config["corpus"]["eval"] = str(tmp_path / "gone.jsonl")
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    assert clips_of_run(tmp_path / "run" / "model", 600, Console()) is NO_CLIPS
+    assert "no example clips: " in capsys.readouterr().err
+
+
+def test_ones_own_recordings_can_be_the_examples(recording: Path) -> None:
+    (clip,) = clips_of_files([recording], 600).clips
+    assert (clip.name, clip.label[:10]) == ("tones", "tones.flac")
+    with pytest.raises(AudioError, match=r"at most 0\.5 s"):
+        clips_of_files([recording], 0.5)
+
+
 def test_page_says_which_model_and_how_good(finished_run: Path, tmp_path: Path) -> None:
     """Reference: the run's own results. A folder without a card, or with one that says nothing, is named alone."""
     wer = json.loads((finished_run / "results.json").read_text())["wer"]
@@ -228,6 +282,22 @@ def test_page_says_which_model_and_how_good(finished_run: Path, tmp_path: Path) 
     (tmp_path / "bare" / "README.md").write_text("---\nmodel-index: nothing\n---\nhello\n")
     assert describe_model(str(tmp_path / "bare")) == "bare"
     assert describe_model("someone/a-model") == "someone/a-model"
+    best = json.loads((finished_run / "checkpoints" / "best" / "state.json").read_text())["step"]
+    (told,) = [
+        record["eval/wer"]
+        for record in map(json.loads, (finished_run / "metrics.jsonl").read_text().splitlines())
+        if record["step"] == best and "eval/wer" in record
+    ]
+    assert describe_model(str(finished_run / "checkpoints" / "best")) == (
+        f"tiny noise-best: WER {100 * told:.1f} % in training, by which the weights were selected: optimistic"
+    )
+    selected = tmp_path / "selected"
+    shutil.copytree(finished_run / "model", selected / "model")
+    shutil.copy(finished_run / "config.json", selected)
+    results = json.loads((finished_run / "results.json").read_text())
+    results["splits"]["eval"]["note"] = "optimistic: the weights were selected on it"
+    (selected / "results.json").write_text(json.dumps(results))
+    assert describe_model(str(selected / "model")).endswith("(eval; optimistic: the weights were selected on it)")
 
 
 def test_limits_on_size_and_length_hold(port: int, tmp_path: Path) -> None:
@@ -290,14 +360,20 @@ def test_browser_shows_the_words_of_a_dropped_file_and_asks_nobody_else(port: in
         page.goto(f"http://127.0.0.1:{port}")
         page.wait_for_selector("#listen:disabled")
         page.wait_for_load_state("networkidle")  # gradio listens from then on
+        page.click("#examples button")  # it can be heard and written down
+        page.wait_for_selector("#listen:enabled")
+        page.click("#listen")
+        page.wait_for_function("document.querySelector('#transcript textarea').value === 'fed a bee'")
+        assert "heard.txt" in page.locator("#files").inner_text().replace("\n", "")
+        page.get_by_label("Clear").first.click()
+        page.wait_for_selector("#listen:disabled")
         page.set_input_files("input[type=file]", recording)
         page.wait_for_selector("#listen:enabled")
         assert page.inner_text("#listen") == "Write it down"
         page.wait_for_selector("a[download]", state="attached")
         assert page.get_by_label("Share").count() == 0, "it would upload the recording elsewhere"
         page.click("#listen")
-        page.wait_for_function("document.querySelector('#transcript textarea').value !== ''")
-        assert page.input_value("#transcript textarea") == "bad cab"
+        page.wait_for_function("document.querySelector('#transcript textarea').value === 'bad cab'")
         page.wait_for_function("document.querySelector('#words').innerText.includes('%')")
         cells = page.inner_text("#words").partition("confidence")[2].split()  # word, from, to, number, % for each word
         assert (cells[::5], cells[4::5]) == (["bad", "cab"], ["%", "%"])

@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from data.text.vocab import Vocab
 from models.ctc import CTCModel
 from models.export import save_huggingface
 from models.geometry import FrameGeometry
+from models.lengths import UtteranceLengths, write_lengths
 from scripts.transcribe import main, output_names, parse
 from tests.helpers.models import HIDDEN, VOCAB, make_talkative, noise, small_hf_model, small_model
 from tests.helpers.tones import KERNELS, STRIDES, sentence, speak, tone_recognizer
@@ -35,6 +37,7 @@ from trainer.errors import ConfigError, ModelError
 from trainer.recognize.transcribe import (
     Recognizer,
     Windows,
+    advise,
     best_frames,
     load_recognizer,
     seam,
@@ -265,6 +268,29 @@ def test_encoder_without_a_head_is_refused(tmp_path: Path, folder: Path) -> None
 def test_windows_that_cannot_be_are_refused(bad: tuple[float, float]) -> None:
     with pytest.raises(ConfigError, match="overlap"):
         Windows(*bad)
+
+
+def test_recordings_far_longer_than_trainings_are_told_once_and_which_window_to_try(
+    tmp_path: Path, recordings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Training on 0.2 to 0.7 s; recordings of 1.25 to 1.9 s. Then as with any other program's model: nothing known."""
+    for name, seconds in (("ours", [0.2, 0.5, 0.7]), ("long", [0.2, 1.5, 2.0]), ("theirs", None)):
+        model = make_talkative(small_model())
+        if seconds:
+            write_lengths(model.hf.config, UtteranceLengths.of(seconds))
+        save_huggingface(model.hf, VOCAB.tokens, VOCAB.special, True, tmp_path / name)
+        assert main([str(tmp_path / name), str(recordings)]) == 0
+        told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+        assert len(told) == (name == "ours")
+    assert main([str(tmp_path / "ours"), str(recordings), "--window", "1", "--overlap", "0.4"]) == 0
+    assert "warning" not in capsys.readouterr().err
+    recognizer = load_recognizer(str(tmp_path / "ours"))
+    advice = advise(recognizer, Windows(), 60)
+    assert advice
+    assert "pieces of 20 s, but 95 of 100 training utterances last 0.7 s or less" in advice
+    found = re.search(r"--window (\S+) --overlap (\S+)", advice)
+    assert found
+    Windows(float(found[1]), float(found[2]))  # a pair that is accepted
 
 
 def test_txt_is_another_name_of_text() -> None:

@@ -18,6 +18,7 @@ from tests.helpers.reports import Spoken, hypothesis, write_run
 from trainer.errors import ResultsError
 from trainer.report.compare import match, write_comparison
 from trainer.report.differences import gained_and_lost, groups_table
+from trainer.report.run import write_report
 from trainer.report.verdict import compare_systems, many_systems, verdict
 from trainer.scoring.evaluate import Hypothesis
 from trainer.scoring.statistics import holm
@@ -170,3 +171,15 @@ def test_nothing_in_common_is_refused(tmp_path: Path) -> None:
     write_run(tmp_path / "b", system(1)[3:])
     with pytest.raises(ResultsError, match="have no utterance with the same reference in common"):
         write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "c.html", None)
+
+
+def test_rates_of_selected_weights_are_called_optimistic_once(tmp_path: Path) -> None:
+    """In the report beside the rate, and in a comparison with the letter of the run whose weights were selected."""
+    note = "optimistic: the weights were selected on it"
+    selected = {"splits": {"eval": {"note": note}, "more": {"note": "contains eval"}}}
+    for name, results in (("a", {}), ("b", selected)):
+        write_run(tmp_path / name, system(1), **results)
+    write_report(tmp_path / "b", "b", None)
+    assert (tmp_path / "b" / "report.html").read_text().count(note) == 1
+    write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "page.html", None)
+    assert (tmp_path / "page.html").read_text().count(f"B on eval: {note}.") == 1

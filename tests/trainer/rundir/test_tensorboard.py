@@ -31,7 +31,7 @@ from trainer.config.schema import resolve
 from trainer.loop.gradients import norms_by_part, part_of
 from trainer.run import main
 from trainer.rundir.pictures import BLANK, LEFT, ROW, TOP, chosen_rows, draw_posteriors
-from trainer.rundir.tensorboard import LAYOUT, flat_options
+from trainer.rundir.tensorboard import LAYOUT, flat_options, tag_of
 from trainer.scoring.evaluate import Followed
 from trainer.scoring.followed import shown_positions
 
@@ -89,10 +89,10 @@ def test_scalars_are_those_of_the_metrics_file(get: Callable[..., Any], runs: Pa
     records = [json.loads(line) for line in (runs / "a" / "metrics.jsonl").read_text().splitlines()]
     tags = {tag for record in records for tag in record} - {"step", "epoch"}
     shown = set(get("plugin/scalars/tags")["a"])
-    assert shown == tags | {"final/wer", "final/cer", "final/ser", "final/loss"}
+    assert shown == {*map(tag_of, tags), "trained/wer", "trained/cer", "trained/ser", "trained/loss"}
     parts = {f"grad_norm/{part}" for part in ("feature_encoder", "projection", "transformer", "head")}
     assert parts | {"eval/blank_share", "eval/wer", "eval/cer", "eval/ser", "train/loss", "train/grad_norm"} <= tags
-    points = get("plugin/scalars/scalars", run="a", tag="eval/blank_share")
+    points = get("plugin/scalars/scalars", run="a", tag="watch/eval/blank_share")
     expected = [(r["step"], r["eval/blank_share"]) for r in records if "eval/wer" in r]
     assert [(step, pytest.approx(value, rel=1e-6)) for _, step, value in points] == expected
 
@@ -120,9 +120,9 @@ def test_transcripts_are_a_table_per_evaluation(get: Callable[..., Any]) -> None
 @pytest.mark.slow  # two runs of the demo and a server
 def test_the_same_utterances_are_heard_once_and_drawn_in_every_evaluation(get: Callable[..., Any]) -> None:
     heard, drawn = get("plugin/audio/tags")["a"], get("plugin/images/tags")["a"]
-    ids = {tag.removeprefix("eval/") for tag in heard}
+    ids = {tag.removeprefix("utterances/") for tag in heard}
     assert len(ids) == 4
-    assert {tag.removeprefix("eval/posteriors/") for tag in drawn} == ids
+    assert {tag.removeprefix("utterances/posteriors/") for tag in drawn} == ids
     for tag in drawn:
         pictures = get("plugin/images/images", run="a", tag=tag, sample=0)
         assert [picture["step"] for picture in pictures] == [2, 4]
@@ -142,7 +142,7 @@ def test_lengths_and_padding_are_histograms_at_the_start(get: Callable[..., Any]
 @pytest.mark.slow  # two runs of the demo and a server
 def test_runs_compare_by_final_wer_in_hparams(get: Callable[..., Any], runs: Path) -> None:
     metrics = {info["name"]["tag"] for info in get("plugin/hparams/experiment", {})["metricInfos"]}
-    assert {"final/wer", "final/cer", "final/loss"} <= metrics
+    assert {"trained/wer", "trained/cer", "trained/loss"} <= metrics
     order = {"colParams": [], "startIndex": 0, "sliceSize": 10, "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_RUNNING",
              "STATUS_SUCCESS", "STATUS_FAILURE"]}  # fmt: skip
     groups = get("plugin/hparams/session_groups", order)["sessionGroups"]
@@ -151,7 +151,7 @@ def test_runs_compare_by_final_wer_in_hparams(get: Callable[..., Any], runs: Pat
     for group, name in zip(sorted(groups, key=lambda g: g["hparams"]["lr"]), "ab", strict=True):
         values = {m["name"]["tag"]: m["value"] for m in group["sessions"][0]["metricValues"]}
         wer = json.loads((runs / name / "results.json").read_text())["wer"]
-        assert values["final/wer"] == pytest.approx(wer, rel=1e-6)
+        assert values["trained/wer"] == pytest.approx(wer, rel=1e-6)
         assert group["hparams"]["steps"] == json.loads((runs / name / "results.json").read_text())["steps"]
 
 
@@ -164,18 +164,32 @@ def test_a_runs_event_file_holds_its_metrics_its_transcripts_and_what_it_followe
     for record in records:
         for tag, value in record.items():
             if tag not in ("step", "epoch") and value is not None:
-                told.setdefault(tag, []).append((record["step"], pytest.approx(value, rel=1e-6)))
+                told.setdefault(tag_of(tag), []).append((record["step"], pytest.approx(value, rel=1e-6)))
     results = json.loads((finished_run / "results.json").read_text())
-    told |= {f"final/{name}": [(4, pytest.approx(results[name], rel=1e-6))] for name in ("wer", "cer", "loss")}
+    told |= {f"trained/{name}": [(4, pytest.approx(results[name], rel=1e-6))] for name in ("wer", "cer", "loss")}
     tags = events.Tags()
-    assert {tag for tag in tags["scalars"] if not tag.startswith("final/")} <= told.keys() <= set(tags["scalars"])
+    assert {tag for tag in tags["scalars"] if not tag.startswith("trained/")} <= told.keys() <= set(tags["scalars"])
     assert {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in told} == told
     assert [event.step for event in events.Tensors("eval/transcripts/text_summary")] == [2, 4]
-    followed = {tag.removeprefix("eval/posteriors/") for tag in tags["images"]}
-    assert followed == {tag.removeprefix("eval/") for tag in tags["audio"]}
+    followed = {tag.removeprefix("utterances/posteriors/") for tag in tags["images"]}
+    assert followed == {tag.removeprefix("utterances/") for tag in tags["audio"]}
     assert followed
     assert followed <= {json.loads(line)["id"] for line in (finished_run / "hypotheses.jsonl").read_text().splitlines()}
     assert all([event.step for event in events.Images(tag)] == [2, 4] for tag in tags["images"])
+
+
+def test_loss_and_error_rates_are_the_first_two_groups(finished_run: Path) -> None:
+    """TensorBoard sorts by name, and opens the first two groups: what is before the first slash of each tag."""
+    events = EventAccumulator(str(finished_run), {"scalars": 0, "images": 0, "histograms": 0})
+    events.Reload()
+    tags = events.Tags()
+    groups: dict[str, set[str]] = {}
+    for tag in (*tags["scalars"], *tags["images"], *tags["histograms"]):
+        group, _, name = tag.partition("/")
+        groups.setdefault(group, set()).add(name)
+    assert sorted(groups) == ["eval", "train", "trained", "utterances", "watch"]
+    assert groups["eval"] == {"loss", "wer", "cer", "ser"}
+    assert groups["train"] == {"loss"}
 
 
 def test_hparams_first_columns_are_the_usual_suspects() -> None:

@@ -1,0 +1,84 @@
+"""Audio that a Python program hands over as samples: an AudioSource without a file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from data.audio.decode import MAX_RATE, MIN_RATE, at_16_khz, resampled_length
+from data.utterance import SAMPLE_RATE, AudioHeader
+from trainer.errors import AudioError
+
+
+@dataclass(frozen=True)
+class SampledAudio:
+    """Samples that `read` returns whenever they are wanted, the same every time."""
+
+    name: str
+    read: Callable[[], np.ndarray]
+    """float32 (num_frames,), mono at `rate`."""
+    num_frames: int
+    digest: str
+    """Of the samples, see `digest_of`."""
+    rate: int = SAMPLE_RATE
+
+    @property
+    def identity(self) -> str:
+        return f"samples {self.digest} at {self.rate}"
+
+    @cached_property
+    def header(self) -> AudioHeader:
+        if not MIN_RATE <= self.rate <= MAX_RATE:
+            raise AudioError(f"{self.name}: a rate of {self.rate} Hz; {MIN_RATE} to {MAX_RATE} Hz are read.")
+        return AudioHeader(self.rate, 1, self.num_frames, is_pcm16=False)
+
+    @property
+    def num_samples(self) -> int:
+        return resampled_length(self.num_frames, self.header.rate)
+
+    def raw(self) -> bytes:
+        """What stands for a file's bytes: it is hashed to tell recordings apart, which the samples' digest does."""
+        return self.identity.encode()
+
+    def load(self) -> np.ndarray:
+        return at_16_khz(self._samples(), self.name, self.header)
+
+    def _samples(self) -> np.ndarray:
+        samples = self.read()
+        if digest_of(samples) != self.digest:
+            raise AudioError(
+                f"{self.name}: it returned other samples than when it was first read. A data set must return the same "
+                "item every time: augmentation belongs to training (Config.augment, SpecAugment)."
+            )
+        return samples
+
+
+def digest_of(samples: np.ndarray) -> str:
+    return hashlib.blake2b(samples.tobytes(), digest_size=16).hexdigest()
+
+
+def to_mono(waveform: Any, name: str) -> np.ndarray:
+    """float32 (n,) of a tensor or an array: (n,), or (channels, n) as torchaudio has it, whose channels are averaged.
+
+    Full scale is 1 for floating-point samples; integers are divided by the largest of their type. AudioError for
+    anything else; `name` begins the message.
+    """
+    if hasattr(waveform, "detach"):  # a tensor, perhaps on a device
+        waveform = waveform.detach().cpu().numpy()
+    samples = np.asarray(waveform)
+    if samples.dtype.kind not in "fi" or samples.ndim not in (1, 2):
+        raise AudioError(
+            f"{name}: a waveform of shape {samples.shape} and type {samples.dtype}. Give floating-point or integer "
+            "samples, (n,) or (channels, n)."
+        )
+    if samples.ndim == 2:
+        if samples.shape[0] > max(32, samples.shape[1]):
+            raise AudioError(f"{name}: a waveform of shape {samples.shape}: channels come first, (channels, n).")
+        samples = samples[0] if len(samples) == 1 else samples.mean(axis=0)
+    scale = -float(np.iinfo(np.asarray(waveform).dtype).min) if np.asarray(waveform).dtype.kind == "i" else 1.0
+    return np.ascontiguousarray(samples / scale if scale != 1.0 else samples, dtype=np.float32)
