@@ -27,7 +27,7 @@ import soundfile
 
 from tests.helpers.paths import ROOT
 
-OF_THE_COMMAND = {"command", "clock", "clock_from_step", "final/clock/text_summary"}
+OF_THE_COMMAND = {"command", "clock", "clock_from_step", "trained/clock/text_summary"}
 """What results.json and TensorBoard say of the process that wrote them: a resumed run was typed with --resume."""
 WALL_CLOCK = {"train_seconds", "eval_seconds", "audio_seconds_per_second", "eval/seconds", "peak_memory_bytes",
               "train/audio_seconds_per_second", "train/mfu", "train/peak_memory_bytes"}  # fmt: skip

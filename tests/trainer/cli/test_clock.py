@@ -166,7 +166,7 @@ def test_a_resumed_run_tells_where_the_time_of_its_last_process_went(
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("time")]
     assert line.startswith("time since step 5: ")
     assert float(line.split(": ")[1].split(" s")[0]) == pytest.approx(whole, abs=0.3)
-    ((step, table),) = texts(tmp_path / "run")["final/clock/text_summary"]
+    ((step, table),) = texts(tmp_path / "run")["trained/clock/text_summary"]
     rows = {row.split(" | ")[0].strip("| "): row.split(" | ") for row in table.splitlines()}
     assert step == 10
     assert float(rows["sum"][1]) == pytest.approx(whole, abs=0.3)
