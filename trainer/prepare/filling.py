@@ -33,9 +33,9 @@ from models.ctc import CTCModel
 from models.frontend import extract_features
 from models.geometry import FrameGeometry
 
-NUM_SLOTS = {"cuda": 4096, "cpu": 128}
+NUM_SLOTS = {"cuda": 4096, "cpu": 96}
 """Device -> slots of a call, 20 ms each. On CUDA, 82 s give every layer work for the whole GPU and take some 2 GB; on a
-CPU, 2.6 s stay near the caches. Another number may mean other kernels, hence other bits: it is part of a table's
+CPU, 1.9 s stay near the caches. Another number may mean other kernels, hence other bits: it is part of a table's
 key."""
 MOST_READERS = 8
 """Threads that read and normalise utterances for a GPU."""
