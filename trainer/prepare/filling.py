@@ -126,6 +126,7 @@ def compute_rows(
         return normalize(samples) if do_normalize else samples
 
     def work(call: Call, loaded: Mapping[int, Future[np.ndarray]], waveform: Tensor) -> Tensor:
+        waveform.zero_()
         for piece in call.pieces:
             samples, begin = loaded[piece.example].result()[piece.samples], piece.slot * model.geometry.stride
             waveform.numpy()[begin : begin + len(samples)] = samples
@@ -140,7 +141,8 @@ def compute_rows(
             features = extract_features(model.base.feature_extractor, waveform[None].to(device, non_blocking=True))
             return features[0].float().index_select(0, slots.to(device, non_blocking=True))
 
-    # each thread computes alone: torch's own threads would only wait for each other
+    # Each thread computes alone, this one too: torch's own threads would wait for each other, and busily at that
+    torch.set_num_threads(1)
     pool = ThreadPoolExecutor(num_workers, "features", torch.set_num_threads, (1,))
     computing: deque[torch.cuda.Event] = deque()
 
@@ -162,7 +164,7 @@ def compute_rows(
                 if piece.example not in loading:
                     loading[piece.example] = pool.submit(load, examples[piece.example])
             # what it waits for was handed to the pool before it, so that the pool cannot block itself
-            waveform = torch.zeros(num_samples, pin_memory=on_cuda)
+            waveform = torch.empty(num_samples, pin_memory=on_cuda)
             waiting.append((call, pool.submit(work, call, loading, waveform)))
             last = call.pieces[-1].example
             loading = {last: loading[last]}  # the next call may begin with the rest of it
