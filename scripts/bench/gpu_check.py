@@ -69,7 +69,8 @@ def check(options: Namespace) -> int:
     signal.signal(signal.SIGTERM, end_part_too)
     environment = {"PYTHONUNBUFFERED": "1"}
     if options.device == "cpu":
-        environment |= {"CUDA_VISIBLE_DEVICES": "", "GPU_TESTS_DEVICE": "cpu"}
+        # a rehearsal's figures mean nothing, and one thread does not slow down beside other work
+        environment |= {"CUDA_VISIBLE_DEVICES": "", "GPU_TESTS_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
     summary = run_parts(parts, options.out, options.budget, common_arguments(options), environment, say)
     say(f"\n{'part':8} {'seconds':>8}  outcome")
     for name, result in summary["parts"].items():
