@@ -31,13 +31,13 @@ PARTS = {
     part.name: part
     for part in (
         Part("tests", 70, "all tests marked gpu, one result at a time"),
-        Part("levers", 50, "a training step on noise with and without each lever of scripts.bench.levers",
+        Part("levers", 60, "a training step on noise with and without each lever of scripts.bench.levers",
              environment=AS_TRAINER_RUN),
         Part("step", 75, "training steps on the corpus in several settings; kernels by kind, launches",
              environment=AS_TRAINER_RUN),
         Part("table", 30, "filling the table of features, in audio seconds per second", environment=AS_TRAINER_RUN),
-        Part("run", 160, "the whole run of timit-hf as a process with an empty cache: clock, WER, rates"),
-        Part("trainer", 120, "transformers' Trainer, tuned, and ours on 1600/320 utterances"),
+        Part("run", 155, "the whole run of timit-hf as a process with an empty cache: clock, WER, rates"),
+        Part("trainer", 115, "transformers' Trainer, tuned, and ours on 1600/320 utterances"),
     )
 }  # fmt: skip
 
