@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from argparse import Namespace
@@ -51,28 +52,38 @@ def measure_levers(options: Namespace, keep: Callable[[str, dict[str, Any]], Non
           f"threads, {device}; medians of {options.rounds} interleaved rounds, ranges in brackets")  # fmt: skip
     print("\n| lever | before [ms] | after [ms] | ratio |\n|---|---|---|---|", flush=True)
     able = [name for name, lever in LEVERS.items() if device.type == "cuda" or not lever.needs_cuda]
+    asked = options.only or able
     parts: TrainingParts | None = None
-    for name in sorted(options.only or able, key=lambda name: LEVERS[name].frozen):  # so two models do
+    # two models do: those levers first that freeze as the first one does
+    for name in sorted(asked, key=lambda name: LEVERS[name].frozen != LEVERS[asked[0]].frozen):
         lever = LEVERS[name]
         if parts is None or parts.model.freeze_feature_encoder != lever.frozen:
             parts = build(options.size, precision=precision, device=device, frozen=lever.frozen)
             batch = noise(parts.model, options.batch_size, options.seconds)
         try:
-            before, after = lever.before(parts, batch), lever.after(parts, batch)
-            a, b = interleaved(before, after, options.rounds, device)
-            on_device = [profile_steps(work, 2, device) for work in (before, after)] if device.type == "cuda" else []
+            figures = time_lever(lever, parts, batch, options.rounds)
+            shown = f"{show(figures['before_ms'])} | {show(figures['after_ms'])} | {figures['ratio']:.2f}"
         except Exception as error:
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            print(f"| {TITLES[name]} | failed: {reason} | | |", flush=True)
-            keep(name, {"title": TITLES[name], "failed": reason})
-            continue
-        ratio = statistics.median(a) / statistics.median(b)
-        print(f"| {TITLES[name]} | {show(a)} | {show(b)} | {ratio:.2f} |", flush=True)
-        figures = {"title": TITLES[name], "before_ms": a, "after_ms": b, "ratio": ratio}
-        if on_device:  # the clock on the wall hides what a GPU gains while it waits for the host
-            figures["device_ms"] = [profiled["work_ms"] for profiled in on_device]
-            figures["launches"] = [profiled["launches"] for profiled in on_device]
-        keep(name, figures)
+            figures = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+            shown = f"failed: {figures['failed']} | | "
+        print(f"| {TITLES[name]} | {shown} |", flush=True)
+        keep(name, {"title": TITLES[name], **figures})
+        if device.type == "cuda":  # a lever's graphs keep as much memory as a step
+            gc.collect()
+            torch.cuda.empty_cache()
+
+
+def time_lever(lever: Lever, parts: TrainingParts, batch: Batch, rounds: int) -> dict[str, Any]:
+    """Milliseconds before and after; on CUDA also what the device worked in a step, and its launches."""
+    works = before, after = lever.before(parts, batch), lever.after(parts, batch)
+    a, b = interleaved(before, after, rounds, parts.device)
+    figures: dict[str, Any] = {"before_ms": a, "after_ms": b, "ratio": statistics.median(a) / statistics.median(b)}
+    if parts.device.type == "cuda":  # the clock on the wall hides what a GPU gains while it waits for the host
+        profiled = [profile_steps(work, 2, parts.device) for work in works]
+        figures |= {
+            key: [p[name] for p in profiled] for key, name in (("device_ms", "work_ms"), ("launches", "launches"))
+        }
+    return figures
 
 
 def step(*settings: Setting) -> Work:

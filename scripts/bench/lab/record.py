@@ -85,8 +85,12 @@ def common_arguments(options: Namespace) -> list[str]:
 
 
 def timit_hf_options(options: Namespace, tree: Path) -> list[str]:
-    """The command line of `trainer.run` for the reference recipe on a synthetic tree, with random weights."""
+    """The command line of `trainer.run` for the reference recipe on a synthetic tree, with random weights.
+
+    On a CPU, for a rehearsal, with small batches.
+    """
+    small = ["--batching.batch-size", "4"] if options.device == "cpu" else []
     return [
         "timit-hf", "--corpus.root", str(tree), "--model.size", options.size, "--model.freeze-feature-encoder",
-        "--optim.lr", "1e-4", "--device", options.device, *shlex.split(options.options),
+        "--optim.lr", "1e-4", "--device", options.device, *small, *shlex.split(options.options),
     ]  # fmt: skip

@@ -26,6 +26,10 @@ class Results:
     def __init__(self, record: Record) -> None:
         self.record, self.tests = record, dict[str, dict[str, Any]]()
 
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """What takes longest comes last, for the time may not suffice for it."""
+        items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Called before a test: should it never end, its name is there."""
         self.tests[nodeid.removeprefix("tests/")] = {"outcome": "not finished", "seconds": 0.0}

@@ -47,7 +47,8 @@ def compare(options: Namespace) -> int:
         benchmark.parse([
             WORKLOADS[options.size], "--manifest", *map(str, manifests), "--sides", *SIDES, "--rounds", "1",
             "--steps", str(options.trainer_steps), "--device", options.device.partition(":")[0],
-            "--precision", "fp32" if on_cpu else "fp16", "--threads", str(min(MOST_THREADS, os.cpu_count() or 1)),
+            "--precision", "fp32" if on_cpu else "fp16",
+            "--threads", str(1 if on_cpu else min(MOST_THREADS, os.cpu_count() or 1)),
         ]),
         keep,
     )  # fmt: skip

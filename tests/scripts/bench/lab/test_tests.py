@@ -23,6 +23,10 @@ sys.exit(run_tests(Namespace(out=folder / "tests.json", scratch=folder), folder)
 TESTS = """
 import os, pytest
 
+@pytest.mark.slow
+@pytest.mark.gpu
+def test_end(): os._exit(7)
+
 @pytest.mark.gpu
 def test_well(): pass
 
@@ -38,15 +42,13 @@ def test_of_another_kind(): raise SystemError
 @pytest.mark.gpu
 def test_broken(no_such_fixture): pass
 
-@pytest.mark.gpu
-def test_end(): os._exit(7)
 """
 
 
 def test_each_result_is_written_at_once(tmp_path: Path) -> None:
-    """The last test ends the process, so nothing can be written after it."""
+    """The slow test ends the process: it comes last, and nothing can be written after it."""
     (tmp_path / "test_planted.py").write_text(TESTS)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: needs CUDA\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: needs CUDA\n    slow: takes long\n")
     done = subprocess.run([sys.executable, "-c", CODE, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 7, done.stdout + done.stderr
     found = json.loads((tmp_path / "tests.json").read_text())
