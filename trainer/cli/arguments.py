@@ -27,7 +27,7 @@ class ArgumentParser(argparse.ArgumentParser):
         unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0].partition("=")[0]
         if close := difflib.get_close_matches(unknown, self._option_string_actions, n=1) if unknown else []:
             hint = f" Did you mean {close[0]}?"
-        raise ConfigError(f"{message}.{hint} {self.prog} --help lists what there is.")
+        raise ConfigError(f"{message.rstrip('.')}.{hint} {self.prog} --help lists what there is.")
 
 
 def names(known: Iterable[str]) -> Callable[[str], list[str]]:

@@ -276,15 +276,17 @@ def _drop_undecodable(train: list[Example], drops: Drops, console: Console) -> l
 
 @contextlib.contextmanager
 def _synthesis_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
-    with tqdm(
-        desc="synthesising", unit="speaker", file=console.stream, leave=False, disable=not console.is_terminal
-    ) as bar:
+    """What a corpus calls while it is made. The bar appears with the first call: most corpora are only read."""
+    with contextlib.ExitStack() as shown:
+        bars: list[tqdm] = []
         begin, spoken = time.perf_counter(), 0
 
         def progress(done: int, total: int) -> None:
             nonlocal spoken
-            bar.total, spoken = total, done
-            bar.update(done - bar.n)
+            if not bars:
+                bars.append(shown.enter_context(console.bar(total, desc="synthesising", unit="speaker", leave=False)))
+            spoken = done
+            bars[0].update(done - bars[0].n)
 
         yield progress
     if spoken:
