@@ -21,8 +21,8 @@ import pytest
 from trainer.config.presets import PRESETS
 from trainer.run import main
 
-EARLIER = ("decoding ", "warning: ", *(f"{preset} -> " for preset in PRESETS), "  reads ")
-"""How the lines begin that may stand before an error."""
+EARLIER = ("decoding ", "warning: ", *(f"{preset} -> " for preset in PRESETS), "  reads ", " " * 13)
+"""How the lines begin that may stand before an error; the last is a line of the first screen that goes on."""
 ONE_STEP = ["--train.epochs", "1", "--train.max-steps", "1", "--optim.warmup-steps", "0"]
 
 

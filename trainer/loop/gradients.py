@@ -129,7 +129,7 @@ def clip(
     if gradients.buffer is None:
         scaler.unscale_(optimizer)
         part_norms = norms_by_part(named) if by_part else {}
-        norm = torch.nn.utils.clip_grad_norm_(gradients.parameters, max_norm)
+        norm = torch.nn.utils.clip_grad_norm_((p for g in optimizer.param_groups for p in g["params"]), max_norm)
     else:
         scale = scaler.scale(torch.ones_like(loss))
         part_norms = {part: n / scale for part, n in norms_by_part(named).items()} if by_part else {}
