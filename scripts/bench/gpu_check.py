@@ -26,7 +26,7 @@ from trainer.cli.parse import report_errors
 AS_TRAINER_RUN = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
 """What trainer.run.grow_segments sets, for parts that train in their own process."""
 # its share is twice what it needs, since every part would have to make the corpus that it did not finish
-PREPARE = Part("prepare", 60, "always first: the machine's speed, and the synthetic corpus", is_vital=True)
+PREPARE = Part("prepare", 60, "always first: the device, and the synthetic corpus", is_vital=True)
 PARTS = {
     part.name: part
     for part in (

@@ -1,9 +1,10 @@
-"""What all parts need: the synthetic corpus; and what their figures depend on: the machine's own speed."""
+"""What all parts need: the synthetic corpus, and the device."""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from argparse import Namespace
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from data.corpora.synthetic.tree import ensure_tree
 from scripts.bench.lab.record import Record, parse_part
 from trainer.cli.parse import report_errors
-from trainer.errors import UserError
+from trainer.errors import CorpusError, UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,11 +22,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def prepare(options: Namespace) -> int:
-    """Synthesise the corpus; meanwhile time a dense product and a kernel launch."""
-    record, begin = Record(options.out), time.perf_counter()
+    """Synthesise the corpus; meanwhile look at the machine."""
+    record, begin, no_device = Record(options.out), time.perf_counter(), threading.Event()
+
+    def give_up(done: int, total: int) -> None:
+        if no_device.is_set():
+            raise CorpusError("nobody needs this corpus")
+
     with ThreadPoolExecutor(1) as pool:
-        tree = pool.submit(ensure_tree, options.corpus, 0, options.cache_dir)
-        measure_machine(options, record)
+        tree = pool.submit(ensure_tree, options.corpus, 0, options.cache_dir, progress=give_up)
+        try:
+            describe_machine(options, record)
+        except BaseException:
+            no_device.set()
+            raise
         try:
             tree.result()
         except UserError as error:
@@ -36,21 +46,17 @@ def prepare(options: Namespace) -> int:
     return 0
 
 
-def measure_machine(options: Namespace, record: Record) -> None:
-    """Name, versions and speed of the device. It imports torch, which takes seconds that the corpus needs anyway."""
+def describe_machine(options: Namespace, record: Record) -> None:
+    """Device, versions and cores. It imports torch, which takes seconds that the corpus needs anyway."""
     begin = time.perf_counter()
     import torch
 
-    from scripts.bench.lab.timing import device_name, launch_microseconds, matmul_tflops
     from trainer.card.text import versions
-    from trainer.device import choose_device
+    from trainer.device import choose_device, device_model
 
-    device = choose_device(options.device)
-    record.add(import_seconds=round(time.perf_counter() - begin, 2), device=device_name(device), versions=versions(),
-               cpu_count=os.cpu_count(), num_threads=torch.get_num_threads())  # fmt: skip
-    record.add(matmul_tflops=round(matmul_tflops(device, *((256, 5) if device.type == "cpu" else ())), 3),
-               launch_us=round(launch_microseconds(device), 2))  # fmt: skip
-    record.add(headline={key: record.found[key] for key in ("device", "matmul_tflops", "launch_us")})
+    name = device_model(choose_device(options.device))
+    record.add(headline={"device": name}, device=name, versions=versions(), cpu_count=os.cpu_count(),
+               num_threads=torch.get_num_threads(), import_seconds=round(time.perf_counter() - begin, 2))  # fmt: skip
 
 
 if __name__ == "__main__":

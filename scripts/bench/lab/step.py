@@ -27,11 +27,11 @@ from data.batches.loading import TrainLoader
 from data.corpora.synthetic.tree import ensure_tree
 from models.ctc import CTCModel
 from models.feature_table import FeatureTable
-from models.flops import training_flops
+from models.flops import forward_flops, training_flops
 from models.pretrained import EncoderSource
 from scripts.bench.lab.kernels import profile_steps
 from scripts.bench.lab.record import Record, parse_part, timit_hf_options
-from scripts.bench.lab.timing import synchronize
+from scripts.bench.lab.timing import launch_microseconds, matmul_tflops, synchronize
 from trainer.cli.console import Console
 from trainer.cli.parse import parse, report_errors
 from trainer.config.schema import Config, resolve, validate
@@ -73,9 +73,12 @@ def time_variants(options: Namespace) -> int:
     command += ["--cache-dir", str(options.cache_dir), "--train.epochs", "1000"]
     console = Console()
     config, encoder, data = read_inputs(read_config(command), console)
-    record.add(preparation_seconds=round(time.perf_counter() - begin, 2))
     variants: dict[str, Any] = {}
-    headline: dict[str, Any] = {}
+    headline: dict[str, Any] = {
+        "matmul_tflops": round(matmul_tflops(device, *((256, 5) if device.type == "cpu" else ())), 3),
+        "launch_us": round(launch_microseconds(device), 2),
+    }
+    record.add(preparation_seconds=round(time.perf_counter() - begin, 2), headline=headline)
     for name, changes in VARIANTS.items():
         if device.type == "cpu" and name in SLOW_ON_CPU:
             continue
@@ -152,7 +155,7 @@ class Variant:
         synchronize(self.device)
         seconds = time.perf_counter() - begin
         peak = torch.cuda.max_memory_allocated(self.device) / 1e9 if on_cuda else None
-        audio, flops = sum(b.num_seconds for b in taken), flops_of(self.model, taken)
+        audio, flops = sum(b.num_seconds for b in taken), flops_of(self.model, taken, self.parts.features is not None)
         ordered = sorted(single)
         profiled = (
             {"profile": profile_steps(steps.take, NUM_PROFILED if on_cuda else 1, self.device)} if with_profile else {}
@@ -220,9 +223,13 @@ def table_of_noise(model: CTCModel, data: PreparedCorpus, device: torch.device) 
     return FeatureTable(rows, tuple(ends[:-1]))
 
 
-def flops_of(model: CTCModel, batches: Sequence[Batch]) -> float:
-    """Operations of training on `batches` with the feature encoder frozen; padding does not count."""
-    return sum(training_flops(model.hf.config, int(n), frozen=True) for b in batches for n in b.waveform_lengths)
+def flops_of(model: CTCModel, batches: Sequence[Batch], cached: bool) -> float:
+    """Operations of training on `batches` with the feature encoder frozen. Padding does not count, nor does the feature
+    encoder where its output is `cached`."""
+    hf, total = model.hf.config, 0.0
+    for num_samples in (int(n) for b in batches for n in b.waveform_lengths):
+        total += training_flops(hf, num_samples, frozen=True) - cached * forward_flops(hf, num_samples)[0]
+    return total
 
 
 if __name__ == "__main__":

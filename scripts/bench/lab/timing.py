@@ -13,10 +13,6 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
 def matmul_tflops(device: torch.device, size: int = 8192, repeats: int = 50) -> float:
     """The speed of a dense bf16 product of random matrices on this device, in TFLOP/s."""
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))

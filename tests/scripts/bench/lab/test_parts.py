@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import torch
 
 from scripts.bench.gpu_check import PARTS
 from scripts.bench.gpu_check import main as gpu_check
@@ -83,3 +84,15 @@ def test_the_sample_for_the_trainer_is_a_manifest_of_the_trees_files(tiny_timit:
     assert len(rows) == len({row["id"] for row in rows}) == 40
     assert all(soundfile.info(row["audio_filepath"]).samplerate == 16_000 and row["text"] for row in rows)
     assert {row["speaker"] for row in rows}.isdisjoint(json.loads(x)["speaker"] for x in test.read_text().splitlines())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device here")
+def test_without_a_gpu_the_lab_ends_at_once_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Though it has begun to make the corpus, which takes minutes here."""
+    assert gpu_check(["--out", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "cache")]) == 2
+    said = capsys.readouterr()
+    assert "error: --device cuda: not usable here" in said.out
+    assert said.err == "error: no part can run here, for the reason given above.\n"
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert list(json.loads((tmp_path / "out" / "summary.json").read_text())["parts"]) == ["prepare"]
