@@ -34,9 +34,9 @@ from models.frontend import extract_features
 from models.geometry import FrameGeometry
 
 NUM_SLOTS = {"cuda": 4096, "cpu": 96}
-"""Device -> slots of a call, 20 ms each. On CUDA, 82 s give every layer work for the whole GPU and take some 2 GB; on a
-CPU, 1.9 s stay near the caches. Another number may mean other kernels, hence other bits: it is part of a table's
-key."""
+"""Device -> slots of a call, 20 ms each. On CUDA, 82 s give every layer work for the whole GPU and take 1.4 GB at the
+width of the large models; on a CPU, 1.9 s stay near the caches. Another number may mean other kernels, hence other
+bits: it is part of a table's key."""
 MOST_READERS = 8
 """Threads that read and normalise utterances for a GPU."""
 CALLS_AHEAD = 3
@@ -126,7 +126,7 @@ def compute_rows(
         return normalize(samples) if do_normalize else samples
 
     def work(call: Call, loaded: Mapping[int, Future[np.ndarray]], waveform: Tensor) -> Tensor:
-        waveform.zero_()
+        waveform.zero_()  # no frame sees what lies between, but odd numbers can be slow
         for piece in call.pieces:
             samples, begin = loaded[piece.example].result()[piece.samples], piece.slot * model.geometry.stride
             waveform.numpy()[begin : begin + len(samples)] = samples
@@ -175,3 +175,5 @@ def compute_rows(
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(num_threads)  # new threads take over what was set last, in whichever thread
+        if on_cuda:
+            torch.cuda.empty_cache()  # a CUDA graph's own pool cannot use what was left over

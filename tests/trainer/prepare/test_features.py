@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -186,6 +187,39 @@ def test_a_table_can_be_used_before_it_is_written_and_is_locked_until_then(tmp_p
     assert (len(lines), left) == (1, [])
 
 
+def test_a_worker_that_was_forked_meanwhile_does_not_keep_the_lock(tmp_path: Path) -> None:
+    children = []
+
+    def forking(calls: Iterable[Call], total: int) -> Iterator[Call]:
+        if (pid := os.fork()) == 0:
+            time.sleep(60)
+            os._exit(0)
+        children.append(pid)
+        yield from calls
+
+    try:
+        table(small_model(freeze_feature_encoder=True), tmp_path, [], progress=forking)
+        with open(next(tmp_path.glob("features/*.lock")), "w") as other:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def test_a_table_that_fits_into_memory_is_not_begun_on_a_disk_without_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reference: a table that has room."""
+    model, warnings = small_model(freeze_feature_encoder=True), list[str]()
+    expected = table(model, tmp_path / "roomy", []).rows
+    monkeypatch.setattr(trainer.prepare.features.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    rows = table(model, tmp_path / "full", [], warn=warnings.append, later=pytest.fail).rows
+    assert torch.equal(rows, expected)
+    (warning,) = warnings
+    assert "is not kept on the disk (it takes 0.00 GB, and 0.00 GB are free); this run trains from it" in warning
+
+
 @pytest.mark.parametrize("place", ["memory", "disk"])
 def test_a_table_that_cannot_be_written_is_used_and_one_warning_says_why(
     place: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
@@ -315,18 +349,15 @@ def test_a_full_disk_refuses_a_table_that_was_asked_for_and_the_advice_can_be_ta
     assert main([*options, "--model.no-cache-features"]) == 0
 
 
-@FULL_DISK
-def test_a_full_disk_does_not_keep_a_table_that_fits_into_memory_from_being_used(
-    full_disk: None, tone_corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("full_disk", ["found"], indirect=True)
+def test_a_full_disk_does_not_keep_a_run_from_a_table_that_fits_into_memory(
+    full_disk: None, tone_corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Reference: a run that keeps its table. One warning, and nothing on the disk."""
-    options = ["manifest", *tone_corpus.options, *OPTIONS, "--runs-dir", str(tmp_path), "--model.cache-features"]
-    assert main([*options, "--cache-dir", str(tmp_path / "full-disk"), "--name", "full"]) == 0
-    assert " ".join(capsys.readouterr().err.split()).count("is not kept on the disk") == 1
-    assert not list(tmp_path.glob("full-disk/features/*/"))
-    monkeypatch.undo()
-    assert main([*options, "--cache-dir", str(tmp_path / "cache"), "--name", "kept"]) == 0
-    assert losses(tmp_path / "full") == losses(tmp_path / "kept")
+    options = [*tone_corpus.options, *OPTIONS, "--runs-dir", str(tmp_path), "--cache-dir", str(tmp_path / "cache")]
+    assert main(["manifest", *options, "--model.cache-features"]) == 0
+    assert " ".join(capsys.readouterr().err.split()).count("is not kept on the disk (No space left on device)") == 1
+    assert not list(tmp_path.glob("cache/features/*/"))
+    assert json.loads((tmp_path / "manifest" / "config.json").read_text())["model"]["cache_features"] is True
 
 
 def test_a_run_of_which_only_the_closing_is_left_opens_no_table(
