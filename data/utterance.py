@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from data.faults import Faults
 
@@ -57,9 +57,8 @@ class AudioSource(Protocol):
         """float32 (num_samples,), mono, at SAMPLE_RATE; full scale is 1, which resampling may overshoot."""
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A labelled stretch of an utterance, in samples."""
+class Segment(NamedTuple):
+    """A labelled stretch of an utterance, in samples. TIMIT has a quarter of a million of them."""
 
     start: int
     end: int

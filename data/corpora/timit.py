@@ -187,7 +187,7 @@ def _subfolders(folder: Path, pattern: str) -> list[Path]:
 def _sentences(speaker: Path) -> dict[str, dict[str, Path]]:
     """{"SA1": {"WAV": path, "TXT": path, ...}, ...} of a speaker's folder."""
     sentences: dict[str, dict[str, Path]] = {}
-    for path in sorted(speaker.iterdir()):
+    for path in sorted(speaker.iterdir(), key=lambda p: p.name):
         if match := re.fullmatch(r"(S[AIX]\d+)\.(WAV|TXT|WRD|PHN)(\.WAV)?", path.name.upper()):
             # Some copies keep the SPHERE file SA1.WAV and add a RIFF copy, SA1.WAV.wav
             if match[3] and match[2] in sentences.get(match[1], {}):

@@ -125,6 +125,8 @@ def impossible_character(text: str) -> str:
     """
     if character := control_character(text):
         return character
+    if text.isascii():
+        return ""
     found = (c for c in text if c == "\ufffd" or unicodedata.category(c) == "Co" or _is_no_character(ord(c)))
     return next((f"U+{ord(c):04X}" for c in found), "")
 
