@@ -46,7 +46,8 @@ class _Linear(torch.autograd.Function):
         if any(needed[1 : 1 + number]):
             dweights = (rows.T @ of_rows).chunk(number)
         if any(needed[1 + number :]):
-            dbiases = (_ones(rows) @ rows).chunk(number)
+            # New ones each time: kept ones would be memory that a CUDA graph reads after it was given to others
+            dbiases = (rows.new_ones(len(rows)) @ rows).chunk(number)
         return dx, *dweights, *dbiases
 
 
@@ -63,17 +64,3 @@ def one_behind_the_other(tensors: Sequence[Tensor]) -> Tensor:
     ):
         return first.as_strided((len(tensors) * len(first), *first.shape[1:]), first.stride())
     return torch.cat(list(tensors))
-
-
-_ONES: dict[tuple[torch.device, torch.dtype], Tensor] = {}
-
-
-def _ones(rows: Tensor) -> Tensor:
-    """(N,) ones for rows (N, O). They are kept, since a step needs them for every bias."""
-    key, number = (rows.device, rows.dtype), len(rows)
-    kept = _ONES.get(key)
-    if kept is None or len(kept) < number:
-        kept = rows.new_ones(number)
-        if not (rows.is_cuda and torch.cuda.is_current_stream_capturing()):  # a graph's memory is not for keeping
-            _ONES[key] = kept
-    return kept[:number]

@@ -123,7 +123,8 @@ def project(hidden: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
 
 def own_linear_pays(hidden: Tensor, layer: nn.Linear) -> bool:
     """Whether models.linear is faster than torch for `layer`: on CUDA, where autocast has nothing to cast."""
-    return hidden.is_cuda and hidden.dtype == layer.weight.dtype
+    is_cast = hidden.dtype == torch.float32 and torch.is_autocast_enabled(hidden.device.type)
+    return hidden.is_cuda and hidden.dtype == layer.weight.dtype and not is_cast
 
 
 def _gate(attention: Any, hidden: Tensor) -> Tensor:

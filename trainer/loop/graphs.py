@@ -12,8 +12,12 @@ grid of shapes (data.batches.grid). The first batch of a shape is computed opera
 libraries choose their kernels, which is not possible during capture. The second one is captured.
 
 All graphs share one pool of memory: only one of them is under way at a time, and nothing that one leaves is read after
-the next one has begun, save the logits, which have memory of their own. Random numbers are those of the same passes
-without a graph: a replay reads seed and offset of CUDA's generator, and LayerDrop is drawn on the host.
+the next one has begun, save the logits, which have memory of their own. A graph must read no memory that may be given
+to others while the graph lives: what it reads is its inputs, weights, their copies, and what it computes itself.
+
+Random numbers are those of the same passes operation by operation: a replay reads seed and offset of CUDA's generator.
+LayerDrop is drawn on the host. A layer that it skips is computed all the same, in both ways, and counts for nothing:
+so the layers behind it draw the same dropout, and a graph holds for every choice of layers.
 """
 
 from __future__ import annotations
@@ -95,7 +99,8 @@ class Graphs:
         self.is_broken = False
         self._recorded: dict[tuple, _Recorded] = {}
         self._visits: Counter[tuple] = Counter()
-        self._current: _Recorded | None = None
+        self._current: _Recorded | Tensor | None = None
+        """The passes that are under way, or the logits that were computed operation by operation."""
         self._dropped: list[int] = []
 
     @property
@@ -103,57 +108,67 @@ class Graphs:
         """Shapes that have a graph."""
         return len(self._recorded)
 
-    def logits(self, inputs: ModelInputs) -> Tensor | None:
-        """Logits (B, T, V) for a batch, in the model's mode; None if it has to be computed without a graph.
+    def logits(self, inputs: ModelInputs) -> Tensor:
+        """Logits (B, T, V) for a batch, in the model's mode. They hold until the next call.
 
-        They hold until the next call. In training `backward` must follow.
+        In training `backward` may follow.
         """
         key = (self.model.training, self.gradients.are_trained, *inputs.shape)
         self._visits[key] += 1
         recorded = self._recorded.get(key)
-        if recorded is None:
-            if self.is_broken or self._visits[key] == 1 or self.num_recorded >= MOST_GRAPHS:
-                return None
+        if recorded is None and self._visits[key] > 1 and not self.is_broken and self.num_recorded < MOST_GRAPHS:
             recorded = self._record_or_warn(inputs)
-            if recorded is None:
-                return None
-            self._recorded[key] = recorded
+            if recorded is not None:
+                self._recorded[key] = recorded
+        self._current = None
+        kept_layers = self._draw_layers(inputs.frame_lengths.device)
+        if recorded is None:
+            self._current = logits_of(self.model, inputs, self.autocast, kept_layers=kept_layers)
+            return self._current
         self._refresh()
         recorded.inputs.fill(inputs)
-        self._draw_layers(recorded)
+        if recorded.kept_layers is not None and kept_layers is not None:
+            recorded.kept_layers.copy_(kept_layers)
         assert recorded.forward is not None
+        assert recorded.logits is not None
         recorded.forward()
         self._current = recorded
         return recorded.logits
 
     def backward(self, gradient: Tensor) -> None:
         """Add the gradient of the last logits' batch, from that of the logits of its first rows and frames."""
-        recorded, self._current = self._current, None
-        assert recorded is not None, "logits come first"
-        assert recorded.gradient is not None
-        assert recorded.backward is not None
-        recorded.gradient.zero_()
-        recorded.gradient[: gradient.shape[0], : gradient.shape[1]].copy_(gradient)
-        if self.accumulates:
-            self.gradients.clear_unused()
-        recorded.backward()
+        current, self._current = self._current, None
+        assert current is not None, "logits come first"
         layers = self.model.base.encoder.layers
         skipped = {id(p) for i in self._dropped for p in layers[i].parameters()}
-        self.gradients.adopt(p for p in recorded.read if id(p) not in skipped)
+        if isinstance(current, Tensor):
+            found = self.gradients.of(current[: gradient.shape[0], : gradient.shape[1]], gradient)
+            pairs = zip(self.gradients.parameters, found, strict=True)
+            self.gradients.add([None if id(p) in skipped else g for p, g in pairs])
+            return
+        assert current.gradient is not None
+        assert current.backward is not None
+        current.gradient.zero_()
+        current.gradient[: gradient.shape[0], : gradient.shape[1]].copy_(gradient)
+        if self.accumulates:
+            self.gradients.clear_unused()
+        current.backward()
+        self.gradients.adopt(p for p in current.read if id(p) not in skipped)
 
     def _refresh(self) -> None:
         if self.model.half_copies is not None:
             self.model.half_copies.refresh()
 
-    def _draw_layers(self, recorded: _Recorded) -> None:
-        """Draw which layers LayerDrop skips, as a forward pass without a graph would."""
+    def _draw_layers(self, device: torch.device) -> Tensor | None:
+        """Draw which layers LayerDrop skips, as a pass without graphs would: bool (layers,) on `device`, False for
+        those. None where none is ever skipped."""
         encoder = self.model.base.encoder
         self._dropped = [i for i in range(len(encoder.layers)) if is_dropped(encoder, i)]
-        if recorded.kept_layers is not None:
-            kept = torch.ones(len(encoder.layers), dtype=torch.bool)
-            kept[self._dropped] = False
-            kept = kept.pin_memory() if recorded.kept_layers.is_cuda else kept
-            recorded.kept_layers.copy_(kept, non_blocking=True)
+        if not (self.model.training and encoder.config.layerdrop > 0):
+            return None
+        kept = torch.ones(len(encoder.layers), dtype=torch.bool)
+        kept[self._dropped] = False
+        return (kept.pin_memory() if device.type == "cuda" else kept).to(device, non_blocking=True)
 
     def _record_or_warn(self, inputs: ModelInputs) -> _Recorded | None:
         """The passes for the shape of `inputs`; None, after a warning, when they cannot be captured."""

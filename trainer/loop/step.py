@@ -149,15 +149,12 @@ def backward(
 ) -> tuple[Tensor, Tensor | None]:
     """Add one microbatch's share of the gradient. Returns (nats per unit, share of blank frames), each (B,)."""
     n, blank_id = len(batch.ids), parts.model.blank_id  # rows behind the utterances' only fill the batch's shape
-    b, all_logits, is_replayed = batch_logits(
-        parts.model, batch, parts.device, parts.autocast, parts.features, parts.graphs
-    )
+    b, all_logits = batch_logits(parts.model, batch, parts.device, parts.autocast, parts.features, parts.graphs)
     logits = all_logits.detach()[:n].requires_grad_()
     frame_lengths, target_lengths = batch.frame_lengths[:n], batch.target_lengths[:n]  # CTC wants them on the host
     nats = ctc_loss_per_utterance(logits, frame_lengths, b.targets[:n], target_lengths, blank_id=blank_id)
     (gradient,) = torch.autograd.grad(parts.scaler.scale(nats.sum() / num_utterances), logits)
-    if is_replayed:
-        assert parts.graphs is not None
+    if parts.graphs is not None:
         parts.graphs.backward(gradient)
     else:
         parts.gradients.add(parts.gradients.of(all_logits[:n], gradient))

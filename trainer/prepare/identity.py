@@ -25,7 +25,7 @@ FREE = {
     "profile",
     "strict", "allow_changes", "batching.num_workers", "batching.worker_timeout", "train.log_every", "train.save_every",
     "train.save_total_limit", "train.max_skips", "train.export", "model.pretrained", "model.revision",
-    "model.activation_checkpointing", "model.cache_features", "model.cuda_graphs", "report", "push_to_hub",
+    "model.activation_checkpointing", "model.cache_features", "report", "push_to_hub",
     "eval.batch_size", "eval.max_batch_seconds",
 }  # fmt: skip
 """Options that a resumed run may change. Some cannot shape the weights (cached features and batches of evaluation: only

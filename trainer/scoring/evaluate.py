@@ -226,7 +226,7 @@ def _launch(
 ) -> tuple[Batch, Launched]:  # fmt: skip
     """Launch a batch; nothing is waited for but the lengths that CTC reads."""
     n, blank_id = len(batch.ids), model.blank_id  # rows behind the utterances' only fill the batch's shape
-    b, logits, _ = batch_logits(model, batch, device, autocast, features, replays)
+    b, logits = batch_logits(model, batch, device, autocast, features, replays)
     logits, frame_lengths = logits[:n], b.frame_lengths[:n]
     on_host = batch.frame_lengths[:n], batch.target_lengths[:n]
     nats = ctc_loss_per_utterance(logits, on_host[0], b.targets[:n], on_host[1], blank_id=blank_id)

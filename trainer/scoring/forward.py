@@ -45,10 +45,10 @@ class ModelInputs:
 
 
 class Replays(Protocol):
-    """Logits from a captured pass. trainer.loop.graphs implements it."""
+    """Logits from captured passes, where a batch's shape has come before. trainer.loop.graphs implements it."""
 
-    def logits(self, inputs: ModelInputs) -> Tensor | None:
-        """Logits (B, T, V); None when the batch has to be computed operation by operation."""
+    def logits(self, inputs: ModelInputs) -> Tensor:
+        """Logits (B, T, V), which hold until the next call."""
 
 
 def model_inputs(batch: Batch, on_device: Batch, features: FeatureTable | None) -> ModelInputs:
@@ -90,15 +90,12 @@ def batch_logits(
     autocast: Callable[[], AbstractContextManager],
     features: FeatureTable | None = None,
     replays: Replays | None = None,
-) -> tuple[Batch, Tensor, bool]:
-    """(`batch` on `device`, its logits (B, T, V) under `autocast`, whether they were replayed).
+) -> tuple[Batch, Tensor]:
+    """(`batch` on `device`, its logits (B, T, V) under `autocast`). SpecAugment's masks are applied if there are any.
 
-    SpecAugment's masks are applied if there are any. With `features` the batch holds row numbers of that table instead
-    of audio. `replays` gives the logits where it has captured the batch's shape; they hold until its next batch.
+    With `features` the batch holds row numbers of that table, or rows of it, instead of audio. `replays` gives the
+    logits, if there is one; they hold until its next batch.
     """
     b = batch.to(device)
     x = model_inputs(batch, b, features)
-    replayed = None if replays is None else replays.logits(x)
-    if replayed is not None:
-        return b, replayed, True
-    return b, logits_of(model, x, autocast), False
+    return b, logits_of(model, x, autocast) if replays is None else replays.logits(x)

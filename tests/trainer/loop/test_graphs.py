@@ -59,6 +59,24 @@ def test_replayed_steps_equal_steps_without_graphs(options: dict[str, float], ac
     assert all(torch.equal(plain[1][name], replayed[1][name]) for name in plain[1])
 
 
+@pytest.mark.parametrize("accum", [1, 2])
+def test_dropout_and_layerdrop_together_are_those_of_the_seed(accum: int) -> None:
+    """Reference: graphs that never capture, so each pass runs operation by operation. A layer that is skipped leaves
+    the draws of those behind it alone."""
+    found = []
+    for captures in (False, True):
+        parts = make_parts(small_model(hidden_dropout=0.3, layerdrop=0.5, mask_time_prob=0.2))
+        with_graphs(parts, accumulates=accum > 1)
+        assert parts.graphs is not None
+        parts.graphs.is_broken = not captures
+        loader = loader_of(EXAMPLES, accum=accum, grid=GRID, specaugment=SPEC)
+        losses = run_fit(parts, loader, LOGGED, 12).losses
+        found.append((losses, [p.detach().clone() for p in parts.model.parameters()]))
+        assert (parts.graphs.num_recorded > 0) is captures
+    assert found[0][0] == found[1][0]
+    assert all(torch.equal(a, b) for a, b in zip(found[0][1], found[1][1], strict=True))
+
+
 def test_a_shape_is_captured_when_it_comes_again_and_then_replayed() -> None:
     parts = make_parts(small_model())
     recorder = with_graphs(parts)
