@@ -6,10 +6,11 @@ is copied. They must not touch CUDA.
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
@@ -26,7 +27,7 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def do_tasks(work: Callable[[int], R], num_tasks: int, num_processes: int) -> Iterator[tuple[int, R]]:
+def do_tasks(work: Callable[[int], R], num_tasks: int, num_processes: int) -> Generator[tuple[int, R], None, None]:
     """(task, work(task)) for each of `num_tasks`, in the order in which they are done.
 
     With one process they are done here, one after the other. An exception of `work` is raised here; LoaderError when a
@@ -50,13 +51,13 @@ def do_tasks(work: Callable[[int], R], num_tasks: int, num_processes: int) -> It
             end.send(task)
         left = num_tasks
         while left:
-            for end in wait(ends):
-                assert isinstance(end, Connection)
-                done, result, error = _receive(end)
+            for answered in wait(ends):
+                assert isinstance(answered, Connection)
+                done, result, error = _receive(answered)
                 if error is not None:
                     raise error
-                if (task := next(tasks, None)) is not None:
-                    end.send(task)
+                for task in itertools.islice(tasks, 1):
+                    answered.send(task)
                 left -= 1
                 yield done, result
     finally:
@@ -86,10 +87,12 @@ def _answer(work: Callable[[int], object], end: Connection, ends_of_others: list
     try:
         while True:
             task = end.recv()
+            result: object = None
+            failure: Exception | None = None
             try:
-                answer = (task, work(task), None)
+                result = work(task)
             except Exception as error:
-                answer = (task, None, error)
-            end.send(answer)
+                failure = error
+            end.send((task, result, failure))
     except (EOFError, OSError):
         return

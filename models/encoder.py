@@ -72,7 +72,7 @@ def weights_digest(model: nn.Module) -> str:
 
     def digest(tensor: Tensor) -> str:
         content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        return hashlib.sha256(content.numpy()).hexdigest()
+        return hashlib.sha256(content.numpy().data).hexdigest()
 
     state = model.state_dict()
     with ThreadPoolExecutor() as pool:  # hashing many bytes lets other threads run

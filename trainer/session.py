@@ -79,7 +79,8 @@ def train(
 
 def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag: StopFlag) -> int:
     config, parts, run_dir = run.config, run.parts, run.config.run_dir
-    fingerprint = identity(config, run.data, parts.model, parts.device, run.precision)
+    with console.phase("model"):
+        fingerprint = identity(config, run.data, parts.model, parts.device, run.precision)
     vocab = run.data.vocab
     fingerprint["model"] = describe_model(
         parts.model.hf, vocab.special, run.do_normalize, vocab.reading, run.data.language

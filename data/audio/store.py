@@ -193,7 +193,7 @@ def _decode(source: AudioSource, is_int16: bool, descriptor: int, offset: int) -
     except AudioError as error:
         return str(error)
     assert len(samples) == source.num_samples, "a source has as many samples as its header says"
-    left = memoryview((samples * 32768).astype(np.int16) if is_int16 else samples).cast("B")
+    left = ((samples * 32768).astype(np.int16) if is_int16 else samples).data.cast("B")
     while left:
         written = os.pwrite(descriptor, left, offset)
         left, offset = left[written:], offset + written
