@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from models.config import ModelConfig
 from trainer.cli.parse import parse, report_errors
-from trainer.config.schema import Config
+from trainer.config.schema import Config, validate
 from trainer.errors import ConfigError
 
 REFERENCE_MODEL = "patrickvonplaten/unispeech-large-1500h-cv-timit"
@@ -43,6 +43,12 @@ def parse_both(argv: Sequence[str]) -> tuple[str, Config]:
 
 def score(source: str, config: Config) -> int:
     """Score `source` on every closing split of the corpus and write the results."""
+    from trainer.cli.console import Console
+    from trainer.cli.greeting import places
+
+    validate(replace(config, model=ModelConfig(pretrained=source)), training=False)
+    Console().say(f"{source} on {places(config.corpus)}")
+
     from trainer.rundir.model_source import find_model, model_name  # imports torch, which takes seconds
 
     source = find_model(source)

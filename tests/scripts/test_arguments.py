@@ -126,6 +126,7 @@ def test_missing_package_is_one_line_that_says_where_it_is(tmp_path: Path) -> No
         ("report", ["a", "--meda", "all"], "Did you mean --media?"),
         ("evaluate", [], "no MODEL"),
         ("evaluate", ["model", "demoo"], "Did you mean demo?"),
+        ("evaluate", ["model", "manifest"], "Preset manifest needs --corpus.eval MANIFEST."),
         ("verify_run", [], "required: runs/NAME"),
         ("checks.reliability_summary", ["none.jsonl"], "none.jsonl: No such file"),
     ],

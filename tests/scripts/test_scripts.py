@@ -96,9 +96,9 @@ def test_evaluate_of_a_folder_without_a_model_is_one_line(
 ) -> None:
     options = ["--corpus.eval", str(finished_run.parents[1] / "eval.jsonl"), "--runs-dir", str(tmp_path / "runs")]
     assert evaluate([str(tmp_path), "manifest", *options]) == 2
-    assert capsys.readouterr().err == (
-        f"error: {tmp_path}: no config.json here; this is not a Hugging Face model folder.\n"
-    )
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        f"error: {tmp_path}: no config.json here; this is not a Hugging Face model folder."
+    ]
 
 
 def test_evaluate_refuses_the_folder_of_a_training_run(
@@ -109,9 +109,10 @@ def test_evaluate_refuses_the_folder_of_a_training_run(
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     options = ["--corpus.eval", str(finished_run.parents[1] / "eval.jsonl"), "--runs-dir", str(tmp_path / "runs")]
     assert evaluate([str(run / "model"), "manifest", *options, "--name", "demo"]) == 2
-    assert capsys.readouterr().err == (
-        f"error: {run} holds a training run, which is not written over. Choose another --name.\n"
-    )
+    assert capsys.readouterr().err.splitlines() == [
+        f"{run / 'model'} on {finished_run.parents[1] / 'eval.jsonl'}",
+        f"error: {run} holds a training run, which is not written over. Choose another --name.",
+    ]
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 

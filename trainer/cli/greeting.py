@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from data.config import options_marked
+from data.config import CorpusConfig, options_marked
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 
@@ -18,9 +18,13 @@ def greet(config: Config) -> None:
 
 def what_is_read(config: Config) -> str:
     """The corpus and the encoder, as the options name them."""
-    corpus, model = config.corpus, config.model
+    encoder = config.model.pretrained or f"no checkpoint ({config.model.size}, random weights)"
+    return f"{places(config.corpus)}; {encoder}"
+
+
+def places(corpus: CorpusConfig) -> str:
+    """Where a corpus lies; of one that is made on the spot, what it is."""
     marked = options_marked("place", corpus)
-    places = [str(getattr(corpus, f.name)) for f in fields(corpus) if f.name in marked and getattr(corpus, f.name)]
+    named = [str(getattr(corpus, f.name)) for f in fields(corpus) if f.name in marked and getattr(corpus, f.name)]
     about = (type(corpus).__doc__ or "").strip().partition("\n\n")[0].rstrip(".")
-    encoder = model.pretrained or f"no checkpoint ({model.size}, random weights)"
-    return f"{', '.join(places) or about[:1].lower() + about[1:]}; {encoder}"
+    return ", ".join(named) or about[:1].lower() + about[1:]

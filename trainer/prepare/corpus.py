@@ -93,7 +93,7 @@ def read_corpus(
     """
     faults = faults or Faults()
     if corpus is None:
-        with _synthesis_bar(console) as progress:
+        with synthesis_bar(console) as progress:
             corpus = config.corpus.open(Path(config.cache_dir), progress)
     splits = corpus.splits
     train = read_split(corpus, splits.train, faults) if training else []
@@ -275,7 +275,7 @@ def _drop_undecodable(train: list[Example], drops: Drops, console: Console) -> l
 
 
 @contextlib.contextmanager
-def _synthesis_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
+def synthesis_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
     """What a corpus calls while it is made. The bar appears with the first call: most corpora are only read."""
     with contextlib.ExitStack() as shown:
         bars: list[tqdm] = []

@@ -15,6 +15,7 @@ import trainer.prepare.intro
 import trainer.rundir.log
 from tests.helpers.resumed import options
 from trainer.cli.console import Console
+from trainer.prepare.corpus import synthesis_bar
 from trainer.run import main
 
 
@@ -107,6 +108,19 @@ def test_a_run_in_a_pipe_reads_well_in_80_columns(
     assert "best" in said
     assert "warning: the model writes only blanks" in said or "WER 100" not in said
     assert said[said.index("next:") :].splitlines()[1].strip().endswith(f"--logdir {tmp_path}")
+
+
+def test_synthesis_is_shown_only_where_something_is_synthesised() -> None:
+    """Most corpora are read, and then their screen has no such bar."""
+    stream = Terminal()
+    with synthesis_bar(Console(stream)):
+        pass
+    assert stream.getvalue() == ""
+    with synthesis_bar(Console(stream)) as progress:
+        progress(2, 8)
+    assert "synthesising" in stream.getvalue()
+    assert "0/8" in stream.getvalue()
+    assert "synthesised 2 speakers once" in stream.getvalue()
 
 
 def test_examples_in_docstrings_hold() -> None:
