@@ -235,7 +235,12 @@ def build_model(
 
 
 def build_parts(
-    config: Config, model: CTCModel, device: torch.device, precision: str, total_steps: int, warn: Callable[[str], None]
+    config: Config,
+    model: CTCModel,
+    device: torch.device,
+    precision: str,
+    total_steps: int,
+    warn: Callable[[str], None] = print,
 ) -> tuple[Config, TrainingParts]:
     """The Config with the number of warm-up steps chosen; and `model` with all that trains it.
 

@@ -97,7 +97,7 @@ def load_recognizer(
     return Recognizer(model, vocab, encoder.do_normalize, chosen, source)
 
 
-FAR_LONGER = 1.5
+FAR_LONGER = 3.0
 """A piece that is this many times as long as 95 of 100 training utterances is far longer than they are."""
 
 
@@ -112,7 +112,7 @@ def advise(recognizer: Recognizer, windows: Windows, seconds: float) -> str | No
     window = max(2, math.ceil(lengths.most))
     return (
         f"read in pieces of {piece:.0f} s, but 95 of 100 training utterances last {lengths.most:.1f} s or less. A "
-        f"model is at its best near those lengths: try --window {window} --overlap {max(1.0, window / 4):g}"
+        f"model is often at its best near those lengths: try --window {window} --overlap {max(1.0, window / 4):g} too"
     )
 
 

@@ -146,7 +146,7 @@ def test_picture_zooms_by_buttons_keys_and_pinch(page: Any) -> None:
     first = picture_width(page)
     page.get_by_role("button", name="fit the whole utterance").click()
     assert picture_width(page) == box
-    is_crowded = "labels have no room: zoom in" in page.locator(".crowded").inner_text()
+    is_crowded = "no room: zoom in" in page.locator(".crowded").inner_text()
     assert is_crowded == (page.viewport_size["width"] == 420)
     assert overprinted(page) == []
     for _ in range(12):

@@ -58,7 +58,7 @@ function showPicture(cell, media, units, columns, player) {
     width = Math.round(Math.min(Math.max(wanted, least()), most()));
     const { height, hidden } = drawFigure(svg, media, frames, units, columns, width);
     cursor = svgElement(svg, "line", { class: "cursor", x1: 0, x2: 0, y1: 0, y2: height });
-    crowded.textContent = hidden ? `${hidden} labels have no room: zoom in` : "";
+    crowded.textContent = hidden ? `${hidden} label${hidden > 1 ? "s have" : " has"} no room: zoom in` : "";
     box.scrollLeft = (time / media.seconds) * width - offset;
     moveNames();
     show(at);
