@@ -58,7 +58,8 @@ class StopFlag:
             raise Stopped(self)
         # No print: the signal may interrupt one, and the stream's buffer is not reentrant
         with contextlib.suppress(OSError):
-            os.write(2, f"{self.name}: saving after this step; a second signal ends at once\n".encode())
+            first = "\n" if os.isatty(2) else ""  # a bar may stand on the terminal's line
+            os.write(2, f"{first}{self.name}: saving after this step; a second signal ends at once\n".encode())
 
 
 @contextmanager

@@ -38,8 +38,8 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 def read_config(path: Path, *, fill: bool = False) -> Config:
     """The configuration that a run left at `path`; ConfigError when it cannot be read or is not a configuration.
 
-    With `fill`, an option that the run's version did not have yet gets its default. This is enough to read a run, not
-    to continue it.
+    With `fill`, an option that the run's version did not have yet gets its default, and one that is gone since then is
+    passed over. This is enough to read a run, not to continue it.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -50,7 +50,8 @@ def read_config(path: Path, *, fill: bool = False) -> Config:
 
 
 def from_json(text: str, origin: str, *, fill: bool = False) -> Config:
-    """The configuration that `to_json` wrote; ConfigError on unknown, mistyped or (without `fill`) missing fields."""
+    """The configuration that `to_json` wrote; ConfigError on mistyped fields, and without `fill` on unknown or missing
+    ones."""
     try:
         plain = strict_json.loads(text)
         kind = plain["corpus"].pop("kind")
@@ -66,12 +67,15 @@ def _build(cls: type, plain: Any, where: str, narrowed: dict[str, type] | None =
         raise ConfigError(f"{where}: expected an object, found {plain!r}.")
     hints = typing.get_type_hints(cls)
     names = {f.name for f in dataclasses.fields(cls)}
-    if unknown := sorted(plain.keys() - names):
+    unknown = sorted(plain.keys() - names)
+    if unknown and not fill:
         raise ConfigError(f"{where}: unknown field {unknown[0]!r}; known: {', '.join(sorted(names))}.")
     if not fill and (missing := sorted(names - plain.keys())):
         raise ConfigError(f"{where}: field {missing[0]!r} is missing.")
     values = {}
     for name, value in plain.items():
+        if name in unknown:
+            continue
         hint = (narrowed or {}).get(name, hints[name])
         if dataclasses.is_dataclass(hint):
             values[name] = _build(typing.cast(type, hint), value, f"{where}: {name}", fill=fill)

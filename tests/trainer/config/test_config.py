@@ -114,6 +114,14 @@ def test_unknown_field_is_refused_by_name(group: str) -> None:
     assert group in message
 
 
+@pytest.mark.parametrize("group", ["", "corpus", "model"])
+def test_a_run_with_an_option_that_is_gone_can_still_be_read(group: str) -> None:
+    plain = stored()
+    expected = from_json(json.dumps(plain), "a")
+    (plain[group] if group else plain)["frobnicate"] = 1
+    assert from_json(json.dumps(plain), "a", fill=True) == expected
+
+
 def fields_of(cls: type, prefix: str = "") -> list[str]:
     hints = typing.get_type_hints(cls)
     names = []
