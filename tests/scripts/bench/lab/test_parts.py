@@ -34,7 +34,7 @@ def test_every_part_runs_on_a_cpu(synthetic_cache: Path, tiny_timit: Path, tmp_p
     assert variant["profile"]["kinds_ms"]["matrix products"] > 0
     assert found["table"]["rows_differ"] == []
     assert found["table"]["num_utterances"] == 80
-    assert found["table"]["headline"]["fill_rate"] > 0
+    assert found["table"]["headline"]["audio_rate"] > 0
     assert found["run"]["results"]["steps"] == found["run"]["metrics"]["step"] == 12
     assert [e["step"] for e in found["run"]["metrics"]["evaluations"]] == [4, 8, 12]
     assert set(found["trainer"]["sides"]) == {"ours", "hf-tuned"}
