@@ -5,6 +5,7 @@ Every word is looked up among the options of trainer.cli.options, so that an err
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import shlex
 import sys
@@ -54,7 +55,8 @@ def _with_values(config: Config, words: Sequence[str]) -> tuple[Config, set[str]
             raise ConfigError(_no_option(word, config, by_name))
         value = _value(option, _spelt(typed), [attached] if equals else None, left)
         if option.name in values and values[option.name][1] != value:
-            print(f"note: {option.name} is given twice; the last value holds: {_shown(value)}", file=sys.stderr)
+            with contextlib.suppress(OSError):  # nobody reads stderr: the run goes on
+                print(f"note: {option.name} is given twice; the last value holds: {_shown(value)}", file=sys.stderr)
         values[option.name] = (option, value)
     of_group: dict[str, dict[str, Any]] = {}
     for option, value in values.values():

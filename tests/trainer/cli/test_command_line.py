@@ -6,6 +6,7 @@ pytest tests/trainer/cli/test_command_line.py
 from __future__ import annotations
 
 import dataclasses
+import io
 import types
 from typing import Any
 
@@ -206,3 +207,14 @@ def test_folder_without_a_name_is_refused(folder: str) -> None:
     """A Config made in Python; the command line refuses every empty value."""
     with pytest.raises(ConfigError, match=f"--{folder.replace('_', '-')} is empty"):
         validate(dataclasses.replace(PRESETS["demo"](), **{folder: " "}))
+
+
+def test_the_note_on_a_repeated_option_needs_no_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`2>&1 | head` may have gone already: the run goes on."""
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stderr", Gone())
+    assert parse(["demo", "--seed", "1", "--seed", "2"]).seed == 2
