@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from models.adapter import freeze_all_but_adapter
+from models.checkpoints.adapter import freeze_all_but_adapter
 from models.encoder import uses_attention_mask
-from models.frontend import extract_features
 from models.geometry import FrameGeometry
-from models.half_copies import HalfCopies
-from models.transformer import encode
+from models.layers.frontend import extract_features
+from models.layers.half_copies import HalfCopies
+from models.layers.transformer import encode
 
 
 class CTCModel(nn.Module):
@@ -60,7 +60,7 @@ class CTCModel(nn.Module):
 
     def keep_half_copies(self, dtype: torch.dtype) -> None:
         """From now on forward passes under an autocast of `dtype` read copies of the weights that are rounded once an
-        update (models.half_copies). The model lies on its device already."""
+        update (models.layers.half_copies). The model lies on its device already."""
         self.half_copies = HalfCopies(self, dtype)
 
     def forward(

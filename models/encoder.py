@@ -1,7 +1,7 @@
 """Build a speech encoder with a CTC head: families, sizes, options.
 
-The modules are transformers' own, so that checkpoints load key by key (see models.pretrained). The forward pass is in
-models.ctc.
+The modules are transformers' own, so that checkpoints load key by key (see models.checkpoints.pretrained). The forward
+pass is in models.ctc.
 """
 
 from __future__ import annotations

@@ -69,8 +69,8 @@ def export(args: Namespace) -> int:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} exists already. Remove it, or name another folder with --out.")
 
-    from models.export import save_huggingface
-    from models.training_checkpoint import read_trained_model
+    from models.checkpoints.export import save_huggingface
+    from models.checkpoints.training_checkpoint import read_trained_model
 
     recognizer = load_recognizer(find_model(str(there[name])), device="cpu")
     hf, vocab = recognizer.model.hf, recognizer.vocab

@@ -86,7 +86,7 @@ def run(args: Namespace) -> int:
     normalize = normalizer(args.normalizer, args.language)
     speech = read_manifest(args.manifest, normalize, args.utterances) if args.manifest else None
 
-    from models.onnx_graph import write_onnx
+    from models.checkpoints.onnx_graph import write_onnx
     from trainer.recognize.onnx_check import max_deviation, open_graph, pytorch, quantize, word_errors
     from trainer.recognize.transcribe import load_recognizer
 
@@ -142,7 +142,7 @@ def run(args: Namespace) -> int:
 
 def default_path(model: Path) -> Path:
     """In the model's folder; in the working folder for a hub model; in the run for a checkpoint, which is sealed."""
-    from models.training_checkpoint import is_training_checkpoint
+    from models.checkpoints.training_checkpoint import is_training_checkpoint
     from trainer.rundir.model_source import short_name
 
     if is_training_checkpoint(model):

@@ -19,9 +19,9 @@ import torch
 from data import strict_json
 from data.batches.collate import Frontend
 from data.utterance import Corpus
+from models.checkpoints.export import save_huggingface
+from models.checkpoints.weights import LoadReport
 from models.ctc import CTCModel
-from models.export import save_huggingface
-from models.pretrained import LoadReport
 from trainer.card.card import write_card
 from trainer.card.push import push_or_warn
 from trainer.card.text import versions

@@ -13,8 +13,8 @@ import torch
 from safetensors import SafetensorError
 
 from data.utterance import SAMPLE_RATE, Corpus
+from models.checkpoints.training_checkpoint import describe_model
 from models.flops import forward_flops, training_flops
-from models.training_checkpoint import describe_model
 from trainer.cli.clock import Clock
 from trainer.cli.console import Console
 from trainer.cli.signals import StopFlag, stop_on_signals

@@ -177,9 +177,9 @@ def write_weights(folder: Path, workload: Workload, train: Path) -> Path:
     """A checkpoint folder with random weights and a vocabulary of the training text, for both sides."""
     from data.text.normalise import plain
     from data.text.vocab import Vocab
+    from models.checkpoints.export import save_huggingface
     from models.config import ModelConfig
     from models.encoder import build_random, configure, random_config
-    from models.export import save_huggingface
 
     texts = [plain(json.loads(line)["text"]) for line in train.read_text(encoding="utf-8").splitlines()]
     vocab = Vocab.build(texts)

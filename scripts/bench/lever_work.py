@@ -14,8 +14,8 @@ from unittest import mock
 
 import torch
 
-import models.frontend
-import models.transformer
+import models.layers.frontend
+import models.layers.transformer
 from data.batches.collate import Batch
 from models.feature_table import FeatureTable
 from scripts.bench.lab.kernels import profile_steps
@@ -170,12 +170,12 @@ def no_half_copies(parts: TrainingParts, batch: Batch) -> Iterator[None]:
 
 def torch_linear() -> AbstractContextManager:
     """Lets torch compute every linear layer, one by one."""
-    return mock.patch.object(models.transformer, "own_linear_pays", return_value=False)
+    return mock.patch.object(models.layers.transformer, "own_linear_pays", return_value=False)
 
 
 def autocast_norms() -> AbstractContextManager:
     """Lets autocast compute layer norms in fp32, with casts before and after."""
-    return mock.patch.object(models.transformer, "normalize", lambda norm, hidden: norm(hidden))
+    return mock.patch.object(models.layers.transformer, "normalize", lambda norm, hidden: norm(hidden))
 
 
 @contextmanager
@@ -187,7 +187,7 @@ def clipped_before(parts: TrainingParts, batch: Batch) -> Iterator[None]:
 
 @contextmanager
 def no_turns() -> Iterator[None]:
-    with mock.patch.object(models.frontend, "CACHED_SAMPLES", 2**40):
+    with mock.patch.object(models.layers.frontend, "CACHED_SAMPLES", 2**40):
         yield
 
 

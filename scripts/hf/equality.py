@@ -36,12 +36,12 @@ from data.batches.specaugment import SpecAugment
 from data.examples import Example
 from data.text.vocab import Vocab
 from data.utterance import Utterance
+from models.checkpoints.export import save_huggingface
+from models.checkpoints.quiet import quiet
 from models.config import ModelConfig
 from models.ctc import CTCModel
 from models.encoder import build_random, configure
-from models.export import save_huggingface
 from models.families import SIZES
-from models.pretrained import quiet
 from scripts.bench.tones import LETTERS, tone_texts, tone_utterance
 from scripts.hf.modules import hf_modules
 from trainer.config.schema import OptimConfig
@@ -74,7 +74,7 @@ class Recipe:
     score_padding: bool = False
     """Let our loss count the padding as speech, as the Trainer does if the encoder takes no attention mask."""
     hf_modules: bool = False
-    """Let our step run transformers' own modules instead of models.frontend and models.transformer."""
+    """Let our step run transformers' own modules instead of models.layers.frontend and models.layers.transformer."""
     same_norm_order: bool = False
     """Let the Trainer add up the gradient norm in our order of parameters (decayed first) instead of the model's."""
 

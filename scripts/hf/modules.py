@@ -10,19 +10,19 @@ from unittest import mock
 from torch import Tensor
 
 import models.ctc
-import models.transformer
+import models.layers.transformer
 
 
 @contextmanager
 def hf_modules() -> Iterator[None]:
-    """Uses transformers' modules instead of models.frontend and models.transformer."""
+    """Uses transformers' modules instead of models.layers.frontend and models.layers.transformer."""
     with hf_front_end(), hf_encoder():
         yield
 
 
 @contextmanager
 def hf_front_end() -> Iterator[None]:
-    """Uses transformers' feature encoder instead of models.frontend."""
+    """Uses transformers' feature encoder instead of models.layers.frontend."""
 
     def extract(extractor: Any, waveforms: Tensor, *, checkpointed: bool = False) -> Tensor:
         return extractor(waveforms).transpose(1, 2)
@@ -33,7 +33,7 @@ def hf_front_end() -> Iterator[None]:
 
 @contextmanager
 def hf_encoder() -> Iterator[None]:
-    """Uses transformers' encoder instead of models.transformer."""
+    """Uses transformers' encoder instead of models.layers.transformer."""
 
     def encode(encoder: Any, hidden: Tensor, real: Tensor | None, **_: bool) -> Tensor:
         return encoder(hidden, attention_mask=real).last_hidden_state
@@ -44,6 +44,6 @@ def hf_encoder() -> Iterator[None]:
 
 @contextmanager
 def hf_positions() -> Iterator[None]:
-    """Uses the grouped convolution instead of models.positions."""
-    with mock.patch.object(models.transformer, "embed_positions", lambda module, hidden: module(hidden)):
+    """Uses the grouped convolution instead of models.layers.positions."""
+    with mock.patch.object(models.layers.transformer, "embed_positions", lambda module, hidden: module(hidden)):
         yield

@@ -278,8 +278,8 @@ def test_reference_words_are_counted_as_split_counts_them(normalize: Callable[[s
 
 def read(tone_corpus, tmp_path: Path, **corpus):
     """(Data, the console's lines) of the tone corpus."""
+    from models.checkpoints.pretrained import read_encoder
     from models.config import ModelConfig
-    from models.pretrained import read_encoder
     from trainer.prepare.corpus import prepare_corpus, read_corpus
 
     model = ModelConfig(size="tiny")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import soundfile
 
-from models.export import save_huggingface
+from models.checkpoints.export import save_huggingface
 from tests.helpers.corpora import write_jsonl
 from tests.helpers.models import VOCAB, make_talkative, noise, small_model
 from trainer.run import main

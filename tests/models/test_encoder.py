@@ -118,7 +118,7 @@ def test_dropout_and_layerdrop_fall_where_transformers_puts_them(
     """Reference: the family's own forward from the same seed, all dropouts on: a dropout that is left out, added or
     elsewhere would shift every later draw. In fp64, tolerance EXACT. Dropout draws in the order of memory, so the
     positions are transformers' own here, and WavLM, whose attention puts time before the batch, has one utterance."""
-    monkeypatch.setattr("models.transformer.embed_positions", lambda module, hidden: module(hidden))
+    monkeypatch.setattr("models.layers.transformer.embed_positions", lambda module, hidden: module(hidden))
     model = small_model(family, norm, **dict.fromkeys(DROPOUTS, 0.2)).train().double()
     batch = padded_batch(model, (3000,)) if family == "wavlm" else padded_batch(model)
     batch.waveforms = batch.waveforms.double()

@@ -18,9 +18,10 @@ from transformers import PreTrainedModel
 
 from data.corpora.hub import HubConfig
 from data.corpora.hub.corpus import HubCorpus
+from models.checkpoints.pretrained import read_pretrained
+from models.checkpoints.weights import load_pretrained
 from models.config import ModelConfig
 from models.encoder import configure
-from models.pretrained import load_pretrained, read_pretrained
 from tests.helpers.corpora import ManifestFolder
 from tests.helpers.models import VOCAB, edit_json, small_hf_model
 from trainer.errors import CorpusError, ModelError

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 import trainer.closing
 import trainer.rundir.checkpoint
 from data.corpora.manifest import ManifestCorpus
-from models.export import save_huggingface
+from models.checkpoints.export import save_huggingface
 from tests.helpers.models import eval_set, example, make_talkative, small_model
 from tests.helpers.resumed import run
 from trainer.card.card import write_card

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from models.export import save_huggingface
+from models.checkpoints.export import save_huggingface
 from tests.helpers.models import VOCAB, make_talkative, noise, small_model
 from tests.helpers.paths import ROOT
 from tests.helpers.runs import train_on_noise

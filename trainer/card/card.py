@@ -15,7 +15,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from models.pretrained import LoadReport
+from models.checkpoints.weights import LoadReport
 from trainer.card import tables, text
 from trainer.card.hyperparameters import hyperparameters
 from trainer.config.schema import Config

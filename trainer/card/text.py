@@ -14,7 +14,7 @@ from data.examples import Example
 from data.leaks import describe_leaks
 from data.text.spelling import AS_IS
 from data.utterance import SAMPLE_RATE
-from models.pretrained import LoadReport
+from models.checkpoints.weights import LoadReport
 from trainer.config.schema import Config
 from trainer.prepare.corpus import PreparedCorpus
 from trainer.rundir.model_source import model_name

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from models.ctc import CTCModel
-from models.transformer import is_dropped
+from models.layers.transformer import is_dropped
 from trainer.errors import ConfigError
 from trainer.loop.gradients import Gradients
 from trainer.scoring.forward import ModelInputs, logits_of

@@ -19,11 +19,12 @@ from data.batches.specaugment import SpecAugment
 from data.faults import Faults
 from data.randomness import derive_seed
 from data.utterance import SAMPLE_RATE, Corpus, Splits
+from models.checkpoints.pretrained import EncoderSource, read_encoder
+from models.checkpoints.trust import refuse_what_is_no_checkpoint
+from models.checkpoints.weights import LoadReport, load_pretrained, refuse_new_head
 from models.ctc import CTCModel
 from models.encoder import build_random, configure
 from models.lengths import UtteranceLengths, write_lengths
-from models.pretrained import EncoderSource, LoadReport, load_pretrained, read_encoder, refuse_new_head
-from models.trust import refuse_what_is_no_checkpoint
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.device import HALF, autocast_for, choose_device, choose_precision

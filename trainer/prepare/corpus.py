@@ -32,7 +32,7 @@ from data.leaks import find_leaks
 from data.text.normalise import normalizer
 from data.text.vocab import Vocab
 from data.utterance import AudioSource, Corpus, Utterance
-from models.pretrained import EncoderSource
+from models.checkpoints.pretrained import EncoderSource
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.errors import AudioError, CorpusError

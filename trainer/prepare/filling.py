@@ -30,8 +30,8 @@ from torch import Tensor
 from data.audio.decode import normalize
 from data.examples import Example
 from models.ctc import CTCModel
-from models.frontend import extract_features
 from models.geometry import FrameGeometry
+from models.layers.frontend import extract_features
 
 NUM_SLOTS = {"cuda": 4096, "cpu": 96}
 """Device -> slots of a call, 20 ms each. On CUDA, 82 s give every layer work for the whole GPU and take 1.4 GB at the

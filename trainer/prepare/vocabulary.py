@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from data.text.spelling import AS_IS, BY_NAME, CANDIDATES, Spelling
 from data.text.vocab import Vocab, refuse_delimiter
 from data.utterance import Utterance
-from models.pretrained import EncoderSource, Pretrained
+from models.checkpoints.pretrained import EncoderSource, Pretrained
 from trainer.cli.console import Console
 from trainer.errors import CorpusError
 

@@ -14,7 +14,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from data.audio.decode import normalize
 from data.text.normalise import collapse_spaces
-from models.onnx_graph import INPUTS
+from models.checkpoints.onnx_graph import INPUTS
 from trainer.recognize.transcribe import Recognizer
 from trainer.scoring.decode import collapse, written_units
 from trainer.scoring.metrics import EditCounts, count_word_errors, pool

@@ -12,8 +12,8 @@ from urllib.parse import quote
 from huggingface_hub import ModelCard
 
 from data.utterance import SAMPLE_RATE
+from models.checkpoints.training_checkpoint import is_training_checkpoint
 from models.lengths import UtteranceLengths
-from models.training_checkpoint import is_training_checkpoint
 from trainer.errors import ResultsError
 from trainer.recognize.formats import FORMATS
 from trainer.recognize.subtitles import PAUSE_SECONDS

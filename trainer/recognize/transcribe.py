@@ -20,12 +20,13 @@ import torch
 from data.audio.decode import normalize
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE
+from models.checkpoints.pretrained import read_encoder
+from models.checkpoints.weights import load_pretrained, refuse_new_head
 from models.config import ModelConfig
 from models.ctc import CTCModel
 from models.encoder import configure
 from models.geometry import FrameGeometry
 from models.lengths import UtteranceLengths, read_lengths
-from models.pretrained import load_pretrained, read_encoder, refuse_new_head
 from trainer.device import choose_device
 from trainer.errors import ConfigError
 from trainer.prepare.corpus import choose_vocabulary

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from models.training_checkpoint import is_training_checkpoint
+from models.checkpoints.training_checkpoint import is_training_checkpoint
 from trainer.errors import DamagedError, ModelError
 from trainer.rundir.checkpoint import checkpoints
 from trainer.rundir.disk import verify

@@ -25,10 +25,10 @@ import torch
 from data.batches.collate import Batch
 from data.batches.loading import TrainLoader
 from data.corpora.synthetic.tree import ensure_tree
+from models.checkpoints.pretrained import EncoderSource
 from models.ctc import CTCModel
 from models.feature_table import FeatureTable
 from models.flops import forward_flops, training_flops
-from models.pretrained import EncoderSource
 from scripts.bench.lab.kernels import profile_steps
 from scripts.bench.lab.record import Record, parse_part, timit_hf_options
 from scripts.bench.lab.timing import launch_microseconds, matmul_tflops, synchronize

@@ -201,8 +201,8 @@ def test_words_are_compared_only_for_the_whole_test_set_under_hf_timit(protocol:
 def test_timit_hf_run_prints_the_checksum_where_the_tree_claims_to_be_timit(
     tree: Path, tmp_path: Path, is_marked: bool, expected: list[str]
 ):
+    from models.checkpoints.pretrained import read_encoder
     from models.config import ModelConfig
-    from models.pretrained import read_encoder
     from trainer.cli.console import Console
     from trainer.config.schema import Config
     from trainer.prepare.corpus import prepare_corpus, read_corpus

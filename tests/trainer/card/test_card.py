@@ -26,8 +26,8 @@ from data.corpora.timit import TimitConfig
 from data.drops import Drops
 from data.text.normalise import collapse_spaces
 from data.utterance import Splits
+from models.checkpoints.weights import LoadReport
 from models.config import ModelConfig
-from models.pretrained import LoadReport
 from tests.helpers.models import VOCAB, example
 from trainer.card.card import write_card
 from trainer.card.hyperparameters import NOT_HYPERPARAMETERS, hyperparameters

@@ -205,7 +205,8 @@ def test_copies_of_the_weights_follow_autocasts_losses() -> None:
 
 def test_without_layer_norms_copies_are_autocast_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one difference from autocast is the layer norms' rounding."""
-    monkeypatch.setattr("models.half_copies._is_copied", lambda path, module: isinstance(module, nn.Linear | nn.Conv1d))
+    without_norms = lambda path, module: isinstance(module, nn.Linear | nn.Conv1d)  # noqa: E731
+    monkeypatch.setattr("models.layers.half_copies._is_copied", without_norms)
     losses = [
         run_fit(half_parts(small_model(), "bf16", copies=copies), loader_of(EXAMPLES), LOGGED, 10).losses
         for copies in (False, True)

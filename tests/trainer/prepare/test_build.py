@@ -12,7 +12,7 @@ import torch
 from data.batches.collate import BatchDataset, Frontend
 from data.examples import Example
 from models.feature_table import FeatureTable
-from models.frontend import extract_features
+from models.layers.frontend import extract_features
 from tests.helpers.resumed import options
 from trainer.cli.console import Console
 from trainer.cli.parse import parse

@@ -26,7 +26,7 @@ from data.batches.collate import BatchDataset, Frontend
 from data.examples import Example
 from models.ctc import CTCModel
 from models.feature_table import FeatureTable
-from models.frontend import extract_features
+from models.layers.frontend import extract_features
 from tests.helpers.models import example, padded_batch, small_model
 from trainer.config.presets import PRESETS
 from trainer.prepare.features import open_table, seconds_to_fill

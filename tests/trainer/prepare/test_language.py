@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from models.pretrained import read_encoder
+from models.checkpoints.pretrained import read_encoder
 from tests.helpers.corpora import ManifestFolder
 from trainer.cli.console import Console
 from trainer.cli.parse import parse

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, pipeline
 
 from data.text.normalise import collapse_spaces, plain
-from models.pretrained import EncoderSource, read_pretrained
+from models.checkpoints.pretrained import EncoderSource, read_pretrained
 from scripts.evaluate import main as evaluate_main
 from scripts.evaluate import parse_both
 from scripts.export_onnx import main as export_main

@@ -25,8 +25,8 @@ import scripts.transcribe
 import trainer.recognize.transcribe
 from data.text.normalise import collapse_spaces
 from data.text.vocab import Vocab
+from models.checkpoints.export import save_huggingface
 from models.ctc import CTCModel
-from models.export import save_huggingface
 from models.geometry import FrameGeometry
 from models.lengths import UtteranceLengths, write_lengths
 from scripts.transcribe import main, output_names, parse

@@ -1,6 +1,6 @@
 """Loading checkpoints (models.encoder) that the tests write themselves, in the formats that the hub holds.
 
-pytest tests/models/test_pretrained.py
+pytest tests/models/checkpoints/test_pretrained.py
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModel, AutoModelForPreTraining, BertConfig, PreTrainedModel, WhisperConfig
 
+from models.checkpoints.export import save_huggingface
+from models.checkpoints.pretrained import EncoderSource, read_pretrained
+from models.checkpoints.weights import LoadReport, load_pretrained
 from models.config import ModelConfig
 from models.ctc import CTCModel
 from models.encoder import configure
-from models.export import save_huggingface
-from models.pretrained import EncoderSource, LoadReport, load_pretrained, read_pretrained
 from tests.helpers.models import EVERY_FAMILY, FAMILIES, VOCAB, edit_json, padded_batch, small_config, small_hf_model
 from trainer.errors import CorpusError, ModelError
 from trainer.prepare.corpus import choose_vocabulary

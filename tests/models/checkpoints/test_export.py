@@ -1,6 +1,6 @@
-"""The exported folder (models.export.save_huggingface) as transformers reads it: nothing of ours is used to load it.
+"""The exported folder (save_huggingface) as transformers reads it: nothing of ours is used to load it.
 
-pytest tests/models/test_export.py
+pytest tests/models/checkpoints/test_export.py
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from transformers import (
 
 from data.text.normalise import collapse_spaces
 from data.text.vocab import Vocab
+from models.checkpoints.export import save_huggingface
+from models.checkpoints.pretrained import read_pretrained
+from models.checkpoints.weights import load_pretrained
 from models.config import ModelConfig
 from models.ctc import CTCModel
 from models.encoder import build_random, configure, random_config
-from models.export import save_huggingface
-from models.pretrained import load_pretrained, read_pretrained
 from tests.helpers.models import (
     EVERY_VARIANT,
     VOCAB,

@@ -2,7 +2,7 @@
 
 Reference: transformers' own models of each language, and its load_adapter on the exported folder.
 
-pytest tests/models/test_adapter.py
+pytest tests/models/checkpoints/test_adapter.py
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCTC, AutoProcessor, PreTrainedModel, Wav2Vec2ForCTC, pipeline
 
 from data.text.normalise import collapse_spaces
-from models.adapter import is_adapter
+from models.checkpoints.adapter import is_adapter
+from models.checkpoints.export import save_huggingface
+from models.checkpoints.pretrained import read_pretrained
+from models.checkpoints.weights import load_pretrained
 from models.config import ModelConfig
 from models.encoder import configure
-from models.export import save_huggingface
-from models.pretrained import load_pretrained, read_pretrained
 from tests.helpers.checkpoints import LANGUAGES, write_multilingual
 from tests.helpers.corpora import write_jsonl
 from tests.helpers.models import edit_json, noise, small_hf_model

@@ -1,6 +1,6 @@
-"""The ONNX export (models.onnx_graph, scripts/export_onnx.py) under onnxruntime, against PyTorch.
+"""The ONNX export (models.checkpoints.onnx_graph, scripts/export_onnx.py) under onnxruntime, against PyTorch.
 
-pytest tests/models/test_onnx.py
+pytest tests/models/checkpoints/test_onnx.py
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ pytest.importorskip("onnxscript", reason='onnxscript is not installed: pip insta
 import onnxruntime
 
 from data.audio.decode import normalize
+from models.checkpoints.export import save_huggingface
+from models.checkpoints.onnx_graph import write_onnx
 from models.ctc import CTCModel
-from models.export import save_huggingface
-from models.onnx_graph import write_onnx
 from scripts.export_onnx import main
 from tests.helpers.corpora import write_jsonl
 from tests.helpers.models import VOCAB, noise, small_model

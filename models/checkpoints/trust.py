@@ -1,6 +1,6 @@
 """Refuse a checkpoint that brings code, whose folder holds something other than files, or whose weights are NaN.
 
-models.pretrained reads the weights themselves: safetensors, or .bin through torch.load(weights_only=True).
+models.checkpoints.pretrained reads the weights themselves: safetensors, or .bin through torch.load(weights_only=True).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file
 
-from models.training_checkpoint import is_training_checkpoint
+from models.checkpoints.training_checkpoint import is_training_checkpoint
 from trainer.errors import ModelError
 
 CONFIGURATIONS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")

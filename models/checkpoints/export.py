@@ -15,9 +15,9 @@ from transformers import (
     Wav2Vec2PhonemeCTCTokenizer,
 )
 
-from models.adapter import save_adapter
+from models.checkpoints.adapter import save_adapter
+from models.checkpoints.quiet import quiet
 from models.encoder import uses_attention_mask
-from models.pretrained import quiet
 
 
 def save_huggingface(

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-import models.transformer
-from models.linear import linear, one_behind_the_other
+import models.layers.transformer
+from models.layers.linear import linear, one_behind_the_other
 from tests.helpers.models import padded_batch, small_model
 
 
@@ -43,7 +43,7 @@ def test_a_frozen_weight_or_bias_gets_no_gradient() -> None:
 def test_a_model_with_them_has_the_same_logits_and_gradients(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for own in (False, True):
-        monkeypatch.setattr(models.transformer, "own_linear_pays", lambda hidden, layer: own)  # noqa: B023
+        monkeypatch.setattr(models.layers.transformer, "own_linear_pays", lambda hidden, layer: own)  # noqa: B023
         model = small_model(family=family).double()
         batch = padded_batch(model)
         logits = model(batch.waveforms.double(), batch.frame_lengths)

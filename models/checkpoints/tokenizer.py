@@ -2,7 +2,7 @@
 
 Read from vocab.json and tokenizer_config.json as transformers' Wav2Vec2CTCTokenizer and Wav2Vec2PhonemeCTCTokenizer
 read them. Multilingual checkpoints (MMS) have a vocabulary for each language in one file, and for each language an
-adapter: see models.adapter.
+adapter: see models.checkpoints.adapter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2PhonemeCTCTokenizer
 
-from models.trust import find_file
+from models.checkpoints.trust import find_file
 
 PHONEMES = "Wav2Vec2PhonemeCTCTokenizer"
 DEAD = ("<s>", "</s>")

@@ -36,7 +36,7 @@ class TrainedModel:
     """The units that stand for blank, unknown and word_delimiter."""
     do_normalize: bool
     reading: dict[str, Any]
-    """How the units are read where that is not as in a new vocabulary: see models.tokenizer."""
+    """How the units are read where that is not as in a new vocabulary: see models.checkpoints.tokenizer."""
     language: str | None
     """Whose vocabulary and adapter these are, in a multilingual checkpoint."""
 

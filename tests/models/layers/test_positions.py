@@ -1,11 +1,11 @@
-"""The position embedding by Fourier transform (models.positions) against transformers' grouped convolution."""
+"""The position embedding by Fourier transform (models.layers.positions) against transformers' grouped convolution."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from models.positions import _fast_length, embed_positions
+from models.layers.positions import _fast_length, embed_positions
 from tests.helpers.models import FAMILIES, small_model
 
 

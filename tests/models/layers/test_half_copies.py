@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-import models.half_copies
+import models.layers.half_copies
 from models.families import FAMILIES
 from tests.helpers.models import padded_batch, small_model
 
@@ -41,7 +41,7 @@ def test_the_logits_and_gradients_of_every_family_are_as_exact_as_autocasts(fami
 
 def test_with_autocasts_layer_norms_they_are_autocasts_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        models.half_copies, "_is_copied", lambda path, module: isinstance(module, nn.Linear | nn.Conv1d)
+        models.layers.half_copies, "_is_copied", lambda path, module: isinstance(module, nn.Linear | nn.Conv1d)
     )
     expected, found = (logits_and_gradients("unispeech", "layer", copies=copies) for copies in (False, True))
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))

@@ -36,7 +36,7 @@ class HalfCopies:
                 if weight is not None:
                     self._places.append((module._parameters, name))
                     self._weights.append(weight)
-        # One behind the other, matrices first: those of query, key and value are then one matrix (models.linear)
+        # One behind the other, matrices first: those of query, key and value are then one matrix (models.layers.linear)
         order = sorted(range(len(self._weights)), key=lambda i: self._weights[i].ndim == 1)
         self._places, self._weights = [self._places[i] for i in order], [self._weights[i] for i in order]
         memory = torch.empty(sum(w.numel() for w in self._weights), dtype=dtype, device=self._weights[0].device)

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from models.tokenizer import is_safe_name
-from models.trust import find_file
+from models.checkpoints.tokenizer import is_safe_name
+from models.checkpoints.trust import find_file
 from trainer.errors import ModelError
 
 

@@ -2,7 +2,7 @@
 
 Reference: transformers' tokenizers and pipeline. Every folder is written by its own save_pretrained.
 
-pytest tests/models/test_tokenizer.py
+pytest tests/models/checkpoints/test_tokenizer.py
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from transformers import AutoProcessor, AutoTokenizer, pipeline
 
 from data.text.normalise import collapse_spaces
 from data.text.vocab import Vocab
-from models.export import save_huggingface
-from models.pretrained import read_pretrained
+from models.checkpoints.export import save_huggingface
+from models.checkpoints.pretrained import read_pretrained
 from tests.helpers.checkpoints import KINDS, SPECIALS, Kind, plus, write_checkpoint, write_tokenizer
 from tests.helpers.models import edit_json, noise, small_config, small_hf_model
 from trainer.errors import ModelError

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.linear import linear
-from models.positions import embed_positions
+from models.layers.linear import linear
+from models.layers.positions import embed_positions
 
 
 def encode(
@@ -84,7 +84,7 @@ def _post_norm_layer(layer: Any, hidden: Tensor, mask: Tensor | None, bias: Tens
 
 
 def normalize(norm: nn.LayerNorm, hidden: Tensor) -> Tensor:
-    """Layer norm of `hidden`, in half precision where both it and the norm's weights are (models.half_copies).
+    """Layer norm of `hidden`, in half precision where both it and the norm's weights are (models.layers.half_copies).
 
     The kernel takes its statistics in fp32. Autocast would cast the input to fp32 first, and the output back.
     """
@@ -122,7 +122,7 @@ def project(hidden: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
 
 
 def own_linear_pays(hidden: Tensor, layer: nn.Linear) -> bool:
-    """Whether models.linear is faster than torch for `layer`: on CUDA, where autocast has nothing to cast."""
+    """Whether models.layers.linear is faster than torch for `layer`: on CUDA, where autocast has nothing to cast."""
     is_cast = hidden.dtype == torch.float32 and torch.is_autocast_enabled(hidden.device.type)
     return hidden.is_cuda and hidden.dtype == layer.weight.dtype and not is_cast
 

@@ -1,0 +1,1 @@
+"""Model folders and files: read, loaded, trusted or not, and written."""

@@ -1,0 +1,29 @@
+"""transformers' and the hub's own words: off, and an error's in one line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import huggingface_hub
+import transformers
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """The libraries' own warnings and bars off: our load report and errors replace them."""
+    loggers = (transformers.logging, huggingface_hub.logging)
+    before = [logger.get_verbosity() for logger in loggers]
+    for logger in loggers:
+        logger.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for logger, verbosity in zip(loggers, before, strict=True):
+            logger.set_verbosity(verbosity)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what `error` says, without its full stop; its class where it says nothing."""
+    return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,1 @@
+"""The arithmetic of an encoder's layers, on transformers' parameters; models.ctc puts it together."""
