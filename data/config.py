@@ -5,6 +5,7 @@ The options of one kind of corpus stand beside its reader, in data.corpora.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -31,7 +32,7 @@ def options_marked(mark: str, config: CorpusConfig | type[CorpusConfig]) -> set[
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorpusConfig:
+class CorpusConfig(abc.ABC):
     """What every corpus has: how its text is normalised and which utterances are kept.
 
     A kind of corpus is a subclass in a module of data.corpora. It adds its options, each with a default, and
@@ -93,12 +94,12 @@ class CorpusConfig:
         """Which speech this is, for the model card's limits."""
         return "this corpus, which does not say whether it was read or spoken freely"
 
+    @abc.abstractmethod
     def open(self, cache_dir: Path, progress: Callable[[int, int], None]) -> Corpus:
         """The corpus that these options name; CorpusError where there is none.
 
         What has to be made first is made under `cache_dir`, and progress(done, total) is called meanwhile.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

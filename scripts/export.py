@@ -49,9 +49,9 @@ def export(args: Namespace) -> int:
     """Write the folder and print where it is."""
     from trainer.card.checkpoint_card import write_checkpoint_card
     from trainer.recognize.transcribe import load_recognizer
-    from trainer.rundir.checkpoint import checkpoints
     from trainer.rundir.disk import sync
     from trainer.rundir.model_source import find_model, is_run, short_name
+    from trainer.rundir.restore import checkpoints
 
     run_dir: Path = args.run
     if not is_run(run_dir):

@@ -62,7 +62,7 @@ def verify_run(run_dir: Path) -> int:
 
 def things(run_dir: Path) -> Iterator[tuple[str, Callable[[], str]]]:
     """(Name, function that describes it or raises an error) for everything that a run leaves."""
-    from trainer.rundir.checkpoint import checkpoints
+    from trainer.rundir.restore import checkpoints
 
     yield "config.json", lambda: f"sound: preset {read_config(run_dir).preset}"
     folders = [folder for _, folder in checkpoints(run_dir)]

@@ -22,7 +22,12 @@ from tests.helpers.corpora import WORDS, ManifestFolder, make_tone
 from tests.helpers.resumed import write_inputs
 from tests.helpers.runs import train_on_noise
 
-pytest_plugins = ["tests.helpers.faults.fixtures", "tests.helpers.fuzz", "tests.helpers.refused"]
+pytest_plugins = [
+    "tests.helpers.faults.fixtures",
+    "tests.helpers.fuzz",
+    "tests.helpers.refused",
+    "tests.helpers.browser",
+]
 
 
 @pytest.fixture

@@ -37,13 +37,14 @@ from trainer.loop.step import TrainingParts
 from trainer.prepare.build import prepare_scoring
 from trainer.prepare.corpus import PreparedCorpus
 from trainer.report.run import MediaSource, report_or_warn
-from trainer.rundir.checkpoint import load_best
 from trainer.rundir.disk import sync, write_text
 from trainer.rundir.log import RunLog
 from trainer.rundir.next_steps import conclude
+from trainer.rundir.restore import load_best
 from trainer.rundir.results import describe, peak_memory_bytes, split_record, write_hypotheses, write_json
-from trainer.scoring.evaluate import EvalSet, Scores, evaluate
+from trainer.scoring.evaluate import EvalSet, evaluate
 from trainer.scoring.metrics import METRICS
+from trainer.scoring.scores import Scores
 
 SELECTED = "optimistic: the weights were selected on it"
 """What is said of a split whose WER chose among the weights that it is then scored with."""

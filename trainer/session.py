@@ -39,13 +39,15 @@ from trainer.prepare.identity import compare, identity
 from trainer.prepare.intro import introduce
 from trainer.prepare.preflight import check
 from trainer.rundir.alarms import unigram_entropy
-from trainer.rundir.checkpoint import Saver, checkpoints, newest_valid, restore, valid_best
+from trainer.rundir.checkpoint import Saver
 from trainer.rundir.disk import write_text
 from trainer.rundir.lock import lock_run
 from trainer.rundir.log import RunLog, read_records
 from trainer.rundir.profile import StepProfiler
-from trainer.scoring.evaluate import Scores, evaluate
+from trainer.rundir.restore import checkpoints, newest_valid, restore, valid_best
+from trainer.scoring.evaluate import evaluate
 from trainer.scoring.followed import followed_positions
+from trainer.scoring.scores import Scores
 
 
 def train(

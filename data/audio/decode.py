@@ -1,11 +1,12 @@
 """From an encoded file to samples: float32, full scale 1, mono, 16 kHz. libsndfile decodes, soxr resamples.
 
 A file is what its content is, whatever its name: see data.audio.containers. Channels are averaged. Normalisation to
-zero mean and unit variance is not here but where a batch is made (data.collate), since it depends on the encoder.
+zero mean and unit variance is not here but where a batch is made (data.batches.collate): it depends on the encoder.
 """
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import functools
 import math
@@ -31,14 +32,15 @@ _BLOCK_VALUES = 2**20
 """Values, of all channels together, that are decoded at once."""
 
 
-class EncodedAudio:
+class EncodedAudio(abc.ABC):
     """An AudioSource over one encoded file; subclasses say where its bytes are."""
 
     name: str
     identity: str
 
+    @abc.abstractmethod
     def open(self) -> BinaryIO:
-        raise NotImplementedError
+        """The encoded bytes, from their beginning."""
 
     def raw(self) -> bytes:
         with self.open() as file:

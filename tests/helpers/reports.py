@@ -17,8 +17,8 @@ from data.utterance import SAMPLE_RATE, Utterance
 from tests.helpers.tones import VOCAB, ToneModel
 from trainer.report.media_choice import MediaSource
 from trainer.rundir.results import write_hypotheses
-from trainer.scoring.evaluate import Hypothesis, Scores
 from trainer.scoring.metrics import count_character_errors, count_word_errors
+from trainer.scoring.scores import Hypothesis, Scores
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from trainer.loop.fit import fit
 from trainer.loop.optim import build_optimizer, build_schedule
 from trainer.loop.state import TrainState
 from trainer.loop.step import StepResult, TrainingParts, train_step
-from trainer.scoring.evaluate import Scores
+from trainer.scoring.scores import Scores
 
 KERNELS, STRIDES = (10, 3, 3), (5, 4, 4)
 GEOMETRY = FrameGeometry.of(KERNELS, STRIDES)

@@ -29,7 +29,7 @@ from trainer.errors import LoaderError, TrainingStopped
 from trainer.loop.fit import fit
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts, train_step
-from trainer.scoring.evaluate import Scores
+from trainer.scoring.scores import Scores
 
 
 def with_nan(loader: TrainLoader, poisoned: set[int]) -> Callable:

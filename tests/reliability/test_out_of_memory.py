@@ -27,7 +27,8 @@ from trainer.errors import TrainingStopped
 from trainer.loop.optim import allocate_moments
 from trainer.loop.state import TrainState
 from trainer.loop.step import train_step
-from trainer.rundir.checkpoint import Saver, newest_valid, restore
+from trainer.rundir.checkpoint import Saver
+from trainer.rundir.restore import newest_valid, restore
 from trainer.rundir.results import read_hypotheses
 
 

@@ -185,29 +185,23 @@ def write_ten_hours(path: Path) -> None:
     os.truncate(path, 1024 + 2 * 36_000 * 16_000)
 
 
-def test_utterance_of_ten_hours_is_refused_for_training_by_its_header_alone(
-    tone_corpus: ManifestFolder, refused: Callable, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "line", "reason"),
+    [
+        ("train-3", 4, "over --corpus.max-seconds 30."),
+        ("eval-1", 2, "over --corpus.max-eval-seconds 1800. Cut it, or raise the limit if memory allows: evaluation "
+                      "leaves nothing out."),
+    ],
+)  # fmt: skip
+def test_utterance_of_ten_hours_is_refused_by_its_header_alone(
+    name: str, line: int, reason: str, tone_corpus: ManifestFolder, refused: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_ten_hours(tone_corpus.folder / "wav" / "train-3.wav")
+    write_ten_hours(tone_corpus.folder / "wav" / f"{name}.wav")
     monkeypatch.setattr(FileAudio, "load", lambda self: pytest.fail("decoded"))
     monkeypatch.setattr(FileAudio, "raw", lambda self: pytest.fail("read"))
+    manifest = tone_corpus.train if name.startswith("train") else tone_corpus.eval
     message = refused("manifest", *tone_corpus.options, *MODEL)
-    assert message.startswith(
-        f"{tone_corpus.train}:4: utterance train-3: it lasts 36000.0 s, over --corpus.max-seconds 30."
-    )
-
-
-def test_utterance_of_ten_hours_is_refused_for_evaluation_by_its_header_alone(
-    tone_corpus: ManifestFolder, refused: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_ten_hours(tone_corpus.folder / "wav" / "eval-1.wav")
-    monkeypatch.setattr(FileAudio, "load", lambda self: pytest.fail("decoded"))
-    monkeypatch.setattr(FileAudio, "raw", lambda self: pytest.fail("read"))
-    message = refused("manifest", *tone_corpus.options, *MODEL)
-    assert message == (
-        f"{tone_corpus.eval}:2: utterance eval-1: it lasts 36000.0 s, over --corpus.max-eval-seconds 1800. Cut it, or "
-        "raise the limit if memory allows: evaluation leaves nothing out."
-    )
+    assert message.startswith(f"{manifest}:{line}: utterance {name}: it lasts 36000.0 s, {reason}")
 
 
 def test_limit_of_evaluation_includes_itself(tally: Tally) -> None:

@@ -27,7 +27,8 @@ from trainer.closing import is_closed, score_closing
 from trainer.loop.state import TrainState
 from trainer.rundir.disk import verify, write_sealed
 from trainer.rundir.log import read_records
-from trainer.scoring.evaluate import Scores, evaluate
+from trainer.scoring.evaluate import evaluate
+from trainer.scoring.scores import Scores
 
 CPU = torch.device("cpu")
 

@@ -13,17 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard
 
 from models.checkpoints.weights import LoadReport
 from trainer.card import tables, text
 from trainer.card.hyperparameters import hyperparameters
+from trainer.card.metadata import metadata_of
 from trainer.config.schema import Config
 from trainer.prepare.corpus import PreparedCorpus
 from trainer.report.curves import draw_curves, to_png
 from trainer.rundir.disk import write_bytes, write_text
 from trainer.rundir.log import read_records
-from trainer.rundir.model_source import is_hub_id
 from trainer.rundir.results import read_hypotheses
 from trainer.scoring.metrics import METRICS
 
@@ -47,7 +47,7 @@ def write_card(
         write_bytes(run_dir / "model" / f"curve_{name}.png", to_png(figure))
     headline, parameters = results["headline"], hyperparameters(config, results, _read_model_config(run_dir))
     sections = [
-        f"---\n{_metadata(config, data, results).to_yaml()}\n---",
+        f"---\n{metadata_of(config, config.name, _eval_results(data.corpus.title, results)).to_yaml()}\n---",
         f"# {config.name}",
         text.summary(config, data, results),
         "## Model description",
@@ -84,20 +84,6 @@ def _command(argv: Sequence[str] | None) -> str:
     if argv is None:
         return "Trained by a Python program (`trainer.session.train`)."
     return f"Command:\n\n```\npython -m trainer.run {shlex.join(argv)}".rstrip() + "\n```"
-
-
-def _metadata(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> ModelCardData:
-    pretrained = config.model.pretrained
-    return ModelCardData(
-        language=config.corpus.language_code(),
-        library_name="transformers",
-        pipeline_tag="automatic-speech-recognition",
-        tags=["automatic-speech-recognition", "ctc", "speech"],
-        base_model=pretrained if pretrained and is_hub_id(pretrained) else None,
-        metrics=list(METRICS),
-        model_name=config.name,
-        eval_results=_eval_results(data.corpus.title, results),
-    )
 
 
 def _eval_results(title: str, results: dict[str, Any]) -> list[EvalResult]:

@@ -10,14 +10,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import ModelCard
 
 from trainer.card import tables, text
 from trainer.card.hyperparameters import options_of
+from trainer.card.metadata import metadata_of
 from trainer.config.as_json import read_config
 from trainer.rundir.disk import write_text
 from trainer.rundir.log import read_records
-from trainer.rundir.model_source import is_hub_id, model_name, step_of
+from trainer.rundir.model_source import model_name, step_of
 from trainer.scoring.metrics import METRICS
 
 
@@ -28,19 +29,10 @@ def write_checkpoint_card(folder: Path, run_dir: Path, checkpoint: Path) -> None
     records = read_records(metrics) if metrics.exists() else []
     is_best, step = checkpoint.name == "best", step_of(checkpoint)
     until_then = [record for record in records if record["step"] <= step]
-    name, pretrained = model_name(str(checkpoint)), config.model.pretrained
-    metadata = ModelCardData(
-        language=config.corpus.language_code(),
-        library_name="transformers",
-        pipeline_tag="automatic-speech-recognition",
-        tags=["automatic-speech-recognition", "ctc", "speech"],
-        base_model=pretrained if pretrained and is_hub_id(pretrained) else None,
-        metrics=list(METRICS),
-        model_name=name,
-    )
+    name = model_name(str(checkpoint))
     model_config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     sections = [
-        f"---\n{metadata.to_yaml()}\n---",
+        f"---\n{metadata_of(config, name).to_yaml()}\n---",
         f"# {name}",
         f"The weights of step {step} of the run {run_dir.resolve().name}. {figures(until_then, step, is_best)}",
         "### How to use",

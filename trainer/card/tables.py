@@ -11,8 +11,8 @@ from typing import Any
 from trainer.card.text import format_interval, format_loss, format_rate
 from trainer.scoring.alignment import Edit, align_characters, align_words, count_confusions, ranked
 from trainer.scoring.breakdown import FEW_UNITS, Group, breakdowns, by_speaker, knows_speakers
-from trainer.scoring.evaluate import Hypothesis
 from trainer.scoring.metrics import METRICS
+from trainer.scoring.scores import Hypothesis
 
 NUM_SPEAKERS_SHOWN = 5
 NUM_CONFUSIONS_SHOWN = 12

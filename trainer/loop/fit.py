@@ -22,7 +22,7 @@ from trainer.config.schema import TrainConfig
 from trainer.errors import AudioError, LoaderError, TrainingStopped
 from trainer.loop.state import TrainState
 from trainer.loop.step import StepResult, TrainingParts, train_step
-from trainer.scoring.evaluate import Scores
+from trainer.scoring.scores import Scores
 
 
 class TrainLog(Protocol):

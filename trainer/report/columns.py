@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from trainer.scoring.evaluate import Hypothesis
 from trainer.scoring.metrics import EditCounts
+from trainer.scoring.scores import Hypothesis
 
 Systems = Sequence[Hypothesis]
 """The hypotheses for one utterance: one in a report, two or more (A, B, ...) in a comparison."""

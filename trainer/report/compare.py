@@ -21,7 +21,7 @@ from trainer.report.run import complete
 from trainer.report.verdict import Row, compare_systems, describe, many_systems, two_systems, verdict
 from trainer.rundir.log import read_records
 from trainer.rundir.results import read_hypotheses, read_results
-from trainer.scoring.evaluate import Hypothesis
+from trainer.scoring.scores import Hypothesis
 
 Section = tuple[str, str, str]
 """(Anchor, title, HTML)."""

@@ -15,7 +15,8 @@ from models.ctc import CTCModel
 from trainer.errors import AudioError
 from trainer.report.html import to_script_json
 from trainer.report.media import utterance_media
-from trainer.scoring.evaluate import EvalSet, Hypothesis
+from trainer.scoring.evaluate import EvalSet
+from trainer.scoring.scores import Hypothesis
 
 WORST_SHARE = 0.75
 """If not all utterances fit, the worst ones fill this share of the room; utterances drawn at random fill the rest."""

@@ -19,7 +19,7 @@ from trainer.report.html import LETTERS, to_script_json
 from trainer.report.media_choice import Media, MediaSource, Scored, collect_media
 from trainer.rundir.disk import write_text
 from trainer.scoring.alignment import align_characters, align_words
-from trainer.scoring.evaluate import Hypothesis
+from trainer.scoring.scores import Hypothesis
 
 MOST_BYTES = 15_000_000
 SCRIPTS = ("base", "words", "figure", "player", "filters", "ranges", "utterance", "table", "start")

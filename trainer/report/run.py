@@ -32,8 +32,8 @@ from trainer.rundir.log import read_records
 from trainer.rundir.results import read_hypotheses, read_results
 from trainer.scoring.alignment import align_characters, align_words, count_confusions
 from trainer.scoring.breakdown import FEW_UNITS, breakdowns, by_speaker, knows_speakers, wer_interval
-from trainer.scoring.evaluate import Hypothesis
 from trainer.scoring.metrics import METRICS, pool
+from trainer.scoring.scores import Hypothesis
 
 
 def write_report(

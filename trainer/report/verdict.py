@@ -10,8 +10,8 @@ from html import escape
 from trainer.report.columns import letter
 from trainer.report.html import figure, percent
 from trainer.scoring.breakdown import FEW_UNITS, drawn_units, wer_interval
-from trainer.scoring.evaluate import Hypothesis
 from trainer.scoring.metrics import pool
+from trainer.scoring.scores import Hypothesis
 from trainer.scoring.statistics import Comparison, compare, holm
 
 Row = tuple[Hypothesis, ...]

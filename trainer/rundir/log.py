@@ -23,7 +23,7 @@ from trainer.rundir.alarms import alarms
 from trainer.rundir.disk import write_text
 from trainer.rundir.results import peak_memory_bytes
 from trainer.rundir.tensorboard import Board, tag_of
-from trainer.scoring.evaluate import Scores
+from trainer.scoring.scores import Scores
 
 SECONDS_BETWEEN_LINES = 10.0
 """Seconds between two lines in a pipe. metrics.jsonl has every record."""

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from data.text.vocab import Vocab
-from trainer.scoring.evaluate import Followed
+from trainer.scoring.scores import Followed
 
 EXPECTED, UNEXPECTED, BLANK = (31, 90, 160), (200, 60, 40), (110, 110, 110)
 ROW, WIDTH, MAX_ROWS = 19, 960, 40

@@ -17,8 +17,8 @@ from data import strict_json
 from trainer.errors import ResultsError
 from trainer.rundir.disk import write_text
 from trainer.scoring.breakdown import wer_interval
-from trainer.scoring.evaluate import Hypothesis, Scores
 from trainer.scoring.metrics import EditCounts, count_character_errors
+from trainer.scoring.scores import Hypothesis, Scores
 
 
 def split_record(scores: Scores, weights: str, note: str = "") -> dict[str, Any]:

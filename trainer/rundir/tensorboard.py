@@ -30,9 +30,10 @@ from trainer.errors import AudioError
 from trainer.loop.state import TrainState
 from trainer.rundir.eventfiles import drop_events_after
 from trainer.rundir.pictures import draw_posteriors
-from trainer.scoring.evaluate import EvalSet, Scores
+from trainer.scoring.evaluate import EvalSet
 from trainer.scoring.followed import followed_positions, shown_positions
 from trainer.scoring.metrics import METRICS
+from trainer.scoring.scores import Scores
 
 LAYOUT = {
     "recognition": {

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from trainer.scoring.evaluate import Hypothesis
 from trainer.scoring.metrics import EditCounts, pool
+from trainer.scoring.scores import Hypothesis
 from trainer.scoring.statistics import bootstrap_interval
 
 FEW_UNITS = 10

@@ -39,8 +39,9 @@ from trainer.device import choose_device, choose_precision
 from trainer.loop.fit import finish_previous_step
 from trainer.loop.state import TrainState
 from trainer.loop.step import StepResult, TrainingParts, train_step
-from trainer.prepare.build import build_model, build_parts, build_train_loader, plan_batches, read_inputs
+from trainer.prepare.build import read_inputs
 from trainer.prepare.corpus import PreparedCorpus
+from trainer.prepare.pieces import build_model, build_parts, build_train_loader, plan_batches
 from trainer.prepare.shapes import with_shapes
 
 NUM_BATCHES = 12

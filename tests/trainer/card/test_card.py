@@ -36,8 +36,8 @@ from trainer.config.as_json import flatten
 from trainer.config.schema import Config, OptimConfig, TrainConfig
 from trainer.prepare.corpus import PreparedCorpus
 from trainer.rundir.results import write_hypotheses
-from trainer.scoring.evaluate import Hypothesis, Scores
 from trainer.scoring.metrics import count_character_errors, count_word_errors
+from trainer.scoring.scores import Hypothesis, Scores
 
 # As Hugging Face's Trainer wrote them for the reference run
 REFERENCE_SECTIONS = [

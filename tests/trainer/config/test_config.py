@@ -34,7 +34,7 @@ from trainer.config.presets import PRESETS
 from trainer.config.schema import Config, EvalConfig, OptimConfig, TrainConfig, resolve, validate
 from trainer.device import choose_precision
 from trainer.errors import ConfigError
-from trainer.prepare.build import build_parts
+from trainer.prepare.pieces import build_parts
 from trainer.run import main
 
 EVERY_PRESET = pytest.mark.parametrize("preset", PRESETS)

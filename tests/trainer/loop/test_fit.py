@@ -30,7 +30,7 @@ from trainer.loop.fit import finish_previous_step
 from trainer.loop.optim import lr_factor
 from trainer.loop.state import TrainState
 from trainer.loop.step import train_step
-from trainer.scoring.evaluate import Scores
+from trainer.scoring.scores import Scores
 
 
 def test_accumulated_gradient_equals_one_large_batch() -> None:

@@ -26,7 +26,8 @@ from tests.helpers.steps import EXAMPLES, NUM_FRAMES, Recorder, make_parts, pois
 from trainer.config.schema import TrainConfig
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
-from trainer.rundir.checkpoint import Saver, newest_valid, restore
+from trainer.rundir.checkpoint import Saver
+from trainer.rundir.restore import newest_valid, restore
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -27,6 +27,7 @@ pytest.importorskip("gradio", reason='gradio is not installed: pip install --edi
 from gradio.analytics import analytics_enabled
 
 from scripts.serve import main
+from tests.helpers.browser import NEEDS_CHROMIUM, chromium
 from tests.helpers.paths import ROOT
 from tests.helpers.tones import ToneModel, speak, tone_recognizer
 from trainer.cli.console import Console
@@ -36,8 +37,6 @@ from trainer.recognize.page import Limits, is_loopback, serving
 from trainer.recognize.page_parts import describe_model, words_as_html
 from trainer.recognize.transcribe import Windows
 from trainer.recognize.transcript import TimedTranscript, Word
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def free_port() -> int:
@@ -344,12 +343,10 @@ def test_uploads_are_gone_when_the_page_is_and_another_page_keeps_its_own(port: 
 
 @pytest.mark.browser
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt install chromium")
+@NEEDS_CHROMIUM
 def test_browser_shows_the_words_of_a_dropped_file_and_asks_nobody_else(port: int, recording: Path) -> None:
     """Headless Chromium: upload, press, read; every request goes to the page's own server, no error in the console."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page()
         page.set_default_timeout(20_000)
         requests: list[str] = []
@@ -396,16 +393,14 @@ def test_browser_shows_the_words_of_a_dropped_file_and_asks_nobody_else(port: in
 
 @pytest.mark.browser
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt install chromium")
+@NEEDS_CHROMIUM
 def test_browser_shows_the_words_of_a_recorded_clip(port: int, tmp_path: Path) -> None:
     """Headless Chromium, whose microphone plays a file round and round: record, stop, press, read."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     rng = np.random.default_rng(0)
     soundfile.write(tmp_path / "said.wav", np.tile(speak("bad ", rng), 3), 16_000, subtype="PCM_16")
     microphone = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
                   f"--use-file-for-fake-audio-capture={tmp_path / 'said.wav'}"]  # fmt: skip
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *microphone])
+    with chromium(*microphone) as browser:
         page = browser.new_page(permissions=["microphone"])
         page.set_default_timeout(20_000)
         errors: list[str] = []

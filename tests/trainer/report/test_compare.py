@@ -20,7 +20,7 @@ from trainer.report.compare import match, write_comparison
 from trainer.report.differences import gained_and_lost, groups_table
 from trainer.report.run import write_report
 from trainer.report.verdict import compare_systems, many_systems, verdict
-from trainer.scoring.evaluate import Hypothesis
+from trainer.scoring.scores import Hypothesis
 from trainer.scoring.statistics import holm
 
 REFERENCE = "the cat sat on the mat"

@@ -15,15 +15,13 @@ from typing import Any
 import pytest
 
 from scripts.report import main as report
+from tests.helpers.browser import NEEDS_CHROMIUM
 from trainer.run import main as train
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: make venv")
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: make test-browser installs it or says how"),
+    NEEDS_CHROMIUM,
 ]
 
 
@@ -49,14 +47,6 @@ def run(tmp_path_factory: pytest.TempPathFactory, synthetic_cache: Path) -> Path
     (folder / "run" / "hypotheses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert report([str(folder / "run")]) == 0
     return folder / "run"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(params=[(1280, "light"), (400, "dark")], ids=["wide-light", "narrow-dark"])

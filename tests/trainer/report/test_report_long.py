@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.helpers.browser import NEEDS_CHROMIUM
 from tests.helpers.reports import Spoken, write_run
 from tests.helpers.tones import sentence, speak
 from trainer.report.run import write_report
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: make venv")
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH: make test-browser installs it or says how"),
+    NEEDS_CHROMIUM,
 ]
 PATH_AS_ID = "recordings-of-the-second-campaign/participant-0042/session-2024-11-05T10-33/left.wav"
 LONG_WORD = "donaudampfschifffahrtselektrizitaetenhauptbetriebswerkbauunterbeamtengesellschaft"
@@ -56,14 +53,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("runs") / "long"
     write_report(run_dir, "long", write_run(run_dir, spoken()))
     return run_dir / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from trainer.device import HostCopy
 from trainer.loop.state import TrainState
 from trainer.loop.step import StepResult
 from trainer.rundir.log import RunLog, drop_records_after, read_records
-from trainer.scoring.evaluate import Hypothesis, Scores
 from trainer.scoring.metrics import count_character_errors, count_word_errors
+from trainer.scoring.scores import Hypothesis, Scores
 
 VOCAB = Vocab(("|", "a", "b", "[UNK]", "[PAD]"))
 

@@ -20,8 +20,9 @@ from trainer.config.schema import TrainConfig
 from trainer.errors import DamagedError
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts, train_step
-from trainer.rundir.checkpoint import Saver, checkpoints, newest_valid, restore
+from trainer.rundir.checkpoint import Saver
 from trainer.rundir.disk import verify
+from trainer.rundir.restore import checkpoints, newest_valid, restore
 
 IDENTITY = {"options": {}, "content": {}, "tokens": ["a"]}
 

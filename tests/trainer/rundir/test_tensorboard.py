@@ -32,8 +32,8 @@ from trainer.loop.gradients import norms_by_part, part_of
 from trainer.run import main
 from trainer.rundir.pictures import BLANK, LEFT, ROW, TOP, chosen_rows, draw_posteriors
 from trainer.rundir.tensorboard import LAYOUT, flat_options, tag_of
-from trainer.scoring.evaluate import Followed
 from trainer.scoring.followed import shown_positions
+from trainer.scoring.scores import Followed
 
 OPTIONS = ["demo", "--corpus.size", "tiny", "--model.size", "tiny", "--train.max-steps", "4", "--train.log-every", "2",
            "--train.eval-every", "2", "--batching.batch-size", "16", "--device", "cpu"]  # fmt: skip

@@ -14,8 +14,8 @@ import pytest
 from trainer.errors import ResultsError
 from trainer.rundir.results import read_hypotheses, write_hypotheses
 from trainer.scoring.breakdown import breakdowns, by_dialect, by_length, by_sex, by_speaker, drawn_units, wer_interval
-from trainer.scoring.evaluate import Hypothesis, Scores
 from trainer.scoring.metrics import EditCounts, count_character_errors, count_word_errors
+from trainer.scoring.scores import Hypothesis, Scores
 
 
 def written(reference: str, hypothesis: str, number: int = 0, **known: object) -> Hypothesis:

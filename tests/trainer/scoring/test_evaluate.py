@@ -22,7 +22,8 @@ from models.ctc import CTCModel
 from models.feature_table import FeatureTable
 from tests.helpers.models import EVERY_FAMILY, EVERY_VARIANT, VOCAB, eval_set, example, make_talkative, small_model
 from trainer.errors import AudioError
-from trainer.scoring.evaluate import Hypothesis, Scores, evaluate
+from trainer.scoring.evaluate import evaluate
+from trainer.scoring.scores import Hypothesis, Scores
 
 TEXTS = ["abba cab", "head of a hag", "a", "bed bad", "each", "deaf cafe", "gab", "fed a bee", "hhh", "beg"]
 # Mixed lengths, some shared by several utterances, some with hardly a frame

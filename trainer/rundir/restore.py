@@ -1,0 +1,157 @@
+"""Find a run's checkpoints, verify them, and put their content back. trainer.rundir.checkpoint writes them."""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from data import strict_json
+from trainer.errors import CheckpointError, DamagedError
+from trainer.loop.state import TrainState
+from trainer.loop.step import TrainingParts
+from trainer.rundir.disk import recover, remove, verify
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What AdamW keeps for each parameter."""
+
+
+def checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of every checkpoint, oldest first. Their order is that of steps, never of the clock."""
+    found = []
+    for folder in (run_dir / "checkpoints").glob("step-*"):
+        if match := re.fullmatch(r"step-(\d{8,})", folder.name):
+            found.append((int(match[1]), folder))
+    return sorted(found)
+
+
+def newest_valid(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint that is as it was written, and its state.json; None when there is no checkpoint at all.
+
+    Damaged ones are named, passed over and renamed to step-N.damaged, so that rotation does not count them.
+    CheckpointError when all checkpoints are damaged.
+    """
+    if (run_dir / "checkpoints").is_dir():
+        recover(run_dir / "checkpoints")
+    found, damaged = checkpoints(run_dir), []
+    for _, folder in reversed(found):
+        try:
+            verify(folder)
+            record = _read_record(folder / "state.json")
+        except (DamagedError, CheckpointError) as error:
+            warn(f"{error}. Falling back to the checkpoint before it.")
+            damaged.append(folder)
+            continue
+        for bad in damaged:
+            aside = bad.with_name(f"{bad.name}.damaged")
+            if aside.exists():
+                remove(aside)
+            bad.rename(aside)
+        return folder, record
+    if found:
+        raise CheckpointError(
+            f"{run_dir}: none of its {len(found)} checkpoints is intact. --overwrite starts the run anew."
+        )
+    return None
+
+
+def restore(folder: Path, record: Mapping[str, Any], parts: TrainingParts) -> TrainState:
+    """Put everything back as it was when `folder` was saved. CheckpointError when it belongs to another model."""
+    weights, own = _read_tensors(folder / "model.safetensors"), parts.model.state_dict()
+    if odd := [name for name, tensor in weights.items() if name in own and tensor.dtype != own[name].dtype]:
+        raise CheckpointError(f"{folder}: its {odd[0]} is {weights[odd[0]].dtype}, not {own[odd[0]].dtype}.")
+    try:
+        parts.model.load_state_dict(weights)
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        raise CheckpointError(f"{folder}: its weights are of another model: {lines[-1].strip()}") from None
+    _restore_optimizer(folder, parts, _read_tensors(folder / "optimizer.safetensors"))
+    parts.scheduler.last_epoch = record["scheduler"]["last_epoch"]
+    for group, base, factor in zip(
+        parts.optimizer.param_groups, parts.scheduler.base_lrs, parts.scheduler.lr_lambdas, strict=True
+    ):
+        group["lr"] = base * factor(parts.scheduler.last_epoch)
+    if record["scaler"]:  # empty when it was saved without fp16: a scaler of today then begins with its own scale
+        parts.scaler.load_state_dict(record["scaler"])
+    return TrainState(**record["state"])
+
+
+def valid_best(run_dir: Path, warn: Callable[[str], None]) -> bool:
+    """Whether the best weights are as they were written; warns if they are not."""
+    try:
+        verify(run_dir / "checkpoints" / "best")
+    except DamagedError as error:
+        warn(f"{error}. The best weights so far are lost; those of the newest checkpoint take their place.")
+        return False
+    return True
+
+
+def load_best(run_dir: Path, model: nn.Module) -> tuple[int, float]:
+    """Put the best weights into `model`; returns their step and their WER. CheckpointError when they are damaged."""
+    folder = run_dir / "checkpoints" / "best"
+    try:
+        verify(folder)
+    except DamagedError as error:
+        raise CheckpointError(f"{error}: the best weights are lost") from None
+    model.load_state_dict(_read_tensors(folder / "model.safetensors"))
+    record = _read_json(folder / "state.json")
+    return record["step"], record["wer"]
+
+
+def _restore_optimizer(folder: Path, parts: TrainingParts, tensors: dict[str, Tensor]) -> None:
+    names = {parameter: name for name, parameter in parts.model.named_parameters()}
+    trained = [p for group in parts.optimizer.param_groups for p in group["params"]]
+    state = {}
+    for i, p in enumerate(trained):
+        moments = {key: tensors.pop(f"{key}/{names[p]}", None) for key in MOMENTS}
+        shapes = {key: torch.Size() if key == "step" else p.shape for key in MOMENTS}
+        if all(m is not None and m.shape == shapes[key] and m.dtype is torch.float32 for key, m in moments.items()):
+            state[i] = moments
+        elif any(m is not None for m in moments.values()):  # a parameter that never had a gradient has no moments
+            raise CheckpointError(f"{folder}: the moments of {names[p]} are not all there, or of another shape.")
+    if tensors:
+        raise CheckpointError(f"{folder}: moments of parameters that are not trained here: {sorted(tensors)[0]}, ...")
+    saved = parts.optimizer.state_dict()
+    parts.optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors and torch raise many kinds of errors on a malformed file
+        raise CheckpointError(f"{path}: not readable ({reason_of(error)}).") from None
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """The state.json of a checkpoint; CheckpointError when one of its parts is missing or of another type."""
+    record = _read_json(path)
+    parts = {"state": dict, "scheduler": dict, "scaler": dict, "options": dict, "content": dict, "tokens": list}
+    if not isinstance(record, dict) or not all(isinstance(record.get(key), kind) for key, kind in parts.items()):
+        raise CheckpointError(f"{path}: not all of {', '.join(parts)} are there")
+    kinds = typing.get_type_hints(TrainState)
+    if record["state"].keys() != kinds.keys() or not strict_json.fits(record["scheduler"].get("last_epoch"), int):
+        raise CheckpointError(f"{path}: written by another version of this program")
+    if wrong := [name for name, value in record["state"].items() if not strict_json.fits(value, kinds[name])]:
+        kind = getattr(kinds[wrong[0]], "__name__", kinds[wrong[0]])
+        raise CheckpointError(f"{path}: {wrong[0]} is {record['state'][wrong[0]]!r}, not {kind}")
+    return record
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return strict_json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not readable ({reason_of(error)}).") from None
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file could not be read or written, in a few words."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"{type(error).__name__}: {reason}" if not isinstance(error, OSError | SafetensorError) else reason
