@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, UserError
+
+SECONDS_TO_BE_ENDED = 2.0
+"""torchrun ends all processes as soon as it sees that one has ended: the one that tells the error must come first."""
 
 NAMES = {"rank": "RANK", "size": "WORLD_SIZE", "local_rank": "LOCAL_RANK", "local_size": "LOCAL_WORLD_SIZE"}
 
@@ -51,3 +57,18 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch:
         raise ConfigError(f"the environment says rank {launch.rank} of {launch.size}, local rank {launch.local_rank} "
                           f"of {launch.local_size}: this cannot be. Start the run with torchrun.")  # fmt: skip
     return launch
+
+
+@contextmanager
+def told_once(launch: Launch) -> Iterator[None]:
+    """What is printed and raised within this context is the same in all processes: the first of each host tells it."""
+    if launch.local_rank == 0:
+        yield
+        return
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+            yield
+    except (UserError, OSError) as error:
+        error.is_told = True  # type: ignore[union-attr]
+        time.sleep(SECONDS_TO_BE_ENDED)
+        raise

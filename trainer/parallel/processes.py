@@ -6,13 +6,15 @@ The backend is gloo on CPUs. On CUDA it is NCCL for tensors of GPUs, and gloo fo
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from trainer.errors import ConfigError, PeerLost, TrainingStopped, UserError
+from trainer.errors import ConfigError, PeerLost, UserError
 from trainer.parallel.failures import as_error, as_record, is_shared_kind
 from trainer.parallel.launch import Launch
 from trainer.parallel.world import World
@@ -29,10 +31,12 @@ JOIN_SECONDS = 60.0
 """How long a process waits at the start until all others are there. JOIN_SECONDS in the environment sets another one."""
 COLLECTIVE_SECONDS = 1800.0
 """A collective that takes longer has failed: some process hangs."""
-SLICE = 0.5
-"""Seconds between two looks at whether somebody is gone, while others are waited for."""
-BETWEEN_LOOKS = 0.25
-"""Seconds between two looks at whether somebody has asked to stop."""
+SHORTEST_NAP, LONGEST_NAP = 0.001, 0.1
+"""Seconds between two questions to the store, at first and after a while."""
+SECONDS_BETWEEN_LOOKS = 0.25
+"""Between two looks at whether somebody is gone, or has asked to stop."""
+SUM_PATIENCE = 10.0
+"""Seconds in which a sum on GPUs ends, or never does: a process was gone before it took part."""
 ASKED = "asked-to-stop"
 
 
@@ -45,6 +49,7 @@ class Processes(World):
         self.store, self.device, self.present = store, device, present
         self.backend = "nccl" if device.type == "cuda" else "gloo"
         self.is_broken = False
+        self._summed: torch.cuda.Event | None = None
         self._num_meetings = 0
         self._last_look = 0.0
         self._was_asked = False
@@ -61,6 +66,19 @@ class Processes(World):
     def sum_(self, tensor: Tensor) -> None:
         with self._collective():
             dist.all_reduce(tensor)
+        if tensor.is_cuda:
+            self._summed = torch.cuda.Event()
+            self._summed.record()
+
+    def has_summed(self) -> bool:
+        if self._summed is None:
+            return True
+        end = time.monotonic() + SUM_PATIENCE
+        while not self._summed.query():
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.01)
+        return True
 
     def agree(self, values: Sequence[int]) -> list[int]:
         largest = torch.tensor(values, dtype=torch.int32)
@@ -101,13 +119,7 @@ class Processes(World):
         keys = [f"meeting/{self._num_meetings}/{rank}" for rank in range(self.size)]
         with self._collective():
             self.store.set(keys[self.rank], json.dumps(value))
-            missing = set(range(self.size))
-            while missing:
-                with contextlib.suppress(dist.DistStoreError):  # not all are there yet
-                    self.store.wait([keys[rank] for rank in sorted(missing)], timedelta(seconds=SLICE))
-                missing = {rank for rank in missing if not self.store.check([keys[rank]])}
-                if lost := [rank for rank in sorted(missing) if self._is_gone(rank)]:
-                    raise self._lost(lost, f" while this one waited for {what}" if what else "")
+            self._wait_for(dict(enumerate(keys)), what)
             return [json.loads(self.store.get(key)) for key in keys]
 
     @contextmanager
@@ -121,7 +133,7 @@ class Processes(World):
             own = error
         failures = self.meet(None if own is None else as_record(own), what=what)
         if own is not None or any(failures):
-            raise self._shared(failures, own) from None
+            raise self.shared(failures, own) from None
 
     @contextmanager
     def local_first(self, what: str) -> Iterator[None]:
@@ -143,15 +155,16 @@ class Processes(World):
                         self.store.set(key, json.dumps(failure))
             return
         with self._collective():
-            while not self.store.check([key]):
-                if self._is_gone(first):
-                    raise self._lost([first], f" while this one waited for {what}")
-                with contextlib.suppress(dist.DistStoreError):
-                    self.store.wait([key], timedelta(seconds=SLICE))
+            self._wait_for({first: key}, what)
             failure = json.loads(self.store.get(key))
         if failure:
             raise as_error(failure)
         yield
+
+    def quit(self) -> None:
+        self.is_broken = True
+        with contextlib.suppress(RuntimeError):
+            self.store.set(f"gone/{self.rank}", "")
 
     def ask_to_stop(self) -> None:
         if not self._was_asked:
@@ -160,7 +173,7 @@ class Processes(World):
                 self.store.set(ASKED, "")
 
     def is_asked_to_stop(self) -> bool:
-        if not self._was_asked and time.monotonic() - self._last_look >= BETWEEN_LOOKS:
+        if not self._was_asked and time.monotonic() - self._last_look >= SECONDS_BETWEEN_LOOKS:
             with contextlib.suppress(RuntimeError):  # a store that is gone is found by the next collective
                 self._was_asked = self.store.check([ASKED])
             self._last_look = time.monotonic()
@@ -168,8 +181,7 @@ class Processes(World):
 
     def leave(self, *, failed: bool = False) -> None:
         if failed:
-            with contextlib.suppress(RuntimeError):
-                self.store.set(f"gone/{self.rank}", "")
+            self.quit()
         if dist.is_initialized() and not (self.is_broken and self.device.type == "cuda"):  # NCCL would wait for them
             with contextlib.suppress(RuntimeError):
                 dist.destroy_process_group()
@@ -181,6 +193,10 @@ class Processes(World):
     @contextmanager
     def _collective(self) -> Iterator[None]:
         """A collective fails when a process is gone; PeerLost then says which, if it can be known."""
+        if self.is_broken:
+            raise PeerLost(
+                "the processes of this run no longer talk to each other. --resume goes on from the last save."
+            )
         try:
             yield
         except torch.OutOfMemoryError:
@@ -190,6 +206,21 @@ class Processes(World):
             lost = [rank for rank in range(self.size) if rank != self.rank and self._is_gone(rank, patience=2.0)]
             reason = str(error).splitlines()[0].rstrip(".")
             raise self._lost(lost, "" if lost else f" ({reason})") from None
+
+    def _wait_for(self, keys: dict[int, str], what: str) -> None:
+        """Wait until each of these ranks has set its key, however long it takes; PeerLost once one of them is gone.
+
+        The store is asked again and again: its own wait would print warnings when it ends without an answer.
+        """
+        nap, begin, next_look = SHORTEST_NAP, time.monotonic(), SECONDS_BETWEEN_LOOKS
+        while missing := [rank for rank, key in keys.items() if not self.store.check([key])]:
+            if time.monotonic() - begin > next_look:
+                next_look += SECONDS_BETWEEN_LOOKS
+                lost = [rank for rank in missing if self._is_gone(rank) and not self.store.check([keys[rank]])]
+                if lost:
+                    raise self._lost(lost, f" while {what} was waited for" if what else "")
+            time.sleep(nap)
+            nap = min(2 * nap, LONGEST_NAP)
 
     def _is_gone(self, rank: int, patience: float = 0.0) -> bool:
         """Whether a process has said that it failed, or, on this host, is no longer there."""
@@ -216,7 +247,7 @@ class Processes(World):
         """Whether that process runs on another host, and this is the first of its own."""
         return self.present[rank]["host"] != self.host and self.launch.local_rank == 0
 
-    def _shared(self, failures: Sequence[dict | None], own: BaseException | None) -> BaseException:
+    def shared(self, failures: Sequence[dict | None], own: BaseException | None) -> BaseException:
         """The error that all processes raise for `failures`, one of each process: the first, as its process saw it."""
         first = min((r for r, f in enumerate(failures) if f), key=lambda r: (failures[r]["is_request"], r))  # type: ignore[index]
         record = failures[first]
@@ -229,7 +260,32 @@ class Processes(World):
         return error
 
 
-def join(launch: Launch, device: torch.device | UserError, seconds: float | None = None, *, always: bool = False) -> World:
+@contextmanager
+def joined(launch: Launch, find_device: Callable[[int | None], torch.device]) -> Iterator[World]:
+    """The World of this process, which takes leave of the others when the context ends, however that happens.
+
+    `find_device` is given the local rank; None for a process alone. `join` says what is refused.
+    """
+    if launch.is_alone:
+        yield World(launch)
+        return
+    device: torch.device | UserError
+    try:
+        device = find_device(launch.local_rank)
+    except UserError as error:
+        device = error
+    world = join(launch, device)
+    try:
+        yield world
+    except BaseException:
+        world.leave(failed=True)
+        raise
+    world.leave()
+
+
+def join(
+    launch: Launch, device: torch.device | UserError, seconds: float | None = None, *, always: bool = False
+) -> World:
     """The World of this process. It returns when all processes of the run are there and found to be alike.
 
     `device` is that of this process, or why it has none. Within `seconds` (JOIN_SECONDS) all others must have come:
@@ -261,15 +317,11 @@ def join(launch: Launch, device: torch.device | UserError, seconds: float | None
 
 def fingerprint() -> dict[str, str]:
     """What must be the same in all processes before they read anything."""
-    import hashlib
-
-    import transformers
-
     root = Path(__file__).resolve().parents[2]
     digest = hashlib.blake2b(digest_size=8)
     for path in sorted(p for package in ("data", "models", "trainer") for p in (root / package).rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return {"torch": torch.__version__, "transformers": transformers.__version__, "program": digest.hexdigest()}
+    return {"torch": torch.__version__, "transformers": version("transformers"), "program": digest.hexdigest()}
 
 
 def compare(launch: Launch, present: Sequence[dict[str, Any]]) -> None:
@@ -289,7 +341,9 @@ def compare(launch: Launch, present: Sequence[dict[str, Any]]) -> None:
 def _open_store(launch: Launch, seconds: float) -> dist.Store:
     host, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
     if not host or not port.isdigit():
-        raise ConfigError("the environment names RANK, but not MASTER_ADDR and MASTER_PORT. Start the run with torchrun.")
+        raise ConfigError(
+            "the environment names RANK, but not MASTER_ADDR and MASTER_PORT. Start the run with torchrun."
+        )
     agent_has_it = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     try:
         return dist.TCPStore(
@@ -307,9 +361,10 @@ def _open_store(launch: Launch, seconds: float) -> dist.Store:
 def _wait_for_all(store: dist.Store, launch: Launch, seconds: float) -> list[dict[str, Any]]:
     """What each process has left in the store; ConfigError that names those that do not come."""
     keys = [f"here/{rank}" for rank in range(launch.size)]
-    try:
-        store.wait(keys, timedelta(seconds=seconds))
-    except RuntimeError:
+    end = time.monotonic() + seconds
+    while not store.check(keys) and time.monotonic() < end:
+        time.sleep(LONGEST_NAP)
+    if not store.check(keys):
         there = [rank for rank, key in enumerate(keys) if store.check([key])]
         missing = sorted(set(range(launch.size)) - set(there))
         some = json.loads(store.get(keys[there[0]]))
@@ -320,7 +375,7 @@ def _wait_for_all(store: dist.Store, launch: Launch, seconds: float) -> list[dic
             "they only need longer, set JOIN_SECONDS."
         )
         error.is_told = launch.rank != there[0]
-        raise error from None
+        raise error
     return [json.loads(store.get(key)) for key in keys]
 
 

@@ -19,11 +19,14 @@ import os
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
+from trainer.errors import UserError
 from trainer.parallel.launch import Launch
+
+E = TypeVar("E", bound=UserError)
 
 
 class World:
@@ -64,6 +67,10 @@ class World:
     def sum_(self, tensor: Tensor) -> None:
         """Replace `tensor` by its sum over all processes. All get the same bits. On CUDA the host does not wait."""
 
+    def has_summed(self) -> bool:
+        """Whether the last `sum_` is complete. Not so for good when a process was gone before it took part."""
+        return True
+
     def agree(self, values: Sequence[int]) -> list[int]:
         """The largest of each of these numbers over all processes. Between hosts, without a wait for any device."""
         return list(values)
@@ -88,10 +95,24 @@ class World:
         """Leave this context when all processes do. An error in one of them is raised in all; rank 0 tells it."""
         yield
 
+    def shared(self, failures: Sequence[dict | None], own: BaseException | None) -> BaseException:
+        """The error for all processes to raise, from what trainer.parallel.failures has recorded of each; None where
+        nothing failed. `own` is the error of this process."""
+        assert own is not None
+        return own
+
     @contextmanager
     def local_first(self, what: str) -> Iterator[None]:
         """Let one process of each host go through this context before the others: it fills the cache for them."""
         yield
+
+    def told(self, error: E) -> E:
+        """`error`, which all processes raise: rank 0 tells it."""
+        error.is_told = not self.is_first
+        return error
+
+    def quit(self) -> None:
+        """Talk to nobody from now on: this process alone has failed, and the others are to notice."""
 
     def ask_to_stop(self) -> None:
         """Let `is_asked_to_stop` be True in all processes, soon."""
