@@ -8,7 +8,8 @@ Each has one thread. In each round all sides take the same steps, one side after
     one process     the first process alone, on whole batches; the others wait
     one sum         all processes; the gradient is summed by one call when it is whole, as in a run
     no sum          all processes, each for itself: what summing costs is the difference
-    overlapped      all processes with torch's DistributedDataParallel, which sums 25 MB at a time during the backward pass
+    overlapped      all processes with torch's DistributedDataParallel, which sums 25 MB at a time while the backward
+                    pass goes on
 
 The table has medians over rounds, of the time on the clock and of the CPU time of the busiest process. On a machine
 that does other work only the latter tells anything.
@@ -57,7 +58,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--processes", type=count, default=2, help="processes of one thread each")
     parser.add_argument("--rounds", type=count, default=5, help="rounds of all sides")
     parser.add_argument("--steps", type=count, default=6, help="steps of each side in a round")
-    parser.add_argument("--size", default="tiny", choices=[size for size in SIZES if size != "demo"], help="of the model")
+    parser.add_argument("--size", default="tiny", choices=("tiny", "base", "large"), help="of the model")
     parser.add_argument("--batch-size", type=count, default=32, help="utterances of all processes together")
     parser.add_argument("--out", type=Path, default=None, help="where the JSON goes")
     return parser.parse_args(argv)
@@ -74,10 +75,8 @@ def measure(options: Namespace) -> int:
     command = [sys.executable, "-m", "scripts.bench.ranks", *sys.argv[1:]]
     common = {"WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
               "OMP_NUM_THREADS": 1}  # fmt: skip
-    ranks = [
-        subprocess.Popen(command, env=os.environ | {k: str(v) for k, v in (common | {"RANK": r, "LOCAL_RANK": r}).items()})
-        for r in range(number)
-    ]
+    places: list[dict[str, object]] = [common | {"RANK": rank, "LOCAL_RANK": rank} for rank in range(number)]
+    ranks = [subprocess.Popen(command, env=os.environ | {k: str(v) for k, v in p.items()}) for p in places]
     try:
         codes = [rank.wait() for rank in ranks]
     finally:
@@ -135,7 +134,11 @@ def make_sides(options: Namespace, world: World) -> dict[str, Callable[[int], No
     def ours(own_world: World, shares: Shares) -> Callable[[int], None]:
         parts = build_parts(options.size, own_world)
         of_side = batches(parts, shares)
-        return lambda i: train_step(parts, [of_side[i % NUM_BATCHES]], 1.0, lambda: None, i).loss.item() and None
+
+        def step(i: int) -> None:
+            train_step(parts, [of_side[i % NUM_BATCHES]], 1.0, lambda: None, i).loss.item()
+
+        return step
 
     share = Shares(world.rank, world.size)
     return {
@@ -203,7 +206,7 @@ def noise(model: CTCModel, lengths: Sequence[int]) -> Batch:
     rng = torch.Generator().manual_seed(sum(lengths))
     waveforms = [torch.randn(n, generator=rng) for n in lengths]
     targets = [torch.randint(0, 31, (max(1, n * 12 // 16000),), generator=rng).tolist() for n in lengths]
-    return make_batch(waveforms, [t if len(t) < 3 else t for t in targets], model.num_frames)
+    return make_batch(waveforms, targets, model.num_frames)
 
 
 def timed(world: World, take_step: Callable[[int], None] | None, num_steps: int) -> dict[str, float]:
@@ -226,8 +229,9 @@ def cpu_seconds() -> float:
 
 def tell(options: Namespace, times: dict[str, list[dict[str, float]]]) -> None:
     """Print the table, and write the JSON."""
-    medians = {s: {k: statistics.median(t[k] for t in of_side) for k in ("clock", "cpu")} for s, of_side in times.items()}
-    one = medians["one process"]
+    medians = {
+        side: {k: statistics.median(t[k] for t in of_side) for k in ("clock", "cpu")} for side, of_side in times.items()
+    }
     print(f"{options.processes} processes of one thread, {options.size}, batches of {options.batch_size}, "
           f"{options.rounds} rounds of {options.steps} steps")  # fmt: skip
     print("| side | step [ms] | CPU of the busiest [ms] | times one process | by CPU |\n|---|---|---|---|---|")
@@ -239,7 +243,6 @@ def tell(options: Namespace, times: dict[str, list[dict[str, float]]]) -> None:
         ]
         m["speedup"], m["speedup_by_cpu"] = ratios
         print(f"| {side} | {1000 * m['clock']:.1f} | {1000 * m['cpu']:.1f} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
-    assert one["clock"] > 0
     if options.out:
         record = {"options": vars(options) | {"out": str(options.out)}, "medians": medians, "rounds": times}
         options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
