@@ -94,11 +94,12 @@ class _Sorted(NamedTuple):
 class BatchPlan:
     """The batches of every epoch. Each epoch has every utterance once.
 
-    Lengths and ids may lie on the disk, as a memory-mapped array and a column of a table: the plan keeps no copy.
+    Lengths and ids may lie on the disk, as a memory-mapped array and a column of a table. The plan keeps no copy of ids,
+    nor of int64 lengths.
     """
 
     lengths: Sequence[int] | np.ndarray
-    """Samples of each utterance at 16 kHz; an array of any integers, or a sequence."""
+    """Samples of each utterance at 16 kHz."""
     ids: Sequence[str]
     """They are read for `speeds` alone, once an epoch."""
     batching: BatchingConfig
@@ -116,7 +117,7 @@ class BatchPlan:
         return self.speeds[derive_seed(self.seed, "speed", epoch, self.ids[i]) % len(self.speeds)]
 
     def epoch_lengths(self, epoch: int) -> np.ndarray:
-        """Samples of each utterance after speed perturbation."""
+        """int64: samples of each utterance after speed perturbation. Not to be changed."""
         return self._epoch(epoch).lengths
 
     def batches(self, epoch: int) -> Batches:
@@ -146,7 +147,7 @@ class BatchPlan:
 
     @functools.cached_property
     def _lengths(self) -> np.ndarray:
-        return np.asarray(self.lengths)
+        return np.asarray(self.lengths, dtype=np.int64)  # in narrower numbers the samples of a batch could overflow
 
     def _draw_lengths(self, epoch: int) -> np.ndarray:
         if not self.speeds:

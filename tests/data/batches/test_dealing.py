@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pytest
 
 from data.batches.dealing import (
@@ -87,6 +88,15 @@ def test_one_rank_has_the_batch_as_it_is(cost: Cost) -> None:
     for batch, lengths, _ in random_batches(20, 12, seed=3):
         assert deal(batch, lengths, 1, cost) == [batch]
     assert deal([], [], 3, cost) == [[], [], []]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_lengths_in_a_narrow_array_are_dealt_as_python_numbers(dtype: type) -> None:
+    """Costs with attention are beyond 32 bits."""
+    lengths = [480_000, 30_000, 470_000, 10_000, 200_000]
+    cost = Cost(attention_samples=2_000_000)
+    assert deal(range(5), np.array(lengths, dtype), 2, cost) == deal(range(5), lengths, 2, cost)
+    assert cost.of(np.array(lengths, dtype)) == 5 * 480_000 * 2_480_000
 
 
 def test_utterances_of_one_length_are_dealt_in_equal_numbers() -> None:
