@@ -94,8 +94,8 @@ class _Sorted(NamedTuple):
 class BatchPlan:
     """The batches of every epoch. Each epoch has every utterance once.
 
-    Lengths and ids may lie on the disk, as a memory-mapped array and a column of a table. The plan keeps no copy of ids,
-    nor of int64 lengths.
+    Lengths and ids may lie on the disk, as a memory-mapped array and a column of a table: the plan copies no ids,
+    and lengths only if they are not int64.
     """
 
     lengths: Sequence[int] | np.ndarray
