@@ -108,22 +108,43 @@ def cut_equals(
 
 def _cut_by_samples(ordered: np.ndarray, batch_size: int, max_samples: int) -> np.ndarray:
     """Where batches of utterances with these lengths begin, and where the last one ends."""
-    cuts, start, window = [0], 0, 1
-    numbers = np.arange(1, 2)
+    cuts = [np.zeros(1, np.int64)]
+    start, size, expected = 0, 1, 1
     while start < len(ordered):
-        while True:
-            within = ordered[start : start + window]
-            if len(numbers) < len(within):
-                numbers = np.arange(1, 2 * len(within) + 1)
-            padded = np.maximum.accumulate(within) * numbers[: len(within)]
-            size = min(batch_size, max(1, int(padded.searchsorted(max_samples, side="right"))))
-            if size < window or window >= min(batch_size, len(ordered) - start):
-                break
-            window *= 2  # the batch may go on behind what was looked at
-        start += size
-        cuts.append(start)
-        window = size + 1  # neighbours are about as long, so the next batch is about as large
-    return np.array(cuts)
+        # In sorted lengths many batches of one size follow each other. They are found together
+        found = _batches_of_size(ordered[start : start + size * expected + 1], size, batch_size, max_samples)
+        if found:
+            cuts.append(start + size * np.arange(1, found + 1))
+            expected = 2 * expected if found == expected else 1
+        else:
+            size = _first_size(ordered[start:], batch_size, max_samples, about=size)
+            cuts.append(np.array([start + size]))
+            expected = 1
+        start = int(cuts[-1][-1])
+    return np.concatenate(cuts)
+
+
+def _batches_of_size(ordered: np.ndarray, size: int, batch_size: int, max_samples: int) -> int:
+    """How many of the first batches have `size` utterances each, as far as `ordered` shows."""
+    number = (len(ordered) - 1) // size  # the utterance behind a batch tells whether it could have been larger
+    longest = ordered[: number * size].reshape(number, size).max(axis=1)
+    is_right = (size == 1) | (longest * size <= max_samples)
+    if size < batch_size:
+        longest_with_next = np.maximum(longest, ordered[size : number * size + 1 : size])
+        is_right &= longest_with_next * (size + 1) > max_samples
+    return number if is_right.all() else int(is_right.argmin())
+
+
+def _first_size(ordered: np.ndarray, batch_size: int, max_samples: int, about: int) -> int:
+    """Utterances of the first batch, looked for among little more than `about` at first."""
+    window = about + 1
+    while True:
+        within = ordered[:window]
+        padded = np.maximum.accumulate(within) * np.arange(1, len(within) + 1)
+        size = min(batch_size, max(1, int(padded.searchsorted(max_samples, side="right"))))
+        if size < window or window >= min(batch_size, len(ordered)):
+            return size
+        window *= 2  # the batch may go on behind what was looked at
 
 
 def _as_positions(order: Sequence[int] | np.ndarray) -> np.ndarray:

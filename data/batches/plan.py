@@ -41,23 +41,22 @@ def by_length(lengths: np.ndarray) -> np.ndarray:
     return np.argsort(lengths, kind="stable")
 
 
-def mixed_with_neighbours(sorted_positions: np.ndarray, width: float, draws: np.ndarray) -> np.ndarray:
-    """Positions from short to long, each moved up by at most `width` places, by its draw from [0, 1)."""
+def mixed_with_neighbours(width: float, draws: np.ndarray) -> np.ndarray:
+    """The places 0, 1, 2, ..., each moved up by at most `width`, by its draw from [0, 1)."""
     place = width * draws
     place += np.arange(len(draws))
-    return sorted_positions[np.argsort(place, kind="stable")]
+    return np.argsort(place, kind="stable")
 
 
-def mixed_with_equals(sorted_positions: np.ndarray, lengths: np.ndarray, width: float, draws: np.ndarray) -> np.ndarray:
-    """Positions from short to long, those of equal length in any order. Where fewer than 2 * `width` are equal, they
-    are mixed with their neighbours instead, or the same few would meet in every epoch."""
-    ordered = lengths[sorted_positions]
+def mixed_with_equals(ordered: np.ndarray, width: float, draws: np.ndarray) -> np.ndarray:
+    """The places of `ordered`, lengths from short to long, those of equal length in any order. Where fewer than
+    2 * `width` are equal, they are mixed with their neighbours instead, or the same few would meet in every epoch."""
     first = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
     equals = np.diff(first, append=len(ordered))
     are_many = equals >= 2 * width
     place = np.repeat(np.where(are_many, equals, width), equals) * draws
     place += np.where(np.repeat(are_many, equals), np.repeat(first, equals), np.arange(len(ordered)))
-    return sorted_positions[np.argsort(place, kind="stable")]
+    return np.argsort(place, kind="stable")
 
 
 def uniform_draws(rng: random.Random, number: int) -> np.ndarray:
@@ -85,9 +84,9 @@ class _Epoch(NamedTuple):
 class _Sorted(NamedTuple):
     """Utterances from short to long."""
 
+    positions: np.ndarray
     padded: np.ndarray
     """Their lengths in samples, rounded up to the grid of shapes if there is one."""
-    positions: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +160,8 @@ class BatchPlan:
 
     def _sort(self, lengths: np.ndarray) -> _Sorted:
         padded = lengths if self.grid is None else self.grid.padded_lengths(lengths)
-        return _Sorted(padded, by_length(padded))
+        positions = by_length(padded)
+        return _Sorted(positions, padded[positions])
 
     def _cut(self, lengths: np.ndarray, rng: random.Random) -> Batches:
         """The batches of an epoch, not yet shuffled."""
@@ -170,12 +170,13 @@ class BatchPlan:
         mean = int(lengths.sum(dtype=np.int64)) / len(lengths)
         width = MIXING * min(batch_size or math.inf, math.inf if max_samples is None else max_samples / mean)
         draws = uniform_draws(rng, len(lengths))
-        padded, positions = self._sort(lengths) if self.speeds else self._sorted_unperturbed
+        positions, padded = self._sort(lengths) if self.speeds else self._sorted_unperturbed
         if self.grid is None:
-            order = mixed_with_neighbours(positions, width, draws)
+            order = mixed_with_neighbours(width, draws)
         else:  # what counts is the padded length, and a batch of few utterances costs least where they are short
-            order = mixed_with_equals(positions, padded, width, draws)[::-1]
-        return cut_batches(order, padded, batch_size, max_samples)
+            order = mixed_with_equals(padded, width, draws)[::-1]
+        of_places = cut_batches(order, padded, batch_size, max_samples)
+        return Batches(positions[of_places.positions], of_places.cuts)
 
     def steps(self, epoch: int) -> list[list[list[int]]]:
         """The batches of each optimizer step. The last step of the epoch may have fewer than the others."""
