@@ -29,6 +29,7 @@ from trainer.prepare.corpus import PreparedCorpus, prepare_corpus, read_corpus
 from trainer.prepare.features import num_table_bytes, open_table, table_examples, wants_cache
 from trainer.prepare.pieces import build_eval_sets, build_model, build_parts, build_train_loader, plan_batches
 from trainer.prepare.shapes import with_shapes
+from trainer.prepare.steps import planned_steps
 from trainer.rundir.model_source import find_model
 from trainer.scoring.evaluate import EvalSet
 
@@ -150,7 +151,7 @@ def prepare(
     with console.phase("plan"):
         config = with_shapes(config, model, device)
         plan = plan_batches(config, data, model)
-        total_steps = plan.total_steps(at_most=config.train.max_steps)
+        total_steps = planned_steps(plan, config.train.max_steps, Path(config.cache_dir))
     cached = wants_cache(config, model, num_table_bytes(model, table_examples(data)), total_steps / plan.num_steps(0))
     asked, config = bool(config.model.cache_features), with_cache(config, cached)
     with console.phase("model"):
