@@ -58,9 +58,9 @@ def _path(plan: BatchPlan, at_most: int | None, cache: Path) -> Path:
     decides = [b.batch_size, b.max_batch_seconds, plan.seed, plan.epochs, plan.grad_accum_steps, plan.speeds, at_most]
     digest.update(json.dumps(decides).encode())
     lengths = np.asarray(plan.lengths, dtype=np.int64)
-    digest.update(np.ascontiguousarray(lengths))
+    digest.update(np.ascontiguousarray(lengths).data)
     if plan.grid is not None:
-        digest.update(np.unique(plan.grid.padded_lengths(lengths)))
+        digest.update(np.unique(plan.grid.padded_lengths(lengths)).data)
     if plan.speeds:
         ids = iter(plan.ids)
         while some := "\x1f".join(islice(ids, AT_ONCE)):
