@@ -110,6 +110,6 @@ def test_tables_and_json_tell_the_same(
         cells = [cell.strip() for cell in line.split("|")]
         assert cells[1:3] == [str(s["utterances"]), str(s["ranks"])]
         assert cells[5:8] == [f"{s[key]:.2%}" for key in ("padding", "waiting", "lost")]
-    assert "every first batch came within 600 s and 100 GB" in out
+    assert "every first batch took at most 600 s and 100 GB" in out
     assert simulate.main([*argv, "--within", "600", "0.001"]) == 1
     assert "wanted: 600 s, 0.001 GB" in capsys.readouterr().out
