@@ -65,6 +65,19 @@ def test_no_deal_at_all_has_a_smaller_largest_cost(cost: Cost) -> None:
         assert dealt == pytest.approx(least, rel=1e-12)
 
 
+def test_no_deal_of_short_utterances_is_better_by_a_single_sample() -> None:
+    """Reference: as above; costs of a few samples, where the least is often the next number to what is too little."""
+    rng = random.Random(7)
+    for _ in range(150):
+        lengths = [rng.randint(1, 7) for _ in range(rng.randint(1, 6))]
+        dealt = max(cost_by_hand(share, lengths, SAMPLES) for share in deal(range(len(lengths)), lengths, 2))
+        parts = itertools.product(range(2), repeat=len(lengths))
+        assert dealt == min(
+            max(cost_by_hand([i for i, r in enumerate(to) if r == k], lengths, SAMPLES) for k in range(2))
+            for to in parts
+        )
+
+
 @every_cost
 def test_every_utterance_of_a_batch_is_in_one_share_in_the_batchs_order(cost: Cost) -> None:
     for batch, lengths, ranks in random_batches(100, 50, seed=1):
