@@ -25,6 +25,7 @@ from torch import Tensor
 from trainer.errors import ConfigError, PeerLost, UserError
 from trainer.parallel.failures import as_error, as_record, is_shared_kind
 from trainer.parallel.launch import Launch
+from trainer.parallel.roll_call import call_the_roll
 from trainer.parallel.world import World
 
 JOIN_SECONDS = 60.0
@@ -303,8 +304,7 @@ def join(
         own["error"] = as_record(device)
     else:
         own["same"] = {"device": device.type, **fingerprint()}
-    store.set(f"here/{launch.rank}", json.dumps(own))
-    present = _wait_for_all(store, launch, seconds)
+    store, present = call_the_roll(store, launch, own, seconds)
     for one in present:
         if "error" in one:
             error = as_error(one["error"] | {"where": f"rank {one['rank']} on {one['host']}"})
@@ -356,27 +356,6 @@ def _open_store(launch: Launch, seconds: float) -> dist.Store:
             f"rank {launch.rank} cannot reach rank 0's host at {host}:{port} within {seconds:g} s ({reason}). Is the "
             "first node started, and is this port open?"
         ) from None
-
-
-def _wait_for_all(store: dist.Store, launch: Launch, seconds: float) -> list[dict[str, Any]]:
-    """What each process has left in the store; ConfigError that names those that do not come."""
-    keys = [f"here/{rank}" for rank in range(launch.size)]
-    end = time.monotonic() + seconds
-    while not store.check(keys) and time.monotonic() < end:
-        time.sleep(LONGEST_NAP)
-    if not store.check(keys):
-        there = [rank for rank, key in enumerate(keys) if store.check([key])]
-        missing = sorted(set(range(launch.size)) - set(there))
-        some = json.loads(store.get(keys[there[0]]))
-        names = ", ".join(map(str, missing[:8])) + (f", ... ({len(missing)})" if len(missing) > 8 else "")
-        error = ConfigError(
-            f"rank {names} of {launch.size} did not come within {seconds:g} s; {len(there)} are there, the first of "
-            f"them rank {some['rank']} on {some['host']}. See what the missing ones printed on their own nodes; if "
-            "they only need longer, set JOIN_SECONDS."
-        )
-        error.is_told = launch.rank != there[0]
-        raise error
-    return [json.loads(store.get(key)) for key in keys]
 
 
 def _is_running(pid: int) -> bool:
