@@ -33,8 +33,8 @@ from trainer.device import HostCopy
 from trainer.parallel.world import ALONE, World
 from trainer.scoring.decode import collapse, written_units
 from trainer.scoring.forward import Replays, batch_logits
-from trainer.scoring.metrics import count_character_errors, count_word_errors
 from trainer.scoring.found import Found, Scored, from_json, join_found, to_json
+from trainer.scoring.metrics import count_character_errors, count_word_errors
 from trainer.scoring.scores import Followed, Hypothesis, Scores
 
 
