@@ -232,6 +232,18 @@ def once(mark: str, name: str, **options: Any) -> None:
         globals()[name](**options)
 
 
+def collectives_take(seconds: float) -> None:
+    """So long at most, rather than half an hour."""
+    import trainer.parallel.processes
+
+    trainer.parallel.processes.COLLECTIVE_SECONDS = seconds
+
+
+def slow_steps(seconds: float) -> None:
+    """Each step takes so much longer."""
+    before_step(1, lambda batches: time.sleep(seconds), until=10**9)
+
+
 def stop_in_step(step: int) -> None:
     """The process stands still from step `step` on, as if frozen."""
     before_step(step, lambda batches: os.kill(os.getpid(), signal.SIGSTOP))
