@@ -18,15 +18,12 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
 import torch.distributed as dist
 
-from trainer.errors import ConfigError
 from trainer.parallel.launch import Launch
-
-SECONDS_BETWEEN_LOOKS = 0.1
+from trainer.parallel.store import LONGEST_NAP
 
 
 def call_the_roll(
@@ -34,15 +31,14 @@ def call_the_roll(
 ) -> tuple[dist.Store, list[dict[str, Any]]]:
     """A part of `store` that only these processes know, and what each said of itself, in the order of ranks.
 
-    `own` says it of this process; anything that JSON can hold, "rank" and "host" among it. ConfigError when not all
-    have come within `seconds`: it names those that have not.
+    `own` says it of this process: anything that JSON can hold. After `seconds` there are only those that have come.
     """
     roll = _Roll(store, launch, own)
     end = time.monotonic() + seconds
     while not roll.is_complete():
         if time.monotonic() > end:
-            raise roll.missed(seconds)
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+            return store, roll.who_came()
+        time.sleep(LONGEST_NAP)
     return dist.PrefixStore(f"start/{roll.call}", store), roll.called
 
 
@@ -87,18 +83,10 @@ class _Roll:
     def _answers(self) -> list[str]:
         return [f"answer/{self.call}/{rank}" for rank in range(self.launch.size)]
 
-    def missed(self, seconds: float) -> ConfigError:
-        """The error that names who has not come: no answer, or, before there is a call, no word at all."""
-        keys: Sequence[str] = self._answers() if self.call else self.keys
-        there = [rank for rank, key in enumerate(keys) if self.store.check([key])]
-        missing = sorted(set(range(self.launch.size)) - set(there)) or [0]  # all of an earlier start: nobody calls
-        there = sorted(set(there) - set(missing))
-        names = ", ".join(map(str, missing[:8])) + (f", ... ({len(missing)})" if len(missing) > 8 else "")
-        some = json.loads(self.store.get(self.keys[there[0]]))
-        error = ConfigError(
-            f"rank {names} of {self.launch.size} did not come within {seconds:g} s; {len(there)} are there, the first "
-            f"of them rank {some['rank']} on {some['host']}. See what the missing ones printed on their own nodes; if "
-            "they only need longer, set JOIN_SECONDS."
-        )
-        error.is_told = self.launch.rank != there[0]
-        return error
+    def who_came(self) -> list[dict[str, Any]]:
+        """What those said who have answered, or, before there was a call, who have left a word."""
+        keys = self._answers() if self.call else self.keys
+        came = [rank for rank, key in enumerate(keys) if self.store.check([key])]
+        if len(came) == self.launch.size:  # the words of an earlier start are there, but nobody calls
+            came.remove(0)
+        return [json.loads(self.store.get(self.keys[rank])) for rank in came]
