@@ -101,7 +101,10 @@ def start_torchrun(
     if node is not None:
         config["rdzv_configs"] = {"is_host": str(node == 0).lower(), **config.get("rdzv_configs", {})}
     noted = ("note_batches", {"folder": str(runs)})
-    return server().start(options(corpus, runs, *more), noted, *faults, log=runs / log, torchrun=config)
+    # with torch 2.13's own default a node that joins later never hears where the others' store is
+    environment = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"} if config["max_nodes"] > 1 else {}
+    argv = options(corpus, runs, *more)
+    return server().start(argv, noted, *faults, log=runs / log, environment=environment, torchrun=config)
 
 
 def steps_read(runs: Path) -> dict[int, list[list[list[str]]]]:
