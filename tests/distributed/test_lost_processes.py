@@ -2,34 +2,39 @@
 
 At the same number of processes it is so bit for bit; at another one up to rounding, which float64 makes visible. Ranks
 are forked from a process that has imported everything (tests.helpers.faults), under torch's own agent where one is to
-start them again; test_faults_torchrun.py has the command itself. Rows of the matrix in docs/reliability.md.
+start them again; one test has the torchrun command. Rows of the matrix in docs/reliability.md. make test-distributed
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import os
-import random
+import re
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.faults.harness import Corpus, Count, Victim, differences, fingerprint, make_corpus
+from tests.helpers.faults.harness import ENVIRONMENT, Corpus, Count, differences, fingerprint
 from tests.helpers.faults.ranks import (
+    corpus_of_ranks,
     free_port,
     largest_difference,
+    options,
+    read_as_planned,
     run_ranks,
     start_ranks,
     start_torchrun,
     steps_read,
     weights_of,
 )
+from tests.helpers.faults.starts import Killer, Starts, children_of, last_step, rank_1, wait_until
+from tests.helpers.paths import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.distributed]
+pytestmark = pytest.mark.distributed
 KILLED, REQUEUE, INTERRUPTED, STOPPED = -signal.SIGKILL, 75, 130, 3
 STEPS = ("--train.max-steps", "12")
 DOUBLE = ("in_double_precision", {})
@@ -40,9 +45,7 @@ PATIENT = ("--train.max-steps", "20", "--train.patience", "2")
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    corpus = make_corpus(tmp_path_factory.mktemp("ranks") / "corpus")
-    run_ranks(corpus, corpus.folder / "warm-up", 1, more=("--train.max-steps", "3"))  # fills the cache of audio
-    return corpus
+    return corpus_of_ranks(tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +58,6 @@ def whole(corpus: Corpus) -> Path:
 
 def on_rank(rank: int, name: str, **options: object) -> tuple[str, dict]:
     return "on_rank", {"rank": rank, "name": name, **options}
-
-
-def of(attempts: dict[int, list], plan: dict[int, list]) -> bool:
-    """Whether every step was read, and every attempt at it read what the plan says, in its order."""
-    return attempts.keys() == plan.keys() and all(a == plan[step][0] for step, of_step in attempts.items() for a in of_step)
 
 
 def test_a_run_goes_on_at_any_number_of_processes(corpus: Corpus, tmp_path: Path, count: Count) -> None:
@@ -82,7 +80,7 @@ def test_a_run_goes_on_at_any_number_of_processes(corpus: Corpus, tmp_path: Path
     assert "rank 1 on" in said
     run_ranks(corpus, runs, 1, DOUBLE, WERS, more=more)
     attempts = steps_read(runs)
-    assert of(attempts, plan)
+    assert read_as_planned(attempts, plan)
     assert {step for step, of_step in attempts.items() if len(of_step) > 1} <= {9}
     assert largest_difference(runs / "run", weights_of(alone / "run")) < 1e-9
     count(survived=3)
@@ -106,9 +104,24 @@ def test_two_processes_that_lose_one_or_all_end_with_the_same_bits(
     run(on_rank(0, "kill_at_operation", number=10), more=more, codes=[KILLED, STOPPED])
     run(("kill_in_step", {"step": 11}), more=more, codes=[KILLED] * 2)
     run(more=more)
-    assert of(steps_read(tmp_path), steps_read(whole))
+    assert read_as_planned(steps_read(tmp_path), steps_read(whole))
     assert differences(tmp_path / "run", fingerprint(whole / "run")) == []
     count(survived=6, bit_exact=6)
+
+
+def test_processes_notice_within_seconds_that_others_are_gone(corpus: Corpus, tmp_path: Path, count: Count) -> None:
+    """Ranks 2 and 3 of four at once. Rank 0 waits for rank 1 then, and not for those; it must notice all the same."""
+    count(injected=1, resumes=0)
+    group = start_ranks(corpus, tmp_path, 4, on_rank(2, "kill_in_step", step=3), on_rank(3, "kill_in_step", step=3),
+                        more=STEPS)  # fmt: skip
+    assert [group.ranks[rank].wait() for rank in (2, 3)] == [KILLED] * 2
+    begin = time.monotonic()
+    assert [group.ranks[rank].wait() for rank in (0, 1)] == [STOPPED] * 2
+    assert time.monotonic() - begin < 30
+    assert "rank 2 on" in group.said
+    assert "rank 3 on" in group.said
+    assert last_step(tmp_path / "run") == 2
+    count(survived=1)
 
 
 def test_a_process_that_hangs_is_lost_after_the_time_limit(
@@ -145,7 +158,7 @@ def test_torchrun_starts_killed_workers_again_and_they_go_on(
     # the start that was killed at once did not come to say so
     assert torchrun.said.count("torchrun has started this run again: it goes on as with --resume") in (3, 4)
     assert "use by another process" not in torchrun.said
-    assert of(steps_read(tmp_path), steps_read(whole))
+    assert read_as_planned(steps_read(tmp_path), steps_read(whole))
     assert differences(tmp_path / "run", fingerprint(whole / "run")) == []
     count(survived=4, bit_exact=4)
 
@@ -189,82 +202,38 @@ def test_a_node_that_is_lost_and_one_that_joins_change_the_number_of_processes(
     assert third.wait() == 0, third.said
     assert sizes.latest == 3
     attempts = steps_read(runs)
-    assert of(attempts, steps_read(tmp_path / "alone"))
+    assert read_as_planned(attempts, steps_read(tmp_path / "alone"))
     assert largest_difference(runs / "run", weights_of(tmp_path / "alone" / "run")) < 1e-9
     count(survived=2)
 
 
-class Starts:
-    """Which processes were started in a folder, and how far they came."""
-
-    def __init__(self, runs: Path, torchrun: Victim) -> None:
-        self.runs, self.torchrun = runs, torchrun
-
-    def wait_for(self, holds: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
-        end = time.monotonic() + seconds
-        while not holds():
-            assert time.monotonic() < end, f"{what}: never\n{self.torchrun.said}"
-            time.sleep(0.02)
-
-    @property
-    def all(self) -> list[dict]:
-        return _records(self.runs / "starts.jsonl")
-
-    @property
-    def latest(self) -> int:
-        """Processes of the latest start."""
-        return self.all[-1]["ranks"] if self.all else 0
-
-    @property
-    def step(self) -> int:
-        """The last step that was begun."""
-        return max([note["step"] for note in _records(self.runs / "rank0.jsonl")], default=0)
-
-    def reached(self, step: int) -> bool:
-        return self.step >= step
-
-
-class Killer(Starts):
-    """Kills workers of a torchrun on one host, each time after all were started anew."""
-
-    def __init__(self, runs: Path, torchrun: Victim, num_ranks: int) -> None:
-        super().__init__(runs, torchrun)
-        self.num_ranks, self.num_starts = num_ranks, 0
-
-    def kill(self, rank: int, steps_later: int | None, delay: float = 0.0) -> None:
-        """kill -9 of `rank`, `delay` seconds after so many further steps were begun; None: after it was started."""
-        self.num_starts += self.num_ranks
-        self.wait_for(lambda: len(self.all) >= self.num_starts, f"{self.num_starts} starts")
-        step = self.step + (steps_later or 0)
-        self.wait_for(lambda: steps_later is None or self.reached(step), f"step {step}")
-        time.sleep(delay)
-        os.kill(next(s["pid"] for s in self.all[-self.num_ranks :] if s["rank"] == rank), signal.SIGKILL)
-
-
-def children_of(pid: int) -> list[int]:
-    """Process ids of those that `pid` started."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _records(path: Path) -> list[dict]:
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []  # the last one may be half written
-    return [json.loads(line) for line in lines]
-
-
-@pytest.mark.reliability
-@pytest.mark.parametrize(("num_ranks", "num_kills"), [(2, 7), (3, 7), (4, 6)])
-def test_a_run_survives_random_kills(num_ranks: int, num_kills: int, corpus: Corpus, tmp_path: Path, count: Count) -> None:
-    """20 kills on 2, 3 and 4 processes, of a random rank at a random time: some before the first step of a start."""
-    count(injected=num_kills, resumes=num_kills)
-    steps, rng = ("--train.max-steps", "30"), random.Random(num_ranks)
-    run_ranks(corpus, tmp_path / "whole", num_ranks, more=steps)
-    runs = tmp_path / "killed"
-    torchrun = start_torchrun(corpus, runs, more=steps, max_restarts=num_kills, nproc_per_node=num_ranks)
-    killer = Killer(runs, torchrun, num_ranks)
-    for _ in range(num_kills):
-        steps_later = rng.choice([None, 1, 2, 3])
-        killer.kill(rng.randrange(num_ranks), steps_later, rng.uniform(0.0, 2.0 if steps_later is None else 0.2))
-    assert torchrun.wait() == 0, torchrun.said
-    assert of(steps_read(runs), steps_read(tmp_path / "whole"))
-    assert differences(runs / "run", fingerprint(tmp_path / "whole" / "run")) == []
-    count(survived=num_kills, bit_exact=num_kills)
+def test_the_torchrun_command_restarts_and_saves_when_it_is_asked_to_stop(
+    whole: Path, corpus: Corpus, tmp_path: Path, count: Count
+) -> None:
+    """kill -9 of a worker of the command itself; then SIGTERM to torchrun, which grants its processes 30 s."""
+    count(injected=2, resumes=2)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+                "--max-restarts", "1", "-m", "trainer.run"]  # fmt: skip
+    log = tmp_path / "log"
+    with open(log, "wb") as file:
+        argv = [*torchrun, *options(corpus, tmp_path, *STEPS, "--train.save-every", "1")]
+        process = subprocess.Popen(argv, cwd=ROOT, env=ENVIRONMENT, stdout=file, stderr=file)
+    wait_until(lambda: last_step(tmp_path / "run") >= 2, log)
+    killed = rank_1(process.pid)
+    os.kill(killed, signal.SIGKILL)
+    wait_until(
+        lambda: "it goes on as with --resume\n" in log.read_text() and rank_1(process.pid) not in (0, killed), log
+    )
+    before = last_step(tmp_path / "run")
+    wait_until(lambda: last_step(tmp_path / "run") > before, log)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 1
+    assert time.monotonic() - begin < 30
+    said = log.read_text()
+    assert "Unable to shutdown process" not in said
+    reached = int(re.findall(r"stopped at step (\d+) of 12", said)[-1])
+    assert last_step(tmp_path / "run") == reached < 12
+    run_ranks(corpus, tmp_path, 2, more=(*STEPS, "--resume"))
+    assert differences(tmp_path / "run", fingerprint(whole / "run")) == []
+    count(survived=2, bit_exact=1)

@@ -195,9 +195,9 @@ class Processes(World):
                 return
             begin = time.monotonic()
             while not (self.store.check([THROUGH]) or self._has_died(0)):
-                waited = time.monotonic() - begin
-                if waited > COLLECTIVE_SECONDS or waited > SECONDS_TO_NOTICE and not self.store.check([NOTICED]):
-                    break  # rank 0 waits for this process, and notices only when it is gone
+                knows = not self.is_broken or self.store.check([NOTICED])
+                if time.monotonic() - begin > (COLLECTIVE_SECONDS if knows else SECONDS_TO_NOTICE):
+                    break  # rank 0 may wait for this process in a collective, until it is gone
                 time.sleep(LONGEST_NAP)
             hear(self.store, self.launch, ())
             if agent_has_store():
@@ -271,10 +271,14 @@ class Processes(World):
         error = PeerLost(f"{names} {verb} gone{detail}; what it printed says why. --resume goes on from the last save.")
         error.is_told = self.rank != min(set(range(self.size)) - set(ranks)) and not self._is_far_from(0)
         self.is_broken = True
+        self._notice()
+        return error
+
+    def _notice(self) -> None:
+        """Rank 0 lets the others know that it knows of a failure, and may take long to save."""
         if self.is_first:
             with contextlib.suppress(RuntimeError):
                 self.store.set(NOTICED, "")
-        return error
 
     def _is_far_from(self, rank: int) -> bool:
         """Whether that process runs on another host, and this is the first of its own."""
@@ -282,6 +286,7 @@ class Processes(World):
 
     def shared(self, failures: Sequence[dict | None], own: BaseException | None) -> BaseException:
         """The error that all processes raise for `failures`, one of each process: the first, as its process saw it."""
+        self._notice()
         first = min((r for r, f in enumerate(failures) if f), key=lambda r: (failures[r]["is_request"], r))  # type: ignore[index]
         record = failures[first]
         assert record is not None

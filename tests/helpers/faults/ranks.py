@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from tests.helpers.faults.harness import Corpus, Fault, Victim, server
+from tests.helpers.faults.harness import Corpus, Fault, Victim, make_corpus, server
 
 # 10 utterances in batches of 4, 4 and 2, two batches a step: epochs of 2 steps, the last of them with one batch
 OPTIONS = [
@@ -31,6 +31,13 @@ OPTIONS = [
     "--train.save-total-limit", "2", "--optim.warmup-steps", "2", "--optim.lr", "1e-3", "--device", "cpu",
     "--name", "run", "--no-report",
 ]  # fmt: skip
+
+
+def corpus_of_ranks(folder: Path) -> Corpus:
+    """Tones under `folder`, decoded."""
+    corpus = make_corpus(folder / "corpus")
+    run_ranks(corpus, corpus.folder / "warm-up", 1, more=("--train.max-steps", "3"))  # fills the cache of audio
+    return corpus
 
 
 def options(corpus: Corpus, runs: Path, *more: str) -> list[str]:
@@ -93,8 +100,10 @@ def start_torchrun(
     corpus: Corpus, runs: Path, *faults: Fault, more: Sequence[str] = (), log: str = "log", endpoint: str = "",
     node: int | None = None, **launch: Any,
 ) -> Victim:  # fmt: skip
-    """A torchrun that starts its ranks again. `launch`: fields of torch's LaunchConfig. `endpoint` is that of all nodes,
-    of which `node` 0 holds the store."""
+    """A torchrun that starts its ranks again. `launch`: fields of torch's LaunchConfig.
+
+    `endpoint` is that of all nodes, of which `node` 0 holds the store.
+    """
     runs.mkdir(parents=True, exist_ok=True)
     config = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": 2, "run_id": "none", "rdzv_backend": "c10d",
               "rdzv_endpoint": endpoint or f"127.0.0.1:{free_port()}", "local_addr": "127.0.0.1"} | launch  # fmt: skip
@@ -126,6 +135,13 @@ def steps_read(runs: Path) -> dict[int, list[list[list[str]]]]:
                 batches = zip(*(note["ids"] for note in by_rank.values()), strict=True)
                 found.setdefault(step, []).append([sorted(i for ids in batch for i in ids) for batch in batches])
     return dict(sorted(found.items()))
+
+
+def read_as_planned(attempts: dict[int, list], plan: dict[int, list]) -> bool:
+    """Whether every step was read, and every attempt at it read what the plan says, in its order."""
+    return attempts.keys() == plan.keys() and all(
+        a == plan[step][0] for step, of_step in attempts.items() for a in of_step
+    )
 
 
 def weights_of(run_dir: Path) -> dict[str, torch.Tensor]:

@@ -81,9 +81,9 @@ def serve() -> None:
     import torch
 
     torch.set_num_threads(1)
+    import torch.distributed.launcher.api
     from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor  # noqa: F401
 
-    import torch.distributed.launcher.api
     import trainer.session  # noqa: F401  what a run imports, and what transformers imports late
 
     gc.collect()

@@ -1,4 +1,4 @@
-"""Signals that torchrun hands on: one that comes twice is one. tests/reliability/test_faults.py has those of a run alone.
+"""Signals that torchrun hands on: one that comes twice is one. tests/reliability/test_faults.py has a run's alone.
 
 pytest tests/trainer/cli/test_signals.py
 """

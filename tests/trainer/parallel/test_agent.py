@@ -30,7 +30,7 @@ def test_it_is_the_process_that_all_its_starts_descend_from(wrapper: list[str]) 
     ask = [*wrapper, sys.executable, "-c", ASK]
     environment = os.environ | {MARK: "none"}
     found = [subprocess.run(ask, env=environment, cwd=ROOT, capture_output=True, text=True).stdout for _ in range(2)]
-    host, pid, started = found[0].split()
+    _, pid, started = found[0].split()
     assert found[0] == found[1]
     assert (int(pid), int(started) > 0) == (os.getpid(), True)
 
