@@ -57,7 +57,8 @@ def around_operations(before: Seen | None, after: Seen | None = None) -> None:
 
     def disk_operation(operation: Callable, *args: Any) -> Any:
         function = operation.func if isinstance(operation, functools.partial) else operation
-        this, name, path = next(number), function.__name__, Path(args[0])
+        this, name = next(number), function.__name__
+        path = Path(args[0]) if isinstance(args[0], str | Path) else Path()  # several processes write together
         if before is not None:
             before(this, name, path)
         done = original(operation, *args)
