@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -30,7 +31,9 @@ SECONDS_BETWEEN_LOOKS = 0.25
 """Between two looks at whether somebody is gone, or has asked to stop."""
 SUM_PATIENCE = 10.0
 """Seconds in which a sum on GPUs ends, or never does: a process was gone before it took part."""
-THROUGH = "first-is-through"
+THROUGH, NOTICED = "first-is-through", "first-has-noticed"
+SECONDS_TO_NOTICE = 10.0
+"""A process that has failed goes after so long if rank 0 knows nothing of a failure."""
 ASKED = "asked-to-stop"
 
 
@@ -189,8 +192,11 @@ class Processes(World):
                 self.store.set(THROUGH, "")
                 hear(self.store, self.launch, [rank for rank in range(self.size) if not self._has_died(rank)])
                 return
-            end = time.monotonic() + COLLECTIVE_SECONDS
-            while not (self.store.check([THROUGH]) or self._has_died(0)) and time.monotonic() < end:
+            begin = time.monotonic()
+            while not (self.store.check([THROUGH]) or self._has_died(0)):
+                knows = not self.is_broken or self.store.check([NOTICED])
+                if time.monotonic() - begin > (COLLECTIVE_SECONDS if knows else SECONDS_TO_NOTICE):
+                    break  # rank 0 may wait for this process in a collective, until it is gone
                 time.sleep(LONGEST_NAP)
             hear(self.store, self.launch, ())
             if agent_has_store():
@@ -213,9 +219,18 @@ class Processes(World):
             raise
         except RuntimeError as error:
             self.is_broken = True
+            self._cut_off(error)
             lost = [rank for rank in range(self.size) if rank != self.rank and self._is_gone(rank, patience=2.0)]
             reason = str(error).splitlines()[0].rstrip(".")
             raise self._lost(lost, "" if lost else f" ({reason})") from None
+
+    def _cut_off(self, error: RuntimeError) -> None:
+        """Close the connections to the others after a collective failed, so that it fails in all of them: who waits for
+        this process rather than for the one that is gone would not notice. (NCCL would wait for the others here.)"""
+        traceback.clear_frames(error.__traceback__)  # they hold the group, whose end closes the connections
+        if dist.is_initialized() and self.device.type != "cuda":
+            with contextlib.suppress(RuntimeError):
+                dist.destroy_process_group()
 
     def _wait_for(self, keys: dict[int, str], what: str) -> None:
         """Wait until each of these ranks has set its key, however long it takes; PeerLost once one of them is gone.
@@ -256,7 +271,14 @@ class Processes(World):
         error = PeerLost(f"{names} {verb} gone{detail}; what it printed says why. --resume goes on from the last save.")
         error.is_told = self.rank != min(set(range(self.size)) - set(ranks)) and not self._is_far_from(0)
         self.is_broken = True
+        self._notice()
         return error
+
+    def _notice(self) -> None:
+        """Rank 0 lets the others know that it knows of a failure, and may take long to save."""
+        if self.is_first:
+            with contextlib.suppress(RuntimeError):
+                self.store.set(NOTICED, "")
 
     def _is_far_from(self, rank: int) -> bool:
         """Whether that process runs on another host, and this is the first of its own."""
@@ -264,6 +286,7 @@ class Processes(World):
 
     def shared(self, failures: Sequence[dict | None], own: BaseException | None) -> BaseException:
         """The error that all processes raise for `failures`, one of each process: the first, as its process saw it."""
+        self._notice()
         first = min((r for r, f in enumerate(failures) if f), key=lambda r: (failures[r]["is_request"], r))  # type: ignore[index]
         record = failures[first]
         assert record is not None

@@ -111,8 +111,8 @@ def _restore_optimizer(folder: Path, parts: TrainingParts, tensors: dict[str, Te
     state = {}
     for i, p in enumerate(trained):
         moments = {key: tensors.pop(f"{key}/{names[p]}", None) for key in MOMENTS}
-        shapes = {key: torch.Size() if key == "step" else p.shape for key in MOMENTS}
-        if all(m is not None and m.shape == shapes[key] and m.dtype is torch.float32 for key, m in moments.items()):
+        kinds = {key: (torch.Size(), torch.float32) if key == "step" else (p.shape, p.dtype) for key in MOMENTS}
+        if all(m is not None and (m.shape, m.dtype) == kinds[key] for key, m in moments.items()):
             state[i] = moments
         elif any(m is not None for m in moments.values()):  # a parameter that never had a gradient has no moments
             raise CheckpointError(f"{folder}: the moments of {names[p]} are not all there, or of another shape.")
