@@ -82,7 +82,7 @@ class AudioSegment:
     def raw(self) -> bytes:
         return self.whole.raw()
 
-    def load(self) -> np.ndarray:
+    def mono(self) -> np.ndarray:
         first, last = self.frames
         with self.whole.open() as file:
             samples = _read_part(file, self.whole, first, last)
@@ -92,7 +92,10 @@ class AudioSegment:
             raise AudioError(
                 f"{self.name}: {last - first} samples were asked for, {len(samples)} are there: truncated?"
             )
-        return at_16_khz(samples, self.name, self.header)
+        return samples
+
+    def load(self) -> np.ndarray:
+        return at_16_khz(self.mono(), self.name, self.header)
 
 
 def _nearest_frame(seconds: float, rate: int) -> int:
