@@ -75,7 +75,7 @@ def describe_durations(split: str, utterances: Sequence[Utterance]) -> str:
 
 def _measured(utterances: Sequence[Utterance]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(Positions, seconds said, seconds of audio), where a duration is said and the audio readable and not empty."""
-    if isinstance(utterances, UtteranceTable) and utterances.num_samples() is not None:
+    if isinstance(utterances, UtteranceTable):
         return utterances.stated_durations()
     found = []
     for i, utterance in enumerate(utterances):

@@ -7,7 +7,6 @@ memory-mapped. `texts_of` and its like read a column without making the utteranc
 from __future__ import annotations
 
 import abc
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
@@ -15,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.utterance import AudioHeader, Utterance
+from data.utterance import SAMPLE_RATE, AudioHeader, Utterance
+from trainer.errors import AudioError
 
 
 class UtteranceTable(Sequence[Utterance], abc.ABC):
@@ -48,8 +48,12 @@ class UtteranceTable(Sequence[Utterance], abc.ABC):
         """The utterance of row `i`, made anew at each call."""
 
     @abc.abstractmethod
-    def num_samples(self) -> np.ndarray | None:
-        """int64 (n,): samples at 16 kHz, where they are known without opening any audio."""
+    def num_samples(self) -> np.ndarray:
+        """int64 (n,): samples at 16 kHz; 0 where the audio cannot be read."""
+
+    def errors(self) -> dict[int, AudioError]:
+        """By position, why audio cannot be read."""
+        return {}
 
     @property
     def digest(self) -> str:
@@ -61,6 +65,15 @@ class UtteranceTable(Sequence[Utterance], abc.ABC):
         """Whether all audio is known to decode, and all ids to be unique."""
         return False
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether loading audio waits for a network, so that several are worth fetching at once."""
+        return False
+
+    def source_digest(self, i: int) -> str:
+        """Digest of the file that the audio of row `i` was made from, with the frames of a part; empty: not known."""
+        return ""
+
     def column(self, name: str) -> Iterator[Any]:
         """The values of a column, some thousands at a time."""
         for chunk in self.rows[name].chunks:
@@ -68,15 +81,18 @@ class UtteranceTable(Sequence[Utterance], abc.ABC):
                 yield from chunk.slice(first, 16_384).to_pylist()
 
     def headers(self) -> list[tuple[AudioHeader, int]] | None:
-        """Each different header, without its length, and how many utterances have it; None where it must be read."""
+        """Each different header, without its length, and how many utterances have it; None where they must be asked."""
         return None
 
+    def overshoots(self) -> list[tuple[float, str]]:
+        """(Seconds, id) of each part of a file that is said to end behind it."""
+        return []
+
     def stated_durations(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(Positions, seconds said, seconds of audio) of the utterances whose length the corpus says."""
-        said, found = self.rows["stated"], self.num_samples()
-        assert found is not None, "a table that is measured"
-        valid = np.flatnonzero(pc.is_valid(said).to_numpy(zero_copy_only=False))
-        return valid, pc.drop_null(said).to_numpy(), found[valid] / 16_000
+        """(Positions, seconds said, seconds of audio) where the corpus says how long readable audio lasts."""
+        found = self.num_samples()
+        positions = np.flatnonzero(pc.is_valid(self.rows["stated"]).to_numpy() & (found > 0))
+        return positions, self.rows["stated"].to_numpy()[positions], found[positions] / SAMPLE_RATE
 
 
 def texts_of(utterances: Sequence[Utterance]) -> Iterator[str]:
@@ -89,7 +105,7 @@ def texts_of(utterances: Sequence[Utterance]) -> Iterator[str]:
 def speakers_of(utterances: Sequence[Utterance]) -> set[str | None]:
     """Every speaker; None is one of them where an utterance names nobody."""
     if isinstance(utterances, UtteranceTable):
-        return set(pc.unique(utterances.rows["speaker"]).to_pylist())
+        return set(utterances.rows["speaker"].unique().to_pylist())
     return {utterance.speaker for utterance in utterances}
 
 
@@ -104,11 +120,3 @@ def first_twice(ids: pa.ChunkedArray) -> tuple[int, int] | None:
         if name in twice and (before := seen.setdefault(name, i)) != i:
             return i, before
     raise AssertionError("an id stands twice")
-
-
-def rates_of(headers: list[tuple[AudioHeader, int]]) -> Counter[int]:
-    """How many utterances have each rate."""
-    rates: Counter[int] = Counter()
-    for header, count in headers:
-        rates[header.rate] += count
-    return rates

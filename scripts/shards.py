@@ -23,10 +23,15 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import parse, report_errors
 from trainer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from data.utterance import Utterance
+    from trainer.cli.console import Console
 
 OWN = ("--out", "--split", "--per-shard", "--processes", "--on-bad", "--verify")
 """Options of this command; each takes one value. All others are training's."""
@@ -104,11 +109,13 @@ def run(args: Namespace, inputs: Sequence[str], options: Sequence[str]) -> int:
     return 0
 
 
-def read_inputs(inputs: Sequence[str], options: Sequence[str], split: str | None, console):  # noqa: ANN001, ANN201
+def read_inputs(
+    inputs: Sequence[str], options: Sequence[str], split: str | None, console: Console
+) -> Sequence[Utterance]:
     """The utterances to pack, ids unique over all inputs."""
+    from data.chain import chain_utterances
     from data.corpora.manifest import ManifestConfig, ManifestCorpus
     from data.examples import read_split
-    from data.utterance_chain import chain_utterances
     from trainer.config.presets import PRESETS
 
     is_preset = inputs[0] in PRESETS and not Path(inputs[0]).exists()
@@ -142,7 +149,7 @@ def read_inputs(inputs: Sequence[str], options: Sequence[str], split: str | None
     return chain_utterances(read)
 
 
-def verify(url: str, console) -> int:  # noqa: ANN001
+def verify(url: str, console: Console) -> int:
     """Read everything; one line for each file that is not as it was packed."""
     from data.shards.checking import find_damage
     from data.shards.index import SEAL, read_seal
@@ -156,8 +163,8 @@ def verify(url: str, console) -> int:  # noqa: ANN001
         console.warn(found)
     if damage:
         raise ConfigError(
-            f"{url}: {len(damage)} of {len(seal.shards) + 1} files are not as they were packed (above). Bring back those "
-            "files, or pack the corpus again."
+            f"{url}: {len(damage)} of {len(seal.shards) + 1} files are not as they were packed (above). Bring those "
+            "back, or pack the corpus again."
         )
     console.say(f"{url}: {len(seal.shards)} shards, {seal.utterances} utterances: every byte is as it was packed")
     return 0

@@ -86,7 +86,9 @@ def build(
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder):
             if (finished := _finished(packing, inputs)) is not None:
-                say(f"{folder}: all {len(finished.shards)} shards are packed already; --verify reads every byte of them")
+                say(
+                    f"{folder}: all {len(finished.shards)} shards are packed already; --verify reads every byte of them"
+                )
                 return finished
             (folder / WORK).mkdir(exist_ok=True)
             num_kept = _pack_all(packing, num_processes, progress)
@@ -114,7 +116,9 @@ def _finished(packing: Packing, inputs: str) -> Seal | None:
 
 
 def _is_ours(name: str) -> bool:
-    return name in (WORK, INDEX, SEAL, ".lock") or name.removesuffix(".part") in (INDEX, SEAL) or name.startswith("shard-")
+    return (
+        name in (WORK, INDEX, SEAL, ".lock") or name.removesuffix(".part") in (INDEX, SEAL) or name.startswith("shard-")
+    )
 
 
 def _pack_all(packing: Packing, num_processes: int, progress: Callable) -> int:
@@ -223,7 +227,8 @@ def describe(utterance: Utterance, rate: int) -> bytes:
 
 def _seal(packing: Packing, inputs: str) -> Seal:
     """Write index and seal from what is known of every shard."""
-    folder, shards, dropped = packing.folder, [], []
+    folder, shards = packing.folder, list[Sealed]()
+    dropped: list[tuple[str, str]] = []
     _refuse_parts(packing)
 
     def tables() -> Iterable[pa.Table]:
@@ -238,7 +243,9 @@ def _seal(packing: Packing, inputs: str) -> Seal:
     write_index(part, tables())
     index = map_table(part)
     if not len(index):
-        raise CorpusError(f"{folder}: nothing is left to pack: all {len(dropped)} utterances are bad ({dropped[0][1]}).")
+        raise CorpusError(
+            f"{folder}: nothing is left to pack: all {len(dropped)} utterances are bad ({dropped[0][1]})."
+        )
     seal = Seal(
         index=Sealed(INDEX, part.stat().st_size, digest_of_file(part), len(index)),
         shards=tuple(shards),

@@ -82,10 +82,12 @@ def read_seal(text: str, where: str) -> Seal:
         found = strict_json.loads(text)
         version = found.pop("format")
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise CorpusError(f"{where}: is no {SEAL} of packed shards. Pack the corpus: python -m scripts.shards.") from None
+        raise CorpusError(
+            f"{where}: is no {SEAL} of packed shards. Pack the corpus: python -m scripts.shards."
+        ) from None
     if version != FORMAT:
         raise CorpusError(
-            f"{where}: its format is {version!r}, this version of the program reads {FORMAT}. Pack the corpus again, or "
+            f"{where}: its format is {version!r}, this program reads {FORMAT}. Pack the corpus again, or "
             "use the version that packed it."
         )
     try:

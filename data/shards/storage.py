@@ -88,7 +88,9 @@ class LocalFolder:
         except OSError as error:
             reason = error.strerror or error
             if isinstance(error, FileNotFoundError) and not self.folder.is_dir():
-                raise CorpusError(f"{self.folder}: no such folder. Give the folder that scripts.shards wrote.") from None
+                raise CorpusError(
+                    f"{self.folder}: no such folder. Give the folder that scripts.shards wrote."
+                ) from None
             raise CorpusError(
                 f"{path}: {reason}. Give a folder that scripts.shards has finished: the same command goes on with one "
                 "that it has not."
@@ -187,7 +189,7 @@ class RemoteFolder:
             word in text for word in ("AccessDenied", "Forbidden", "NoCredentials", "InvalidAccessKey", "SignatureDoes")
         ):
             return StorageError(
-                f"{where}: no rights to read it ({_reason(error)}). Look after the credentials (for S3: AWS_PROFILE, or "
+                f"{where}: no rights to read it ({_reason(error)}). Look after the credentials (S3: AWS_PROFILE, or "
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) and the bucket's policy."
             )
         if isinstance(error, FileNotFoundError) or "NoSuchKey" in text or "NoSuchBucket" in text:
@@ -213,7 +215,7 @@ class RemoteFolder:
 def _whole(content: bytes, num_bytes: int, where: str, offset: int, what: str) -> bytes:
     if len(content) < num_bytes:
         raise StorageError(
-            f"{where} at byte {offset} ({what}): {len(content)} bytes are there, the index says {num_bytes}: truncated. "
+            f"{where} at byte {offset} ({what}): {len(content)} of {num_bytes} bytes are there: truncated. "
             "Bring the whole file back, then the same command with --resume; scripts.shards --verify reads every byte."
         )
     return content

@@ -34,7 +34,9 @@ class Shards:
         self._compare_sizes()
         self.index = map_table(self._index_path(cache_dir))
         if self.index.schema != SCHEMA or len(self.index) != self.seal.utterances:
-            raise CorpusError(f"{self.storage.url}/{INDEX}: is not the index that {SEAL} speaks of. Pack the corpus again.")
+            raise CorpusError(
+                f"{self.storage.url}/{INDEX}: is not the index that {SEAL} speaks of. Pack the corpus again."
+            )
         folder = cache_dir / "shards" / "audio"
         self.cache = RangeCache(folder, cache_bytes) if self.storage.is_remote else None
 
@@ -96,12 +98,6 @@ class ShardAudio(EncodedAudio):
         # what the index says; nothing is opened to learn it
         self.__dict__["header"] = AudioHeader(row["rate"], row["channels"], row["frames"], row["pcm16"])
 
-    @property
-    def source_digest(self) -> str:
-        """Of the file that was packed, with the frames where a part of it was: as a store of decoded audio has it."""
-        row = self.row
-        return row["source"].hex() + ("" if row["first"] is None else f":{row['first']}-{row['last']}")
-
     def open(self) -> BinaryIO:
         row = self.row
         return io.BytesIO(self.shards.fetch(row["shard"], row["offset"], row["bytes"], row["digest"], row["id"]))
@@ -147,6 +143,14 @@ class ShardTable(UtteranceTable):
     @property
     def is_checked(self) -> bool:
         return True
+
+    @property
+    def is_remote(self) -> bool:
+        return self.shards.storage.is_remote
+
+    def source_digest(self, i: int) -> str:
+        source, first, last = (self.rows[name][i].as_py() for name in ("source", "first", "last"))
+        return source.hex() + ("" if first is None else f":{first}-{last}")  # as a store of decoded audio has it
 
     def headers(self) -> list[tuple[AudioHeader, int]]:
         kinds = self.rows.group_by(["rate", "channels", "pcm16"]).aggregate([([], "count_all")]).to_pylist()

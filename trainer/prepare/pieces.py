@@ -12,6 +12,7 @@ from data.batches.collate import BatchDataset, Frontend
 from data.batches.loading import TrainLoader
 from data.batches.plan import BatchPlan
 from data.batches.specaugment import SpecAugment
+from data.example_table import ids_of, lengths_of
 from data.randomness import derive_seed
 from models.checkpoints.pretrained import EncoderSource
 from models.checkpoints.weights import LoadReport, load_pretrained
@@ -86,8 +87,8 @@ def build_parts(
 def plan_batches(config: Config, data: PreparedCorpus, model: CTCModel) -> BatchPlan:
     """The plan of every batch of the run."""
     return BatchPlan(
-        lengths=[e.num_samples for e in data.train],
-        ids=[e.utterance.id for e in data.train],
+        lengths=lengths_of(data.train).tolist(),
+        ids=ids_of(data.train),
         batching=config.batching,
         seed=config.seed,
         epochs=config.train.epochs,
