@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from data.chain import Chain
 from data.example import Example
-from data.text.normalised import ArrowTexts
+from data.text.normalised import ArrowTexts, chunks_of
 from data.text.spelling import AS_IS
 from data.text.vocab import TextEncoder, Vocab
 from data.utterance_table import UtteranceTable
@@ -76,24 +76,24 @@ class ExampleTable(Sequence[Example]):
     @property
     def digest(self) -> str:
         """A hash of ids, transcripts as they are scored, lengths and audio; empty where the audio's is not known."""
-        if not self.utterances.digest:
+        if not self.utterances.digest or not isinstance(self.normalised, ArrowTexts):
             return ""
-        digest = hashlib.blake2b(self.utterances.digest.encode(), digest_size=16)
-        digest.update(np.ascontiguousarray(self.row_numbers).tobytes())
-        for text in self.texts():
-            digest.update(text.encode() + b"\n")
+        # the transcripts follow from those of the corpus, the normaliser and the vocabulary
+        how = f"{self.utterances.digest} {self.normalised.name} {self.vocab.spelling} {self.vocab.reading}"
+        digest = hashlib.blake2b(how.encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(self.row_numbers, np.int64).tobytes())
         return digest.hexdigest()
 
     def texts(self) -> Iterator[str]:
         """Each transcript in the form in which it is scored."""
         return map(self.vocab.to_compare, self.units_text())
 
-    def units_text(self) -> Iterator[str]:
+    def units_text(self) -> Sequence[str]:
         """Each normalised transcript."""
         if isinstance(self.normalised, ArrowTexts):
             whole = len(self) == len(self.normalised)
-            return iter(self.normalised if whole else ArrowTexts(_take(self.normalised.column, self.row_numbers)))
-        return (self.normalised[int(row)] for row in self.row_numbers)
+            return self.normalised if whole else ArrowTexts(_take(self.normalised.column, self.row_numbers))
+        return [self.normalised[int(row)] for row in self.row_numbers]
 
     def speakers(self) -> set[str | None]:
         return set(self._taken("speaker").unique().to_pylist())
@@ -115,7 +115,10 @@ class ExampleTable(Sequence[Example]):
         """How often each unit is a target."""
         counts: Counter[int] = Counter()
         if writes_characters(self.vocab):
-            for character, count in Counter(character for text in self.units_text() for character in text).items():
+            characters: Counter[str] = Counter()
+            for some in chunks_of(self.units_text()):
+                characters.update("".join(some))
+            for character, count in characters.items():
                 for unit in self._encoder(character):
                     counts[unit] += count
             return counts

@@ -27,8 +27,9 @@ _ROWS_AT_ONCE = 16_384
 class ArrowTexts(Sequence[str]):
     """Strings in an Arrow column; each becomes a Python string when it is asked for."""
 
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        self.column = column
+    def __init__(self, column: pa.ChunkedArray, name: str = "") -> None:
+        """`name` says how they were normalised."""
+        self.column, self.name = column, name
 
     def __len__(self) -> int:
         return len(self.column)
@@ -71,14 +72,14 @@ def normalise_all(
         return [normalize(utterance.text) for utterance in utterances]
     path = cache_dir / "texts" / f"{_key(utterances.digest, name)}.arrow"
     if utterances.digest and path.exists():
-        return ArrowTexts(_map(path))
+        return ArrowTexts(_map(path), name)
     column = _normalise(utterances.rows["text"], normalize)
     if utterances.digest:
         try:
-            return ArrowTexts(_keep(column, path))
+            return ArrowTexts(_keep(column, path), name)
         except OSError:  # the disk is full: they stay in memory
             pass
-    return ArrowTexts(column)
+    return ArrowTexts(column, name)
 
 
 def _normalise(texts: pa.ChunkedArray, normalize: Callable[[str], str]) -> pa.ChunkedArray:

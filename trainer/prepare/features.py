@@ -18,6 +18,7 @@ import hashlib
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from itertools import accumulate
@@ -87,7 +88,7 @@ def table_examples(data: PreparedCorpus) -> Sequence[Example]:
 def num_table_bytes(model: CTCModel, examples: Sequence[Example]) -> int:
     """Size in bytes of the table of `examples`."""
     width = model.hf.config.conv_dim[-1]
-    return 4 * width * (1 + sum(map(model.num_frames, lengths_of(examples).tolist())))
+    return 4 * width * (1 + sum(count * model.num_frames(n) for n, count in Counter(lengths_of(examples).tolist()).items()))
 
 
 def plan_table(model: CTCModel, examples: Sequence[Example], device: torch.device) -> list[Call]:
