@@ -88,7 +88,11 @@ def table_examples(data: PreparedCorpus) -> Sequence[Example]:
 def num_table_bytes(model: CTCModel, examples: Sequence[Example]) -> int:
     """Size in bytes of the table of `examples`."""
     width = model.hf.config.conv_dim[-1]
-    return 4 * width * (1 + sum(count * model.num_frames(n) for n, count in Counter(lengths_of(examples).tolist()).items()))
+    return (
+        4
+        * width
+        * (1 + sum(count * model.num_frames(n) for n, count in Counter(lengths_of(examples).tolist()).items()))
+    )
 
 
 def plan_table(model: CTCModel, examples: Sequence[Example], device: torch.device) -> list[Call]:

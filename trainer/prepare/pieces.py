@@ -87,7 +87,7 @@ def build_parts(
 def plan_batches(config: Config, data: PreparedCorpus, model: CTCModel) -> BatchPlan:
     """The plan of every batch of the run."""
     return BatchPlan(
-        lengths=lengths_of(data.train).tolist(),
+        lengths=lengths_of(data.train),
         ids=ids_of(data.train),
         batching=config.batching,
         seed=config.seed,

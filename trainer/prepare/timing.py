@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from data.batches.collate import Batch, BatchDataset
-from data.batches.plan import padded_seconds
+from data.batches.padding import padded_seconds
 from data.example_table import lengths_of
 from trainer.errors import TrainingStopped
 from trainer.loop.step import accumulate_gradient
