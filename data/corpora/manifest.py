@@ -21,6 +21,7 @@ from data.audio.decode import FileAudio
 from data.audio.segments import AudioSegment
 from data.config import CorpusConfig, option
 from data.corpora.columns import AUDIO, TEXT, Columns, Times, find_column, read_times
+from data.corpora.manifest_table import to_table
 from data.corpora.tables import Row, open_table
 from data.faults import Faults
 from data.utterance import AudioSource, Corpus, Splits, Utterance
@@ -87,8 +88,21 @@ class ManifestCorpus:
         return f"the manifests {', '.join(names[:-1])} and {names[-1]}" if names[1:] else f"the manifest {names[0]}"
 
     def utterances(self, split: str, faults: Faults | None = None) -> Iterable[Utterance]:
-        """The rows of the split's manifest."""
-        faults = faults or Faults()
+        """The rows of the split's manifest: a ManifestTable, unless `faults` collects what is wrong with single rows."""
+        if faults is None or not faults.collects:
+            table = to_table(Path(self.manifests[split]), self._sound(split))
+            if table is not None:
+                return table
+        return self._one_by_one(split, faults or Faults())
+
+    def _sound(self, split: str) -> Iterator[tuple[int, Utterance]]:
+        """(Line, utterance) of each row; the first fault is raised."""
+        for reading in self.readings(split):
+            if not isinstance(reading, Utterance):
+                raise reading
+            yield int(reading.origin.rpartition(":")[2]), reading
+
+    def _one_by_one(self, split: str, faults: Faults) -> Iterator[Utterance]:
         for reading in self.readings(split):
             if isinstance(reading, Utterance):
                 yield reading
