@@ -88,7 +88,7 @@ class ManifestCorpus:
         return f"the manifests {', '.join(names[:-1])} and {names[-1]}" if names[1:] else f"the manifest {names[0]}"
 
     def utterances(self, split: str, faults: Faults | None = None) -> Iterable[Utterance]:
-        """The rows of the split's manifest: a ManifestTable, unless `faults` collects what is wrong with single rows."""
+        """The rows of the split's manifest: a ManifestTable, unless `faults` collects what is wrong with rows."""
         if faults is None or not faults.collects:
             table = to_table(Path(self.manifests[split]), self._sound(split))
             if table is not None:

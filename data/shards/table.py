@@ -110,6 +110,10 @@ class ShardTable(UtteranceTable):
         super().__init__(shards.index if rows is None else rows)
         self.shards, self.part = shards, part
 
+    def slice(self, first: int, last: int) -> ShardTable:
+        """The utterances from `first` to before `last`."""
+        return ShardTable(self.shards, self.rows.slice(first, last - first), f" {first}-{last}")
+
     def utterance(self, i: int) -> Utterance:
         row = {name: column[i].as_py() for name, column in zip(SCHEMA.names, self._columns, strict=True)}
         audio = ShardAudio(self.shards, row)

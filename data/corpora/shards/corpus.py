@@ -64,4 +64,4 @@ def take_part(table: ShardTable, part: tuple[int, int]) -> ShardTable:
         raise CorpusError(
             f"--part {part[0]}/{part[1]} is empty: there are {len(table)} utterances. Ask for fewer parts."
         )
-    return ShardTable(table.shards, table.rows.slice(first, last - first), f" {first}-{last}")
+    return table.slice(first, last)

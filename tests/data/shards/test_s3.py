@@ -58,7 +58,7 @@ def frames(n: int) -> int:
 def test_training_batches_of_a_bucket_are_those_of_the_files(
     server: str, utterances: list[Utterance], packed: Callable[..., Seal], tmp_path: Path
 ):
-    """Reference: the same plan over the files themselves. With two workers, so that connections are made after forks."""
+    """Reference: the same plan over the files themselves. Two workers, so that connections are made after forks."""
     packed(utterances)
     url = upload(server, tmp_path / "shards", "corpus", "a/b")
     config = ShardsConfig(train=url, eval=url)
@@ -93,7 +93,11 @@ def test_training_batches_of_a_bucket_are_those_of_the_files(
 
 
 def test_what_is_wrong_with_a_bucket_is_one_line(
-    server: str, utterances: list[Utterance], packed: Callable[..., Seal], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: str,
+    utterances: list[Utterance],
+    packed: Callable[..., Seal],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     packed(utterances)
     url = upload(server, tmp_path / "shards", "wrong", "c")
@@ -108,7 +112,9 @@ def test_what_is_wrong_with_a_bucket_is_one_line(
     assert shards.fetch(*where)
     content = (tmp_path / "shards/shard-000000.tar").read_bytes()
     client.put_object(Bucket="wrong", Key="c/shard-000000.tar", Body=content[:-1024])
-    with pytest.raises(CorpusError, match=r"shard-000000.tar: has \d+ bytes, and had \d+ when it was indexed: truncated"):
+    with pytest.raises(
+        CorpusError, match=r"shard-000000.tar: has \d+ bytes, and had \d+ when it was indexed: truncated"
+    ):
         Shards(url, tmp_path / "cache", 0)
     client.put_object(Bucket="wrong", Key="c/shard-000000.tar", Body=bytes(len(content)))
     with pytest.raises(StorageError, match="at byte 512 .utterance u/0.: the bytes are not those that were indexed"):
