@@ -3,8 +3,8 @@
     python -m scripts.evaluate MODEL shards --corpus.eval SHARDS --corpus.part 1/4     (and 2/4, 3/4, 4/4)
     python -m scripts.merge_parts runs/evaluate-MODEL-part-*-of-4 --out runs/evaluate-MODEL
 
-The integer counts of all utterances are summed and divided once, so the result is that of one process. Every part must be
-there once, of one model and one corpus. results.json and hypotheses.jsonl are written to the folder OUT.
+The integer counts of all utterances are summed and divided once, so the result is that of one process. Every part must
+be there once, of one model and one corpus. results.json and hypotheses.jsonl are written to the folder OUT.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
 
 MODEL is a run (runs/demo), one of its checkpoints (runs/demo/checkpoints/best), a model folder, or the hub id of a
 fine-tuned model. Audio may have any length. It may be wav, flac, ogg, mp3, aiff or another format of libsndfile; with
-ffmpeg installed also m4a, mp4, webm and the like. A folder or an address of packed shards (scripts.shards) stands for its
-utterances.
+ffmpeg installed also m4a, mp4, webm and the like. A folder or an address of packed shards (scripts.shards) stands for
+its utterances.
 """
 
 from __future__ import annotations

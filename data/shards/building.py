@@ -48,7 +48,7 @@ WORK = "work"
 """Folder of what is known of the shards so far; gone when all are packed."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Packing:
     """What is to be packed, and how."""
 
@@ -57,6 +57,8 @@ class Packing:
     per_shard: int = 2048
     drops_bad: bool = False
     """Whether an utterance that does not decode is left out and named; else it is an error."""
+    option: str = "--on-bad"
+    """The option that decides it, for the message."""
 
     @property
     def num_shards(self) -> int:
@@ -95,6 +97,60 @@ def build(
             if num_kept:
                 say(f"{folder}: {num_kept} of {packing.num_shards} shards were there already, with their digests")
             return _seal(packing, inputs)
+
+
+class _StreamPacking(Packing):
+    """Utterances that pass by once: only those of one shard are at hand."""
+
+    def __init__(self, folder: Path, per_shard: int, drops_bad: bool) -> None:
+        super().__init__([], folder, per_shard, drops_bad, "--corpus.on-bad")
+        self.at_hand: list[Utterance] = []
+        self.num_written = 0
+
+    @property
+    def num_shards(self) -> int:
+        return self.num_written
+
+    def of_shard(self, number: int) -> Iterator[Utterance]:
+        return iter(self.at_hand)
+
+
+def build_from_stream(
+    utterances: Iterable[Utterance], folder: Path, per_shard: int, drops_bad: bool, progress: Callable[[int], None]
+) -> Seal:
+    """Pack utterances as they come; memory holds those of one shard. `progress` is told how many came so far.
+
+    What was interrupted reads the stream again from its beginning, and keeps the shards that it finds the same.
+    """
+    packing, digest, first = _StreamPacking(folder, per_shard, drops_bad), _texts_hash(), dict[str, str]()
+
+    def write() -> None:
+        _pack_or_keep(packing, packing.num_written)
+        packing.num_written += 1
+        packing.at_hand.clear()
+
+    with _disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            (folder / WORK).mkdir(exist_ok=True)
+            for number, u in enumerate(utterances, 1):
+                if (before := first.setdefault(u.id, u.origin)) != u.origin:
+                    raise CorpusError(
+                        f"{u.origin}: id {u.id!r} stands already at {before}. Ids must be unique in a split."
+                    )
+                digest.update(_said(u))
+                packing.at_hand.append(u)
+                if len(packing.at_hand) == per_shard:
+                    write()
+                    progress(number)
+            if packing.at_hand:
+                write()
+            if not packing.num_written:
+                raise CorpusError(f"{folder}: the stream holds no utterance.")
+            for path in folder.glob("shard-*"):
+                if path not in {packing.path(n) for n in range(packing.num_written)}:
+                    path.unlink()
+            return _seal(packing, digest.hexdigest())
 
 
 def _finished(packing: Packing, inputs: str) -> Seal | None:
@@ -182,7 +238,7 @@ def _write_shard(
             if not packing.drops_bad:
                 raise CorpusError(
                     f"{utterance.origin}: utterance {utterance.id}: {str(error).rstrip('.')}. Mend it, or leave such "
-                    "utterances out, counted and named: --on-bad drop."
+                    f"utterances out, counted and named: {packing.option} drop."
                 ) from None
             dropped.append((utterance.id, f"{utterance.origin}: {error}"))
             continue
@@ -287,10 +343,18 @@ def _refuse_parts(packing: Packing) -> None:
 
 
 def _digest_of_texts(utterances: Sequence[Utterance]) -> str:
-    digest = hashlib.blake2b(f"shards {FORMAT}".encode(), digest_size=16)
+    digest = _texts_hash()
     for u in utterances:
-        digest.update(json.dumps([u.id, u.text, u.speaker]).encode())
+        digest.update(_said(u))
     return digest.hexdigest()
+
+
+def _texts_hash() -> hashlib.blake2b:
+    return hashlib.blake2b(f"shards {FORMAT}".encode(), digest_size=16)
+
+
+def _said(u: Utterance) -> bytes:
+    return json.dumps([u.id, u.text, u.speaker]).encode()
 
 
 def _digest_of_inputs(packing: Packing, number: int) -> str:
