@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.compute as pc
 
 from data.audio.decode import speed_length
 from data.chain import Chain
@@ -55,8 +56,15 @@ def _is_sound(table: UtteranceTable) -> bool:
     """Whether `_check` passes all rows of a table."""
     if first_twice(table.rows["id"]) is not None:
         return False
-    names, texts = table.column("id"), table.column("text")
-    return not any(control_character(n) or impossible_character(t) for n, t in zip(names, texts, strict=True))
+    return not any(map(control_character, _not_plain(table, "id"))) and not any(
+        map(impossible_character, _not_plain(table, "text"))
+    )
+
+
+def _not_plain(table: UtteranceTable, name: str) -> list[str]:
+    """The values that hold anything but printable ASCII; the others need no look."""
+    column = table.rows[name]
+    return column.filter(pc.match_substring_regex(column, "[^ -~]")).to_pylist()
 
 
 def _check(utterance: Utterance, first: dict[str, Utterance]) -> None:
