@@ -125,7 +125,7 @@ class ShardTable(UtteranceTable):
             sex=row["sex"],
             dialect=row["dialect"],
             sentence_type=row["sentence_type"],
-            origin=f"{self.shards.storage.url}/{self.shards.seal.shards[row['shard']].name}",
+            origin=f"{self.shards.storage.url}/{self.shards.seal.shards[row['shard']].name} at byte {row['offset']}",
             stated_duration=row["stated"],
         )
 

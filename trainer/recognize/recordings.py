@@ -26,7 +26,7 @@ class Recording:
     title: str
     """For messages and transcripts: the file's path, or the utterance's id."""
     path: Path
-    """Where it lies; for an utterance in a shard the shard and, behind it, its key."""
+    """Where it lies; for an utterance in a shard the shards' folder and its key."""
     name: Path
     """Its path relative to the folder that was given."""
     load: Callable[[], np.ndarray]
@@ -53,7 +53,7 @@ class ShardRecordings(Sequence[Recording]):
             return ShardRecordings(self.table.slice(*i.indices(len(self))[:2]))
         utterance = self.table[i]
         key = key_of(utterance.id)
-        return Recording(utterance.id, Path(utterance.origin) / key, Path(key), utterance.audio.load)
+        return Recording(utterance.id, Path(self.table.shards.storage.url, key), Path(key), utterance.audio.load)
 
 
 def find_all(inputs: Sequence[str], cache_dir: Path, part: tuple[int, int] | None = None) -> Sequence[Recording]:
