@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import soundfile
@@ -23,12 +24,12 @@ from data.audio.decode import FileAudio
 from data.shards import building
 from data.shards.checking import find_damage
 from data.shards.index import SEAL, Seal
-from data.shards.storage import open_storage
+from data.shards.storage import RemoteFolder, open_storage
 from data.shards.table import Shards, ShardTable
 from data.utterance import Utterance
 from scripts import shards as command
 from tests.helpers.paths import ROOT
-from trainer.errors import CorpusError, StorageError
+from trainer.errors import ConfigError, CorpusError, StorageError
 
 
 @pytest.fixture
@@ -260,3 +261,37 @@ def test_a_command_that_cannot_be_is_one_line(words: list[str], message: str, ca
     assert command.main(words) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert message in line
+
+
+def test_an_address_without_its_package_names_it(monkeypatch: pytest.MonkeyPatch):
+    def without(protocol: str, **options: object) -> None:
+        raise ImportError(f"Install {protocol}fs")
+
+    monkeypatch.setattr("fsspec.filesystem", without)
+    with pytest.raises(ConfigError, match=r"through the package s3fs, which is not installed. Type: pip install s3fs"):
+        open_storage("s3://bucket/train")
+    with pytest.raises(ConfigError, match="through the package gcsfs"):
+        open_storage("gs://bucket/train")
+
+
+def test_passing_errors_of_a_store_are_tried_again(monkeypatch: pytest.MonkeyPatch):
+    """fsspec's memory:// stands for a store; its first two answers are errors."""
+
+    system, answers = fsspec.filesystem("memory"), [TimeoutError("slow"), OSError("503 Slow Down")]
+    system.pipe("/box/a.tar", b"0123456789")
+    folder = RemoteFolder("memory://box", pauses=(0, 0, 0))
+    real = type(system).cat_file
+
+    def cat_file(self, path, start=None, end=None, **more):
+        if answers:
+            raise answers.pop()
+        return real(self, path, start=start, end=end, **more)
+
+    monkeypatch.setattr(type(system), "cat_file", cat_file)
+    assert folder.read("a.tar", 2, 3, "utterance x") == b"234"
+    assert answers == []
+    assert folder.sizes() == {"a.tar": 10}
+    with pytest.raises(StorageError, match=r"a.tar at byte 8 .utterance x.: 2 of 5 bytes are there: truncated"):
+        folder.read("a.tar", 8, 5, "utterance x")
+    with pytest.raises(StorageError, match=r"b.tar at byte 0 .utterance x.: there is no such file"):
+        folder.read("b.tar", 0, 5, "utterance x")
