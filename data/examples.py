@@ -234,11 +234,13 @@ def _why_unreadable(utterance: Utterance) -> str:
     return "unreadable"
 
 
-def refuse_endless(examples: Sequence[Example], max_seconds: float, faults: Faults, split: str) -> None:
+def refuse_endless(
+    examples: Sequence[Example], max_seconds: float, faults: Faults | None = None, split: str = ""
+) -> None:
     """A fault for each evaluation utterance that is too long to be scored: none is left out."""
     for i in np.flatnonzero(lengths_of(examples) > max_seconds * SAMPLE_RATE):
         u, seconds = examples[int(i)].utterance, examples[int(i)].num_samples / SAMPLE_RATE
-        with faults.noted("too long to be scored", split):
+        with (faults or Faults()).noted("too long to be scored", split):
             raise CorpusError(
                 f"{u.origin}: utterance {u.id}: it lasts {seconds:.1f} s, over --corpus.max-eval-seconds "
                 f"{max_seconds:g}. Cut it, or raise the limit if memory allows: evaluation leaves nothing out."

@@ -45,8 +45,7 @@ class HubConfig(CorpusConfig):
     """Column that holds a unique id; auto: split name and row number."""
 
     streaming: bool = option(False, common=True, free=True)
-    """Read a hub data set as a stream, once, into shards below --cache-dir, without a copy in the cache of `datasets`.
-    Training resumes exactly; a stream that was interrupted is read again from its beginning."""
+    """Read it as a stream, once, into shards under --cache-dir; docs/howto-hub.md has how it resumes."""
 
     speaker_field: str | None = None
     """Column that holds the speaker; auto: one named speaker, client_id or the like, if there is one."""
