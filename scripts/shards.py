@@ -70,7 +70,9 @@ def read(argv: Sequence[str]) -> tuple[Namespace, list[str], list[str]]:
         if rest or args.out is not None:
             raise ConfigError("--verify SHARDS stands alone: it names a folder or an address of finished shards.")
     elif not inputs:
-        raise ConfigError("nothing to pack: name manifests, or a preset such as hub. --help tells more.")
+        raise ConfigError(
+            "nothing to pack: name manifests, or a preset such as hub. python -m scripts.shards --help tells more."
+        )
     elif args.out is None:
         raise ConfigError("--out DIR is missing: the folder that the shards are written to.")
     return args, inputs, options

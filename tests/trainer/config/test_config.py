@@ -404,7 +404,8 @@ def test_bad_option_exits_with_2_and_names_it(line: str, capsys: pytest.CaptureF
 def test_unknown_preset_is_named_with_its_nearest_neighbour(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["timit-fh"]) == 2
     message = capsys.readouterr().err
-    assert "no preset 'timit-fh'; there are demo, timit-hf, timit, manifest, hub, shards. Did you mean timit-hf?" in message
+    there = "demo, timit-hf, timit, manifest, hub, shards"
+    assert f"no preset 'timit-fh'; there are {there}. Did you mean timit-hf?" in message
 
 
 def test_reference_preset_has_the_reference_runs_values() -> None:
