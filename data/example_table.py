@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 
 from data.chain import Chain
 from data.example import Example
-from data.text.normalised import ArrowTexts, chunks_of
+from data.text.chunks import chunks_of
+from data.text.normalised import ArrowTexts
 from data.text.spelling import AS_IS
 from data.text.vocab import TextEncoder, Vocab
 from data.utterance_table import UtteranceTable

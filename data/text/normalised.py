@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import overload
@@ -46,22 +46,18 @@ class ArrowTexts(Sequence[str]):
         return self.column[i].as_py()
 
     def __iter__(self) -> Iterator[str]:
-        for some in chunks_of(self):
+        for some in self.chunks():
             yield from some
+
+    def chunks(self) -> Iterator[list[str]]:
+        """All of them, some thousands at a time."""
+        for chunk in self.column.chunks:
+            for first in range(0, len(chunk), _ROWS_AT_ONCE):
+                yield chunk.slice(first, _ROWS_AT_ONCE).to_pylist()
 
     def num_characters(self, *, trimmed: bool = False) -> pa.ChunkedArray:
         """How many characters each has, without spaces at its ends if `trimmed`."""
         return pc.utf8_length(pc.utf8_trim_whitespace(self.column) if trimmed else self.column)
-
-
-def chunks_of(texts: Iterable[str]) -> Iterator[list[str]]:
-    """All of them in lists of some thousands; one list where they are in memory anyway."""
-    if not isinstance(texts, ArrowTexts):
-        yield texts if isinstance(texts, list) else list(texts)
-        return
-    for chunk in texts.column.chunks:
-        for first in range(0, len(chunk), _ROWS_AT_ONCE):
-            yield chunk.slice(first, _ROWS_AT_ONCE).to_pylist()
 
 
 def normalise_all(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from data.text.normalised import chunks_of
+from data.text.chunks import chunks_of
 from data.text.spelling import AS_IS, Spelling
 from trainer.errors import CorpusError
 
