@@ -43,6 +43,9 @@ class CorpusConfig(abc.ABC):
     """The preset of this corpus with every option at its default; `--help` tells it by the docstring's first paragraph.
     Empty: it has none but those of trainer.config.presets."""
 
+    has_digests: ClassVar[bool] = False
+    """Whether recordings are told apart by a digest even where no audio is stored."""
+
     normalizer: Literal["plain", "plain-upper", "hf-timit"] = "plain"
     """Transcript normalisation: plain (lower case, punctuation to space, apostrophe kept), plain-upper, or hf-timit."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
+import numpy as np
+
 from data.utterance import SAMPLE_RATE, Utterance
+from data.utterance_table import UtteranceTable
 from trainer.errors import AudioError
 
 MOST_DIFFERENCE = 0.1
@@ -15,12 +17,12 @@ _SEGMENT_SHARE, _SEGMENT_SECONDS = 0.5, 0.5
 
 def compare_durations(utterances: Sequence[Utterance]) -> dict[int, tuple[float, float]]:
     """(Seconds said, seconds of audio) by position, where both are known and differ by over 10 %."""
-    found = {}
-    for i, seconds in _measured(utterances).items():
-        said = utterances[i].stated_duration
-        if said is not None and abs(said - seconds) > MOST_DIFFERENCE * seconds:
-            found[i] = (said, seconds)
-    return found
+    return _differing(*_measured(utterances))
+
+
+def _differing(positions: np.ndarray, said: np.ndarray, seconds: np.ndarray) -> dict[int, tuple[float, float]]:
+    found = np.flatnonzero(np.abs(said - seconds) > MOST_DIFFERENCE * seconds)
+    return {int(positions[k]): (float(said[k]), float(seconds[k])) for k in found}
 
 
 def find_segments(utterances: Sequence[Utterance]) -> dict[int, tuple[float, float]]:
@@ -28,21 +30,22 @@ def find_segments(utterances: Sequence[Utterance]) -> dict[int, tuple[float, flo
 
     Where most rows are off by one and the same factor, their durations are in another unit, and none is a segment.
     """
-    differing = compare_durations(utterances)
+    return segments_among(*_measured(utterances))
+
+
+def segments_among(positions: np.ndarray, said: np.ndarray, seconds: np.ndarray) -> dict[int, tuple[float, float]]:
+    """The same from arrays (n,): (seconds said, seconds of audio) by position."""
+    differing = _differing(positions, said, seconds)
     if not differing:
         return {}
-    ratios = [
-        said / seconds
-        for i, seconds in _measured(utterances).items()
-        if (said := utterances[i].stated_duration) is not None
-    ]
-    middle = statistics.median(ratios)
-    num_alike = sum(abs(ratio - middle) <= MOST_DIFFERENCE * middle for ratio in ratios)
+    ratios = said / seconds
+    middle = float(np.median(ratios))
+    num_alike = int((np.abs(ratios - middle) <= MOST_DIFFERENCE * middle).sum())
     is_other_unit = len(ratios) >= 3 and num_alike > len(ratios) / 2 and abs(middle - 1) > MOST_DIFFERENCE
     return {
-        i: (said, seconds)
-        for i, (said, seconds) in differing.items()
-        if not is_other_unit and said < _SEGMENT_SHARE * seconds and seconds - said > _SEGMENT_SECONDS
+        i: (of_list, of_audio)
+        for i, (of_list, of_audio) in differing.items()
+        if not is_other_unit and of_list < _SEGMENT_SHARE * of_audio and of_audio - of_list > _SEGMENT_SECONDS
     }
 
 
@@ -70,9 +73,11 @@ def describe_durations(split: str, utterances: Sequence[Utterance]) -> str:
     )
 
 
-def _measured(utterances: Sequence[Utterance]) -> dict[int, float]:
-    """Seconds of audio by position, where a duration is said and the audio readable and not empty."""
-    found = {}
+def _measured(utterances: Sequence[Utterance]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(Positions, seconds said, seconds of audio), where a duration is said and the audio readable and not empty."""
+    if isinstance(utterances, UtteranceTable):
+        return utterances.stated_durations()
+    found = []
     for i, utterance in enumerate(utterances):
         if utterance.stated_duration is None:
             continue
@@ -81,5 +86,6 @@ def _measured(utterances: Sequence[Utterance]) -> dict[int, float]:
         except AudioError:
             continue
         if num_samples:
-            found[i] = num_samples / SAMPLE_RATE
-    return found
+            found.append((i, utterance.stated_duration, num_samples / SAMPLE_RATE))
+    rows = np.array(found, np.float64).reshape(-1, 3)
+    return rows[:, 0].astype(np.int64), rows[:, 1], rows[:, 2]

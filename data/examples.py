@@ -8,49 +8,41 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.compute as pc
 
 from data.audio.decode import speed_length
+from data.chain import Chain
 from data.drops import MISSING, SEGMENT, Drops, name_some, refuse_or_report
 from data.durations import describe_segment, find_segments
+from data.example import Example
+from data.example_table import ExampleTable, lengths_of, texts_in, writes_characters
 from data.faults import Faults
 from data.text.normalise import collapse_spaces, control_character, impossible_character
+from data.text.normalised import ArrowTexts
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE, Corpus, Utterance
+from data.utterance_table import UtteranceTable, first_twice
 from trainer.errors import AudioError, CorpusError
 
 
-@dataclass(frozen=True)
-class Example:
-    """An utterance ready for batching."""
-
-    utterance: Utterance
-    text: str
-    """Normalised transcript in the form in which it is scored (Vocab.to_compare); single spaces between words are up
-    to the scorer."""
-    targets: tuple[int, ...]
-    num_samples: int
-    """At 16 kHz; 0 when the audio cannot be decoded (in evaluation only)."""
-    load: Callable[[], np.ndarray]
-    """float32 (num_samples,), not normalised."""
-    digest: str = ""
-    """Of the encoded audio, where a store knows it."""
-
-
-def read_split(corpus: Corpus, split: str, faults: Faults | None = None) -> list[Utterance]:
+def read_split(corpus: Corpus, split: str, faults: Faults | None = None) -> Sequence[Utterance]:
     """All utterances of a split; CorpusError when it is empty, an id stands twice or a text cannot be one.
 
-    Where `faults` collects, those without a fault.
+    Where `faults` collects, those without a fault. What the corpus gives as a table stays one.
     """
     faults = faults or Faults()
     utterances: list[Utterance] = []
     already, first = len(faults.found), dict[str, Utterance]()
     with faults.noted("unreadable corpus", split):
-        for utterance in corpus.utterances(split, faults):
+        found = corpus.utterances(split, faults)
+        if isinstance(found, UtteranceTable) and len(found) and (found.is_checked or _is_sound(found)):
+            return found
+        for utterance in found:  # one of them is faulty, or they are no table: one by one
             with faults.noted("id or text that cannot be", split):
                 _check(utterance, first)
                 utterances.append(utterance)
@@ -58,6 +50,21 @@ def read_split(corpus: Corpus, split: str, faults: Faults | None = None) -> list
         with faults.noted("empty split", split):
             raise CorpusError(f"{corpus.title}: split {split!r} holds no utterance.")
     return utterances
+
+
+def _is_sound(table: UtteranceTable) -> bool:
+    """Whether `_check` passes all rows of a table."""
+    if first_twice(table.rows["id"]) is not None:
+        return False
+    return not any(map(control_character, _not_plain(table, "id"))) and not any(
+        map(impossible_character, _not_plain(table, "text"))
+    )
+
+
+def _not_plain(table: UtteranceTable, name: str) -> list[str]:
+    """The values that hold anything but printable ASCII; the others need no look."""
+    column = table.rows[name]
+    return column.filter(pc.match_substring_regex(column, "[^ -~]")).to_pylist()
 
 
 def _check(utterance: Utterance, first: dict[str, Utterance]) -> None:
@@ -87,6 +94,42 @@ def frames_needed(targets: Sequence[int]) -> int:
     return len(targets) + sum(a == b for a, b in itertools.pairwise(targets))
 
 
+@dataclass(frozen=True)
+class _Limits:
+    """What a training utterance must be."""
+
+    num_frames: Callable[[int], int]
+    max_seconds: float
+    max_speed: float
+
+    def problem(self, text: str, written: str, targets: Sequence[int], length: int) -> tuple[str, str] | None:
+        """(Reason, detail) where an utterance with this transcript, as it was `written`, cannot be trained on."""
+        if length == 0:
+            return "without audio", "its audio has no samples"
+        if not text.strip():
+            return "without text", f"its transcript {written!r} is empty once normalised"
+        if length > self.max_seconds * SAMPLE_RATE:
+            lasts = f"it lasts {length / SAMPLE_RATE:.1f} s, over --corpus.max-seconds {self.max_seconds:g}"
+            return f"over {self.max_seconds:g} s", lasts
+        frames = self.num_frames(speed_length(length, self.max_speed))
+        if frames >= max(1, frames_needed(targets)):
+            return None
+        detail = f"its {frames} frames are too few: CTC needs {frames_needed(targets)} for {len(targets)} units"
+        if frames == 0:
+            least = next(n for n in itertools.count(1) if self.num_frames(speed_length(n, self.max_speed)))
+            detail = f"its {length} samples are too short: the encoder's first frame takes {least}"
+        return "too short for their transcript", detail
+
+    def doubtful(self, texts: ArrowTexts, lengths: np.ndarray) -> np.ndarray:
+        """bool (n,): where `problem` may find one. A character is a unit, and needs two frames at most."""
+        num_characters = texts.num_characters(trimmed=True).to_numpy()
+        different, which = np.unique(lengths, return_inverse=True)
+        frames = np.array([self.num_frames(speed_length(int(n), self.max_speed)) for n in different])[which]
+        longest = self.max_seconds * SAMPLE_RATE
+        enough = frames >= 2 * texts.num_characters().to_numpy()
+        return ~((lengths > 0) & (lengths <= longest) & (num_characters > 0) & enough)
+
+
 def prepare_training(
     utterances: Sequence[Utterance],
     normalize: Callable[[str], str],
@@ -97,67 +140,78 @@ def prepare_training(
     max_speed: float,
     on_bad: str,
     split: str,
-) -> tuple[list[Example], Drops]:
+    texts: Sequence[str] | None = None,
+) -> tuple[Sequence[Example], Drops]:
     """Training examples and what was left out; with on_bad "error" the first bad utterance is a CorpusError.
 
-    `max_speed` is the fastest speed perturbation: the utterance must fit its transcript even then.
+    `max_speed` is the fastest speed perturbation: the utterance must fit its transcript even then. `texts` are the
+    transcripts normalised, where that was done already. The examples of a table are a table.
     """
-    encode, drops, examples = vocab.encoder(), Drops(split, len(utterances)), []
-    lengths, segments = measure(utterances), find_segments(utterances)
-    for i, (utterance, length) in enumerate(zip(utterances, lengths, strict=True)):
-        text = normalize(utterance.text)
+    encode, drops = vocab.encoder(), Drops(split, len(utterances))
+    limits = _Limits(num_frames, max_seconds, max_speed)
+    texts = [normalize(u.text) for u in utterances] if texts is None else texts
+    (lengths, errors), segments = measure(utterances), find_segments(utterances)
+    kept: list[Example] = []
+    is_good = np.ones(len(utterances), np.bool_)
+    is_table = isinstance(utterances, UtteranceTable)
+    positions: Iterable[int] = range(len(utterances))
+    if isinstance(texts, ArrowTexts) and writes_characters(vocab):
+        doubtful = limits.doubtful(texts, lengths)
+        doubtful[[*errors, *segments]] = True
+        positions = np.flatnonzero(doubtful).tolist()
+    for i in positions:
+        utterance, text, length = utterances[i], texts[i], int(lengths[i])
         targets = tuple(encode(text))
-        reason, detail = "", ""
-        if isinstance(length, AudioError):
-            reason, detail = "unreadable", str(length)
-        elif length == 0:
-            reason, detail = "without audio", "its audio has no samples"
-        elif i in segments:
-            reason, detail = SEGMENT, describe_segment(*segments[i])
-        elif not text.strip():
-            reason, detail = "without text", f"its transcript {utterance.text!r} is empty once normalised"
-        elif length > max_seconds * SAMPLE_RATE:
-            reason = f"over {max_seconds:g} s"
-            detail = f"it lasts {length / SAMPLE_RATE:.1f} s, over --corpus.max-seconds {max_seconds:g}"
-        elif (frames := num_frames(speed_length(length, max_speed))) < max(1, frames_needed(targets)):
-            reason = "too short for their transcript"
-            detail = f"its {frames} frames are too few: CTC needs {frames_needed(targets)} for {len(targets)} units"
-            if frames == 0:
-                least = next(n for n in itertools.count(1) if num_frames(speed_length(n, max_speed)))
-                detail = f"its {length} samples are too short: the encoder's first frame takes {least}"
-        else:
-            examples.append(Example(utterance, vocab.to_compare(text), targets, length, utterance.audio.load))
-            continue
-        drops.add(reason, utterance, detail)
+        problem = limits.problem(text, utterance.text, targets, length)
+        if i in errors:
+            problem = "unreadable", str(errors[i])
+        elif i in segments and length:
+            problem = SEGMENT, describe_segment(*segments[i])
+        if problem is not None:
+            is_good[i] = False
+            drops.add(problem[0], utterance, problem[1])
+        elif not is_table:
+            kept.append(Example(utterance, vocab.to_compare(text), targets, length, utterance.audio.load))
     refuse_or_report(drops, on_bad)
-    if not examples:
+    if not is_good.any():
         raise CorpusError(f"{drops.describe()}. Nothing is left to train on.")
-    return examples, drops
+    if isinstance(utterances, UtteranceTable):
+        rows = np.flatnonzero(is_good)
+        return ExampleTable(utterances, texts, vocab, lengths[rows], rows), drops
+    return kept, drops
 
 
 def prepare_evaluation(
-    utterances: Sequence[Utterance], normalize: Callable[[str], str], vocab: Vocab, *, split: str
-) -> tuple[list[Example], Drops, Counter[str]]:
+    utterances: Sequence[Utterance],
+    normalize: Callable[[str], str],
+    vocab: Vocab,
+    *,
+    split: str,
+    texts: Sequence[str] | None = None,
+) -> tuple[Sequence[Example], Drops, Counter[str]]:
     """All utterances as examples, those without readable audio (num_samples 0), and unseen characters.
 
     None is left out; whether what cannot be read stops the run, `refuse_unreadable` says. A row that means a part of
-    its file is a CorpusError.
+    its file is a CorpusError. `texts`: see prepare_training.
     """
     encode, drops, examples = vocab.encoder(), Drops(split, len(utterances)), []
+    texts = [normalize(u.text) for u in utterances] if texts is None else texts
     unseen: Counter[str] = Counter()
-    lengths, segments = measure(utterances), find_segments(utterances)
-    for i, (utterance, length) in enumerate(zip(utterances, lengths, strict=True)):
-        if isinstance(length, AudioError):
-            drops.add(_why_unreadable(utterance), utterance, str(length))
-            length = 0
+    (lengths, errors), segments = measure(utterances), find_segments(utterances)
+    for i in sorted({*errors, *segments, *np.flatnonzero(lengths == 0).tolist()}):
+        if i in errors:
+            drops.add(_why_unreadable(utterances[i]), utterances[i], str(errors[i]))
         elif i in segments:
-            drops.add(SEGMENT, utterance, describe_segment(*segments[i]))
-        elif length == 0:
-            drops.add("without audio", utterance, "its audio has no samples")
-        text = normalize(utterance.text)
-        unseen += vocab.unseen(text)
-        text, targets = vocab.to_compare(text), tuple(encode(text))
-        examples.append(Example(utterance, text, targets, length, utterance.audio.load))
+            drops.add(SEGMENT, utterances[i], describe_segment(*segments[i]))
+        else:
+            drops.add("without audio", utterances[i], "its audio has no samples")
+    for text in texts:
+        unseen.update(vocab.unseen(text))
+    if isinstance(utterances, UtteranceTable):
+        return ExampleTable(utterances, texts, vocab, lengths, np.arange(len(lengths))), drops, unseen
+    for utterance, text, length in zip(utterances, texts, lengths.tolist(), strict=True):
+        targets = tuple(encode(text))
+        examples.append(Example(utterance, vocab.to_compare(text), targets, length, utterance.audio.load))
     return examples, drops, unseen
 
 
@@ -180,28 +234,41 @@ def _why_unreadable(utterance: Utterance) -> str:
     return "unreadable"
 
 
-def refuse_endless(examples: Sequence[Example], max_seconds: float) -> None:
-    """CorpusError over an evaluation utterance that is too long to be scored: none is left out."""
-    for example in examples:
-        if example.num_samples > max_seconds * SAMPLE_RATE:
-            u, seconds = example.utterance, example.num_samples / SAMPLE_RATE
+def refuse_endless(
+    examples: Sequence[Example], max_seconds: float, faults: Faults | None = None, split: str = ""
+) -> None:
+    """A fault for each evaluation utterance that is too long to be scored: none is left out."""
+    for i in np.flatnonzero(lengths_of(examples) > max_seconds * SAMPLE_RATE):
+        u, seconds = examples[int(i)].utterance, examples[int(i)].num_samples / SAMPLE_RATE
+        with (faults or Faults()).noted("too long to be scored", split):
             raise CorpusError(
                 f"{u.origin}: utterance {u.id}: it lasts {seconds:.1f} s, over --corpus.max-eval-seconds "
                 f"{max_seconds:g}. Cut it, or raise the limit if memory allows: evaluation leaves nothing out."
             )
 
 
-def measure(utterances: Sequence[Utterance]) -> list[int | AudioError]:
-    """Samples at 16 kHz of each utterance, from the headers, or what is wrong with one."""
+def measure(utterances: Sequence[Utterance]) -> tuple[np.ndarray, dict[int, AudioError]]:
+    """int64 (n,): samples at 16 kHz of each utterance, 0 where it cannot be read; and, by position, why not.
 
-    def num_samples(utterance: Utterance) -> int | AudioError:
-        try:
-            return utterance.audio.num_samples
-        except AudioError as error:
-            return error
+    From the headers, or from a table, which knows them.
+    """
+    if isinstance(utterances, UtteranceTable):
+        return utterances.num_samples(), utterances.errors()
+    lengths, errors = np.zeros(len(utterances), np.int64), dict[int, AudioError]()
+
+    def measure_some(first: int) -> None:
+        for i in range(first, min(first + _MEASURED_AT_ONCE, len(utterances))):
+            try:
+                lengths[i] = utterances[i].audio.num_samples
+            except AudioError as error:
+                errors[i] = error
 
     with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(num_samples, utterances))
+        list(pool.map(measure_some, range(0, len(utterances), _MEASURED_AT_ONCE)))
+    return lengths, dict(sorted(errors.items()))
+
+
+_MEASURED_AT_ONCE = 16
 
 
 def describe_conversions(utterances: Sequence[Utterance]) -> str:
@@ -210,18 +277,23 @@ def describe_conversions(utterances: Sequence[Utterance]) -> str:
     num_downmixed, longest = 0, 0.0
     short: list[str] = []
     remarks: dict[str, list[str]] = {}
-    for utterance in utterances:
-        try:
-            header = utterance.audio.header
-        except AudioError:
-            continue
-        rates[header.rate] += 1
-        num_downmixed += header.num_channels > 1
-        if header.num_missing:
-            short.append(utterance.id)
-            longest = max(longest, header.num_missing / header.rate)
-        if header.remark:
-            remarks.setdefault(header.remark, []).append(utterance.id)
+    for table in utterances.parts if isinstance(utterances, Chain) else [utterances]:
+        known = table.headers() if isinstance(table, UtteranceTable) else None
+        for header, count in known or ():
+            rates[header.rate] += count
+            num_downmixed += count * (header.num_channels > 1)
+        for utterance in table if known is None else ():
+            try:
+                header = utterance.audio.header
+            except AudioError:
+                continue
+            rates[header.rate] += 1
+            num_downmixed += header.num_channels > 1
+            if header.num_missing:
+                short.append(utterance.id)
+                longest = max(longest, header.num_missing / header.rate)
+            if header.remark:
+                remarks.setdefault(header.remark, []).append(utterance.id)
     resampled = {rate: count for rate, count in sorted(rates.items()) if rate != SAMPLE_RATE}
     parts = []
     if resampled:
@@ -240,4 +312,4 @@ def describe_conversions(utterances: Sequence[Utterance]) -> str:
 
 def num_reference_words(examples: Sequence[Example]) -> int:
     """Words of all references, as the WER counts them."""
-    return sum(len(collapse_spaces(example.text).split()) for example in examples)
+    return sum(len(collapse_spaces(text).split()) for text in texts_in(examples))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from data.examples import Example
+from data.example import Example
+from data.example_table import ExampleTable, named_by_all, speakers_in
 
 
 def find_leaks(train: Sequence[Example], evaluation: Mapping[str, Sequence[Example]]) -> list[str]:
@@ -16,13 +17,14 @@ def find_leaks(train: Sequence[Example], evaluation: Mapping[str, Sequence[Examp
     The same recording is found by its bytes, so only where the audio was stored. Two parts of a recording are the
     same where they overlap; parts that do not are told of too, since voice and room are the same.
     """
-    speakers = {e.utterance.speaker for e in train} - {None}
-    recordings = _Recordings(train)
+    speakers = speakers_in(train)
+    scored = {_part(e)[0] for examples in evaluation.values() for e in examples if e.digest}
+    recordings = _Recordings(train.of_sources(scored) if isinstance(train, ExampleTable) else train)
     leaks = []
     for split, examples in evaluation.items():
-        shared = sorted({e.utterance.speaker for e in examples if e.utterance.speaker in speakers} - {None})  # type: ignore[type-var]
-        if shared:
-            total = len({e.utterance.speaker for e in examples} - {None})
+        of_split = speakers_in(examples)
+        if shared := sorted(of_split & speakers):
+            total = len(of_split)
             leaks.append(f"{split}: {len(shared)} of {total} speakers are also in training ({_first(shared)})")
         copies, others = [], []
         for e in examples:
@@ -48,7 +50,7 @@ _Part = tuple[float, float, str]
 class _Recordings:
     """What training holds of each recording."""
 
-    def __init__(self, train: Sequence[Example]) -> None:
+    def __init__(self, train: Iterable[Example]) -> None:
         parts: dict[str, list[_Part]] = {}
         for e in train:
             if e.digest:
@@ -89,18 +91,25 @@ def describe_leaks(
     leaks: Sequence[str], train: Sequence[Example], evaluation: Mapping[str, Sequence[Example]]
 ) -> list[str]:
     """`leaks`, as `find_leaks` gave them, then what was not found and what could not be looked for, a clause each."""
-    everything = [*train, *(e for examples in evaluation.values() for e in examples)]
-    compared = all(e.digest for e in everything if e.num_samples > 0)  # what does not decode is nowhere trained on
+    everything = [train, *evaluation.values()]
+    compared = all(map(_is_compared, everything))
     told = list(leaks)
     if not leaks:
         what = "no speaker and no recording" if compared else "no speaker"
         told.append(f"{what} was found in both training and evaluation")
     if not compared:
         told.append("recordings were not compared (--corpus.no-store)")
-    if any(e.utterance.speaker is None for e in everything):
+    if not all(map(named_by_all, everything)):
         told.append("the corpus does not name every speaker")
     return told
 
 
-def _first(names: Sequence[str | None]) -> str:
-    return ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")
+def _is_compared(examples: Sequence[Example]) -> bool:
+    """Whether all recordings have a digest; what does not decode is nowhere trained on."""
+    if isinstance(examples, ExampleTable):
+        return examples.has_digests
+    return all(e.digest for e in examples if e.num_samples > 0)
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -53,6 +53,9 @@ class AudioSource(Protocol):
     def raw(self) -> bytes:
         """The encoded file's bytes, the whole file's also for a part of it."""
 
+    def mono(self) -> np.ndarray:
+        """float32 (header.num_frames,), channels averaged, at the file's own rate: what `load` resamples."""
+
     def load(self) -> np.ndarray:
         """float32 (num_samples,), mono, at SAMPLE_RATE; full scale is 1, which resampling may overshoot."""
 

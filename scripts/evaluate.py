@@ -5,7 +5,8 @@
 MODEL is a run (runs/demo), one of its checkpoints (runs/demo/checkpoints/best), a model folder or a hub id, with
 --model.revision for a hub model and --model.target-lang for a language of a multilingual one. PRESET and options name
 the corpus, as for training. The command writes results.json, hypotheses.jsonl and report.html into runs/evaluate-NAME
-(or --name). NAME is the run, RUN-best or RUN-step-400 for a checkpoint, or the model's name.
+(or --name). NAME is the run, RUN-best or RUN-step-400 for a checkpoint, or the model's name. --corpus.part K/N scores a
+part of shards, in a folder of its own, and scripts.merge_parts makes one result of all parts.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def score(source: str, config: Config) -> int:
     )
     config = replace(config, model=model)
     if not config.name:
-        config = replace(config, name=f"evaluate-{model_name(source)}")
+        part = getattr(config.corpus, "part", "")  # processes that share a corpus need folders of their own
+        of_part = f"-part-{part.replace('/', '-of-')}" if part else ""
+        config = replace(config, name=f"evaluate-{model_name(source)}{of_part}")
     if any((config.run_dir / name).exists() for name in ("lock", "checkpoints", "metrics.jsonl")):
         raise ConfigError(f"{config.run_dir} holds a training run, which is not written over. Choose another --name.")
 

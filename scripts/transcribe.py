@@ -2,10 +2,12 @@
 
     python -m scripts.transcribe runs/demo/model speech.wav
     python -m scripts.transcribe runs/demo/model recordings/ --format srt json --out transcripts/
+    python -m scripts.transcribe runs/demo/model s3://bucket/shards --part 3/16 --format json --out transcripts/
 
 MODEL is a run (runs/demo), one of its checkpoints (runs/demo/checkpoints/best), a model folder, or the hub id of a
 fine-tuned model. Audio may have any length. It may be wav, flac, ogg, mp3, aiff or another format of libsndfile; with
-ffmpeg installed also m4a, mp4, webm and the like.
+ffmpeg installed also m4a, mp4, webm and the like. A folder or an address of packed shards (scripts.shards) stands for
+its utterances.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.transcribe", description=(__doc__ or "").strip())
     parser.add_argument("model", metavar="MODEL", help="run, checkpoint, folder or hub id")
-    parser.add_argument("inputs", metavar="FILE_OR_FOLDER", nargs="+", type=Path, help="a folder with all below it")
+    parser.add_argument(
+        "inputs", metavar="FILE_OR_FOLDER", nargs="+", help="a folder with all below it, or packed shards"
+    )
     parser.add_argument("--format", nargs="+", choices=[*FORMATS, "txt"], default=["text"], metavar="FORMAT",
                         help=f"one or more of {', '.join(FORMATS)} (default: text)")  # fmt: skip
     parser.add_argument("--out", type=Path, help="folder for one file a recording and format (default: print)")
@@ -49,6 +53,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--overlap", type=float, default=4.0, metavar="SECONDS",
                         help="what neighbouring windows share (default: 4)")  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=4, help="windows that are read at once (default: 4)")
+    parser.add_argument("--part", metavar="K/N", help="only the K-th of N equal stretches of all recordings")
+    parser.add_argument("--cache-dir", type=Path, default=Path("cache"), help="for the index of remote shards")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: auto)")
     parser.add_argument("--revision", help="branch, tag or commit of a hub model")
     parser.add_argument("--target-lang", metavar="LANG", help="language of a multilingual model (MMS), as tur")
@@ -61,9 +67,10 @@ def run(args: Namespace) -> int:
     """Transcribe every input. A recording that cannot be read is named, and the others go on."""
     from tqdm import tqdm
 
-    from data.audio.media import find_recordings, load_recording
+    from data.shards.parts import read_part
+    from trainer.recognize.recordings import find_all
 
-    recordings = find_recordings(args.inputs)
+    recordings = find_all(args.inputs, args.cache_dir, read_part(args.part) if args.part else None)
     if args.out is None and len(args.format) > 1:
         raise ConfigError(f"--format {' '.join(args.format)}: several formats need a folder to go to, --out FOLDER.")
     if args.out is None and len(recordings) > 1 and args.format[0] not in ONE_A_LINE:
@@ -76,21 +83,22 @@ def run(args: Namespace) -> int:
     windows = Windows(args.window, args.overlap, args.batch_size)
     recognizer = load_recognizer(args.model, args.revision, args.device, args.target_lang)
     begin, num_samples, errors, is_cut, advice = time.perf_counter(), 0, 0, False, None
-    names = output_names(recordings)
+    names = output_names([(recording.path, recording.name) for recording in recordings])
     is_many = len(recordings) > 1
     bar = partial(tqdm, file=sys.stderr, leave=False)
     files = bar(recordings, unit="file", disable=None if is_many else True)
     windows_bar = partial(bar, unit="batch", disable=True if is_many else None)
-    for (path, _), name in zip(files, names, strict=True):
+    for recording, name in zip(files, names, strict=True):
+        path = recording.title
         try:
-            waveform = load_recording(path)
+            waveform = recording.load()
         except AudioError as error:
             errors += 1
             tqdm.write(f"error: {error}", file=sys.stderr)
             continue
         if advice is None and (advice := advise(recognizer, windows, len(waveform) / SAMPLE_RATE)):
             tqdm.write(f"warning: {path}: {advice}", file=sys.stderr)  # once: the others are no different
-        transcript = transcribe(recognizer, str(path), waveform, windows, windows_bar)
+        transcript = transcribe(recognizer, path, waveform, windows, windows_bar)
         transcript = replace(transcript, label=name.as_posix())
         num_samples += len(waveform)
         is_cut |= len(waveform) > args.window * SAMPLE_RATE

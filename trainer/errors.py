@@ -51,6 +51,10 @@ class LoaderError(CorpusError):
     exit_code = TRAINING_STOPPED
 
 
+class StorageError(LoaderError):
+    """A file of a corpus cannot be read where it lies, though the corpus was sound; the message says where and why."""
+
+
 class ModelError(UserError):
     """A model's checkpoint cannot be used; the message says which, what is wrong and what to do."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,6 +13,7 @@ from functools import partial
 import torch
 from safetensors import SafetensorError
 
+from data.example_table import lengths_of, unit_counts
 from data.utterance import SAMPLE_RATE, Corpus
 from models.checkpoints.training_checkpoint import describe_model
 from models.flops import forward_flops, training_flops
@@ -136,7 +138,7 @@ def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag:
             runlog = RunLog(
                 run_dir, console, state, run.data.vocab, total_steps=run.total_steps,
                 steps_per_epoch=run.plan.num_steps(0),
-                unigram_entropy=unigram_entropy(example.targets for example in run.data.train),
+                unigram_entropy=unigram_entropy(unit_counts(run.data.train)),
                 device=parts.device, flops_share=flops_share(run),
             )  # fmt: skip
             if state.step == 0:
@@ -208,11 +210,11 @@ def flops_share(run: PreparedRun) -> float | None:
     if peak is None:
         return None
     hf, flops, num_samples = run.parts.model.hf.config, 0.0, 0
-    for example in run.data.train:
-        of_utterance = training_flops(hf, example.num_samples, frozen=run.parts.model.freeze_feature_encoder)
+    for length, count in Counter(lengths_of(run.data.train).tolist()).items():
+        of_utterance = training_flops(hf, length, frozen=run.parts.model.freeze_feature_encoder)
         if run.config.model.cache_features:  # the convolutions ran before training
-            of_utterance -= forward_flops(hf, example.num_samples)[0]
-        flops, num_samples = flops + of_utterance, num_samples + example.num_samples
+            of_utterance -= forward_flops(hf, length)[0]
+        flops, num_samples = flops + count * of_utterance, num_samples + count * length
     return flops / (num_samples / SAMPLE_RATE) / peak
 
 

@@ -55,9 +55,12 @@ class EncodedAudio(abc.ABC):
     def num_samples(self) -> int:
         return resampled_length(self.header.num_frames, self.header.rate)
 
-    def load(self) -> np.ndarray:
+    def mono(self) -> np.ndarray:
         with self.open() as file:
-            return decode(file, self.name, self.header)
+            return decode_mono(file, self.name, self.header)
+
+    def load(self) -> np.ndarray:
+        return at_16_khz(self.mono(), self.name, self.header)
 
 
 class FileAudio(EncodedAudio):

@@ -46,9 +46,9 @@ class SampledAudio:
         return self.identity.encode()
 
     def load(self) -> np.ndarray:
-        return at_16_khz(self._samples(), self.name, self.header)
+        return at_16_khz(self.mono(), self.name, self.header)
 
-    def _samples(self) -> np.ndarray:
+    def mono(self) -> np.ndarray:
         samples = self.read()
         if digest_of(samples) != self.digest:
             raise AudioError(

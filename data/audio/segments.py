@@ -82,7 +82,7 @@ class AudioSegment:
     def raw(self) -> bytes:
         return self.whole.raw()
 
-    def load(self) -> np.ndarray:
+    def mono(self) -> np.ndarray:
         first, last = self.frames
         with self.whole.open() as file:
             samples = _read_part(file, self.whole, first, last)
@@ -92,7 +92,10 @@ class AudioSegment:
             raise AudioError(
                 f"{self.name}: {last - first} samples were asked for, {len(samples)} are there: truncated?"
             )
-        return at_16_khz(samples, self.name, self.header)
+        return samples
+
+    def load(self) -> np.ndarray:
+        return at_16_khz(self.mono(), self.name, self.header)
 
 
 def _nearest_frame(seconds: float, rate: int) -> int:
@@ -157,8 +160,8 @@ def part_digest(digest: str, audio: object) -> str:
     return f"{digest}:{audio.frames[0]}-{audio.frames[1]}" if isinstance(audio, AudioSegment) else digest
 
 
-def describe_overshoots(utterances: Iterable[Utterance]) -> str:
-    """Which parts are said to end behind their file's end, and so end with it, in one line; empty when none is."""
+def find_overshoots(utterances: Iterable[Utterance]) -> list[tuple[float, str]]:
+    """(Seconds, id) of each part that is said to end behind its file's end, and so ends with it."""
     found = []
     for utterance in utterances:
         audio = utterance.audio
@@ -167,6 +170,11 @@ def describe_overshoots(utterances: Iterable[Utterance]) -> str:
                 found.append((audio.overshoot, utterance.id))
         except AudioError:
             continue  # told as unreadable
+    return found
+
+
+def describe_overshoots(found: list[tuple[float, str]]) -> str:
+    """All of `find_overshoots` in one line; empty when there is none."""
     if not found:
         return ""
     names = ", ".join(name for _, name in found[:3]) + (", ..." if len(found) > 3 else "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -20,9 +21,13 @@ from data.audio.decode import change_speed, normalize
 from data.batches.grid import Grid
 from data.batches.plan import BatchPlan
 from data.batches.specaugment import SpecAugment
-from data.examples import Example
+from data.example import Example
+from data.example_table import waits_for_network
 from data.utterance import SAMPLE_RATE
 from trainer.errors import AudioError
+
+FETCHED_AT_ONCE = 16
+"""Utterances that one process asks an object store for at once."""
 
 
 class Whole(NamedTuple):
@@ -174,7 +179,7 @@ class BatchDataset(Dataset):
         failures: dict[str, str] = {}
         first_rows, feature_rows = self.frontend.first_rows, None
         if first_rows is None:
-            waveforms = [self._waveform(epoch, i, failures) for i in positions]
+            waveforms = self._load(positions, lambda i: self._waveform(epoch, i, failures))
             lengths = [len(w) for w in waveforms]
         else:
             waveforms = [np.zeros(0, np.float32)] * len(examples)
@@ -218,6 +223,13 @@ class BatchDataset(Dataset):
             features=None if self.frontend.host_rows is None else self.frontend.host_rows[feature_rows],
             failures=failures,
         )
+
+    def _load(self, positions: Sequence[int], load: Callable[[int], np.ndarray]) -> list[np.ndarray]:
+        """The waveform of each position; from a store behind a network several are asked for at once."""
+        if not waits_for_network(self.examples):
+            return [load(i) for i in positions]
+        with ThreadPoolExecutor(min(len(positions), FETCHED_AT_ONCE)) as pool:
+            return list(pool.map(load, positions))
 
     def _waveform(self, epoch: int, i: int, failures: dict[str, str]) -> np.ndarray:
         try:

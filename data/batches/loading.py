@@ -20,7 +20,7 @@ from data.batches.collate import Batch, BatchDataset, Request
 from data.batches.plan import BatchPlan
 from data.batches.shares import ALL, Shares
 from data.batches.transfer import IS_POSSIBLE, SharedBatch, SharingDataset
-from trainer.errors import AudioError, LoaderError
+from trainer.errors import AudioError, LoaderError, StorageError
 
 SECONDS_BETWEEN_LOOKS = 0.25
 """How often whoever waits for a batch asks whether to stop."""
@@ -133,6 +133,8 @@ def _watched(loader: DataLoader, timeout_seconds: float, must_stop: Callable[[],
                 batch = next(batches, None)
                 if isinstance(batch, SharedBatch):  # pinning unpacks
                     batch = batch.unpack()
+            except StorageError as error:  # with a worker's traceback around it
+                raise StorageError(str(error).strip().rpartition("StorageError: ")[2]) from None
             except (RuntimeError, OSError, EOFError) as error:  # a dead worker's queue fails in many ways
                 _is_waiting = False  # or the signal of its death, when that comes second, would raise in here
                 lines = str(error).splitlines() or [type(error).__name__]

@@ -21,6 +21,8 @@ from data.audio.decode import FileAudio
 from data.audio.segments import AudioSegment
 from data.config import CorpusConfig, option
 from data.corpora.columns import AUDIO, TEXT, Columns, Times, find_column, read_times
+from data.corpora.manifest_fast import read_fast
+from data.corpora.manifest_table import to_table
 from data.corpora.tables import Row, open_table
 from data.faults import Faults
 from data.utterance import AudioSource, Corpus, Splits, Utterance
@@ -87,8 +89,26 @@ class ManifestCorpus:
         return f"the manifests {', '.join(names[:-1])} and {names[-1]}" if names[1:] else f"the manifest {names[0]}"
 
     def utterances(self, split: str, faults: Faults | None = None) -> Iterable[Utterance]:
-        """The rows of the split's manifest."""
-        faults = faults or Faults()
+        """The rows of the split's manifest: a ManifestTable, unless `faults` collects what is wrong with rows."""
+        if faults is None or not faults.collects:
+            reader = _RowReader(self.config, Path(self.manifests[split]))
+            plain = read_fast(reader.manifest, reader.columns_of, COMMON_VOICE)
+            if plain is not None:
+                self.notes += [note for note in reader.notes if note not in self.notes]
+                return plain
+            table = to_table(Path(self.manifests[split]), self._sound(split))
+            if table is not None:
+                return table
+        return self._one_by_one(split, faults or Faults())
+
+    def _sound(self, split: str) -> Iterator[tuple[int, Utterance]]:
+        """(Line, utterance) of each row; the first fault is raised."""
+        for reading in self.readings(split):
+            if not isinstance(reading, Utterance):
+                raise reading
+            yield int(reading.origin.rpartition(":")[2]), reading
+
+    def _one_by_one(self, split: str, faults: Faults) -> Iterator[Utterance]:
         for reading in self.readings(split):
             if isinstance(reading, Utterance):
                 yield reading
@@ -144,7 +164,7 @@ class _RowReader:
     def check_header(self, header: Sequence[str], where: str) -> None:
         """CorpusError, once and not for every row, when a table's columns cannot be used."""
         try:
-            self._columns_of(tuple(header))
+            self.columns_of(tuple(header))
         except CorpusError as error:
             listed = re.search(r"\.(wav|flac|mp3|ogg|opus|sph)\b", " ".join(header), re.IGNORECASE)
             hint = " Is the header missing? Write the columns' names above the rows." if listed else ""
@@ -153,7 +173,7 @@ class _RowReader:
     def utterance(self, row: Row, where: str) -> Utterance:
         """CorpusError begins with `where`."""
         try:
-            columns = self._columns_of(tuple(row))
+            columns = self.columns_of(tuple(row))
             times = read_times(row, columns)
             path = _string(row, columns.audio)
             if not path:
@@ -178,7 +198,8 @@ class _RowReader:
             find_column(fields, text, TEXT if text == ManifestConfig.text_field else (), "text"),
         )
 
-    def _columns_of(self, fields: tuple[str, ...]) -> Columns:
+    def columns_of(self, fields: tuple[str, ...]) -> Columns:
+        """What each field of a row is; CorpusError where that cannot be."""
         if fields not in self._columns:
             if self._names is None:
                 names = self._find(fields)

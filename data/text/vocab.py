@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
+from data.text.chunks import chunks_of
 from data.text.spelling import AS_IS, Spelling
 from trainer.errors import CorpusError
 
@@ -63,9 +64,11 @@ class Vocab:
         `bos_eos` appends the <s> and </s> that Hugging Face's tokenizer adds and nothing ever uses. The order
         is that of its CTC example, so that ids equal the reference run's.
         """
-        texts = list(texts)
-        refuse_delimiter(texts, WORD_DELIMITER)
-        characters = set().union(*map(set, texts)) - {" "}
+        characters: set[str] = set()
+        for some in chunks_of(texts):
+            refuse_delimiter(some, WORD_DELIMITER)
+            characters.update("".join(some))
+        characters -= {" "}
         specials = [UNKNOWN, BLANK] + (list(DEAD) if bos_eos else [])
         return cls((WORD_DELIMITER, *sorted(characters), *specials))
 

@@ -242,12 +242,13 @@ def test_characters_unseen_in_training_are_counted_in_evaluation():
 # Measures
 
 
-def test_measure_keeps_order_and_returns_errors_in_place():
+def test_measure_keeps_order_and_returns_errors_by_position():
     bad = BytesAudio(b"no audio", "x.wav", "x")
     utterances = [utterance(str(i), num_samples=i, audio=bad if i == 7 else None) for i in range(20)]
-    lengths = measure(utterances)
-    assert isinstance(lengths.pop(7), AudioError)
-    assert lengths == [i for i in range(20) if i != 7]
+    lengths, errors = measure(utterances)
+    assert list(errors) == [7]
+    assert isinstance(errors[7], AudioError)
+    assert lengths.tolist() == [0 if i == 7 else i for i in range(20)]
 
 
 def test_conversions_are_counted_in_one_line():

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from data.examples import Example
+from data.example import Example
+from data.example_table import lengths_of, speakers_in, texts_in
 from data.leaks import describe_leaks
 from data.text.spelling import AS_IS
 from data.utterance import SAMPLE_RATE
@@ -92,7 +93,7 @@ def usage(name: str) -> str:
 
 def limits(config: Config, data: PreparedCorpus) -> str:
     """For which speech the figures hold, as the training data show."""
-    lengths = sorted(e.num_samples / SAMPLE_RATE for e in data.train)
+    lengths = sorted((lengths_of(data.train) / SAMPLE_RATE).tolist())
     if "synthetic" in data.corpus.title:
         kind = "synthetic speech, so expect little of human voices"
     else:
@@ -127,9 +128,9 @@ def describe_data(data: PreparedCorpus) -> str:
 
 
 def _data_row(split: str, use: str, examples: Sequence[Example]) -> str:
-    speakers = {e.utterance.speaker for e in examples if e.utterance.speaker is not None}
-    hours = sum(e.num_samples for e in examples) / SAMPLE_RATE / 3600
-    words = sum(len(e.text.split()) for e in examples)
+    speakers = speakers_in(examples)
+    hours = int(lengths_of(examples).sum()) / SAMPLE_RATE / 3600
+    words = sum(len(text.split()) for text in texts_in(examples))
     return f"| {split} | {use} | {len(examples)} | {hours:.2f} | {words} | {len(speakers) or 'not known'} |"
 
 

@@ -244,7 +244,7 @@ def validate(config: Config, *, training: bool = True) -> Config:
         raise ConfigError("--model.cuda-graphs needs CUDA: leave it out on a CPU.")
     if config.precision == "fp16" and config.device.startswith("cpu"):
         raise ConfigError("--precision fp16 needs CUDA: on a CPU use fp32 (or bf16, which is slower there).")
-    if training and config.strict and not config.corpus.store:
+    if training and config.strict and not (config.corpus.store or config.corpus.has_digests):
         raise ConfigError("--strict compares recordings as they are stored: leave out --corpus.no-store.")
     if config.resume and config.overwrite:
         raise ConfigError("--resume and --overwrite exclude each other: one continues the run, one deletes it.")

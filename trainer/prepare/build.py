@@ -13,6 +13,7 @@ import torch
 
 from data.batches.loading import TrainLoader
 from data.batches.plan import BatchPlan
+from data.example_table import lengths_of, waits_for_network
 from data.faults import Faults
 from data.utterance import SAMPLE_RATE, Corpus, Splits
 from models.checkpoints.pretrained import EncoderSource, read_encoder
@@ -152,7 +153,7 @@ def prepare(
     config = with_export(config, data.corpus.splits)
     with console.phase("model"):
         model, load_report = build_model(config, encoder, data, device)
-    write_lengths(model.hf.config, UtteranceLengths.of([e.num_samples / SAMPLE_RATE for e in data.train]))
+    write_lengths(model.hf.config, UtteranceLengths.of((lengths_of(data.train) / SAMPLE_RATE).tolist()))
     with console.phase("plan"):
         config = with_shapes(config, model, device)
         plan = plan_batches(config, data, model, world.size)
@@ -165,7 +166,7 @@ def prepare(
         config, parts = build_parts(config, model, device, precision, total_steps, console.warn, world)
     on_cuda, num_workers = device.type == "cuda", config.batching.num_workers
     if num_workers is None:
-        num_workers = 2 if on_cuda else 0
+        num_workers = 2 if on_cuda or waits_for_network(data.train) else 0
     loader = build_train_loader(config, data, model, plan, num_workers, on_cuda, encoder.do_normalize, shares)
     eval_sets = build_eval_sets(config, data, model, num_workers, encoder.do_normalize)
     return PreparedRun(config, data, parts, plan, total_steps, loader, eval_sets, load_report, precision, asked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,11 +14,13 @@ from tqdm import tqdm
 
 from data.audio.segments import describe_overshoots
 from data.audio.store import open_store
+from data.chain import is_checked, once_each, overshoots_of
 from data.corpora import reading_notes
 from data.drops import Drops, is_corpus_wrong, refuse_or_report, refuse_unreadable
 from data.durations import describe_durations
+from data.example import Example
+from data.example_table import ExampleTable
 from data.examples import (
-    Example,
     describe_conversions,
     num_reference_words,
     prepare_evaluation,
@@ -30,6 +32,7 @@ from data.examples import (
 from data.faults import Fault, Faults
 from data.leaks import find_leaks
 from data.text.normalise import normalizer
+from data.text.normalised import normalise_all
 from data.text.vocab import Vocab
 from data.utterance import AudioSource, Corpus, Utterance
 from models.checkpoints.pretrained import EncoderSource
@@ -53,8 +56,8 @@ class PreparedCorpus:
     vocab: Vocab
     own_tokenizer: bool
     """Whether the vocabulary is the checkpoint's; its head is then kept too."""
-    train: list[Example]
-    evaluation: dict[str, list[Example]]
+    train: Sequence[Example]
+    evaluation: dict[str, Sequence[Example]]
     drops: Drops
     unseen: dict[str, Counter[str]]
     leaks: list[str] = field(default_factory=list)
@@ -72,9 +75,9 @@ class CorpusUtterances:
     """A corpus' utterances as the corpus wrote them."""
 
     corpus: Corpus
-    train: list[Utterance]
+    train: Sequence[Utterance]
     """Empty when only scoring."""
-    evaluation: dict[str, list[Utterance]]
+    evaluation: dict[str, Sequence[Utterance]]
     faults: Faults = field(default_factory=Faults)
 
 
@@ -117,41 +120,46 @@ def prepare_corpus(
     on_bad = "drop" if faults.collects else c.on_bad  # a check goes on without them
     corpus, utterances, eval_utterances = reading.corpus, reading.train, reading.evaluation
     splits, normalize = corpus.splits, normalizer(c.normalizer, c.language)
-    to_score = [u for of_split in eval_utterances.values() for u in of_split]
-    refuse_delimiters([*utterances, *to_score], normalize, encoder, c.vocabulary)
+    written = partial(normalise_all, normalize=normalize, name=f"{c.normalizer} {c.language}", cache_dir=cache_dir)
+    texts, eval_texts = written(utterances), {split: written(of) for split, of in eval_utterances.items()}
+    refuse_delimiters(
+        [(utterances, texts), *((of, eval_texts[split]) for split, of in eval_utterances.items())],
+        encoder,
+        c.vocabulary,
+    )
     vocab, own = choose_vocabulary(
-        c.vocabulary, [normalize(u.text) for u in utterances], encoder, c.bos_eos, training,
-        spelling=c.spelling, to_score=[normalize(u.text) for u in to_score], console=console,
+        c.vocabulary, texts, encoder, c.bos_eos, training,
+        spelling=c.spelling, to_score=[text for of_split in eval_texts.values() for text in of_split], console=console,
     )  # fmt: skip
 
-    train: list[Example] = []
+    train: Sequence[Example] = []
     drops = Drops(splits.train, len(utterances))
     if training:
         train, drops = prepare_training(
             utterances, normalize, vocab, encoder.num_frames(),
             max_seconds=c.max_seconds, max_speed=max((1.0, *config.augment.speeds)),
-            on_bad=on_bad, split=splits.train,
+            on_bad=on_bad, split=splits.train, texts=texts,
         )  # fmt: skip
-    evaluation: dict[str, list[Example]] = {}
+    evaluation: dict[str, Sequence[Example]] = {}
     unseen: dict[str, Counter[str]] = {}
     unreadable: list[Drops] = []
     for split, of_split in eval_utterances.items():
-        evaluation[split], bad, unseen[split] = prepare_evaluation(of_split, normalize, vocab, split=split)
+        evaluation[split], bad, unseen[split] = prepare_evaluation(
+            of_split, normalize, vocab, split=split, texts=eval_texts[split]
+        )
         with faults.noted("no reference word", split):
             refuse_wordless(evaluation[split], split)
-        for example in evaluation[split]:
-            with faults.noted("too long to be scored", split):
-                refuse_endless([example], c.max_eval_seconds)
+        refuse_endless(evaluation[split], c.max_eval_seconds, faults, split)
         unreadable.append(bad)
         if unseen[split]:
             what = "have no unit in the checkpoint's vocabulary" if own else "were never seen in training"
             console.warn(f"{split}: {unseen[split].total()} characters {what} ({describe_unseen(unseen[split])})")
     if not faults.collects:
         refuse_unreadable(list(filter(is_corpus_wrong, unreadable)), c.on_bad_eval)
-    everything = {id(u): u for u in [*utterances, *to_score]}
-    if conversions := describe_conversions(list(everything.values())):
+    everything = once_each([utterances, *eval_utterances.values()])
+    if conversions := describe_conversions(everything):
         console.say(conversions)
-    if overshoots := describe_overshoots(everything.values()):
+    if overshoots := describe_overshoots([found for part in everything.parts for found in overshoots_of(part)]):
         console.warn(overshoots)
     for split, of_split in {splits.train: utterances, **eval_utterances}.items():
         if line := describe_durations(split, of_split):
@@ -161,7 +169,7 @@ def prepare_corpus(
         if c.store:
             train, evaluation = _use_store(train, evaluation, drops, unreadable, on_bad, cache_dir, console)
         else:
-            if on_bad == "drop":
+            if on_bad == "drop" and not is_checked(utterances):
                 train = _drop_undecodable(train, drops, console)
             if c.on_bad_eval == "error" or faults.collects:
                 _find_undecodable(evaluation, unreadable, console)
@@ -195,14 +203,14 @@ def prepare_corpus(
 
 
 def _use_store(
-    train: list[Example],
-    evaluation: dict[str, list[Example]],
+    train: Sequence[Example],
+    evaluation: dict[str, Sequence[Example]],
     drops: Drops,
     unreadable: Sequence[Drops],
     on_bad: str,
     cache_dir: Path,
     console: Console,
-) -> tuple[list[Example], dict[str, list[Example]]]:
+) -> tuple[Sequence[Example], dict[str, Sequence[Example]]]:
     """The same examples, read from a store of decoded audio. What fails to decode is dropped, or has 0 samples."""
     sources: dict[str, AudioSource] = {}
     for example in [*train, *(e for examples in evaluation.values() for e in examples)]:
@@ -240,7 +248,9 @@ def _use_store(
     refuse_or_report(drops, on_bad)
     if train and not kept:
         raise CorpusError(f"{drops.describe()}. Nothing is left to train on.")
-    scored = {split: list(map(stored, examples)) for split, examples in evaluation.items()}
+    scored: dict[str, Sequence[Example]] = {
+        split: list(map(stored, examples)) for split, examples in evaluation.items()
+    }
     for bad, examples in zip(unreadable, scored.values(), strict=True):
         for example, before in zip(examples, evaluation[bad.split], strict=True):
             if before.num_samples and not example.num_samples:
@@ -248,10 +258,14 @@ def _use_store(
     return kept, scored
 
 
-def _find_undecodable(evaluation: dict[str, list[Example]], unreadable: Sequence[Drops], console: Console) -> None:
+def _find_undecodable(
+    evaluation: Mapping[str, Sequence[Example]], unreadable: Sequence[Drops], console: Console
+) -> None:
     """Add what fails to decode to `unreadable`: without a store, a run would only stop at its first evaluation."""
     for bad in unreadable:
         examples = evaluation[bad.split]
+        if isinstance(examples, ExampleTable) and examples.utterances.is_checked:
+            continue
         for example in console.progress(examples, len(examples), f"decoding {bad.split}", "file"):
             try:
                 if example.num_samples:
@@ -260,7 +274,7 @@ def _find_undecodable(evaluation: dict[str, list[Example]], unreadable: Sequence
                 bad.add("undecodable", example.utterance, str(error))
 
 
-def _drop_undecodable(train: list[Example], drops: Drops, console: Console) -> list[Example]:
+def _drop_undecodable(train: Sequence[Example], drops: Drops, console: Console) -> list[Example]:
     """The examples whose audio decodes. Without a store only decoding shows it; the plan must know it beforehand."""
     kept = []
     for example in console.progress(train, len(train), "decoding", "file"):

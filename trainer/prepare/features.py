@@ -18,6 +18,7 @@ import hashlib
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from itertools import accumulate
@@ -26,7 +27,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data.examples import Example
+from data.chain import Chain
+from data.example import Example
+from data.example_table import lengths_of
 from models.ctc import CTCModel
 from models.encoder import weights_digest
 from models.feature_table import FeatureTable
@@ -77,20 +80,24 @@ def why_not(config: Config, model: CTCModel) -> str | None:
     return None
 
 
-def table_examples(data: PreparedCorpus) -> list[Example]:
+def table_examples(data: PreparedCorpus) -> Sequence[Example]:
     """The utterances of the table: all of the training split, then all of the split that is scored during training."""
-    return [*data.train, *data.evaluation[data.corpus.splits.monitor]]
+    return Chain([data.train, data.evaluation[data.corpus.splits.monitor]])
 
 
 def num_table_bytes(model: CTCModel, examples: Sequence[Example]) -> int:
     """Size in bytes of the table of `examples`."""
     width = model.hf.config.conv_dim[-1]
-    return 4 * width * (1 + sum(model.num_frames(e.num_samples) for e in examples))
+    return (
+        4
+        * width
+        * (1 + sum(count * model.num_frames(n) for n, count in Counter(lengths_of(examples).tolist()).items()))
+    )
 
 
 def plan_table(model: CTCModel, examples: Sequence[Example], device: torch.device) -> list[Call]:
     """The calls in which the table of `examples` is computed on `device`."""
-    return plan_calls([e.num_samples for e in examples], model.geometry, NUM_SLOTS[device.type])
+    return plan_calls(lengths_of(examples).tolist(), model.geometry, NUM_SLOTS[device.type])
 
 
 def zero_table(model: CTCModel, num_frames: int, device: torch.device) -> FeatureTable:

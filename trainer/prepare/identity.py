@@ -13,7 +13,8 @@ from torch import nn
 
 from data.config import CorpusConfig, options_marked
 from data.corpora import KINDS
-from data.examples import Example
+from data.example import Example
+from data.example_table import ExampleTable
 from models.encoder import DIGEST, weights_digest
 from trainer.config.as_json import flatten
 from trainer.config.schema import Config
@@ -113,6 +114,8 @@ def _first_difference(part: str, theirs: Any, first: Any) -> str:
 
 def corpus_digest(examples: Sequence[Example]) -> str:
     """A hash of ids, transcripts, lengths and, where audio is stored, every encoded byte. Paths are not part of it."""
+    if isinstance(examples, ExampleTable) and examples.digest:
+        return examples.digest
     digest = hashlib.blake2b(digest_size=16)
     for e in examples:
         digest.update(json.dumps([e.utterance.id, e.text, e.num_samples, e.digest]).encode())

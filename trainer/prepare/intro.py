@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from data.examples import Example
+from data.example import Example
+from data.example_table import lengths_of, speakers_in
 from data.utterance import SAMPLE_RATE
 from trainer.cli.console import Console
 from trainer.loop.gradients import PARTS, part_of
@@ -85,11 +86,11 @@ def _time(run: PreparedRun, steps_left: int) -> str:
 
 
 def _amount(examples: Sequence[Example]) -> str:
-    return f"{len(examples)} utterances, {sum(e.num_samples for e in examples) / SAMPLE_RATE / 3600:.2f} h"
+    return f"{len(examples)} utterances, {int(lengths_of(examples).sum()) / SAMPLE_RATE / 3600:.2f} h"
 
 
 def _speakers(examples: Sequence[Example]) -> str:
-    speakers = {e.utterance.speaker for e in examples} - {None}
+    speakers = speakers_in(examples)
     return f"{len(speakers)} speakers" if speakers else "speakers unknown"
 
 

@@ -13,6 +13,7 @@ from data.batches.loading import TrainLoader
 from data.batches.plan import BatchPlan
 from data.batches.shares import ALL, Shares
 from data.batches.specaugment import SpecAugment
+from data.example_table import ids_of, lengths_of
 from data.randomness import derive_seed
 from models.checkpoints.pretrained import EncoderSource
 from models.checkpoints.weights import LoadReport, load_pretrained
@@ -89,8 +90,8 @@ def build_parts(
 def plan_batches(config: Config, data: PreparedCorpus, model: CTCModel, world_size: int = 1) -> BatchPlan:
     """The plan of every batch of the run, the same for any number of ranks. Only the shapes of shares differ."""
     return BatchPlan(
-        lengths=[e.num_samples for e in data.train],
-        ids=[e.utterance.id for e in data.train],
+        lengths=lengths_of(data.train),
+        ids=ids_of(data.train),
         batching=config.batching,
         seed=config.seed,
         epochs=config.train.epochs,

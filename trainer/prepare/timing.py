@@ -11,6 +11,7 @@ import torch
 
 from data.batches.collate import Batch, BatchDataset
 from data.batches.padding import padded_seconds
+from data.example_table import lengths_of
 from trainer.errors import TrainingStopped
 from trainer.loop.step import TrainingParts, accumulate_gradient
 from trainer.parallel.ballot import Ballot
@@ -66,7 +67,7 @@ def training_batches(run: PreparedRun) -> Iterator[Callable[[Sequence[int]], Bat
     longest utterance."""
     frontend = run.loader.dataset.frontend
     if run.config.model.cache_features:
-        num_frames = max(run.parts.model.num_frames(e.num_samples) for e in run.data.train)
+        num_frames = run.parts.model.num_frames(int(lengths_of(run.data.train).max()))
         run.parts.features = zero_table(run.parts.model, num_frames, run.parts.device)
         frontend = replace(frontend, first_rows=[1] * len(run.data.train))
     dataset = BatchDataset(run.data.train, frontend, run.plan)

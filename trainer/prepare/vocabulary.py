@@ -7,7 +7,7 @@ references, normalised -> tried in every spelling that checkpoints have -> all h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from data.text.spelling import AS_IS, BY_NAME, CANDIDATES, Spelling
@@ -213,12 +213,18 @@ def _why_not(pretrained: Pretrained | None) -> str:
 
 
 def refuse_delimiters(
-    utterances: Iterable[Utterance], normalize: Callable[[str], str], encoder: EncoderSource, rule: str
+    splits: Iterable[tuple[Sequence[Utterance], Sequence[str]]], encoder: EncoderSource, rule: str
 ) -> None:
-    """CorpusError over a transcript that holds the token between words, with the place where it stands."""
+    """CorpusError over a transcript that holds the token between words, with the place where it stands.
+
+    `splits` are the utterances of each split with their normalised transcripts.
+    """
     own = own_vocabulary(encoder.pretrained) if encoder.pretrained is not None and rule != "new" else None
     if own is not None and own.phonemes:
         return
-    delimiter = "|" if own is None else own.word_delimiter
-    for u in utterances:
-        refuse_delimiter([normalize(u.text)], str(delimiter), f"{u.origin}: utterance {u.id}: its transcript")
+    delimiter = str("|" if own is None else own.word_delimiter)
+    for utterances, texts in splits:
+        for i, text in enumerate(texts):
+            if delimiter in text:
+                u = utterances[i]
+                refuse_delimiter([text], delimiter, f"{u.origin}: utterance {u.id}: its transcript")

@@ -22,6 +22,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from data.batches.padding import padded_seconds, padding_shares
 from data.batches.plan import BatchPlan
+from data.example_table import lengths_of
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE
 from trainer.cli.clock import Phase, name
@@ -95,7 +96,7 @@ class Board:
         self.show(lambda writer: writer.add_custom_scalars(LAYOUT))
         lengths, batches = plan.epoch_lengths(0), plan.batches(0)
         self._histogram("utterances/train_seconds", lengths / SAMPLE_RATE)
-        self._histogram(f"utterances/{monitor.split}_seconds", [e.num_samples / SAMPLE_RATE for e in monitor.examples])
+        self._histogram(f"utterances/{monitor.split}_seconds", lengths_of(monitor.examples) / SAMPLE_RATE)
         self._histogram("utterances/batch_seconds", padded_seconds(batches, lengths, plan.grid))
         self._histogram("utterances/batch_padding_share", padding_shares(batches, lengths, plan.grid))
         for example in (monitor.examples[i] for i in followed_positions(monitor)):

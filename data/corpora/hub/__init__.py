@@ -44,8 +44,15 @@ class HubConfig(CorpusConfig):
     id_field: str | None = None
     """Column that holds a unique id; auto: split name and row number."""
 
+    streaming: bool = option(False, common=True, free=True)
+    """Read it as a stream, once, into shards under --cache-dir; docs/howto-hub.md has how it resumes."""
+
     speaker_field: str | None = None
     """Column that holds the speaker; auto: one named speaker, client_id or the like, if there is one."""
+
+    def __post_init__(self) -> None:
+        if self.streaming:  # its shards are the copy on this machine: another one, decoded, would be ten times as large
+            object.__setattr__(self, "store", False)
 
     def required(self, training: bool) -> list[tuple[str, str]]:
         return [("--corpus.dataset, a hub id or a folder written by save_to_disk", self.dataset)]
@@ -53,4 +60,4 @@ class HubConfig(CorpusConfig):
     def open(self, cache_dir: Path, progress: Callable[[int, int], None]) -> Corpus:
         from data.corpora.hub.corpus import HubCorpus  # datasets, pandas and pyarrow: a third of a second
 
-        return HubCorpus(self)
+        return HubCorpus(self, cache_dir, progress)

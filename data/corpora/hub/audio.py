@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.audio.decode import EncodedAudio, FileAudio
+from data.audio.wav import as_wav
 from trainer.errors import AudioError
 
 FULL_SCALE_LIMIT = 16.0
@@ -80,21 +80,6 @@ class ArrayAudio(RowAudio):
         if highest > 32768 or samples.max(initial=0) > 32767:
             raise AudioError(f"{self.name}: its integers reach {highest:g}, beyond 16 bits. Give floats or int16.")
         return samples.astype(np.int16)
-
-
-def as_wav(samples: np.ndarray, rate: int) -> bytes:
-    """A RIFF file of `samples` (num_frames, channels) as they are; the same bytes every time.
-
-    libsndfile would write the time of day beside float samples.
-    """
-    width, channels = samples.dtype.itemsize, samples.shape[1]
-    tag = 3 if samples.dtype.kind == "f" else 1
-    format = struct.pack(
-        "<4sIHHIIHH", b"fmt ", 16, tag, channels, rate, rate * width * channels, width * channels, 8 * width
-    )
-    data = samples.astype(samples.dtype.newbyteorder("<")).tobytes()
-    body = b"WAVE" + format + struct.pack("<4sI", b"data", len(data)) + data + b"\0" * (len(data) % 2)
-    return struct.pack("<4sI", b"RIFF", len(body)) + body
 
 
 def holds_arrays(feature: object) -> bool:

@@ -6,8 +6,9 @@ How a split is loaded is in data.corpora.hub.loading, what audio a row can hold 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import datasets
 
@@ -15,6 +16,7 @@ from data.corpora.columns import AUDIO, TEXT, find_speaker, known_as
 from data.corpora.hub import HubConfig
 from data.corpora.hub.audio import row_sources
 from data.corpora.hub.loading import load_split
+from data.corpora.hub.streaming import streamed
 from data.faults import Faults
 from data.utterance import Splits, Utterance
 from trainer.errors import CorpusError
@@ -23,8 +25,11 @@ from trainer.errors import CorpusError
 class HubCorpus:
     """Two splits of a data set with an audio and a text column; a third one, if given, is the test split."""
 
-    def __init__(self, config: HubConfig) -> None:
-        self.config = config
+    def __init__(
+        self, config: HubConfig, cache_dir: Path = Path("cache"), progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """`cache_dir` is where a stream is packed; `progress` is told of it."""
+        self.config, self.cache_dir, self.progress = config, cache_dir, progress
         self.notes: list[str] = []
         train, evaluation, test = config.train_split, config.eval_split, config.test_split
         named = {"train": train, "eval": evaluation, **({"test": test} if test else {})}
@@ -43,6 +48,14 @@ class HubCorpus:
     def utterances(self, split: str, faults: Faults | None = None) -> Iterable[Utterance]:
         """The rows of a split, ids SPLIT-ROW unless a column gives them."""
         config, faults = self.config, faults or Faults()
+        if config.streaming:
+            table, notes = streamed(self.config, split, split == self.splits.train, self.cache_dir, self._column)
+            self.notes += [note for note in notes if note not in self.notes]
+            return table
+        return self._rows(split, faults)
+
+    def _rows(self, split: str, faults: Faults) -> Iterator[Utterance]:
+        config = self.config
         dataset, notes = load_split(config, split)
         audio = self._column(dataset, split, "audio", config.audio_field, AUDIO)
         text = self._column(dataset, split, "text", config.text_field, TEXT)
@@ -77,7 +90,7 @@ class HubCorpus:
     def checksum(self, words_per_split: dict[str, int]) -> None:
         """None: this library keeps no counts of hub data sets."""
 
-    def _column(self, dataset: datasets.Dataset, split: str, what: str, wanted: str, names: Sequence[str] = ()) -> str:
+    def _column(self, dataset: Any, split: str, what: str, wanted: str, names: Sequence[str] = ()) -> str:
         """The column `wanted`; where that is the default and not there, the only one of `names`."""
         columns = dataset.column_names
         if wanted in columns:

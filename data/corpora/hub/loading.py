@@ -48,6 +48,36 @@ def load_split(config: HubConfig, split: str) -> tuple[datasets.Dataset, list[st
         ) from None
 
 
+def open_stream(config: HubConfig, split: str) -> tuple[Any, str]:
+    """(The rows of `split` as a stream, which content of the data set it is); CorpusError when it does not load."""
+    folder = Path(config.dataset)
+    if folder.is_dir() and _is_saved(folder):
+        raise CorpusError(f"{config.dataset}: lies on this disk already. Leave out --corpus.streaming.")
+    if not re.fullmatch(r"\w+", split):
+        raise CorpusError(
+            f"split {split!r}: a stream has no slices or sums. Name a split, or leave out --corpus.streaming."
+        )
+    try:
+        if folder.is_dir():
+            commit = str(max((path.stat().st_mtime_ns for path in folder.rglob("*")), default=0))
+        elif hub_answers(config.dataset, config.revision, HUB_SECONDS):
+            commit = str(huggingface_hub.HfApi().dataset_info(config.dataset, revision=config.revision).sha)
+        else:
+            raise CorpusError(f"{config.dataset}: the hub does not answer, and a stream needs it. Try again later.")
+        with _no_torchcodec():
+            stream = datasets.load_dataset(
+                config.dataset, config.subset, split=split, revision=config.revision, streaming=True
+            )
+        return stream, commit
+    except CorpusError:
+        raise
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise CorpusError(
+            f"{config.dataset}, split {split}: does not load as a stream ({_first_line(error)}). "
+            "--corpus.dataset is a hub id, or a local clone of one."
+        ) from None
+
+
 def _first_line(error: BaseException) -> str:
     while isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__ is not None:
         error = error.__cause__  # it says no more than that an error occurred

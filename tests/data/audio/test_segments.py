@@ -15,7 +15,7 @@ import soxr
 
 import data.audio.segments
 from data.audio.decode import FileAudio
-from data.audio.segments import AudioSegment, describe_overshoots
+from data.audio.segments import AudioSegment, describe_overshoots, find_overshoots
 from data.audio.store import AudioStore, content_digests, open_store
 from data.utterance import Utterance
 from tests.helpers.audio import BytesAudio
@@ -138,7 +138,7 @@ def test_a_rounded_end_is_the_files_end_and_a_later_one_is_told(write_tone: Call
     """Hundredths of a second are rounding; up to half a second and 5 % of the part are what corpora write."""
     segment = AudioSegment(FileAudio(write_tone("a.wav", SECONDS)), 0.5, end)
     assert segment.num_samples == len(segment.load()) == 24_000
-    told = describe_overshoots([Utterance("u7", segment, "x")])
+    told = describe_overshoots(find_overshoots([Utterance("u7", segment, "x")]))
     assert told == ("1 segments end up to 0.05 s behind their file's end and are cut there (u7)" if is_told else "")
 
 

@@ -19,9 +19,11 @@ from data.batches.loading import load_batches
 from data.config import CorpusConfig
 from data.corpora.hub import HubConfig
 from data.corpora.manifest import ManifestConfig
+from data.corpora.shards import ShardsConfig
 from data.corpora.synthetic import SyntheticConfig
 from data.corpora.timit import TimitConfig
 from data.examples import Example
+from data.shards.building import Packing, build
 from data.utterance import Corpus, Utterance
 
 ENCODINGS = [
@@ -46,6 +48,16 @@ def manifest_config(folder: Path, tone: Callable) -> ManifestConfig:
     return ManifestConfig(train=str(folder / "train.jsonl"), eval=str(folder / "eval.jsonl"))
 
 
+def shards_config(folder: Path, tone: Callable) -> ShardsConfig:
+    """What manifest_config has, packed."""
+    manifests = manifest_config(folder, tone)
+    corpus = manifests.open(folder, lambda done, total: None)
+    for split in ("train", "eval"):
+        packing = Packing(list(corpus.utterances(split)), folder / f"shards-{split}", 2)
+        build(packing, 1, lambda items, total: items, lambda line: None)
+    return ShardsConfig(train=str(folder / "shards-train"), eval=str(folder / "shards-eval"))
+
+
 def hub_config(folder: Path, tone: Callable) -> HubConfig:
     """Every encoding as bytes, once in each split."""
     audio = []
@@ -60,7 +72,7 @@ def hub_config(folder: Path, tone: Callable) -> HubConfig:
     return HubConfig(dataset=str(folder / "set"))
 
 
-@pytest.fixture(scope="module", params=["timit", "synthetic", "manifest", "hub"])
+@pytest.fixture(scope="module", params=["timit", "synthetic", "manifest", "hub", "shards"])
 def config(request, tmp_path_factory: pytest.TempPathFactory, tiny_timit: Path, tone: Callable) -> CorpusConfig:
     folder = tmp_path_factory.mktemp(request.param)
     match request.param:
@@ -71,6 +83,8 @@ def config(request, tmp_path_factory: pytest.TempPathFactory, tiny_timit: Path, 
             return SyntheticConfig(size="tiny", protocol="hf")
         case "manifest":
             return manifest_config(folder, tone)
+        case "shards":
+            return shards_config(folder, tone)
         case _:
             return hub_config(folder, tone)
 

@@ -20,6 +20,7 @@ import torch
 from data.config import AugmentConfig, BatchingConfig, CorpusConfig
 from data.corpora.hub import HubConfig
 from data.corpora.manifest import ManifestConfig
+from data.corpora.shards import ShardsConfig
 from data.corpora.synthetic import SyntheticConfig
 from data.corpora.timit import TimitConfig
 from models.config import Family, ModelConfig, Size
@@ -48,6 +49,8 @@ def with_inputs(config: Config) -> Config:
             corpus: CorpusConfig = dataclasses.replace(config.corpus, root="TIMIT")
         case ManifestConfig():
             corpus = dataclasses.replace(config.corpus, train="a.jsonl", eval="b.jsonl")
+        case ShardsConfig():
+            corpus = dataclasses.replace(config.corpus, train="a", eval="b")
         case HubConfig():
             corpus = dataclasses.replace(config.corpus, dataset="someone/speech")
         case SyntheticConfig():
@@ -401,7 +404,8 @@ def test_bad_option_exits_with_2_and_names_it(line: str, capsys: pytest.CaptureF
 def test_unknown_preset_is_named_with_its_nearest_neighbour(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["timit-fh"]) == 2
     message = capsys.readouterr().err
-    assert "no preset 'timit-fh'; there are demo, timit-hf, timit, manifest, hub. Did you mean timit-hf?" in message
+    there = "demo, timit-hf, timit, manifest, hub, shards"
+    assert f"no preset 'timit-fh'; there are {there}. Did you mean timit-hf?" in message
 
 
 def test_reference_preset_has_the_reference_runs_values() -> None:

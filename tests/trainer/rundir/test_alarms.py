@@ -9,6 +9,7 @@ import doctest
 import json
 import math
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,5 +166,5 @@ def test_alarms_look_at_no_more_than_they_need(eval_every: int) -> None:
 def test_unigram_entropy_is_that_of_the_counts() -> None:
     """Reference: -sum p log p by hand, for counts 3 and 1."""
     expected = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    assert unigram_entropy([(5, 5), (5, 7)]) == pytest.approx(expected, rel=1e-12)
+    assert unigram_entropy(Counter([5, 5, 5, 7])) == pytest.approx(expected, rel=1e-12)
     assert doctest.testmod(trainer.rundir.alarms).failed == 0
