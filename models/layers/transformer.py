@@ -8,7 +8,7 @@ transformers' order.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -31,12 +31,14 @@ def encode(
     real: Tensor | None,
     *,
     kept_layers: Tensor | None = None,
+    dropped: Collection[int] | None = None,
     checkpointed: bool = False,
 ) -> Tensor:
     """Hidden states (B, T, H) after all layers of `encoder`, a family's *Encoder or *EncoderStableLayerNorm.
 
     real bool (B, T) is False on padding; None if nothing is padded. LayerDrop skips layers as it draws them here, or
-    those for which kept_layers bool (layers,), on the device, is False: they are computed then, and count for nothing.
+    those that are `dropped`, or those for which kept_layers bool (layers,), on the device, is False: these are computed,
+    and count for nothing.
     With `checkpointed`, only each layer's input is kept, and the backward pass computes the layer again.
     """
     config = encoder.config
@@ -55,7 +57,7 @@ def encode(
         if mask is not None:
             mask = torch.zeros_like(mask, dtype=bias.dtype).masked_fill(~mask, -math.inf)
     for i, layer in enumerate(encoder.layers):
-        if kept_layers is None and is_dropped(encoder, i):
+        if kept_layers is None and (is_dropped(encoder, i) if dropped is None else i in dropped):
             continue
         run = getattr(layer, SHARDED, None) or partial(run_layer, layer)
         after = run(hidden, mask, bias, pre_norm=config.do_stable_layer_norm, checkpointed=checkpointed)
@@ -63,15 +65,15 @@ def encode(
     return encoder.layer_norm(hidden) if config.do_stable_layer_norm else hidden
 
 
-def is_dropped(encoder: Any, i: int) -> bool:
-    """Draw whether LayerDrop skips layer `i`. It is drawn on the host, so it needs no wait.
+def is_dropped(encoder: Any, i: int, generator: torch.Generator | None = None) -> bool:
+    """Draw whether LayerDrop skips layer `i`. It is drawn on the host, so it needs no wait. `generator`: torch's own.
 
     Nothing is drawn for a layer that is never skipped: in evaluation, without LayerDrop, and for WavLM's first layer,
     which makes the position bias.
     """
     config = encoder.config
     may_drop = encoder.training and config.layerdrop > 0 and not (config.model_type == "wavlm" and i == 0)
-    return bool(may_drop and torch.rand([]) < config.layerdrop)
+    return bool(may_drop and torch.rand([], generator=generator) < config.layerdrop)
 
 
 def run_layer(

@@ -22,6 +22,7 @@ from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.errors import UserError
 from trainer.loop.step import train_step
+from trainer.parallel.world import ALONE, World
 from trainer.prepare.build import PreparedRun, prepare, with_cache
 from trainer.prepare.fault_report import tell_faults
 from trainer.prepare.features import ROOM, fits_device, num_table_bytes, seconds_to_fill, table_examples, table_folder
@@ -35,12 +36,15 @@ from trainer.rundir.results import peak_memory_bytes
 GB = 1e9
 
 
-def check(config: Config, console: Console, corpus: Corpus | None = None) -> int:
-    """Print what the run would do and need, and what is wrong; 2 when it would stop, or a disk is too small, else 0."""
+def check(config: Config, console: Console, corpus: Corpus | None = None, world: World = ALONE) -> int:
+    """Print what the run would do and need, and what is wrong; 2 when it would stop, or a disk is too small, else 0.
+
+    Of several ranks one does this: `world` says how many there are, and none of them is talked to.
+    """
     console.say(f"check of {config.run_dir}: nothing is trained; of that folder only check.jsonl is written")
     faults, code = Faults(collects=True), 0
     try:
-        run = prepare(config, console, faults, corpus)
+        run = prepare(config, console, faults, corpus, world)
     except UserError as error:  # what is left is no corpus to train on, or an option cannot be
         if not faults.found:
             raise

@@ -36,11 +36,11 @@ def with_shapes(config: Config, model: CTCModel, device: torch.device) -> Config
     return replace(config, batching=batching, model=chosen)
 
 
-def training_grid(config: Config, model: CTCModel, num_utterances: int) -> Grid | None:
-    """The shapes of training batches. All have as many rows as --batching.batch-size says, unless a budget of seconds
-    lets their number differ."""
+def training_grid(config: Config, model: CTCModel, num_utterances: int, world_size: int = 1) -> Grid | None:
+    """The shapes of training batches, or of a rank's shares. All have as many rows as --batching.batch-size says,
+    divided by the ranks, unless a budget of seconds lets their number differ."""
     b = config.batching
-    rows = min(b.batch_size, num_utterances) if b.batch_size and b.max_batch_seconds is None else 1
+    rows = -(-min(b.batch_size, num_utterances) // world_size) if b.batch_size and b.max_batch_seconds is None else 1
     return grid_of(config, model, rows)
 
 
