@@ -7,8 +7,7 @@ A unit is a part of the model whose weights come together for its pass, forward 
     all the rest                    gathered before the forward pass, kept until the end of the backward pass, in fp32
 
 A frozen feature encoder belongs to no unit: every process has all of it. Gradients are summed over the processes, never
-averaged. All processes must run the same units in the same order, or they wait for each other for ever: one that has
-nothing to compute makes an `idle_pass`.
+averaged. trainer.parallel.lockstep keeps the processes' passes in step.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
+from transformers import MODEL_FOR_CTC_MAPPING
 
 from models.ctc import CTCModel
 from models.layers.transformer import SHARDED, run_layer
@@ -47,11 +47,13 @@ def shard(model: CTCModel, device: torch.device, half: torch.dtype | None = None
         register_fsdp_forward_method(layer, SHARDED)
     frozen = {p for p in model.base.feature_extractor.parameters() if not p.requires_grad}
     for parameter in frozen:
-        parameter.data = parameter.data.to(device)
+        if not parameter.is_meta:
+            parameter.data = parameter.data.to(device)
     fully_shard(model, mesh=mesh, mp_policy=whole, ignored_params=frozen)
     for unit in units(model):
         unit.set_gradient_divide_factor(1.0)  # torch's own is the number of processes
         unit.set_force_sum_reduction_for_comms(True)
+    model.is_sharded = True
     # Logits are a view of a product; nobody writes into them
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
 
@@ -59,23 +61,6 @@ def shard(model: CTCModel, device: torch.device, half: torch.dtype | None = None
 def units(model: nn.Module) -> list[FSDPModule]:
     """The units of a model that was spread, the whole model first; none for one that was not."""
     return [module for module in model.modules() if isinstance(module, FSDPModule)]
-
-
-def is_sharded(model: nn.Module) -> bool:
-    """Whether `model` was spread by `shard`."""
-    return isinstance(model, FSDPModule)
-
-
-def idle_pass(model: CTCModel, device: torch.device, *, masks_time: bool = False) -> Tensor:
-    """The logits (1, 1, V) of one frame of silence: what a process without utterances runs while others have some.
-
-    Multiplied by 0 they give a gradient of 0 for every weight that theirs reach. `masks_time`: whether theirs have
-    time masks, so that the gradient reaches the mask's embedding too.
-    """
-    num_samples = model.geometry.num_samples(1)
-    mask = torch.zeros(1, 1, dtype=torch.bool, device=device) if masks_time else None
-    silence = torch.zeros(1, num_samples, device=device, dtype=next(model.parameters()).dtype)
-    return model(silence, torch.ones(1, dtype=torch.int64, device=device), is_padded=False, time_mask=mask)
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -89,13 +74,35 @@ def gathered(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         yield name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def whole_state(model: nn.Module, *, keep: bool) -> dict[str, Tensor]:
-    """The weights of a spread model on the host, gathered tensor by tensor; an empty dict without `keep`.
+def whole_model(model: CTCModel, *, keep: bool) -> CTCModel | None:
+    """A copy of a spread model with all of its weights, on the host of a process that will `keep` it.
 
-    All processes must call it. A device holds one whole tensor at a time.
+    All processes must call this. A device holds one whole tensor at a time.
     """
     state = {}
     for name, tensor in gathered(model.state_dict()):
         if keep:
             state[name] = tensor.detach().to("cpu", copy=True)
-    return state
+    return twin(model, state) if keep else None
+
+
+def twin(model: CTCModel, state: Mapping[str, Tensor]) -> CTCModel:
+    """A model like `model`, which is not spread, with the weights of `state`."""
+    copy = _without_weights(model)
+    copy.load_state_dict(state, assign=True)
+    return copy.eval()
+
+
+def spread_again(model: CTCModel, device: torch.device) -> CTCModel:
+    """A copy of a spread model that is spread in the same way, and whose weights are gathered in their own precision."""
+    copy = _without_weights(model)
+    shard(copy, device)
+    copy.to_empty(device=device)
+    copy.load_state_dict(model.state_dict())
+    return copy.eval()
+
+
+def _without_weights(model: CTCModel) -> CTCModel:
+    with torch.device("meta"):  # no memory, and nothing is drawn
+        hf = MODEL_FOR_CTC_MAPPING[type(model.hf.config)](model.hf.config)
+    return CTCModel(hf, freeze_feature_encoder=model.freeze_feature_encoder)

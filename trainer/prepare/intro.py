@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from data.examples import Example
 from data.utterance import SAMPLE_RATE
 from trainer.cli.console import Console
+from trainer.device import HALF
 from trainer.loop.gradients import PARTS, part_of
 from trainer.prepare.build import PreparedRun
 from trainer.prepare.ranks import describe_waiting
@@ -58,6 +59,8 @@ def describe(run: PreparedRun, steps_left: int, console: Console) -> Iterator[tu
                 f"{describe_waiting(plan, run.loader.shares)}"
             ),
         )
+    if not world.is_alone:
+        yield "parallel", describe_sharing(run)
     yield (
         "schedule",
         (
@@ -73,10 +76,19 @@ def describe(run: PreparedRun, steps_left: int, console: Console) -> Iterator[tu
     yield "time", about
 
 
+def describe_sharing(run: PreparedRun) -> str:
+    """What each process holds, why, and what is not possible with it."""
+    if not run.sharing.is_sharded:
+        return f"ddp, each process has the whole model: {run.sharing.reason}"
+    halves = f"; weights are gathered in {run.precision} layer by layer, so no copies are kept" * (run.precision in HALF)
+    graphs = "; no CUDA graphs, since weights come and go in every pass" * (run.parts.device.type == "cuda")
+    return f"fsdp, each process has its share of the model: {run.sharing.reason}{halves}{graphs}"
+
+
 def _time(run: PreparedRun, steps_left: int) -> str:
     if steps_left <= 0:
         return "no step is left, only the closing evaluation"
-    if run.parts.device.type == "cuda":
+    if run.parts.device.type == "cuda" or run.sharing.is_sharded:  # one rank alone cannot pass a spread model
         # The first gradients of a process choose kernels for seconds: they would cost much and tell little
         return f"{steps_left} steps; how long they take is told after the second log (--check times some beforehand)"
     seconds = estimate_training(run, steps_left)

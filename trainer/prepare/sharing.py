@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 
 from models.ctc import CTCModel
 from trainer.device import HALF, free_memory
-from trainer.errors import ConfigError
+from trainer.loop.gradients import Gradients
 from trainer.parallel.world import World
 
 ROOM = 0.7
@@ -23,16 +25,9 @@ class Sharing:
     is_sharded: bool
     reason: str
 
-    @property
-    def name(self) -> str:
-        return "fsdp" if self.is_sharded else "ddp"
-
-
 def choose_sharing(asked: str, model: CTCModel, precision: str, device: torch.device, world: World) -> Sharing:
     """What --parallel `asked` means here: all processes choose the same. `model` need not be on `device` yet."""
-    needed, free = state_bytes(model, precision), free_memory(device)
-    if device.type == "cpu":
-        free //= world.launch.local_size  # processes of a host share its memory
+    needed, free = state_bytes(model, precision), _free_for_one(device, world)
     amount = f"weights, gradients and moments take {needed / GB:.2f} GB"
     room = f"the {free / GB:.1f} GB that are free for a process on {device.type}"
     if asked == "fsdp":
@@ -54,12 +49,34 @@ def state_bytes(model: CTCModel, precision: str) -> int:
     return size + copies + 3 * trained
 
 
-def refuse_with_sharding(*, cuda_graphs: bool | None, backend: str) -> None:
-    """ConfigError for what cannot be combined with --parallel fsdp."""
-    if cuda_graphs:
-        raise ConfigError(
-            "--model.cuda-graphs: with --parallel fsdp weights are gathered and freed in every pass, which a graph "
-            "cannot do. Leave the option out."
-        )
-    if not backend:
-        raise ConfigError("--parallel fsdp needs torchrun: torchrun --nproc-per-node N -m trainer.run ...")
+def place(model: CTCModel, sharing: Sharing, precision: str, device: torch.device) -> None:
+    """Bring a model on the host to `device`: all of it, or this process's share."""
+    if not sharing.is_sharded:
+        model.to(device)
+        return
+    from trainer.parallel.sharding import shard  # FSDP takes two seconds to import
+
+    shard(model, device, HALF.get(precision))
+
+
+def sharded_gradients(
+    model: CTCModel, device: torch.device, autocast: Callable[[], AbstractContextManager], world: World,
+    *, masks_time: bool, accumulates: bool,
+) -> Gradients:  # fmt: skip
+    """Where the gradient of a spread model is summed up. `masks_time`: whether training batches have time masks.
+
+    A step that `accumulates` several microbatches sums over the processes once, if all of them have room for the whole
+    gradient until then; else after each microbatch.
+    """
+    from trainer.loop.sharded import ShardedGradients
+
+    whole = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    lacks_room = whole > (1 - ROOM) / 2 * _free_for_one(device, world)
+    reduces_once = accumulates and not world.agree([lacks_room])[0]
+    return ShardedGradients(model, device, autocast, masks_time=masks_time, reduces_once=reduces_once)
+
+
+def _free_for_one(device: torch.device, world: World) -> int:
+    """Bytes that are free for this process: those of a host share its memory."""
+    free = free_memory(device)
+    return free // world.launch.local_size if device.type == "cpu" else free

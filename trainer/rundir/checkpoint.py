@@ -31,6 +31,7 @@ from trainer.device import HostCopy
 from trainer.errors import DamagedError
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
+from trainer.parallel.world import ALONE, World
 from trainer.rundir.disk import read_manifest, remove, write_sealed
 from trainer.rundir.restore import MOMENTS, checkpoints, reason_of
 
@@ -38,9 +39,12 @@ from trainer.rundir.restore import MOMENTS, checkpoints, reason_of
 class Saver:
     """Writes the checkpoints of one run in the background, one after the other."""
 
-    def __init__(self, run_dir: Path, keep: int, identity: Mapping[str, Any], warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, run_dir: Path, keep: int, identity: Mapping[str, Any], warn: Callable[[str], None], world: World = ALONE
+    ) -> None:
         """`identity` goes into every state.json; a resumed run is compared with it. Its "tokens" and "model" say how to
-        use the weights; they go into that of the best ones too."""
+        use the weights; they go into that of the best ones too. `world` are the processes that save together."""
+        self.world = world
         self.folder, self.keep, self.identity, self.warn = run_dir / "checkpoints", keep, identity, warn
         self._threads: list[threading.Thread] = []
         self._failures: list[str] = []

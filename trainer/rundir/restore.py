@@ -98,16 +98,21 @@ def valid_best(run_dir: Path, warn: Callable[[str], None]) -> bool:
     return True
 
 
-def load_best(run_dir: Path, model: nn.Module) -> tuple[int, float]:
-    """Put the best weights into `model`; returns their step and their WER. CheckpointError when they are damaged."""
+def verify_best(run_dir: Path) -> tuple[int, float]:
+    """The step of the best weights and their WER; CheckpointError when they are damaged."""
     folder = run_dir / "checkpoints" / "best"
     try:
         verify(folder)
     except DamagedError as error:
         raise CheckpointError(f"{error}: the best weights are lost") from None
-    model.load_state_dict(_read_tensors(folder, WEIGHTS, model.state_dict()))
     record = _read_json(folder / "state.json")
     return record["step"], record["wer"]
+
+
+def load_best(run_dir: Path, model: nn.Module) -> None:
+    """Put the best weights, which were verified, into `model`."""
+    folder = run_dir / "checkpoints" / "best"
+    model.load_state_dict(_read_tensors(folder, WEIGHTS, model.state_dict()))
 
 
 def _restore_optimizer(folder: Path, parts: TrainingParts) -> None:

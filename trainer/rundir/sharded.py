@@ -13,7 +13,7 @@ that all processes see. models.checkpoints.shards reads the files, in any number
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from models.checkpoints.shards import is_weight
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, PeerLost
 from trainer.parallel.world import World
 from trainer.rundir.checkpoint import HostTensors, Saver, save_json
 from trainer.rundir.disk import abandon, begin, disk_operation, seal, write_files
@@ -35,9 +35,22 @@ from trainer.rundir.disk import abandon, begin, disk_operation, seal, write_file
 class ShardedSaver(Saver):
     """`Saver` of one of several processes, which all save together."""
 
+    def __init__(
+        self, run_dir: Path, keep: int, identity: Mapping[str, Any], warn: Callable[[str], None], world: World
+    ) -> None:
+        super().__init__(run_dir, keep, identity, warn, world.aside())
+        self._training = world
+
     def _seal(self, name: str, step: int, tensors: Mapping[str, HostTensors], record: dict[str, Any]) -> None:
         every = {key: tensor for part in tensors.values() for key, tensor in part.items()}
         save_together(self.world, self.folder / name, every, record)
+
+    def _of_any(self, failure: str) -> str:
+        try:
+            failures = self._training.gather(failure)
+        except PeerLost as error:  # whatever this process has, the others' shares are lost
+            return str(error)
+        return next(filter(None, failures), "")
 
     def _copy(self, tensors: Mapping[str, Tensor]) -> HostTensors:
         mesh = init_device_mesh("cpu", (dist.get_world_size(),))
@@ -57,6 +70,8 @@ def save_together(world: World, folder: Path, tensors: Mapping[str, Tensor], rec
     """
     try:
         with world.together("a checkpoint's folder"):
+            if world.is_first:
+                folder.parent.mkdir(exist_ok=True)  # no parents: a run's folder that vanished is not made again
             temporary = begin(folder, makes=world.is_first)
         with world.together("a checkpoint's shares"):
             entries = _write_shares(world, temporary, tensors)
@@ -91,7 +106,8 @@ def refuse_unshared_folder(world: World, run_dir: Path) -> None:
     token = run_dir / ".shared.part"
     if world.is_first:
         token.write_text(world.name, encoding="utf-8")
-    rows = world.gather(None) and world.gather([world.name, token.is_file()])
+    world.gather(None)  # it is there
+    rows = world.gather([world.name, token.is_file()])
     if world.is_first:
         token.unlink(missing_ok=True)
     if blind := [name for name, sees in rows if not sees]:
