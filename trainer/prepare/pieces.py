@@ -26,8 +26,8 @@ from trainer.loop.optim import build_optimizer, build_schedule
 from trainer.loop.step import TrainingParts
 from trainer.parallel.world import ALONE, World
 from trainer.prepare.corpus import PreparedCorpus
-from trainer.prepare.sharing import sharded_gradients
 from trainer.prepare.shapes import grid_of, training_grid
+from trainer.prepare.sharing import sharded_gradients
 from trainer.scoring.evaluate import EvalSet
 
 

@@ -25,6 +25,7 @@ class Sharing:
     is_sharded: bool
     reason: str
 
+
 def choose_sharing(asked: str, model: CTCModel, precision: str, device: torch.device, world: World) -> Sharing:
     """What --parallel `asked` means here: all processes choose the same. `model` need not be on `device` yet."""
     needed, free = state_bytes(model, precision), _free_for_one(device, world)

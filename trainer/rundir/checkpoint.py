@@ -138,7 +138,6 @@ class Saver:
         except OSError as error:
             self._failures.append(f"{self.folder}: an old checkpoint could not be removed ({reason_of(error)})")
 
-
     def _seal(self, name: str, step: int, tensors: Mapping[str, HostTensors], record: dict[str, Any]) -> None:
         """Write one checkpoint's folder."""
         files: dict[str, Callable[[Path], Any]] = {n: partial(_save_tensors, content) for n, content in tensors.items()}

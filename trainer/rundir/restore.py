@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from data import strict_json
-from models.checkpoints.shards import is_sharded_folder, is_spread, is_weight, fits, read_into, stored_tensors
+from models.checkpoints.shards import fits, is_sharded_folder, is_spread, is_weight, read_into, stored_tensors
 from trainer.errors import CheckpointError, DamagedError
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts

@@ -34,8 +34,8 @@ from trainer.parallel.lockstep import idle_pass, in_lockstep, out_of_memory_alon
 from trainer.parallel.world import ALONE, World
 from trainer.scoring.decode import collapse, written_units
 from trainer.scoring.forward import Replays, batch_logits
-from trainer.scoring.metrics import count_character_errors, count_word_errors
 from trainer.scoring.found import Found, Scored, from_json, join_found, to_json
+from trainer.scoring.metrics import count_character_errors, count_word_errors
 from trainer.scoring.scores import Followed, Hypothesis, Scores
 
 
@@ -140,7 +140,9 @@ def _score_batches(
         write = functools.partial(
             _launch, model, eval_set.features, device=device, autocast=autocast, replays=replays, followed=followed
         )
-        for batch, transcripts, posteriors in _read_behind(_launch_all(batches, write, None if in_step else model.num_frames)):
+        for batch, transcripts, posteriors in _read_behind(
+            _launch_all(batches, write, None if in_step else model.num_frames)
+        ):
             for i, utterance_id, transcript in zip(batch.positions, batch.ids, transcripts, strict=True):
                 if utterance_id not in batch.failures:
                     found.scored[i] = _score(eval_set.examples[i], eval_set.vocab, transcript)
