@@ -12,6 +12,7 @@ A folder with whole tensors (model.safetensors, optimizer.safetensors) is read i
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,7 +78,9 @@ def read_into(folder: Path, targets: Mapping[str, Tensor]) -> None:
         if not fits(target, stored[name]):
             there = f"{stored[name].properties.dtype} {tuple(stored[name].size)}"
             raise ValueError(f"{folder}: its {name} is {there}, not {target.dtype} {tuple(target.shape)}")
-    dcp.load(dict(targets), storage_reader=dcp.HuggingFaceStorageReader(str(folder)), no_dist=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # as it is meant here
+        dcp.load(dict(targets), storage_reader=dcp.HuggingFaceStorageReader(str(folder)), no_dist=True)
 
 
 def read_whole(folder: Path, is_wanted: Callable[[str], bool] = lambda name: True) -> dict[str, Tensor]:

@@ -16,15 +16,18 @@ pytestmark = pytest.mark.distributed
 
 CASES: dict[str, dict[str, Any]] = {
     "fp64": dict(accum=2),
-    "fp32": dict(dtype=torch.float32),
+    "fp32": dict(dtype=torch.float32, lr=1e-5, initializer_range=0.05),
     "wavlm, activation checkpointing": dict(family="wavlm", checkpointing=True),
     "group norm, frozen": dict(family="hubert", norm="group", frozen=True),
     "LayerDrop, summed once a step": dict(layerdrop=0.4, accum=2, reduces_once=True),
 }
 
 
-@pytest.mark.parametrize("size", (1, 2, 4))
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "size"),
+    [("fp64", 1), ("fp64", 2), ("fp64", 4), ("fp32", 2), ("wavlm, activation checkpointing", 2),
+     ("group norm, frozen", 3), ("LayerDrop, summed once a step", 2)],
+)  # fmt: skip
 def test_spread_training_equals_one_process(case: str, size: int, tmp_path: Path, one_thread: None) -> None:
     """Loss, norms of all parts, and weights of 20 steps: to 1e-9 in fp64, to 1e-6 in fp32 (relative)."""
     options = CASES[case]

@@ -94,10 +94,10 @@ class Logged(Recorder):
 def trained(
     world: World = ALONE, *, is_sharded: bool = False, steps: int = 20, family: str = "unispeech", norm: str = "layer",
     dtype: torch.dtype = torch.float64, accum: int = 1, checkpointing: bool = False, frozen: bool = False,
-    reduces_once: bool = False, layerdrop: float = 0.0, examples: Sequence[Example] = EXAMPLES, lr: float = 1e-3,
+    reduces_once: bool = False, examples: Sequence[Example] = EXAMPLES, lr: float = 1e-3, **changes: Any,
 ) -> tuple[list[list[float]], TrainingParts]:  # fmt: skip
     """[loss, norm, norms of parts] of each step, and the parts after the last one."""
-    model = small_model(family, norm, freeze_feature_encoder=frozen, layerdrop=layerdrop).to(dtype)
+    model = small_model(family, norm, freeze_feature_encoder=frozen, **changes).to(dtype)
     model.activation_checkpointing = checkpointing
     model.register_forward_pre_hook(lambda module, inputs: (inputs[0].to(dtype), *inputs[1:]))  # audio is float32
     parts = training_parts(model, world, is_sharded=is_sharded, reduces_once=reduces_once, lr=lr)
