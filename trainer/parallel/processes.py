@@ -291,6 +291,8 @@ def joined(
     if launch.is_alone and not always:
         yield World(launch)
         return
+    if launch.is_alone and "MASTER_ADDR" not in os.environ:
+        raise ConfigError("--parallel fsdp needs torchrun: torchrun --nproc-per-node N -m trainer.run ...")
     device: torch.device | UserError
     try:
         device = find_device(launch.local_rank)
