@@ -25,7 +25,7 @@ from torch import Tensor
 
 from trainer.errors import ConfigError, PeerLost, UserError
 from trainer.parallel.failures import as_error, as_record, is_shared_kind
-from trainer.parallel.launch import Launch
+from trainer.parallel.launch import SECONDS_TO_BE_ENDED, Launch
 from trainer.parallel.world import World
 
 JOIN_SECONDS = 60.0
@@ -38,6 +38,7 @@ SECONDS_BETWEEN_LOOKS = 0.25
 """Between two looks at whether somebody is gone, or has asked to stop."""
 SUM_PATIENCE = 10.0
 """Seconds in which a sum on GPUs ends, or never does: a process was gone before it took part."""
+THROUGH = "first-is-through"
 ASKED = "asked-to-stop"
 
 
@@ -49,7 +50,7 @@ class Processes(World):
         super().__init__(launch)
         self.store, self.device, self.present = store, device, present
         self.backend = "nccl" if device.type == "cuda" else "gloo"
-        self.is_broken = False
+        self.is_broken = self.has_left = False
         self._summed: torch.cuda.Event | None = None
         self._num_meetings, self._place = 0, "meeting"
         self._last_look = 0.0
@@ -200,11 +201,24 @@ class Processes(World):
         return self._was_asked
 
     def leave(self, *, failed: bool = False) -> None:
+        self.has_left = True
         if failed:
             self.quit()
         if dist.is_initialized() and not (self.is_broken and self.device.type == "cuda"):  # NCCL would wait for them
             with contextlib.suppress(RuntimeError):
                 dist.destroy_process_group()
+
+    def wait_for_first(self) -> None:
+        """Wait until rank 0 has saved and told all. torchrun ends all processes as soon as it sees that one has ended
+        before its time, so rank 0 must be that one."""
+        with contextlib.suppress(RuntimeError):
+            if self.is_first:
+                self.store.set(THROUGH, "")
+                return
+            end = time.monotonic() + COLLECTIVE_SECONDS
+            while not (self.store.check([THROUGH]) or self._has_died(0)) and time.monotonic() < end:
+                time.sleep(LONGEST_NAP)
+            time.sleep(SECONDS_TO_BE_ENDED)
 
     def name_of(self, rank: int) -> str:
         """What a process is called in messages."""
@@ -249,11 +263,15 @@ class Processes(World):
             with contextlib.suppress(RuntimeError):
                 if self.store.check([f"gone/{rank}"]):
                     return True
-            if self.present[rank]["host"] == self.host and not _is_running(self.present[rank]["pid"]):
+            if self._has_died(rank):
                 return True
             if time.monotonic() >= end:
                 return False
             time.sleep(0.1)
+
+    def _has_died(self, rank: int) -> bool:
+        """Whether a process of this host is no longer there; False for other hosts' processes."""
+        return self.present[rank]["host"] == self.host and not _is_running(self.present[rank]["pid"])
 
     def _lost(self, ranks: Sequence[int], detail: str) -> PeerLost:
         names = ", ".join(self.name_of(rank) for rank in ranks) or "another process of the run"
@@ -299,12 +317,16 @@ def joined(
     except UserError as error:
         device = error
     world = join(launch, device, always=always)
+    assert isinstance(world, Processes)
     try:
         yield world
     except BaseException:
         world.leave(failed=True)
+        world.wait_for_first()
         raise
-    world.leave()
+    if not world.has_left:  # before the end of the run
+        world.leave()
+        world.wait_for_first()
 
 
 def join(

@@ -44,8 +44,7 @@ def to_json(found: Found) -> dict[str, Any]:
             for i, s in found.scored.items()
         ],
         "posteriors": [
-            [i, p.shape, base64.b64encode(np.ascontiguousarray(p, np.float32)).decode()]
-            for i, p in found.posteriors.items()
+            [i, p.shape, base64.b64encode(p.astype(np.float32).tobytes()).decode()] for i, p in found.posteriors.items()
         ],
         "failures": found.failures,
     }
