@@ -149,3 +149,17 @@ def test_parts_of_one_process_alone_know_nothing_of_sharding() -> None:
     parts = training_parts(small_model(), ALONE)
     assert not parts.model.is_sharded and not parts.gradients.is_sharded
     assert whole_weights(parts).keys() == parts.model.state_dict().keys()
+
+
+@pytest.mark.parametrize("size", (1, 2))
+def test_training_after_an_evaluation_that_came_first(size: int, tmp_path: Path, one_thread: None) -> None:
+    """A resumed run may begin with an evaluation; what that gathers must be of use for gradients."""
+
+    def work(world: World) -> Any:
+        parts = training_parts(small_model(), world, is_sharded=True)
+        evaluate(parts.model, eval_set(parts.model, EXAMPLES), CPU, nullcontext, world=world)
+        parts.model.train()
+        _, batches, _ = next(iter(loader_for(parts.model, world).steps(0, 0, lambda: False)))
+        return bool(train_step(parts, batches, 1.0, lambda: None).finite.wait()[0])
+
+    assert in_ranks(size, work, tmp_path) == [True] * size

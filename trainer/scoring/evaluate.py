@@ -98,7 +98,9 @@ def evaluate(
     plan = _plan(model, eval_set)
     lengths = [example.num_samples for example in examples]
     of_ranks = deal_batches(plan, lengths, world.size) if not world.is_alone else [plan]
-    with world.together("the other ranks' share of an evaluation"), world.noticing():
+    # FSDP keeps the memory that it gathers weights in, and training could not use what inference mode has made
+    plain = torch.inference_mode(not model.is_sharded), torch.no_grad()
+    with plain[0], plain[1], world.together("the other ranks' share of an evaluation"), world.noticing():
         found = _score_batches(
             model, eval_set, of_ranks[world.rank], device, autocast, progress, must_stop, replays, followed, world
         )
