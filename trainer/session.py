@@ -33,8 +33,8 @@ from trainer.errors import (
 )
 from trainer.loop.fit import fit, is_done
 from trainer.loop.state import TrainState
+from trainer.parallel.joining import joined
 from trainer.parallel.launch import launched, told_once
-from trainer.parallel.processes import joined
 from trainer.parallel.world import World
 from trainer.prepare.build import PreparedRun, prepare, use_features
 from trainer.prepare.identity import compare, identity, refuse_mixed

@@ -37,9 +37,9 @@ def encode(
     """Hidden states (B, T, H) after all layers of `encoder`, a family's *Encoder or *EncoderStableLayerNorm.
 
     real bool (B, T) is False on padding; None if nothing is padded. LayerDrop skips layers as it draws them here, or
-    those that are `dropped`, or those for which kept_layers bool (layers,), on the device, is False: these are computed,
-    and count for nothing.
-    With `checkpointed`, only each layer's input is kept, and the backward pass computes the layer again.
+    those that are `dropped`, or those for which kept_layers bool (layers,), on the device, is False: these are computed
+    and count for nothing. With `checkpointed`, only each layer's input is kept, and the backward pass computes the
+    layer again.
     """
     config = encoder.config
     bias: Tensor | None = None

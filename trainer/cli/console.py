@@ -134,7 +134,7 @@ class RankConsole(Console):
             tqdm.write(f"warning: {self.name}: {line}", file=cast(TextIO, Unbreakable(sys.stderr)))
 
     def release(self, told: Collection[str]) -> None:
-        """Give the warnings that were held back, but for those that the first process has `told`; hold none from now."""
+        """Give the warnings that were held back, except those that the first process has `told`; then hold none."""
         held, self.warned, self._holds_back = self.warned, [], False
         for line in held:
             if line in told:

@@ -207,9 +207,9 @@ def finish_previous_step(
         state.skipped_in_a_row = 0  # a resumed run may have other options: it counts anew
         raise parts.world.told(
             TrainingStopped(
-                f"step {result.step}: loss or gradient was not finite {max_skips} times in a row; the weights are those "
-                f"of step {result.step - max_skips}. Lower --optim.lr, raise the precision, or inspect the "
-                "audio of the utterances named above; then --resume."
+                f"step {result.step}: loss or gradient was not finite {max_skips} times in a row; the weights are "
+                f"those of step {result.step - max_skips}. Lower --optim.lr, raise the precision, or inspect the audio "
+                "of the utterances named above; then --resume."
             )
         )
 

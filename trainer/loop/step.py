@@ -214,8 +214,8 @@ def halves(batch: Batch, num_frames: Callable[[int], int]) -> list[Batch]:
 def out_of_memory_on(longest: Batch) -> TrainingStopped:
     """The error to raise when the device has no memory for a batch of one utterance."""
     return TrainingStopped(
-        f"out of memory on single utterances, the longest {longest.ids[0]} of {longest.num_samples / SAMPLE_RATE:.1f} s. "
-        "Lower --corpus.max-seconds, freeze the feature encoder, or train a smaller model."
+        f"out of memory on single utterances, the longest {longest.ids[0]} of {longest.num_samples / SAMPLE_RATE:.1f} "
+        "s. Lower --corpus.max-seconds, freeze the feature encoder, or train a smaller model."
     )
 
 

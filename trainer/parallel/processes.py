@@ -1,4 +1,4 @@
-"""A run of several processes: they find each other through torchrun's store, compare what must be the same, and talk.
+"""A run of several processes, and how they talk. `trainer.parallel.joining` brings them together.
 
 The backend is gloo on CPUs. On CUDA it is NCCL for tensors of GPUs, and gloo for what hosts tell each other.
 """
@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import json
 import os
-import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +20,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from trainer.errors import ConfigError, PeerLost, UserError
+from trainer.errors import PeerLost
 from trainer.parallel.failures import as_error, as_record, is_shared_kind
 from trainer.parallel.launch import SECONDS_TO_BE_ENDED, Launch
+from trainer.parallel.store import LONGEST_NAP, SHORTEST_NAP, agent_has_store, hear
 from trainer.parallel.world import World
 
-JOIN_SECONDS = 60.0
-"""How long a process waits at the start until all others are there. JOIN_SECONDS in the environment sets another one."""
 COLLECTIVE_SECONDS = 1800.0
 """A collective that takes longer has failed: some process hangs."""
-SHORTEST_NAP, LONGEST_NAP = 0.001, 0.1
-"""Seconds between two questions to the store, at first and after a while."""
 SECONDS_BETWEEN_LOOKS = 0.25
 """Between two looks at whether somebody is gone, or has asked to stop."""
 SUM_PATIENCE = 10.0
@@ -214,11 +208,14 @@ class Processes(World):
         with contextlib.suppress(RuntimeError):
             if self.is_first:
                 self.store.set(THROUGH, "")
+                hear(self.store, self.launch, [rank for rank in range(self.size) if not self._has_died(rank)])
                 return
             end = time.monotonic() + COLLECTIVE_SECONDS
             while not (self.store.check([THROUGH]) or self._has_died(0)) and time.monotonic() < end:
                 time.sleep(LONGEST_NAP)
-            time.sleep(SECONDS_TO_BE_ENDED)
+            hear(self.store, self.launch, ())
+            if agent_has_store():
+                time.sleep(SECONDS_TO_BE_ENDED)
 
     def name_of(self, rank: int) -> str:
         """What a process is called in messages."""
@@ -296,133 +293,6 @@ class Processes(World):
             error = own
         error.is_told = not self.is_first  # type: ignore[attr-defined]
         return error
-
-
-@contextmanager
-def joined(
-    launch: Launch, find_device: Callable[[int | None], torch.device], *, always: bool = False
-) -> Iterator[World]:
-    """The World of this process, which takes leave of the others when the context ends, however that happens.
-
-    `find_device` is given the local rank; None for a process alone. `join` says what is refused, and what `always` is.
-    """
-    if launch.is_alone and not always:
-        yield World(launch)
-        return
-    if launch.is_alone and "MASTER_ADDR" not in os.environ:
-        raise ConfigError("--parallel fsdp needs torchrun: torchrun --nproc-per-node N -m trainer.run ...")
-    device: torch.device | UserError
-    try:
-        device = find_device(launch.local_rank)
-    except UserError as error:
-        device = error
-    world = join(launch, device, always=always)
-    assert isinstance(world, Processes)
-    try:
-        yield world
-    except BaseException:
-        world.leave(failed=True)
-        world.wait_for_first()
-        raise
-    if not world.has_left:  # before the end of the run
-        world.leave()
-        world.wait_for_first()
-
-
-def join(
-    launch: Launch, device: torch.device | UserError, seconds: float | None = None, *, always: bool = False
-) -> World:
-    """The World of this process. It returns when all processes of the run are there and found to be alike.
-
-    `device` is that of this process, or why it has none. Within `seconds` (JOIN_SECONDS) all others must have come:
-    ConfigError names those that have not, and tells those that differ in versions, in this program or in the kind of
-    their device. `always`: talk through torch.distributed even if there is one process.
-    """
-    if launch.is_alone and not always:
-        if isinstance(device, UserError):
-            raise device
-        return World(launch)
-    seconds = float(os.environ.get("JOIN_SECONDS", JOIN_SECONDS)) if seconds is None else seconds
-    store = _open_store(launch, seconds)
-    own: dict[str, Any] = {"rank": launch.rank, "host": socket.gethostname(), "pid": os.getpid()}
-    if isinstance(device, UserError):
-        own["error"] = as_record(device)
-    else:
-        own["same"] = {"device": device.type, **fingerprint()}
-    store.set(f"here/{launch.rank}", json.dumps(own))
-    present = _wait_for_all(store, launch, seconds)
-    for one in present:
-        if "error" in one:
-            error = as_error(one["error"] | {"where": f"rank {one['rank']} on {one['host']}"})
-            error.is_told = launch.rank != 0  # type: ignore[attr-defined]
-            raise error
-    compare(launch, present)
-    assert isinstance(device, torch.device)
-    return Processes(launch, store, device, present)
-
-
-def fingerprint() -> dict[str, str]:
-    """What must be the same in all processes before they read anything."""
-    root = Path(__file__).resolve().parents[2]
-    digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(p for package in ("data", "models", "trainer") for p in (root / package).rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return {"torch": torch.__version__, "transformers": version("transformers"), "program": digest.hexdigest()}
-
-
-def compare(launch: Launch, present: Sequence[dict[str, Any]]) -> None:
-    """ConfigError if the processes are not alike: it names the first that differs from rank 0, and in what."""
-    for one in present:
-        for key, value in one["same"].items():
-            expected = present[0]["same"][key]
-            if value != expected:
-                error = ConfigError(
-                    f"rank {one['rank']} on {one['host']} differs from rank 0 on {present[0]['host']} in {key}: {value} "
-                    f"and {expected}. All processes of a run need the same: install it on both hosts, then start again."
-                )
-                error.is_told = launch.rank != 0
-                raise error
-
-
-def _open_store(launch: Launch, seconds: float) -> dist.Store:
-    host, port = os.environ.get("MASTER_ADDR", ""), os.environ.get("MASTER_PORT", "")
-    if not host or not port.isdigit():
-        raise ConfigError(
-            "the environment names RANK, but not MASTER_ADDR and MASTER_PORT. Start the run with torchrun."
-        )
-    agent_has_it = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    try:
-        return dist.TCPStore(
-            host, int(port), is_master=launch.rank == 0 and not agent_has_it, timeout=timedelta(seconds=seconds),
-            wait_for_workers=False, multi_tenant=True,
-        )  # fmt: skip
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ConfigError(
-            f"rank {launch.rank} cannot reach rank 0's host at {host}:{port} within {seconds:g} s ({reason}). Is the "
-            "first node started, and is this port open?"
-        ) from None
-
-
-def _wait_for_all(store: dist.Store, launch: Launch, seconds: float) -> list[dict[str, Any]]:
-    """What each process has left in the store; ConfigError that names those that do not come."""
-    keys = [f"here/{rank}" for rank in range(launch.size)]
-    end = time.monotonic() + seconds
-    while not store.check(keys) and time.monotonic() < end:
-        time.sleep(LONGEST_NAP)
-    if not store.check(keys):
-        there = [rank for rank, key in enumerate(keys) if store.check([key])]
-        missing = sorted(set(range(launch.size)) - set(there))
-        some = json.loads(store.get(keys[there[0]]))
-        names = ", ".join(map(str, missing[:8])) + (f", ... ({len(missing)})" if len(missing) > 8 else "")
-        error = ConfigError(
-            f"rank {names} of {launch.size} did not come within {seconds:g} s; {len(there)} are there, the first of "
-            f"them rank {some['rank']} on {some['host']}. See what the missing ones printed on their own nodes; if "
-            "they only need longer, set JOIN_SECONDS."
-        )
-        error.is_told = launch.rank != there[0]
-        raise error
-    return [json.loads(store.get(key)) for key in keys]
 
 
 def _is_running(pid: int) -> bool:

@@ -92,7 +92,8 @@ class World:
         """Replace each of `tensors` by that of rank 0. All processes give as many, of the same shapes and types."""
 
     def meet(self, value: Any = None, *, what: str = "") -> list[Any]:
-        """`gather` by way of the store, which waits as long as no process is gone. `what` is waited for, for messages."""
+        """`gather` by way of the store, which waits as long as no process is gone. An error says that `what` was waited
+        for."""
         return [value]
 
     @contextmanager

@@ -55,7 +55,7 @@ def describe(run: PreparedRun, steps_left: int, console: Console) -> Iterator[tu
         yield (
             "processes",
             (
-                f"{world.size}, gradients summed by {world.backend}, {graphs}; each trains on its share of every batch: "
+                f"{world.size}, gradients summed by {world.backend}, {graphs}; each trains on a share of every batch: "
                 f"{describe_waiting(plan, run.loader.shares)}"
             ),
         )

@@ -98,7 +98,7 @@ def build_parts(
 
 
 def plan_batches(config: Config, data: PreparedCorpus, model: CTCModel, world_size: int = 1) -> BatchPlan:
-    """The plan of every batch of the run. It is the same for any number of ranks, but for the shapes of their shares."""
+    """The plan of every batch of the run, the same for any number of ranks. Only the shapes of shares differ."""
     return BatchPlan(
         lengths=[e.num_samples for e in data.train],
         ids=[e.utterance.id for e in data.train],
