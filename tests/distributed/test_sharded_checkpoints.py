@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from models.checkpoints.shards import read_whole, stored_tensors
-from tests.helpers.sharded import digests, in_ranks, trained, training_parts, whole_weights
 from tests.helpers.models import small_model
+from tests.helpers.sharded import digests, in_ranks, trained, training_parts, whole_weights
 from trainer.errors import CheckpointError
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
@@ -54,7 +54,7 @@ def restored(run_dir: Path, world: World, *, is_sharded: bool) -> dict[str, str]
     found = newest_valid(run_dir, print)
     assert found is not None
     state = restore(*found, parts)
-    assert state.step == 3 and parts.scheduler.last_epoch == 3
+    assert [state.step, parts.scheduler.last_epoch] == [3, 3]
     return everything(parts)
 
 
@@ -139,7 +139,7 @@ def test_missing_shares_are_an_error_and_no_memory_that_nobody_wrote(tmp_path: P
         stored_tensors(folder)
 
 
-@pytest.mark.parametrize("failing", (0, 1))
+@pytest.mark.parametrize("failing", [0, 1])
 def test_full_disk_of_one_process_leaves_no_folder_and_the_next_save_succeeds(
     failing: int, tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,7 +166,8 @@ def test_full_disk_of_one_process_leaves_no_folder_and_the_next_save_succeeds(
         return warnings, left
 
     for warnings, left in in_ranks(2, work, tmp_path / "ranks"):
-        assert len(warnings) == 1 and "step-00000001 could not be written" in warnings[0]
+        assert len(warnings) == 1
+        assert "step-00000001 could not be written" in warnings[0]
         assert "No space left on device" in warnings[0]
         assert left == []
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
@@ -176,9 +177,11 @@ def test_full_disk_of_one_process_leaves_no_folder_and_the_next_save_succeeds(
 def test_checkpoint_of_another_model_is_refused(tmp_path: Path, one_thread: None) -> None:
     def work(world: World) -> Any:
         save(tmp_path, training_parts(small_model(), world, is_sharded=True), world)
+        other = training_parts(small_model(hidden_size=32), world, is_sharded=True)
+        found = newest_valid(tmp_path, print)
+        assert found is not None
         with pytest.raises(CheckpointError, match="its weights are of another model"):
-            other = training_parts(small_model(hidden_size=32), world, is_sharded=True)
-            restore(*newest_valid(tmp_path, print), other)  # type: ignore[misc]
+            restore(*found, other)
 
     in_ranks(2, work, tmp_path / "ranks")
 

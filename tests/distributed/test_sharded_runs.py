@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 import trainer.loop.fit
-import trainer.loop.sharded  # noqa: F401  before processes are forked
-import trainer.rundir.sharded  # noqa: F401
+import trainer.loop.sharded
+import trainer.rundir.sharded
 from models.checkpoints.export import save_huggingface
 from models.checkpoints.shards import is_sharded_folder
 from scripts.verify_run import verify_run
@@ -22,8 +22,8 @@ from tests.helpers.models import VOCAB, small_hf_model
 from tests.helpers.ranks import run_ranks
 from tests.helpers.resumed import options, run, write_inputs
 from trainer.parallel.launch import Launch
-from trainer.rundir.log import read_records
 from trainer.run import main
+from trainer.rundir.log import read_records
 
 pytestmark = pytest.mark.distributed
 
@@ -69,7 +69,7 @@ def in_several(size: int, runs_dir: Path, inputs: Path, *more: str, stop_at: int
 
 def assert_same(run_dir: Path, other: Path) -> None:
     """The same errors, and the same losses and exported weights up to rounding."""
-    logs = [[r for r in read_records(folder / "metrics.jsonl")] for folder in (run_dir, other)]
+    logs = [list(read_records(folder / "metrics.jsonl")) for folder in (run_dir, other)]
     assert [r["step"] for r in logs[0]] == [r["step"] for r in logs[1]]
     for ours, theirs in zip(*logs, strict=True):
         for key in ("train/loss", "train/grad_norm", "eval/loss", "eval/wer", "eval/num_errors"):
@@ -120,6 +120,16 @@ def test_best_weights_of_a_spread_run_are_a_model_that_any_command_takes(
         "--model.pretrained", str(best),
     ])  # fmt: skip
     assert code == 0
+
+
+def test_auto_spreads_what_does_not_fit_and_trains_it_in_bf16(
+    inputs: Path, tmp_path: Path, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer.prepare.sharing, "free_memory", lambda device: 300_000)
+    told = " ".join(in_several(2, tmp_path, inputs, "--precision", "bf16", "--train.max-steps", "4").split())
+    assert "fsdp, each process has its share of the model: weights, gradients and moments take 0.00 GB, more" in told
+    assert "layers' weights are gathered in bf16, so no copies of them are kept" in told
+    assert verify_run(tmp_path / "run") == 0
 
 
 def test_fsdp_without_torchrun_is_one_line(

@@ -16,9 +16,9 @@ from tests.helpers.sharded import CPU, EXAMPLES, digests, in_ranks, loader_for, 
 from tests.helpers.steps import poisoned
 from trainer.errors import LoaderError, PeerLost, TrainingStopped
 from trainer.loop.step import train_step
+from trainer.parallel.joining import joined
 from trainer.parallel.launch import Launch
 from trainer.parallel.lockstep import in_lockstep
-from trainer.parallel.processes import joined
 from trainer.parallel.sharding import shard, spread_again, whole_model
 from trainer.parallel.world import ALONE, World
 from trainer.scoring.evaluate import evaluate
@@ -27,14 +27,12 @@ pytestmark = pytest.mark.distributed
 
 
 def test_step_that_is_bad_in_one_process_changes_nothing_in_any(tmp_path: Path, one_thread: None) -> None:
-    """One utterance has a sample that is not a number: its rank sees a loss that is none, the others see a sound one."""
+    """One utterance has a sample that is not a number: its rank sees a loss that is none, the others a sound one."""
     spoiled = (*EXAMPLES[:4], poisoned(EXAMPLES[4]), *EXAMPLES[5:])
 
     def work(world: World) -> Any:
-        before = digests(small_model().state_dict())
         with pytest.raises(TrainingStopped, match="not finite 3 times in a row"):
-            for examples in (spoiled,) * 9:  # every second batch holds it: three bad steps in a row need a batch of all
-                trained(world, is_sharded=True, dtype=torch.float32, examples=[examples[4]] * 5, steps=6)
+            trained(world, is_sharded=True, dtype=torch.float32, examples=[spoiled[4]] * 5, steps=6)
         parts = training_parts(small_model(), world, is_sharded=True)
         loader = loader_for(parts.model, world, examples=spoiled)
         parts.model.train()
@@ -46,14 +44,14 @@ def test_step_that_is_bad_in_one_process_changes_nothing_in_any(tmp_path: Path, 
             same = digests(parts.model.state_dict()) == kept
             parts.scheduler.step()
             outcomes.append([bool(finite), same, "u004" in own])
-        assert before
         return outcomes
 
     by_ranks = in_ranks(2, work, tmp_path)
     verdicts = [[outcome[:2] for outcome in of_rank] for of_rank in by_ranks]
     assert verdicts[0] == verdicts[1]
     held = [by_ranks[0][k][2] or by_ranks[1][k][2] for k in range(4)]
-    assert [finite for finite, _ in verdicts[0]] == [not h for h in held] and any(held)
+    assert any(held)
+    assert [finite for finite, _ in verdicts[0]] == [not h for h in held]
     assert all(same for (finite, same), h in zip(verdicts[0], held, strict=True) if h)
     assert not by_ranks[0][held.index(True)][2] or not by_ranks[1][held.index(True)][2]  # one rank alone had it
 
@@ -122,7 +120,8 @@ def test_memory_that_runs_out_in_one_process_ends_all_with_a_reason(tmp_path: Pa
 
     ended = run_ranks(2, work, tmp_path, timeout=60)
     assert "out of memory in a step. With --parallel fsdp" in ended[1].result, ended[1].stderr
-    assert "rank 1 on" in ended[0].result and "gone" in ended[0].result, ended[0].stderr
+    assert "rank 1 on" in ended[0].result, ended[0].stderr
+    assert "gone" in ended[0].result
 
 
 def test_whole_model_writes_what_the_spread_one_writes(tmp_path: Path, one_thread: None) -> None:
@@ -147,11 +146,12 @@ def test_whole_model_writes_what_the_spread_one_writes(tmp_path: Path, one_threa
 
 def test_parts_of_one_process_alone_know_nothing_of_sharding() -> None:
     parts = training_parts(small_model(), ALONE)
-    assert not parts.model.is_sharded and not parts.gradients.is_sharded
+    assert not parts.model.is_sharded
+    assert not parts.gradients.is_sharded
     assert whole_weights(parts).keys() == parts.model.state_dict().keys()
 
 
-@pytest.mark.parametrize("size", (1, 2))
+@pytest.mark.parametrize("size", [1, 2])
 def test_training_after_an_evaluation_that_came_first(size: int, tmp_path: Path, one_thread: None) -> None:
     """A resumed run may begin with an evaluation; what that gathers must be of use for gradients."""
 

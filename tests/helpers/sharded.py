@@ -28,14 +28,14 @@ from trainer.config.schema import OptimConfig, TrainConfig
 from trainer.loop.optim import build_optimizer, build_schedule
 from trainer.loop.sharded import ShardedGradients
 from trainer.loop.step import TrainingParts
+from trainer.parallel.joining import joined
 from trainer.parallel.launch import Launch
-from trainer.parallel.processes import joined
 from trainer.parallel.sharding import shard, whole_model
 from trainer.parallel.world import ALONE, World
 
 CPU = torch.device("cpu")
 LENGTHS = (4000, 2400, 5600, 3300, 6400, 4100, 2900, 5200, 3600)
-"""Nine utterances in batches of five: the second batch leaves nothing for some of eight ranks, and less for one of two."""
+"""Nine utterances in batches of five: a batch leaves nothing for some of eight ranks, and less for one of two."""
 TEXTS = ("ab", "c", "ab cd", "ef", "gha b", "bc", "d", "fe d", "ga")
 EXAMPLES = tuple(example(n, text, seed=i) for i, (n, text) in enumerate(zip(LENGTHS, TEXTS, strict=True)))
 

@@ -74,7 +74,7 @@ class Gradients:
         return self._summed[-NUM_FIGURES:].clone()
 
     def takes_part(self, has_rows: bool, world: World, *, is_last: bool) -> bool:
-        """Whether this rank passes a microbatch, of which it may have no rows. `is_last`: no other follows in the step."""
+        """Whether this rank passes a microbatch, of which it may have no rows. `is_last`: it is the step's last one."""
         return has_rows
 
     def refuse_to_redo(self, world: World) -> None:

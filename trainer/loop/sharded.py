@@ -61,7 +61,7 @@ class ShardedGradients(Gradients):
         logits.backward(gradient)
 
     def sum_over(self, world: World, found: Sequence[bool], figures: Tensor) -> Tensor:
-        """The sums of `figures`; the gradients are sums already. One call also sums the squares that norms are made of."""
+        """The sums of `figures`, and of the squares that norms are made of; the gradients are sums already."""
         squares = torch.zeros_like(self._squares)
         shares: dict[str, list[Tensor]] = {part: [] for part in ALL_PARTS}
         for name, parameter in self.model.named_parameters():

@@ -64,7 +64,7 @@ def out_of_memory_alone(world: World, where: str) -> PeerLost:
     """The error to raise when memory ran out in this process: it cannot finish the pass that the others wait in."""
     world.quit()
     return PeerLost(
-        f"out of memory {where}. With --parallel fsdp all processes wait for each other inside a pass, so that none can "
-        "go back: the run ends here, and --resume goes on from the last save. Lower --batching.max-batch-seconds or "
-        "--batching.batch-size, raise --train.grad-accum-steps, or give --model.activation-checkpointing."
+        f"out of memory {where}. With --parallel fsdp all processes wait for each other inside a pass, so that none "
+        "can go back: the run ends here, and --resume goes on from the last save. Lower --batching.max-batch-seconds "
+        "or --batching.batch-size, raise --train.grad-accum-steps, or give --model.activation-checkpointing."
     )

@@ -65,7 +65,7 @@ def units(model: nn.Module) -> list[FSDPModule]:
 
 def local(tensor: Tensor) -> Tensor:
     """This process's share of a tensor that is spread, in the same memory; any other tensor as it is."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor  # type: ignore[no-any-return]
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def gathered(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -94,7 +94,7 @@ def twin(model: CTCModel, state: Mapping[str, Tensor]) -> CTCModel:
 
 
 def spread_again(model: CTCModel, device: torch.device) -> CTCModel:
-    """A copy of a spread model that is spread in the same way, and whose weights are gathered in their own precision."""
+    """A copy of a spread model that is spread in the same way; its weights are gathered in their own precision."""
     copy = _without_weights(model)
     shard(copy, device)
     copy.to_empty(device=device)

@@ -80,11 +80,12 @@ def describe_sharing(run: PreparedRun) -> str:
     """What each process holds, why, and what is not possible with it."""
     if not run.sharing.is_sharded:
         return f"ddp, each process has the whole model: {run.sharing.reason}"
-    halves = f"; weights are gathered in {run.precision} layer by layer, so no copies are kept" * (
-        run.precision in HALF
-    )
-    graphs = "; no CUDA graphs, since weights come and go in every pass" * (run.parts.device.type == "cuda")
-    return f"fsdp, each process has its share of the model: {run.sharing.reason}{halves}{graphs}"
+    text = f"fsdp, each process has its share of the model: {run.sharing.reason}"
+    if run.precision in HALF:
+        text += f"; layers' weights are gathered in {run.precision}, so no copies of them are kept"
+    if run.parts.device.type == "cuda":
+        text += "; no CUDA graphs, since weights come and go in every pass"
+    return text
 
 
 def _time(run: PreparedRun, steps_left: int) -> str:

@@ -112,6 +112,6 @@ def refuse_unshared_folder(world: World, run_dir: Path) -> None:
         token.unlink(missing_ok=True)
     if blind := [name for name, sees in rows if not sees]:
         raise ConfigError(
-            f"{run_dir}: {blind[0]} does not see what rank 0 writes there. With --parallel fsdp every process writes its "
-            "part of a checkpoint: put --runs-dir on a disk that all hosts share."
+            f"{run_dir}: {blind[0]} does not see what rank 0 writes there. With --parallel fsdp every process writes "
+            "its part of a checkpoint: put --runs-dir on a disk that all hosts share."
         )
