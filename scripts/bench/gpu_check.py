@@ -1,6 +1,6 @@
 """A lab for minutes with a GPU: one call runs tests and measurements at full size, and writes each as JSON at once.
 
-    python -m scripts.bench.gpu_check --out DIR [--only tests,levers,step,table,run,trainer] [--budget 540]
+    python -m scripts.bench.gpu_check --out DIR [--only tests,levers,step,sharded,table,run,trainer] [--budget 540]
     python -m scripts.bench.gpu_check --device cpu --size tiny --corpus tiny --out DIR      a rehearsal on a CPU
     python -m scripts.bench.gpu_check --list
 
@@ -34,6 +34,8 @@ PARTS = {
         Part("levers", 60, "a training step on noise with and without each lever of scripts.bench.levers",
              environment=AS_TRAINER_RUN),
         Part("step", 75, "training steps on the corpus in several settings; kernels by kind, launches",
+             environment=AS_TRAINER_RUN),
+        Part("sharded", 45, "steps of a model that FSDP spreads over one rank, against plain ones: time, peak memory",
              environment=AS_TRAINER_RUN),
         Part("table", 30, "filling the table of features, in audio seconds per second", environment=AS_TRAINER_RUN),
         Part("run", 155, "the whole run of timit-hf as a process with an empty cache: clock, WER, rates"),
