@@ -39,8 +39,8 @@ def open_store(launch: Launch, seconds: float) -> dist.Store:
 
 
 def hear(store: dist.Store, launch: Launch, others: Iterable[int]) -> None:
-    """Say that this process needs the store no more. Rank 0 waits a while until `others` have said so: where no torchrun
-    holds the store, it ends with rank 0."""
+    """Say that this process needs the store no more. Rank 0 waits a while until `others` have said so: where torchrun
+    does not hold the store, it ends with rank 0."""
     keys = [f"heard/{rank}" for rank in others if rank != launch.rank]
     end = time.monotonic() + SECONDS_TO_BE_HEARD
     with contextlib.suppress(RuntimeError):
