@@ -35,6 +35,7 @@ from trainer.device import choose_device, device_model
 from trainer.errors import CheckpointError
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
+from trainer.parallel.sharding import spread_again, twin, whole_model
 from trainer.parallel.world import ALONE, World
 from trainer.prepare.build import prepare_scoring
 from trainer.prepare.corpus import PreparedCorpus
@@ -172,8 +173,6 @@ def score_with_first(
 def in_own_precision(parts: TrainingParts) -> None:
     """Let a spread model, whose training is over, gather its weights as they are, since closing scores are in fp32."""
     if parts.model.is_sharded:
-        from trainer.parallel.sharding import spread_again
-
         parts.optimizer.state.clear()
         parts.model = spread_again(parts.model, parts.device)
 
@@ -185,8 +184,6 @@ def whole_here(parts: TrainingParts) -> CTCModel:
     """
     if not parts.model.is_sharded:
         return parts.model
-    from trainer.parallel.sharding import whole_model
-
     whole = whole_model(parts.model, keep=parts.world.is_first)
     return parts.model if whole is None else whole
 
@@ -263,8 +260,6 @@ def publish_late(
             verify_best(config.run_dir)
             name = "best"
         if model.is_sharded:
-            from trainer.parallel.sharding import twin
-
             weights = read_whole(config.run_dir / "checkpoints" / name, is_weight)
             model, device = twin(model, weights), torch.device("cpu")
         elif name == "best":

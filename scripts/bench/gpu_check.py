@@ -35,10 +35,10 @@ PARTS = {
              environment=AS_TRAINER_RUN),
         Part("step", 75, "training steps on the corpus in several settings; kernels by kind, launches",
              environment=AS_TRAINER_RUN),
-        Part("sharded", 45, "steps of a model that FSDP spreads over one rank, against plain ones: time, peak memory",
+        Part("sharded", 30, "steps of a model that FSDP spreads over one rank, against plain ones: time, peak memory",
              environment=AS_TRAINER_RUN),
         Part("table", 30, "filling the table of features, in audio seconds per second", environment=AS_TRAINER_RUN),
-        Part("run", 155, "the whole run of timit-hf as a process with an empty cache: clock, WER, rates"),
+        Part("run", 125, "the whole run of timit-hf as a process with an empty cache: clock, WER, rates"),
         Part("trainer", 115, "transformers' Trainer, tuned, and ours on 1600/320 utterances"),
     )
 }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ import torch
 
 from models.checkpoints.shards import read_whole, stored_tensors
 from tests.helpers.models import small_model
-from tests.helpers.sharded import digests, in_ranks, trained, training_parts, whole_weights
+from tests.helpers.ranks import run_ranks
+from tests.helpers.sharded import CPU, digests, in_ranks, trained, training_parts, whole_weights
 from trainer.errors import CheckpointError
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
+from trainer.parallel.joining import joined
+from trainer.parallel.launch import Launch
 from trainer.parallel.world import ALONE, World
 from trainer.rundir import disk
 from trainer.rundir.checkpoint import Saver
@@ -191,3 +195,39 @@ def test_gathered_model_is_the_one_that_was_spread(tmp_path: Path, one_thread: N
         return digests(whole_weights(training_parts(small_model("wavlm"), world, is_sharded=True)))
 
     assert in_ranks(3, work, tmp_path) == [digests(small_model("wavlm").state_dict())] * 3
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_process_killed_inside_a_save_leaves_the_checkpoint_before(
+    killed: int, tmp_path: Path, one_thread: None
+) -> None:
+    """SIGKILL between its shares and the seal: the other says so, does not hang, and the older checkpoint is found."""
+
+    def work(launch: Launch) -> Any:
+        with joined(launch, lambda local_rank: CPU) as world:
+            parts = training_parts(small_model(), world, is_sharded=True)
+            warnings: list[str] = []
+            saver = ShardedSaver(tmp_path, 2, IDENTITY, warnings.append, world)
+            saver.save(parts, TrainState(step=1))
+            assert saver.finish()
+            real = disk.disk_operation
+
+            def die(operation: Any, *args: Any) -> Any:
+                if world.rank == killed and operation is disk._fsync and "shard-" in str(args[0]):
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(operation, *args)
+
+            disk.disk_operation = die  # type: ignore[assignment]
+            saver.save(parts, TrainState(step=2))
+            whole = saver.finish()
+            world.leave(failed=True)
+            return [whole, *warnings]
+
+    ended = run_ranks(2, work, tmp_path / "ranks", timeout=60)
+    assert ended[killed].code == -signal.SIGKILL
+    assert ended[1 - killed].result[0] is False, ended[1 - killed].stderr
+    assert "step-00000002 could not be written" in ended[1 - killed].result[1]
+    found = newest_valid(tmp_path, print)
+    assert found is not None
+    assert found[0].name == "step-00000001"
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]  # the half one is gone

@@ -104,14 +104,16 @@ def test_bf16_weights_are_gathered_as_half_copies_round_them(tmp_path: Path, one
 def test_update_kernel_clips_and_unscales_shares_as_it_does_the_whole(
     scale: float, tmp_path: Path, one_thread: None
 ) -> None:
-    """As on CUDA: AdamW's fused kernel divides by scale and clipping, and leaves all alone once a rank's loss is bad."""
+    """As on CUDA: AdamW's fused kernel divides by scale and clipping, and leaves all alone once one loss is bad."""
 
     def steps(parts: TrainingParts, world: World) -> list[float]:
         parts.gradients.scaled_by_update = True
         parts.scaler = GradScaler("cpu", init_scale=scale, growth_interval=2)
         parts.model.train()
         norms = []
-        for (_, batches, _), k in zip(loader_for(parts.model, world).steps(0, 0, lambda: False), range(4), strict=False):
+        for (_, batches, _), k in zip(
+            loader_for(parts.model, world).steps(0, 0, lambda: False), range(4), strict=False
+        ):
             if k == 2 and world.rank == world.size - 1:
                 batches = [replace(b, waveforms=b.waveforms * float("nan")) for b in batches]
             result = train_step(parts, batches, 0.1, lambda: None, seed=k)

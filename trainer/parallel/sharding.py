@@ -58,6 +58,14 @@ def shard(model: CTCModel, device: torch.device, half: torch.dtype | None = None
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
 
 
+def why_not_sharded(model: CTCModel) -> str | None:
+    """Why `model` cannot be spread; None if it can. What is exported in the end is a model of its configuration."""
+    own, plain = model.state_dict().keys(), _without_weights(model).state_dict().keys()
+    if added := sorted(own - plain) or sorted(plain - own):
+        return f"this model is not the one of its configuration ({added[0]})"
+    return None
+
+
 def units(model: nn.Module) -> list[FSDPModule]:
     """The units of a model that was spread, the whole model first; none for one that was not."""
     return [module for module in model.modules() if isinstance(module, FSDPModule)]

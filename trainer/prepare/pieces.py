@@ -80,6 +80,11 @@ def build_parts(
     scaler = GradScaler(device.type, enabled=precision == "fp16")
     autocast, gradients = autocast_for(precision, device), None
     if model.is_sharded:
+        if type(optimizer) is not torch.optim.AdamW:
+            raise ConfigError(
+                f"--parallel fsdp spreads the moments of torch's AdamW over the processes, not those of "
+                f"{type(optimizer).__name__}: leave out the option that chose it, or give --parallel ddp."
+            )
         spec = spec_augment_of(model)
         gradients = sharded_gradients(
             model, device, autocast, world, masks_time=spec is not None and spec.time_prob > 0,

@@ -10,7 +10,10 @@ import torch
 
 from models.ctc import CTCModel
 from trainer.device import HALF, free_memory
+from trainer.errors import ConfigError
 from trainer.loop.gradients import Gradients
+from trainer.loop.sharded import ShardedGradients
+from trainer.parallel.sharding import shard, why_not_sharded
 from trainer.parallel.world import World
 
 ROOM = 0.7
@@ -31,12 +34,17 @@ def choose_sharing(asked: str, model: CTCModel, precision: str, device: torch.de
     needed, free = state_bytes(model, precision), _free_for_one(device, world)
     amount = f"weights, gradients and moments take {needed / GB:.2f} GB"
     room = f"the {free / GB:.1f} GB that are free for a process on {device.type}"
+    obstacle = why_not_sharded(model)
+    if asked == "fsdp" and obstacle:
+        raise ConfigError(f"--parallel fsdp: {obstacle}. Give --parallel ddp.")
     if asked == "fsdp":
         return Sharing(True, f"asked for; {amount}, {needed / GB / world.size:.2f} in each process")
     if asked == "ddp" or world.size == 1:
         return Sharing(False, f"asked for; {amount}")
     too_large = bool(free) and needed > ROOM * free
     if world.agree([too_large])[0]:
+        if obstacle:
+            return Sharing(False, f"{amount}, more than {100 * ROOM:.0f} % of {room}, but {obstacle}")
         return Sharing(True, f"{amount}, more than {100 * ROOM:.0f} % of {room}")
     return Sharing(False, f"{amount} and fit {room}")
 
@@ -55,8 +63,6 @@ def place(model: CTCModel, sharing: Sharing, precision: str, device: torch.devic
     if not sharing.is_sharded:
         model.to(device)
         return
-    from trainer.parallel.sharding import shard  # FSDP takes two seconds to import
-
     shard(model, device, HALF.get(precision))
 
 
@@ -69,8 +75,6 @@ def sharded_gradients(
     A step that `accumulates` several microbatches sums over the processes once, if all of them have room for the whole
     gradient until then; else after each microbatch.
     """
-    from trainer.loop.sharded import ShardedGradients
-
     whole = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     lacks_room = whole > (1 - ROOM) / 2 * _free_for_one(device, world)
     reduces_once = accumulates and not world.agree([lacks_room])[0]

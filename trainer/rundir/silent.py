@@ -9,6 +9,7 @@ from typing import Any
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
 from trainer.rundir.checkpoint import Saver
+from trainer.rundir.sharded import ShardedSaver, refuse_unshared_folder
 
 
 def make_saver(
@@ -16,8 +17,6 @@ def make_saver(
 ) -> Saver | SilentSaver:
     """What saves a run on this rank: all ranks save where the model is spread over them, else rank 0 alone."""
     if parts.model.is_sharded:
-        from trainer.rundir.sharded import ShardedSaver, refuse_unshared_folder  # FSDP takes two seconds to import
-
         refuse_unshared_folder(parts.world, run_dir)
         return ShardedSaver(run_dir, keep, identity, warn, parts.world)
     return Saver(run_dir, keep, identity, warn) if parts.world.is_first else SilentSaver()

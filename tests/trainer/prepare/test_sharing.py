@@ -7,6 +7,7 @@ import torch
 
 import trainer.prepare.sharing
 from tests.helpers.models import small_model
+from trainer.errors import ConfigError
 from trainer.parallel.launch import Launch
 from trainer.parallel.world import World
 from trainer.prepare.sharing import choose_sharing, state_bytes
@@ -40,3 +41,15 @@ def test_auto_shards_where_the_state_takes_more_than_its_share_of_the_memory(
 def test_unknown_memory_shards_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer.prepare.sharing, "free_memory", lambda device: 0)
     assert not choose_sharing("auto", small_model(), "fp32", CPU, World(Launch(0, 2, 0, 2))).is_sharded
+
+
+def test_model_with_added_weights_is_refused_and_auto_leaves_it_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as low-rank updates: the export is made from the configuration, which knows nothing of them."""
+    model, world = small_model(), World(Launch(0, 2, 0, 2))
+    model.base.encoder.layers[0].attention.q_proj.register_parameter("lora_A", torch.nn.Parameter(torch.zeros(2, 2)))
+    with pytest.raises(ConfigError, match=r"this model is not the one of its configuration .*lora_A"):
+        choose_sharing("fsdp", model, "fp32", CPU, world)
+    monkeypatch.setattr(trainer.prepare.sharing, "free_memory", lambda device: 1000)
+    chosen = choose_sharing("auto", model, "fp32", CPU, world)
+    assert not chosen.is_sharded
+    assert "but this model is not the one of its configuration" in chosen.reason
