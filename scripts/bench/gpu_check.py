@@ -1,6 +1,6 @@
 """A lab for minutes with a GPU: one call runs tests and measurements at full size, and writes each as JSON at once.
 
-    python -m scripts.bench.gpu_check --out DIR [--only tests,levers,step,sharded,table,run,trainer] [--budget 540]
+    python -m scripts.bench.gpu_check --out DIR [--only tests,step,...] [--budget 540]
     python -m scripts.bench.gpu_check --device cpu --size tiny --corpus tiny --out DIR      a rehearsal on a CPU
     python -m scripts.bench.gpu_check --list
 
@@ -38,8 +38,10 @@ PARTS = {
         Part("sharded", 30, "steps of a model that FSDP spreads over one rank, against plain ones: time, peak memory",
              environment=AS_TRAINER_RUN),
         Part("table", 30, "filling the table of features, in audio seconds per second", environment=AS_TRAINER_RUN),
-        Part("run", 125, "the whole run of timit-hf as a process with an empty cache: clock, WER, rates"),
-        Part("trainer", 115, "transformers' Trainer, tuned, and ours on 1600/320 utterances"),
+        Part("parallel", 25, "training steps as one rank of several, and alone: what the sum over ranks costs",
+             environment=AS_TRAINER_RUN),
+        Part("run", 120, "the whole run of timit-hf as a process with an empty cache: clock, WER, rates"),
+        Part("trainer", 95, "transformers' Trainer, tuned, and ours on 1600/320 utterances"),
     )
 }  # fmt: skip
 

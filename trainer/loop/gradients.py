@@ -56,6 +56,11 @@ class Gradients:
         """The precision of the parameters."""
         return self.parameters[0].dtype
 
+    @property
+    def num_bytes(self) -> int:
+        """Of the gradients of all parameters: what ranks send each other in a step."""
+        return sum(p.numel() * p.element_size() for p in self.parameters)
+
     def are_found(self) -> list[bool]:
         """Whether each parameter has a gradient in this step."""
         return [p.grad is not None for p in self.parameters]

@@ -119,8 +119,9 @@ def _why_not(launch: Launch, present: Sequence[dict[str, Any]], seconds: float) 
             expected = present[0]["same"][key]
             if value != expected:
                 return ConfigError(
-                    f"rank {one['rank']} on {one['host']} differs from rank 0 on {present[0]['host']} in {key}: {value} "
-                    f"and {expected}. All processes of a run need the same: install it everywhere, then start again."
+                    f"rank {one['rank']} on {one['host']} differs from rank 0 on {present[0]['host']} in {key}: "
+                    f"{value} and {expected}. All processes of a run need the same: install it everywhere, then start "
+                    "again."
                 )
     return None
 
