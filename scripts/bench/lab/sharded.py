@@ -1,7 +1,7 @@
 """Time training steps of timit-hf with the model spread by FSDP over one rank (NCCL; gloo on a CPU), and without FSDP.
 
-With one rank nothing is shared out: what is seen is what gathering, hooks and DTensors cost, and that the peak memory is
-that of a plain step without copies in half precision. The batches are those of the part `step`.
+With one rank nothing is shared out: what is seen is what gathering, hooks and DTensors cost, in time and in memory. The
+batches are those of the part `step`.
 """
 
 from __future__ import annotations
