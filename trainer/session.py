@@ -291,7 +291,7 @@ def _find_newest(run: PreparedRun, fingerprint: dict, console: Console) -> tuple
         for change in changes:
             console.warn(f"going on with a change: {change}")
         state["batches_done"] -= state["batches_done"] % config.train.grad_accum_steps  # back to the start of a step
-        left = sum(1 for _ in run.plan.remaining(state["epoch"], state["batches_done"]))
+        left = run.plan.steps_left(state["epoch"], state["batches_done"])
         run.total_steps = min(run.total_steps, state["step"] + left)
     if state["best_step"] is not None and not valid_best(run_dir, console.warn):
         state["best_step"] = state["best_wer"] = None

@@ -11,7 +11,11 @@ import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from data.batches.grid import Grid, round_up
+
+Lengths = Sequence[int] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -36,21 +40,16 @@ class Cost:
         """Rows of a batch of so many utterances, those included that a grid adds."""
         return number if self.grid is None else round_up(number, self.grid.rows)
 
-    def most(self, limit: int, longest: int) -> int:
-        """The most utterances whose batch costs at most `limit` if the longest has so many samples."""
-        number = limit // self.row(longest)
-        return number if self.grid is None else number - number % self.grid.rows
-
-    def of(self, lengths: Sequence[int]) -> int:
+    def of(self, lengths: Lengths) -> int:
         """The cost of a batch of utterances with these lengths in samples; 0 without any."""
-        return self.rows(len(lengths)) * self.row(max(lengths)) if len(lengths) else 0
+        return self.rows(len(lengths)) * self.row(int(max(lengths))) if len(lengths) else 0
 
 
 SAMPLES = Cost()
 """Padded samples alone."""
 
 
-def deal(batch: Sequence[int], lengths: Sequence[int], world_size: int, cost: Cost = SAMPLES) -> list[list[int]]:
+def deal(batch: Sequence[int], lengths: Lengths, world_size: int, cost: Cost = SAMPLES) -> list[list[int]]:
     """The share of each rank of `batch`, positions in `lengths`: the largest cost of a share is the least possible.
 
     Every position is in exactly one share, in the batch's own order. The first rank has the longest utterances, the
@@ -59,7 +58,7 @@ def deal(batch: Sequence[int], lengths: Sequence[int], world_size: int, cost: Co
     of_batch = [int(lengths[i]) for i in batch]
     # Some best deal cuts the sorted utterances: give the longest to the share that had the longest, as many as it
     # had, the next longest to the next share, and so on. No share's longest utterance becomes longer by that.
-    places = sorted(range(len(of_batch)), key=lambda k: (-of_batch[k], k))
+    places = sorted(range(len(of_batch)), key=of_batch.__getitem__, reverse=True)  # stable in reverse, too
     sizes = _cut_sizes([of_batch[k] for k in places], world_size, cost)
     shares, start = [], 0
     for size in sizes:
@@ -69,7 +68,7 @@ def deal(batch: Sequence[int], lengths: Sequence[int], world_size: int, cost: Co
 
 
 def deal_step(
-    batches: Sequence[Sequence[int]], lengths: Sequence[int], world_size: int, cost: Cost = SAMPLES
+    batches: Sequence[Sequence[int]], lengths: Lengths, world_size: int, cost: Cost = SAMPLES
 ) -> list[list[list[int]]]:
     """[rank][microbatch]: the shares of the microbatches of one optimizer step. Ranks wait for each other at its end.
 
@@ -88,7 +87,7 @@ def deal_step(
 
 
 def deal_batches(
-    batches: Sequence[Sequence[int]], lengths: Sequence[int], world_size: int, cost: Cost = SAMPLES
+    batches: Sequence[Sequence[int]], lengths: Lengths, world_size: int, cost: Cost = SAMPLES
 ) -> list[list[list[int]]]:
     """[rank]: whole batches, as for an evaluation, which no rank waits in. Each rank keeps their order.
 
@@ -105,7 +104,7 @@ def deal_batches(
     return [[list(batches[k]) for k in sorted(of_rank)] for of_rank in dealt]
 
 
-def costs_of_step(step: Sequence[Sequence[Sequence[int]]], lengths: Sequence[int], cost: Cost = SAMPLES) -> list[int]:
+def costs_of_step(step: Sequence[Sequence[Sequence[int]]], lengths: Lengths, cost: Cost = SAMPLES) -> list[int]:
     """What each rank has to do in a step that deal_step has dealt."""
     return [sum(cost.of([int(lengths[i]) for i in share]) for share in shares) for shares in step]
 
@@ -127,40 +126,40 @@ def _cut_sizes(longest_first: Sequence[int], world_size: int, cost: Cost) -> lis
     """How many utterances each share has, so that the largest cost is the least possible."""
     if not longest_first:
         return [0] * world_size
-    rows = {length: cost.row(length) for length in set(longest_first)}
-    # Between what is too little and what suffices. A share of one row of the longest is the least of all.
-    too_little = rows[longest_first[0]] * cost.rows(1) - 1
-    sizes = [len(longest_first)] + [0] * (world_size - 1)
-    enough = cost.of(longest_first)
-    while too_little + 1 < enough:
-        limit = (too_little + enough) // 2
-        found = _fill(longest_first, world_size, cost, limit)
-        if found is None:
-            too_little = limit
+    of_row = {length: cost.row(length) for length in set(longest_first)}
+    costs = [of_row[length] for length in longest_first]
+    # No deal is below the longest utterance alone, nor below an equal share of all utterances without padding.
+    least = max(cost.rows(1) * costs[0], -(-sum(costs) // world_size))
+    limit, more = least, least // 64 + 1
+    sizes, enough = _fill(costs, world_size, cost, limit)
+    while sum(sizes) < len(costs):  # grows quickly to what suffices
+        least, limit, more = limit + 1, limit + more, 2 * more
+        sizes, enough = _fill(costs, world_size, cost, limit)
+    while least < enough:  # halves what is between the two
+        limit = (least + enough) // 2
+        found, largest = _fill(costs, world_size, cost, limit)
+        if sum(found) < len(costs):
+            least = limit + 1
         else:
-            sizes, enough = found, _largest(longest_first, found, cost)
-    return _fill(longest_first, world_size, cost, enough) or sizes
+            sizes, enough = found, largest
+    return sizes
 
 
-def _fill(longest_first: Sequence[int], world_size: int, cost: Cost, limit: int) -> list[int] | None:
-    """Sizes of shares that cost at most `limit` each, the first as large as it may be; None if they do not hold all.
+def _fill(costs: Sequence[int], world_size: int, cost: Cost, limit: int) -> tuple[list[int], int]:
+    """(Sizes of shares that cost at most `limit`, each as large as it may be; the largest cost of one).
 
-    A share takes no utterance that a later rank needs in order to have one at all.
+    costs: of a row of each utterance, the longest first. A share takes no utterance that a later rank needs in order to
+    have one at all. The sizes do not hold all utterances if `limit` is too little.
     """
-    sizes, left = [], len(longest_first)
-    for rank in range(world_size):
-        after = world_size - rank - 1
-        size = 0
-        if left:
-            size = min(cost.most(limit, longest_first[-left]), max(1, left - after))
-        sizes.append(size)
-        left -= size
-    return None if left else sizes
-
-
-def _largest(longest_first: Sequence[int], sizes: Sequence[int], cost: Cost) -> int:
-    largest = start = 0
-    for size in sizes:
-        largest = max(largest, cost.of(longest_first[start : start + size]))
+    multiple = cost.rows(1)
+    sizes, start, largest = [0] * world_size, 0, 0
+    for rank in range(min(world_size, len(costs))):
+        of_row = costs[start]
+        size = limit // of_row
+        size = min(size - size % multiple, max(1, len(costs) - start - (world_size - rank - 1)))
+        largest = max(largest, cost.rows(size) * of_row)
+        sizes[rank] = size
         start += size
-    return largest
+        if start == len(costs):
+            break
+    return sizes, largest

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("one_thread")]
 @NORMS
 @pytest.mark.parametrize(
     ("double", "ctc", "losses", "norms"),
-    [(True, "as it is", 1e-9, 1e-9), (False, "as it is", 1e-6, 1e-5), (False, "exact", 1e-6, 1e-6)],
+    [(True, "as it is", 1e-9, 1e-9), (False, "as it is", 1e-6, 3e-5), (False, "exact", 1e-6, 1e-6)],
     ids=["fp64", "fp32", "fp32-exact-ctc"],
 )
 def test_ranks_train_as_one_process(

@@ -33,6 +33,7 @@ from trainer.prepare.pieces import build_eval_sets, build_model, build_parts, bu
 from trainer.prepare.ranks import shares_of
 from trainer.prepare.shapes import with_shapes
 from trainer.prepare.sharing import Sharing, choose_sharing, place
+from trainer.prepare.steps import planned_steps
 from trainer.rundir.model_source import find_model
 from trainer.scoring.evaluate import EvalSet
 
@@ -161,7 +162,7 @@ def prepare(
         config = with_shapes(config, model, device)
         plan = plan_batches(config, data, model, world.size)
         shares = shares_of(plan, model, world)
-        total_steps = plan.total_steps(at_most=config.train.max_steps)
+        total_steps = planned_steps(plan, config.train.max_steps, Path(config.cache_dir))
     cached = wants_cache(config, model, num_table_bytes(model, table_examples(data)), total_steps / plan.num_steps(0))
     cached = world.broadcast(cached)  # a resumed run's choice is read from its folder, which other hosts may not have
     asked, config = bool(config.model.cache_features), with_cache(config, cached)

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from data.batches.collate import BatchDataset
-from data.batches.plan import evaluation_batches, padded_seconds
+from data.batches.padding import padded_seconds
+from data.batches.plan import evaluation_batches
 from data.examples import Example, frames_needed
 from data.faults import Fault, Faults, split_remedy
 from data.leaks import describe_leaks
@@ -76,7 +77,7 @@ def _describe(run: PreparedRun, console: Console) -> int:
     batches, lengths = plan.batches(0), plan.epoch_lengths(0)
     padded = padded_seconds(batches, lengths, plan.grid)
     say(
-        f"batches:   {len(batches)} an epoch of {min(map(len, batches))} to {max(map(len, batches))} utterances, "
+        f"batches:   {len(batches)} an epoch of {batches.sizes.min()} to {batches.sizes.max()} utterances, "
         f"at most {max(padded):.1f} s padded; {describe_padding(plan, batches)}"
     )
     say(f"leaks:     {'; '.join(describe_leaks(run.data.leaks, run.data.train, run.data.evaluation))}")

@@ -15,7 +15,7 @@ STEPS_LOOKED_AT = 200
 
 def shares_of(plan: BatchPlan, model: CTCModel, world: World) -> Shares:
     """The share of this rank. ConfigError when no batch has an utterance for each rank."""
-    most = max(map(len, plan.batches(0)))
+    most = int(plan.batches(0).sizes.max())
     if most < world.size:
         raise ConfigError(
             f"{world.size} processes, but no batch has more than {most} utterances: some processes would have nothing "
@@ -27,6 +27,6 @@ def shares_of(plan: BatchPlan, model: CTCModel, world: World) -> Shares:
 
 def describe_waiting(plan: BatchPlan, shares: Shares) -> str:
     """The share of their time that ranks wait for the one that has most to do, as far as lengths tell."""
-    steps = plan.steps(0)[:STEPS_LOOKED_AT]
-    share = waiting_share(shares.costs(plan, 0, step) for step in steps)
+    steps = range(min(STEPS_LOOKED_AT, plan.num_steps(0)))
+    share = waiting_share(shares.costs(plan, 0, plan.step(0, i)) for i in steps)
     return f"{100 * share:.1f} % of their time is waiting for the longest share"

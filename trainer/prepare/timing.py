@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from data.batches.collate import Batch, BatchDataset
-from data.batches.plan import padded_seconds
+from data.batches.padding import padded_seconds
 from trainer.errors import TrainingStopped
 from trainer.loop.step import TrainingParts, accumulate_gradient
 from trainer.parallel.ballot import Ballot
