@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from trainer.errors import ConfigError, UserError
+from trainer.parallel.alive import machine
 from trainer.parallel.failures import as_error, as_record
 from trainer.parallel.launch import Launch
 from trainer.parallel.processes import Processes
@@ -73,7 +74,9 @@ def join(
         return World(launch)
     seconds = float(os.environ.get("JOIN_SECONDS", JOIN_SECONDS)) if seconds is None else seconds
     store = open_store(launch, seconds)
-    own: dict[str, Any] = {"rank": launch.rank, "host": socket.gethostname(), "pid": os.getpid()}
+    own: dict[str, Any] = {
+        "rank": launch.rank, "host": socket.gethostname(), "pid": os.getpid(), "machine": machine(),
+    }  # fmt: skip
     if isinstance(device, UserError):
         own["error"] = as_record(device)
     else:

@@ -8,12 +8,10 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from trainer.errors import PeerLost
+from trainer.parallel.alive import is_running
 from trainer.parallel.failures import as_error, as_record, is_shared_kind
 from trainer.parallel.launch import SECONDS_TO_BE_ENDED, Launch
 from trainer.parallel.store import LONGEST_NAP, SHORTEST_NAP, agent_has_store, hear
@@ -40,7 +39,7 @@ class Processes(World):
     """The processes of a run, seen from one of them."""
 
     def __init__(self, launch: Launch, store: dist.Store, device: torch.device, present: Sequence[dict]) -> None:
-        """All have met in `store`, where each has left what `present` holds: rank, host, process id."""
+        """All have met in `store`, where each has left what `present` holds: rank, host, machine, process id."""
         super().__init__(launch)
         self.store, self.device, self.present = store, device, present
         self.backend = "nccl" if device.type == "cuda" else "gloo"
@@ -268,7 +267,8 @@ class Processes(World):
 
     def _has_died(self, rank: int) -> bool:
         """Whether a process of this host is no longer there; False for other hosts' processes."""
-        return self.present[rank]["host"] == self.host and not _is_running(self.present[rank]["pid"])
+        is_near = self.present[rank]["machine"] == self.present[self.rank]["machine"]
+        return is_near and not is_running(self.present[rank]["pid"])
 
     def _lost(self, ranks: Sequence[int], detail: str) -> PeerLost:
         names = ", ".join(self.name_of(rank) for rank in ranks) or "another process of the run"
@@ -293,24 +293,6 @@ class Processes(World):
             error = own
         error.is_told = not self.is_first  # type: ignore[attr-defined]
         return error
-
-
-def _is_running(pid: int) -> bool:
-    """Whether a process of this host runs, and is no zombie that only waits to be noticed."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
-            return False
-    except (OSError, IndexError):
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _to_bytes(value: Any) -> Tensor:
