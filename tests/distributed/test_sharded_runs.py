@@ -13,8 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import trainer.loop.fit
-import trainer.loop.sharded
-import trainer.rundir.sharded
+import trainer.prepare.sharing
 from models.checkpoints.export import save_huggingface
 from models.checkpoints.shards import is_sharded_folder
 from scripts.verify_run import verify_run
