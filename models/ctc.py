@@ -37,6 +37,8 @@ class CTCModel(nn.Module):
         self.half_copies: HalfCopies | None = None
         self.dropped_layers: frozenset[int] | None = None
         """What LayerDrop skips in training, where it was drawn beforehand; None: each pass draws."""
+        self.is_sharded = False
+        """Whether its weights are spread over several processes (trainer.parallel.sharding)."""
         self.activation_checkpointing = activation_checkpointing
         self.hf = hf_model
         self.freeze_feature_encoder = freeze_feature_encoder

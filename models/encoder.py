@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
 
+from models.checkpoints.shards import is_spread
 from models.config import ModelConfig
 from models.families import SIZES
 
@@ -75,8 +76,11 @@ def weights_digest(model: nn.Module) -> str:
         return hashlib.sha256(content.numpy().data).hexdigest()
 
     state = model.state_dict()
-    with ThreadPoolExecutor() as pool:  # hashing many bytes lets other threads run
-        digests = dict(zip(state, pool.map(digest, state.values()), strict=True))
+    if any(map(is_spread, state.values())):  # each is brought together by all processes
+        digests = {name: digest(t.full_tensor() if is_spread(t) else t) for name, t in state.items()}
+    else:
+        with ThreadPoolExecutor() as pool:  # hashing many bytes lets other threads run
+            digests = dict(zip(state, pool.map(digest, state.values()), strict=True))
     return f"{DIGEST}{hashlib.sha256(json.dumps(digests).encode()).hexdigest()[:32]}"
 
 

@@ -178,12 +178,13 @@ def look_at_hypotheses(run_dir: Path) -> str:
 def look_at_model(run_dir: Path) -> str:
     """Check that the exported tensors are, byte for byte, those of the checkpoint that results.json names."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+
+    from models.checkpoints.shards import is_weight, read_whole
 
     def contents(folder: Path) -> list[bytes]:
         try:
-            return sorted(t.numpy().tobytes() for t in load_file(folder / "model.safetensors").values())
-        except SafetensorError as error:
+            return sorted(t.numpy().tobytes() for t in read_whole(folder, is_weight).values())
+        except (SafetensorError, ValueError) as error:
             raise Damage(f"{folder.name}/model.safetensors: {error}") from None
 
     for name in ("config.json", "preprocessor_config.json", "tokenizer_config.json", "vocab.json"):
@@ -191,7 +192,7 @@ def look_at_model(run_dir: Path) -> str:
     results, exported = read_results(run_dir), contents(run_dir / "model")
     step = results["best"]["step"] if results["weights"] == "best" else results["steps"]
     candidates = [run_dir / "checkpoints" / name for name in (f"step-{step:08d}", "best")]
-    there = [folder for folder in candidates if (folder / "model.safetensors").exists()]
+    there = [folder for folder in candidates if any(folder.glob("*.safetensors"))]
     if not any(contents(folder) == exported for folder in there):
         raise Damage(f"model.safetensors is not the weights of step {step}, which results.json tells of")
     return f"sound: the weights of step {step}"

@@ -20,6 +20,7 @@ from data import strict_json
 from data.batches.collate import Frontend
 from data.utterance import Corpus
 from models.checkpoints.export import save_huggingface
+from models.checkpoints.shards import is_weight, read_whole
 from models.checkpoints.weights import LoadReport
 from models.ctc import CTCModel
 from trainer.card.card import write_card
@@ -34,6 +35,7 @@ from trainer.device import choose_device, device_model
 from trainer.errors import CheckpointError
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
+from trainer.parallel.sharding import spread_again, twin, whole_model
 from trainer.parallel.world import ALONE, World
 from trainer.prepare.build import prepare_scoring
 from trainer.prepare.corpus import PreparedCorpus
@@ -41,8 +43,9 @@ from trainer.report.run import MediaSource, report_or_warn
 from trainer.rundir.disk import sync, write_text
 from trainer.rundir.log import RunLog
 from trainer.rundir.next_steps import conclude
-from trainer.rundir.restore import load_best
+from trainer.rundir.restore import load_best, verify_best
 from trainer.rundir.results import describe, peak_memory_bytes, split_record, write_hypotheses, write_json
+from trainer.rundir.shared_state import take_best
 from trainer.scoring.evaluate import EvalSet, evaluate
 from trainer.scoring.metrics import METRICS
 from trainer.scoring.scores import Scores
@@ -79,6 +82,7 @@ def close_run(
     The last checkpoint is written meanwhile. Returns what `finish_saves` does: whether all saves reached the disk.
     Other ranks call `score_with_first` meanwhile, which scores their share.
     """
+    in_own_precision(parts)
     run_dir, splits, console, model = config.run_dir, data.corpus.splits, runlog.console, parts.model
     records: dict[str, dict[str, Any]] = {}
     for split, note in splits.unselected.items():
@@ -95,12 +99,13 @@ def close_run(
             console.warn(f"the best weights kept are those of step {best_step}, not of step {state.best_step}")
     with ThreadPoolExecutor(1) as pool:
         # Neither needs the other, and the device is busy with the evaluation alone
-        exporting = pool.submit(_export, model, data, eval_sets[splits.headline].frontend, run_dir, parts.device)
+        whole = whole_here(parts)
+        exporting = pool.submit(_export, whole, data, eval_sets[splits.headline].frontend, run_dir, parts.device)
         closing = [
             score_closing(model, eval_sets[split], parts.device, console, parts.world) for split in splits.closing
         ]
-        parts.world.leave()  # the rest is for this rank alone
         all_saved = finish_saves() and all_saved
+        parts.world.leave()  # the rest is for this rank alone
         with console.phase("export"):
             exporting.result()
     for scores in closing:
@@ -137,7 +142,7 @@ def close_run(
         f"done: {state.step} steps in {state.train_seconds:.0f} s, evaluations {state.eval_seconds:.0f} s more; "
         f"{run_dir / 'model'} holds the {weights} weights and the model card"
     )
-    publish(config, MediaSource(model, eval_sets, parts.device), console)
+    publish(config, MediaSource(whole, eval_sets, next(whole.parameters()).device), console)
     tell_time(run_dir, results, runlog, state.step)
     recording = eval_sets[splits.headline].examples[0].utterance.audio.name
     conclude(config, recording, next(s.blank_share for s in closing if s.split == splits.headline), console)
@@ -146,35 +151,46 @@ def close_run(
 
 def score_with_first(
     config: Config, parts: TrainingParts, data: PreparedCorpus, eval_sets: dict[str, EvalSet], state: TrainState,
-    console: Console,
+    console: Console, finish_saves: Callable[[], bool],
 ) -> bool:  # fmt: skip
-    """What other ranks do while rank 0 is in `close_run`, call by call. True: there is nothing of theirs to save."""
+    """What other ranks do while rank 0 is in `close_run`, call by call. Returns what `finish_saves` does."""
+    in_own_precision(parts)
     splits = data.corpus.splits
     for split in splits.unselected:
         score_closing(parts.model, eval_sets[split], parts.device, console, parts.world)
+    all_saved = True
     if exports_other_weights(config, state):
+        all_saved = finish_saves()
         take_best(config.run_dir, parts)
+    whole_here(parts)
     for split in splits.closing:
         score_closing(parts.model, eval_sets[split], parts.device, console, parts.world)
+    all_saved = finish_saves() and all_saved
     parts.world.leave()
-    return True
+    return all_saved
+
+
+def in_own_precision(parts: TrainingParts) -> None:
+    """Let a spread model, whose training is over, gather its weights as they are, since closing scores are in fp32."""
+    if parts.model.is_sharded:
+        parts.optimizer.state.clear()
+        parts.model = spread_again(parts.model, parts.device)
+
+
+def whole_here(parts: TrainingParts) -> CTCModel:
+    """The model with all of its weights, for rank 0 to export and to listen with. All ranks call this.
+
+    A spread one is brought together on rank 0's host.
+    """
+    if not parts.model.is_sharded:
+        return parts.model
+    whole = whole_model(parts.model, keep=parts.world.is_first)
+    return parts.model if whole is None else whole
 
 
 def exports_other_weights(config: Config, state: TrainState) -> bool:
     """Whether the run exports weights that are not those of its last step."""
     return config.train.export == "best" and state.best_step != state.step
-
-
-def take_best(run_dir: Path, parts: TrainingParts) -> tuple[int, float]:
-    """Put the best weights into the model of every rank; rank 0 reads them. Returns their step and their WER."""
-    world = parts.world
-    found: tuple[int, float] | None = None
-    with world.together("the best weights, which rank 0 reads"):
-        if world.is_first:
-            found = load_best(run_dir, parts.model)
-    world.broadcast_tensors(parts.model.state_dict().values())
-    step, wer = world.broadcast(found)
-    return step, wer
 
 
 def _export(model: CTCModel, data: PreparedCorpus, frontend: Frontend, run_dir: Path, device: torch.device) -> None:
@@ -233,14 +249,25 @@ def publish_late(
     state: TrainState,
     console: Console,
 ) -> None:
-    """`publish` for a run that an earlier process closed. The weights in `parts` are those of the last step."""
-    if exports_other_weights(config, state):
-        try:
-            load_best(config.run_dir, parts.model)
-        except CheckpointError as error:
-            console.warn(f"no report ({error}). Later: {python_command()} -m scripts.report {config.run_dir}")
-            config = replace(config, report=False)
-    publish(config, MediaSource(parts.model, eval_sets, parts.device), console)
+    """`publish` for a run that an earlier process closed. The weights in `parts` are those of the last step.
+
+    It is for rank 0 alone: a spread model is read whole from its checkpoint.
+    """
+    model, device = parts.model, parts.device
+    name = f"step-{state.step:08d}"
+    try:
+        if exports_other_weights(config, state):
+            verify_best(config.run_dir)
+            name = "best"
+        if model.is_sharded:
+            weights = read_whole(config.run_dir / "checkpoints" / name, is_weight)
+            model, device = twin(model, weights), torch.device("cpu")
+        elif name == "best":
+            load_best(config.run_dir, model)
+    except (CheckpointError, ValueError) as error:
+        console.warn(f"no report ({error}). Later: {python_command()} -m scripts.report {config.run_dir}")
+        config = replace(config, report=False)
+    publish(config, MediaSource(model, eval_sets, device), console)
 
 
 def is_published(config: Config) -> bool:

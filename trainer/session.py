@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -50,9 +51,9 @@ from trainer.rundir.folder import check_run_dir, clear
 from trainer.rundir.lock import lock_run, note_agents, was_begun_by
 from trainer.rundir.log import RunLog
 from trainer.rundir.profile import StepProfiler
-from trainer.rundir.restore import newest_valid, restore, valid_best
-from trainer.rundir.shared_state import share_state
-from trainer.rundir.silent import SilentLog, SilentSaver
+from trainer.rundir.restore import newest_valid, valid_best
+from trainer.rundir.shared_state import take_checkpoint
+from trainer.rundir.silent import SilentLog, SilentSaver, make_saver
 from trainer.scoring.evaluate import evaluate
 from trainer.scoring.followed import followed_positions
 from trainer.scoring.scores import Scores
@@ -80,7 +81,8 @@ def train(
         config = resolve(validate(with_given(config, corpus)))
     if config.check:
         return check(config, Console(clock=clock), corpus, World(launch)) if launch.is_first else 0
-    with joined(launch, partial(choose_device, config.device)) as world, ExitStack() as held:
+    always = config.parallel == "fsdp"
+    with joined(launch, partial(choose_device, config.device), always=always) as world, ExitStack() as held:
         console = Console(clock=clock) if world.is_first else RankConsole(world.name, clock)
         agents = world.gather(find_agent())
         if world.broadcast(world.is_first and was_begun_by(config.run_dir, agents)):
@@ -131,7 +133,6 @@ def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag:
         config = run.config
     console.release(world.broadcast(console.warned))
     runlog: RunLog | SilentLog = SilentLog(state)
-    saver: Saver | SilentSaver = SilentSaver()
     with world.together("the run's folder"):
         if world.is_first:
             write_text(run_dir / "config.json", to_json(config))  # from here on the folder holds a run
@@ -143,7 +144,7 @@ def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag:
             )  # fmt: skip
             if state.step == 0:
                 runlog.board.begin(run.plan, run.monitor)
-            saver = Saver(run_dir, config.train.save_total_limit, fingerprint, console.warn)
+    saver = make_saver(parts, run_dir, config.train.save_total_limit, fingerprint, console.warn)
     profiler = StepProfiler(run_dir, config.profile if world.is_first else 0, parts.device, console.say)
 
     def finish() -> bool:
@@ -179,7 +180,7 @@ def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag:
                     config, parts, run.data, run.eval_sets, state, runlog, run.load_report, argv, run.precision, finish
                 )
             else:
-                saved = score_with_first(config, parts, run.data, run.eval_sets, state, console)
+                saved = score_with_first(config, parts, run.data, run.eval_sets, state, console, finish)
         finally:
             no_late_failure = finish()
     except torch.OutOfMemoryError as error:
@@ -272,35 +273,36 @@ def _fit(
 def resume(run: PreparedRun, fingerprint: dict, console: Console) -> TrainState:
     """Put the newest sound checkpoint into `run` and return its state; a new state when there is no checkpoint.
 
-    Rank 0 reads it, and hands it to the others.
+    Rank 0 finds it, and decides what it means.
     """
-    state, world = TrainState(), run.parts.world
-    with world.together("the checkpoint, which rank 0 reads"):
-        if world.is_first:
-            state = _read_newest(run, fingerprint, console)
-    run.total_steps = world.broadcast(run.total_steps)
-    return share_state(run.parts, state)
-
-
-def _read_newest(run: PreparedRun, fingerprint: dict, console: Console) -> TrainState:
-    config, run_dir = run.config, run.config.run_dir
+    world = run.parts.world
+    found: tuple[Path, dict] | None = None
     with console.phase("model"):
-        found = newest_valid(run_dir, console.warn)
+        with world.together("the newest checkpoint, which rank 0 looks for"):
+            if world.is_first:
+                found = _find_newest(run, fingerprint, console)
+        state = take_checkpoint(run.parts, found)
+    run.total_steps = world.broadcast(run.total_steps)
+    return state
+
+
+def _find_newest(run: PreparedRun, fingerprint: dict, console: Console) -> tuple[Path, dict] | None:
+    """The newest sound checkpoint's folder, and its record as this run takes it."""
+    config, run_dir = run.config, run.config.run_dir
+    found = newest_valid(run_dir, console.warn)
     if found is None:
         console.say(f"{run_dir}: no checkpoint yet; starting at step 0")
-        return TrainState()
+        return None
     folder, record = found
-    changes = compare(str(folder), record, fingerprint, config.allow_changes)
-    with console.phase("model"):
-        state = restore(folder, record, run.parts)
+    changes, state = compare(str(folder), record, fingerprint, config.allow_changes), record["state"]
     console.say(f"resuming from {folder}")
     if changes:
         for change in changes:
             console.warn(f"going on with a change: {change}")
-        state.batches_done -= state.batches_done % config.train.grad_accum_steps  # back to the start of a step
-        left = run.plan.steps_left(state.epoch, state.batches_done)
-        run.total_steps = min(run.total_steps, state.step + left)
-    if state.best_step is not None and not valid_best(run_dir, console.warn):
-        state.best_step = state.best_wer = None
-        state.eval_pending = True  # these weights are scored first; they are then the best so far
-    return state
+        state["batches_done"] -= state["batches_done"] % config.train.grad_accum_steps  # back to the start of a step
+        left = run.plan.steps_left(state["epoch"], state["batches_done"])
+        run.total_steps = min(run.total_steps, state["step"] + left)
+    if state["best_step"] is not None and not valid_best(run_dir, console.warn):
+        state["best_step"] = state["best_wer"] = None
+        state["eval_pending"] = True  # these weights are scored first; they are then the best so far
+    return folder, record

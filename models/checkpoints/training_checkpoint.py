@@ -1,6 +1,7 @@
 """A checkpoint of training as a model: its weights, and what else is needed to use them.
 
-    FOLDER/model.safetensors   the weights, under the names of models.ctc
+    FOLDER/model.safetensors   the weights, under the names of models.ctc; or shares of them in several files
+                               (models.checkpoints.shards)
     FOLDER/state.json          "tokens": the units in the order of the head's columns; "model": `describe_model`
 
 Any model that a command takes may be such a folder. trainer.rundir.checkpoint writes it, and
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from models.checkpoints.shards import is_sharded_folder, is_weight, read_whole
 from models.families import FAMILIES
 from trainer.errors import ModelError
 
@@ -60,8 +62,9 @@ def describe_model(
 
 def is_training_checkpoint(folder: Path) -> bool:
     """Whether `folder` is a checkpoint that training wrote, and not a Hugging Face folder."""
-    names = ("state.json", "model.safetensors")
-    return not (folder / "config.json").exists() and all((folder / name).is_file() for name in names)
+    if (folder / "config.json").exists() or not (folder / "state.json").is_file():
+        return False
+    return (folder / "model.safetensors").is_file() or is_sharded_folder(folder)
 
 
 def read_trained_model(folder: Path) -> TrainedModel:
@@ -90,4 +93,5 @@ def read_trained_model(folder: Path) -> TrainedModel:
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """The weights under transformers' names."""
-    return {name.removeprefix(PREFIX): tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    weights = read_whole(folder, is_weight) if is_sharded_folder(folder) else load_file(folder / "model.safetensors")
+    return {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}

@@ -31,16 +31,17 @@ class _Linear(torch.autograd.Function):
         number = len(weights_and_biases) // 2
         weight, bias = (one_behind_the_other(w) for w in (weights_and_biases[:number], weights_and_biases[number:]))
         ctx.number = number
-        ctx.save_for_backward(x, weight)
+        # Not the weights as one, which may be a copy of them: it would live until the backward pass
+        ctx.save_for_backward(x, *weights_and_biases[:number])
         return F.linear(x, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
+        x, *weights = ctx.saved_tensors
         needed, number = ctx.needs_input_grad, ctx.number
         rows, of_rows = dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1])
-        dx = dy @ weight if needed[0] else None
+        dx = dy @ one_behind_the_other(weights) if needed[0] else None
         dweights: Sequence[Tensor | None] = [None] * number
         dbiases: Sequence[Tensor | None] = [None] * number
         if any(needed[1 : 1 + number]):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,10 @@ from torch.utils.checkpoint import checkpoint
 
 from models.layers.linear import linear
 from models.layers.positions import embed_positions
+
+SHARDED = "run_sharded"
+"""An attribute of a layer whose weights are spread over processes: `run_layer` for it, which brings them together
+first (trainer.parallel.sharding)."""
 
 
 def encode(
@@ -36,7 +41,7 @@ def encode(
     and count for nothing. With `checkpointed`, only each layer's input is kept, and the backward pass computes the
     layer again.
     """
-    config, run_layer = encoder.config, _pre_norm_layer if encoder.config.do_stable_layer_norm else _post_norm_layer
+    config = encoder.config
     bias: Tensor | None = None
     mask: Tensor | None = None  # (B, 1, 1, T) bool or, with a bias, float
     if real is not None:
@@ -54,10 +59,8 @@ def encode(
     for i, layer in enumerate(encoder.layers):
         if kept_layers is None and (is_dropped(encoder, i) if dropped is None else i in dropped):
             continue
-        if checkpointed and torch.is_grad_enabled():
-            after = checkpoint(run_layer, layer, hidden, mask, bias, use_reentrant=False)
-        else:
-            after = run_layer(layer, hidden, mask, bias)
+        run = getattr(layer, SHARDED, None) or partial(run_layer, layer)
+        after = run(hidden, mask, bias, pre_norm=config.do_stable_layer_norm, checkpointed=checkpointed)
         hidden = after if kept_layers is None else torch.where(kept_layers[i], after, hidden)
     return encoder.layer_norm(hidden) if config.do_stable_layer_norm else hidden
 
@@ -71,6 +74,16 @@ def is_dropped(encoder: Any, i: int, generator: torch.Generator | None = None) -
     config = encoder.config
     may_drop = encoder.training and config.layerdrop > 0 and not (config.model_type == "wavlm" and i == 0)
     return bool(may_drop and torch.rand([], generator=generator) < config.layerdrop)
+
+
+def run_layer(
+    layer: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None, *, pre_norm: bool, checkpointed: bool
+) -> Tensor:
+    """Hidden states (B, T, H) after one layer; mask and bias as in `attend`. `checkpointed` is as in `encode`."""
+    run = _pre_norm_layer if pre_norm else _post_norm_layer
+    if checkpointed and torch.is_grad_enabled():
+        return checkpoint(run, layer, hidden, mask, bias, use_reentrant=False)
+    return run(layer, hidden, mask, bias)
 
 
 def _pre_norm_layer(layer: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -141,8 +154,7 @@ def _gate(attention: Any, hidden: Tensor) -> Tensor:
 
 def position_bias(attention: Any, num_frames: int) -> Tensor:
     """WavLM's bias (heads, T, T) from the distance of query and key: exact if near, in logarithmic buckets if far."""
-    weight = attention.rel_attn_embed.weight
-    frames = torch.arange(num_frames, device=weight.device)
+    frames = torch.arange(num_frames, device=attention.rel_attn_embed.weight.device)
     offsets = frames - frames[:, None]
     half = attention.num_buckets // 2
     exact = half // 2
@@ -151,4 +163,4 @@ def position_bias(attention: Any, num_frames: int) -> Tensor:
     far = torch.log(distance.float() / exact) / math.log(attention.max_distance / exact) * (half - exact)
     far = (exact + far).clamp(max=half - 1).long()
     buckets = torch.where(distance < exact, distance, far) + (offsets > 0) * half
-    return F.embedding(buckets, weight).permute(2, 0, 1)
+    return attention.rel_attn_embed(buckets).permute(2, 0, 1)

@@ -35,11 +35,13 @@ PARTS = {
              environment=AS_TRAINER_RUN),
         Part("step", 75, "training steps on the corpus in several settings; kernels by kind, launches",
              environment=AS_TRAINER_RUN),
+        Part("sharded", 30, "steps of a model that FSDP spreads over one rank, against plain ones: time, peak memory",
+             environment=AS_TRAINER_RUN),
         Part("table", 30, "filling the table of features, in audio seconds per second", environment=AS_TRAINER_RUN),
         Part("parallel", 25, "training steps as one rank of several, and alone: what the sum over ranks costs",
              environment=AS_TRAINER_RUN),
-        Part("run", 140, "the whole run of timit-hf as a process with an empty cache: clock, WER, rates"),
-        Part("trainer", 105, "transformers' Trainer, tuned, and ours on 1600/320 utterances"),
+        Part("run", 120, "the whole run of timit-hf as a process with an empty cache: clock, WER, rates"),
+        Part("trainer", 95, "transformers' Trainer, tuned, and ours on 1600/320 utterances"),
     )
 }  # fmt: skip
 

@@ -109,6 +109,10 @@ class Config:
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto takes CUDA where there is one."""
 
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    """What each of several processes (torchrun) holds: the whole model (ddp), or its share of weights, gradients and
+    moments (fsdp); auto: ddp, unless weights, gradients and moments do not fit one device."""
+
     processes: int = field(default=1, metadata={"preset": True})
     """Processes that train together, as torchrun says."""
 

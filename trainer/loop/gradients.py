@@ -29,7 +29,12 @@ class Gradients:
 
     With `in_one_buffer`, for CUDA and for several ranks, they lie in memory that stays where it is: CUDA graphs write
     there, one call takes the norm of all, and one call sums them over the ranks. Otherwise every step has new tensors.
+
+    trainer.loop.sharded has another kind, for a model that is spread over the ranks.
     """
+
+    is_sharded = False
+    """Whether each rank has a share of the gradient instead of all of it."""
 
     def __init__(self, model: CTCModel, *, in_one_buffer: bool, scaled_by_update: bool | None = None) -> None:
         """`scaled_by_update`: whether the update's kernel clips (see `clip`); None: if they lie in one buffer."""
@@ -72,6 +77,30 @@ class Gradients:
         world.sum_(self._summed)
         self.adopt(p for p, is_found in zip(self.parameters, found, strict=True) if is_found)
         return self._summed[-NUM_FIGURES:].clone()
+
+    def takes_part(self, has_rows: bool, world: World, *, is_last: bool) -> bool:
+        """Whether this rank passes a microbatch, of which it may have no rows. `is_last`: it is the step's last one."""
+        return has_rows
+
+    def refuse_to_redo(self, world: World) -> None:
+        """Called when memory ran out in a pass: raise an error if the other ranks cannot redo the step."""
+
+    def backward(self, logits: Tensor, gradient: Tensor) -> None:
+        """Add a microbatch's share, from the gradient of its logits."""
+        self.add(self.of(logits, gradient))
+
+    def norm(self) -> Tensor:
+        """Scalar: global L2 norm, taken at once over the buffer."""
+        assert self.buffer is not None
+        return torch.linalg.vector_norm(self.buffer)
+
+    def norms_by_part(self) -> dict[str, Tensor]:
+        """Scalars: the norm of each part of the model; parts without a gradient are left out."""
+        return norms_by_part(self.model.named_parameters())
+
+    def clip_(self, parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+        """Clip the global L2 norm of these parameters' gradients in place; returns it as it was before."""
+        return torch.nn.utils.clip_grad_norm_(parameters, max_norm)
 
     @property
     def are_trained(self) -> tuple[bool, ...]:
@@ -158,17 +187,15 @@ def clip(
     these would take 1.1 ms of a large model's step on an H100. On a CPU both are done here, with the same operations as
     in transformers' Trainer.
     """
-    named = gradients.model.named_parameters()
     factor: Tensor | None = None
     if not gradients.scaled_by_update:
         scaler.unscale_(optimizer)
-        part_norms = norms_by_part(named) if by_part else {}
-        norm = torch.nn.utils.clip_grad_norm_((p for g in optimizer.param_groups for p in g["params"]), max_norm)
+        part_norms = gradients.norms_by_part() if by_part else {}
+        norm = gradients.clip_((p for g in optimizer.param_groups for p in g["params"]), max_norm)
     else:
-        assert gradients.buffer is not None
         scale = scaler.scale(torch.ones_like(loss))
-        part_norms = {part: n / scale for part, n in norms_by_part(named).items()} if by_part else {}
-        norm = torch.linalg.vector_norm(gradients.buffer) / scale
+        part_norms = {part: n / scale for part, n in gradients.norms_by_part().items()} if by_part else {}
+        norm = gradients.norm() / scale
         factor = (scale / (max_norm / (norm + 1e-6)).clamp(max=1.0)).float()
     finite = torch.isfinite(loss) & torch.isfinite(norm)
     found_inf = (~finite).float()

@@ -220,6 +220,8 @@ def why_no_graphs(model: CTCModel, device: torch.device) -> str | None:
     """Why the passes of `model` cannot be captured; None if they can."""
     if device.type != "cuda":
         return "they are CUDA's"
+    if model.is_sharded:
+        return "with --parallel fsdp weights are gathered and freed in every pass"
     if not model.is_batch_invariant:
         return "group norm sees padding, so its batches have no fixed shapes"
     if model.activation_checkpointing:

@@ -86,13 +86,15 @@ class TrainingParts:
     """The captured passes of batches, on CUDA."""
     world: World = ALONE
     """The ranks that train together, each with its share of every batch."""
-    gradients: Gradients = field(init=False)
+    gradients: Gradients = None  # type: ignore[assignment]
+    """Where a step's gradient is summed up; made here unless it is given."""
     ballot: Ballot = field(init=False)
 
     def __post_init__(self) -> None:
         on_cuda = self.device.type == "cuda"
         in_one_buffer = on_cuda or not self.world.is_alone
-        self.gradients = Gradients(self.model, in_one_buffer=in_one_buffer, scaled_by_update=on_cuda)
+        if self.gradients is None:
+            self.gradients = Gradients(self.model, in_one_buffer=in_one_buffer, scaled_by_update=on_cuda)
         self.ballot = Ballot(self.world, len(self.gradients.parameters))
 
 
@@ -114,7 +116,8 @@ def train_step(
     Each of several ranks has its share of `batches`. All take the same step, and know whether any rank `must_stop`.
     """
     optimizer, scaler, gradients = parts.optimizer, parts.scaler, parts.gradients
-    of_rank = accumulate_gradient(parts, batches, seed, is_logged, must_stop)
+    with parts.world.noticing():
+        of_rank = accumulate_gradient(parts, batches, seed, is_logged, must_stop)
     loss, blank_share = gradients.sum_over(parts.world, of_rank.vote.found, of_rank.figures)
     clipped = clip(gradients, optimizer, scaler, max_grad_norm, loss, by_part=is_logged)
     allocate_moments(optimizer)  # from here on nothing large is allocated: an update is not left half done
@@ -169,9 +172,11 @@ def accumulate_gradient(
         nats: list[Tensor] = []
         out_of_memory = False
         try:
-            for microbatch in microbatches:
+            for k, microbatch in enumerate(microbatches, 1):
                 parts.model.draw_layers(layers)
-                for batch in filter(has_rows, microbatch):
+                for batch in microbatch:
+                    if not gradients.takes_part(has_rows(batch), world, is_last=k == len(microbatches)):
+                        continue
                     of_batch, blank_shares = backward(parts, batch, num_utterances, counts_blanks)
                     nats.append(of_batch)
                     loss += of_batch.sum() / num_utterances
@@ -182,6 +187,8 @@ def accumulate_gradient(
                 True  # freeing memory must wait until the exception, which holds the step's tensors, is gone
             )
         own = [batch for microbatch in microbatches for batch in filter(has_rows, microbatch)]
+        if out_of_memory:
+            gradients.refuse_to_redo(world)
         if out_of_memory and all(len(batch.ids) == 1 for batch in own):
             longest = max(own, key=lambda batch: batch.num_samples)
             parts.ballot.fail(out_of_memory_on(longest))
@@ -225,7 +232,7 @@ def backward(
     if parts.graphs is not None:
         parts.graphs.backward(gradient)
     else:
-        parts.gradients.add(parts.gradients.of(all_logits[:n], gradient))
+        parts.gradients.backward(all_logits[:n], gradient)
     if not counts_blanks:
         return nats.detach(), None
     is_real = torch.arange(logits.shape[1], device=parts.device) < b.frame_lengths[:n, None]

@@ -27,20 +27,24 @@ JOIN_SECONDS = 60.0
 
 
 @contextmanager
-def joined(launch: Launch, find_device: Callable[[int | None], torch.device]) -> Iterator[World]:
+def joined(
+    launch: Launch, find_device: Callable[[int | None], torch.device], *, always: bool = False
+) -> Iterator[World]:
     """The World of this process, which takes leave of the others when the context ends, however that happens.
 
-    `find_device` is given the local rank; None for a process alone. `join` says what is refused.
+    `find_device` is given the local rank; None for a process alone. `join` says what is refused, and what `always` is.
     """
-    if launch.is_alone:
+    if launch.is_alone and not always:
         yield World(launch)
         return
+    if launch.is_alone and "MASTER_ADDR" not in os.environ:
+        raise ConfigError("--parallel fsdp needs torchrun: torchrun --nproc-per-node N -m trainer.run ...")
     device: torch.device | UserError
     try:
         device = find_device(launch.local_rank)
     except UserError as error:
         device = error
-    world = join(launch, device)
+    world = join(launch, device, always=always)
     assert isinstance(world, Processes)
     try:
         yield world

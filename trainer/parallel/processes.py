@@ -6,6 +6,7 @@ The backend is gloo on CPUs. On CUDA it is NCCL for tensors of GPUs, and gloo fo
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import time
 import traceback
@@ -47,7 +48,7 @@ class Processes(World):
         self.backend = "nccl" if device.type == "cuda" else "gloo"
         self.is_broken = self.has_left = False
         self._summed: torch.cuda.Event | None = None
-        self._num_meetings = 0
+        self._num_meetings, self._place = 0, "meeting"
         self._last_look = 0.0
         self._was_asked = False
         dist.init_process_group(
@@ -80,17 +81,17 @@ class Processes(World):
     def agree(self, values: Sequence[int]) -> list[int]:
         largest = torch.tensor(values, dtype=torch.int32)
         with self._collective():
-            dist.all_reduce(largest, dist.ReduceOp.MAX)
+            dist.all_reduce(largest, dist.ReduceOp.MAX, group=self.group)
         return largest.tolist()
 
     def gather(self, value: Any) -> list[Any]:
         own = _to_bytes(value)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         with self._collective():
-            dist.all_gather(sizes, torch.tensor([len(own)]))
+            dist.all_gather(sizes, torch.tensor([len(own)]), group=self.group)
             longest = max(int(size) for size in sizes)
             rows = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.size)]
-            dist.all_gather(rows, torch.cat([own, own.new_zeros(longest - len(own))]))
+            dist.all_gather(rows, torch.cat([own, own.new_zeros(longest - len(own))]), group=self.group)
         return [_from_bytes(row[: int(size)]) for row, size in zip(rows, sizes, strict=True)]
 
     def broadcast(self, value: Any) -> Any:
@@ -113,7 +114,7 @@ class Processes(World):
 
     def meet(self, value: Any = None, *, what: str = "") -> list[Any]:
         self._num_meetings += 1
-        keys = [f"meeting/{self._num_meetings}/{rank}" for rank in range(self.size)]
+        keys = [f"{self._place}/{self._num_meetings}/{rank}" for rank in range(self.size)]
         with self._collective():
             self.store.set(keys[self.rank], json.dumps(value))
             self._wait_for(dict(enumerate(keys)), what)
@@ -131,6 +132,25 @@ class Processes(World):
         failures = self.meet(None if own is None else as_record(own), what=what)
         if own is not None or any(failures):
             raise self.shared(failures, own) from None
+
+    @contextmanager
+    def noticing(self) -> Iterator[None]:
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            lost = [rank for rank in range(self.size) if rank != self.rank and self._is_gone(rank, patience=2.0)]
+            if not lost and "onnection" not in str(error):  # closed, or reset, by one on another host
+                raise
+            self.is_broken = True
+            raise self._lost(lost, "") from None
+
+    def aside(self) -> World:
+        other = copy.copy(self)
+        other.group = dist.new_group(backend="gloo", timeout=timedelta(seconds=COLLECTIVE_SECONDS))
+        other._num_meetings, other._place = 0, "aside"
+        return other
 
     @contextmanager
     def local_first(self, what: str) -> Iterator[None]:

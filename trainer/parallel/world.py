@@ -35,6 +35,11 @@ class World:
     backend = ""
     """What sums gradients, such as "gloo" or "nccl"; empty for a process alone."""
 
+    is_broken = False
+    """Whether a process is gone, so that nothing can be computed together any more."""
+    group: Any = None
+    """The processes as torch.distributed wants them; None: all."""
+
     def __init__(self, launch: Launch | None = None) -> None:
         self.launch = launch or Launch()
         self.host, self.pid = socket.gethostname(), os.getpid()
@@ -106,6 +111,15 @@ class World:
     def local_first(self, what: str) -> Iterator[None]:
         """Let one process of each host go through this context before the others: it fills the cache for them."""
         yield
+
+    @contextmanager
+    def noticing(self) -> Iterator[None]:
+        """A RuntimeError of torch in this context is PeerLost if it is because a process is gone."""
+        yield
+
+    def aside(self) -> World:
+        """Another World of the same processes, for what a thread of each does while the others go on. All call this."""
+        return self
 
     def told(self, error: E) -> E:
         """`error`, which all processes raise: rank 0 tells it."""

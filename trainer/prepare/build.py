@@ -33,6 +33,7 @@ from trainer.prepare.features import num_table_bytes, open_table, table_examples
 from trainer.prepare.pieces import build_eval_sets, build_model, build_parts, build_train_loader, plan_batches
 from trainer.prepare.ranks import shares_of
 from trainer.prepare.shapes import with_shapes
+from trainer.prepare.sharing import Sharing, choose_sharing, place
 from trainer.prepare.steps import planned_steps
 from trainer.rundir.model_source import find_model
 from trainer.scoring.evaluate import EvalSet
@@ -53,6 +54,8 @@ class PreparedRun:
     precision: str
     table_was_asked_for: bool
     """Whether the user gave --model.cache-features; otherwise it was chosen here."""
+    sharing: Sharing
+    """What each of several processes holds of the model."""
 
     _sealing: threading.Thread | None = None
 
@@ -152,7 +155,9 @@ def prepare(
     config = replace(config, processes=world.size, backend=world.backend)
     config = with_export(config, data.corpus.splits)
     with console.phase("model"):
-        model, load_report = build_model(config, encoder, data, device)
+        model, load_report = build_model(config, encoder, data, torch.device("cpu"))
+        sharing = choose_sharing(config.parallel, model, precision, device, world)
+        place(model, sharing, precision, device)
     write_lengths(model.hf.config, UtteranceLengths.of((lengths_of(data.train) / SAMPLE_RATE).tolist()))
     with console.phase("plan"):
         config = with_shapes(config, model, device)
@@ -169,7 +174,9 @@ def prepare(
         num_workers = 2 if on_cuda or waits_for_network(data.train) else 0
     loader = build_train_loader(config, data, model, plan, num_workers, on_cuda, encoder.do_normalize, shares)
     eval_sets = build_eval_sets(config, data, model, num_workers, encoder.do_normalize)
-    return PreparedRun(config, data, parts, plan, total_steps, loader, eval_sets, load_report, precision, asked)
+    return PreparedRun(
+        config, data, parts, plan, total_steps, loader, eval_sets, load_report, precision, asked, sharing
+    )
 
 
 def use_features(run: PreparedRun, console: Console) -> None:

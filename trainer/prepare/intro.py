@@ -8,6 +8,7 @@ from data.example import Example
 from data.example_table import lengths_of, speakers_in
 from data.utterance import SAMPLE_RATE
 from trainer.cli.console import Console
+from trainer.device import HALF
 from trainer.loop.gradients import PARTS, part_of
 from trainer.prepare.build import PreparedRun
 from trainer.prepare.ranks import describe_waiting
@@ -59,6 +60,8 @@ def describe(run: PreparedRun, steps_left: int, console: Console) -> Iterator[tu
                 f"{describe_waiting(plan, run.loader.shares)}"
             ),
         )
+    if not world.is_alone:
+        yield "parallel", describe_sharing(run)
     yield (
         "schedule",
         (
@@ -74,10 +77,22 @@ def describe(run: PreparedRun, steps_left: int, console: Console) -> Iterator[tu
     yield "time", about
 
 
+def describe_sharing(run: PreparedRun) -> str:
+    """What each process holds, why, and what is not possible with it."""
+    if not run.sharing.is_sharded:
+        return f"ddp, each process has the whole model: {run.sharing.reason}"
+    text = f"fsdp, each process has its share of the model: {run.sharing.reason}"
+    if run.precision in HALF:
+        text += f"; layers' weights are gathered in {run.precision}, so no copies of them are kept"
+    if run.parts.device.type == "cuda":
+        text += "; no CUDA graphs, since weights come and go in every pass"
+    return text
+
+
 def _time(run: PreparedRun, steps_left: int) -> str:
     if steps_left <= 0:
         return "no step is left, only the closing evaluation"
-    if run.parts.device.type == "cuda":
+    if run.parts.device.type == "cuda" or run.sharing.is_sharded:  # one rank alone cannot pass a spread model
         # The first gradients of a process choose kernels for seconds: they would cost much and tell little
         return f"{steps_left} steps; how long they take is told after the second log (--check times some beforehand)"
     seconds = estimate_training(run, steps_left)

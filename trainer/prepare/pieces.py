@@ -28,6 +28,7 @@ from trainer.loop.step import TrainingParts
 from trainer.parallel.world import ALONE, World
 from trainer.prepare.corpus import PreparedCorpus
 from trainer.prepare.shapes import grid_of, training_grid
+from trainer.prepare.sharing import sharded_gradients
 from trainer.scoring.evaluate import EvalSet
 
 
@@ -78,9 +79,24 @@ def build_parts(
     optimizer = build_optimizer(model, config.optim)
     scheduler = build_schedule(optimizer, warmup, total_steps)
     scaler = GradScaler(device.type, enabled=precision == "fp16")
-    if precision in HALF:
+    autocast, gradients = autocast_for(precision, device), None
+    if model.is_sharded:
+        if type(optimizer) is not torch.optim.AdamW:
+            raise ConfigError(
+                f"--parallel fsdp spreads the moments of torch's AdamW over the processes, not those of "
+                f"{type(optimizer).__name__}: leave out the option that chose it, or give --parallel ddp."
+            )
+        spec = spec_augment_of(model)
+        gradients = sharded_gradients(
+            model, device, autocast, world, masks_time=spec is not None and spec.time_prob > 0,
+            accumulates=config.train.grad_accum_steps > 1,
+        )  # fmt: skip
+    elif precision in HALF:
         model.keep_half_copies(HALF[precision])
-    parts = TrainingParts(model, optimizer, scheduler, scaler, device, autocast_for(precision, device), world=world)
+    parts = TrainingParts(
+        model, optimizer, scheduler, scaler, device, autocast, world=world,
+        gradients=gradients,  # type: ignore[arg-type]
+    )  # fmt: skip
     if config.model.cuda_graphs:
         several = config.train.grad_accum_steps > 1
         parts.graphs = Graphs(model, parts.gradients, parts.autocast, CudaRecorder(), warn, accumulates=several)
@@ -112,6 +128,19 @@ def build_train_loader(
     shares: Shares = ALL,
 ) -> TrainLoader:
     """A loader of training batches, with SpecAugment as the model's configuration sets it."""
+    frontend = Frontend(model.num_frames, do_normalize, spec_augment_of(model), grid=plan.grid)
+    return TrainLoader(
+        BatchDataset(data.train, frontend, plan),
+        plan,
+        num_workers=num_workers,
+        pin_memory=pin,
+        timeout_seconds=config.batching.worker_timeout,
+        shares=shares,
+    )
+
+
+def spec_augment_of(model: CTCModel) -> SpecAugment | None:
+    """SpecAugment as the model's configuration sets it."""
     hf = model.hf.config
     spec = SpecAugment(
         hidden_size=hf.hidden_size,
@@ -122,16 +151,7 @@ def build_train_loader(
         feature_length=hf.mask_feature_length,
         feature_min_masks=getattr(hf, "mask_feature_min_masks", 0),  # WavLM's configuration has no such field
     )
-    spec_augment = spec if getattr(hf, "apply_spec_augment", True) else None
-    frontend = Frontend(model.num_frames, do_normalize, spec_augment, grid=plan.grid)
-    return TrainLoader(
-        BatchDataset(data.train, frontend, plan),
-        plan,
-        num_workers=num_workers,
-        pin_memory=pin,
-        timeout_seconds=config.batching.worker_timeout,
-        shares=shares,
-    )
+    return spec if getattr(hf, "apply_spec_augment", True) else None
 
 
 def build_eval_sets(

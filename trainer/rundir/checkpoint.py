@@ -31,6 +31,7 @@ from trainer.device import HostCopy
 from trainer.errors import DamagedError
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
+from trainer.parallel.world import ALONE, World
 from trainer.rundir.disk import read_manifest, remove, write_sealed
 from trainer.rundir.restore import MOMENTS, checkpoints, reason_of
 
@@ -38,9 +39,12 @@ from trainer.rundir.restore import MOMENTS, checkpoints, reason_of
 class Saver:
     """Writes the checkpoints of one run in the background, one after the other."""
 
-    def __init__(self, run_dir: Path, keep: int, identity: Mapping[str, Any], warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, run_dir: Path, keep: int, identity: Mapping[str, Any], warn: Callable[[str], None], world: World = ALONE
+    ) -> None:
         """`identity` goes into every state.json; a resumed run is compared with it. Its "tokens" and "model" say how to
-        use the weights; they go into that of the best ones too."""
+        use the weights; they go into that of the best ones too. `world` are the processes that save together."""
+        self.world = world
         self.folder, self.keep, self.identity, self.warn = run_dir / "checkpoints", keep, identity, warn
         self._threads: list[threading.Thread] = []
         self._failures: list[str] = []
@@ -54,7 +58,7 @@ class Saver:
 
         def copy() -> dict[str, HostTensors]:
             weights = self._weights(parts.model, state.step)
-            return {"model.safetensors": weights, "optimizer.safetensors": _optimizer_tensors(parts)}
+            return {"model.safetensors": weights, "optimizer.safetensors": self._copy(_moments(parts))}
 
         record = {
             "state": dataclasses.asdict(state),
@@ -86,7 +90,7 @@ class Saver:
     def _weights(self, model: nn.Module, step: int) -> HostTensors:
         """The weights on the host. Those of a step are copied once, if its first copy is still being written."""
         kept = self._copied[1]() if self._copied is not None and self._copied[0] == step else None
-        weights = _on_host(model.state_dict()) if kept is None else kept
+        weights = self._copy(model.state_dict()) if kept is None else kept
         self._copied = (step, weakref.ref(weights))
         return weights
 
@@ -94,10 +98,14 @@ class Saver:
         self, name: str, step: int, copy: Callable[[], dict[str, HostTensors]], record: dict[str, Any]
     ) -> None:
         self._wait(at_most=1)
+        tensors: dict[str, HostTensors] = {}
+        failure = ""
         try:
             tensors = copy()
         except (MemoryError, RuntimeError) as error:  # no memory for the copy; torch raises RuntimeError for it
-            self._failures.append(f"{self.folder / name} could not be written ({reason_of(error)})")
+            failure = reason_of(error)
+        if failure := self._of_any(failure):
+            self._failures.append(f"{self.folder / name} could not be written ({failure})")
             return
         # Not a daemon thread: the interpreter waits for it, as the next saves do
         before = self._threads[-1] if self._threads else None
@@ -115,34 +123,46 @@ class Saver:
     ) -> None:
         if before is not None:
             before.join()
-        files: dict[str, Callable[[Path], Any]] = {n: partial(_save_tensors, content) for n, content in tensors.items()}
-        files["state.json"] = partial(_save_json, record)
-        if name != "best" and step == self._best_step:
-            files["model.safetensors"] = partial(_link_or_save, self.folder / "best", tensors["model.safetensors"])
         try:
-            self.folder.mkdir(exist_ok=True)  # no parents: a run's folder that vanished is not made again
-            write_sealed(self.folder / name, files)
+            self._seal(name, step, tensors, record)
         except Exception as error:  # an error in a thread would go unnoticed
             self._failures.append(f"{self.folder / name} could not be written ({reason_of(error)})")
             return
         if name == "best":
             self._best_step = step
+        if not self.world.is_first:
+            return
         try:
             for _, old in checkpoints(self.folder.parent)[: -self.keep]:
                 remove(old)
         except OSError as error:
             self._failures.append(f"{self.folder}: an old checkpoint could not be removed ({reason_of(error)})")
 
+    def _seal(self, name: str, step: int, tensors: Mapping[str, HostTensors], record: dict[str, Any]) -> None:
+        """Write one checkpoint's folder."""
+        files: dict[str, Callable[[Path], Any]] = {n: partial(_save_tensors, content) for n, content in tensors.items()}
+        files["state.json"] = partial(save_json, record)
+        if name != "best" and step == self._best_step:
+            files["model.safetensors"] = partial(_link_or_save, self.folder / "best", tensors["model.safetensors"])
+        self.folder.mkdir(exist_ok=True)  # no parents: a run's folder that vanished is not made again
+        write_sealed(self.folder / name, files)
+
+    def _copy(self, tensors: Mapping[str, Tensor]) -> HostTensors:
+        """Copies on the host."""
+        return _on_host(tensors)
+
+    def _of_any(self, failure: str) -> str:
+        """`failure` of this process, or of any other that saves together with it; empty where all went well."""
+        return failure
+
 
 class HostTensors(dict[str, Tensor]):
     """Tensors in host memory, which the loop does not change. A class of its own can be referred to weakly."""
 
 
-def _optimizer_tensors(parts: TrainingParts) -> HostTensors:
+def _moments(parts: TrainingParts) -> dict[str, Tensor]:
     names: dict[Tensor, str] = {parameter: name for name, parameter in parts.model.named_parameters()}
-    return _on_host(
-        {f"{key}/{names[p]}": moments[key] for p, moments in parts.optimizer.state.items() for key in MOMENTS}
-    )
+    return {f"{key}/{names[p]}": moments[key] for p, moments in parts.optimizer.state.items() for key in MOMENTS}
 
 
 def _on_host(tensors: Mapping[str, Tensor]) -> HostTensors:
@@ -179,5 +199,5 @@ def _link_or_save(best: Path, tensors: HostTensors, path: Path) -> dict[str, Any
     return entry
 
 
-def _save_json(record: dict[str, Any], path: Path) -> None:
+def save_json(record: dict[str, Any], path: Path) -> None:
     path.write_text(strict_json.dumps(record, indent=1, ensure_ascii=True), encoding="utf-8")

@@ -39,32 +39,54 @@ def write_sealed(folder: Path, files: Mapping[str, Callable[[Path], Any]]) -> No
     Whatever happens in between, `folder` or its `.old` sibling is whole; `recover` puts it back. OSError when the disk
     refuses; the half-written folder is then removed.
     """
-    temporary, old = _sibling(folder, "part"), _sibling(folder, "old")
-    disk_operation(_remove, temporary)
     try:
-        disk_operation(os.makedirs, temporary)
-        entries: dict[str, Callable[[], dict[str, Any]]] = {}
-        for name, write in files.items():
-            path = temporary / name
-            entry = disk_operation(write, path)
-            entries[name] = partial(dict, entry) if isinstance(entry, dict) else _begin_to_describe(path)
-            disk_operation(_fsync, path)
-        manifest = {"files": {name: entry() for name, entry in entries.items()}}
-        disk_operation(_write_bytes, temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
-        disk_operation(_fsync, temporary / MANIFEST)
-        disk_operation(_fsync, temporary)
-        if folder.exists():
-            disk_operation(_remove, old)
-            disk_operation(os.rename, folder, old)
-        disk_operation(os.rename, temporary, folder)
-        disk_operation(_fsync, folder.parent)
+        temporary = begin(folder)
+        seal(folder, write_files(temporary, files))
     except BaseException:
-        _remove(temporary)
-        if not folder.exists():
-            with contextlib.suppress(OSError):  # if this fails, `recover` does it
-                old.rename(folder)
+        abandon(folder)
         raise
+
+
+def begin(folder: Path, *, makes: bool = True) -> Path:
+    """Make the folder that `seal` will give the name of `folder`, empty. Where another process `makes` it: its path."""
+    temporary = _sibling(folder, "part")
+    if makes:
+        disk_operation(_remove, temporary)
+        disk_operation(os.makedirs, temporary)
+    return temporary
+
+
+def write_files(temporary: Path, files: Mapping[str, Callable[[Path], Any]]) -> dict[str, dict[str, Any]]:
+    """Write `files` as in `write_sealed`; returns their entries of the manifest. They are on the disk then."""
+    entries: dict[str, Callable[[], dict[str, Any]]] = {}
+    for name, write in files.items():
+        path = temporary / name
+        entry = disk_operation(write, path)
+        entries[name] = partial(dict, entry) if isinstance(entry, dict) else _begin_to_describe(path)
+        disk_operation(_fsync, path)
+    return {name: entry() for name, entry in entries.items()}
+
+
+def seal(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the manifest with `entries`, and let the folder that was begun take the place of `folder`."""
+    temporary, old = _sibling(folder, "part"), _sibling(folder, "old")
+    disk_operation(_write_bytes, temporary / MANIFEST, json.dumps({"files": entries}, indent=1).encode())
+    disk_operation(_fsync, temporary / MANIFEST)
+    disk_operation(_fsync, temporary)
+    if folder.exists():
+        disk_operation(_remove, old)
+        disk_operation(os.rename, folder, old)
+    disk_operation(os.rename, temporary, folder)
+    disk_operation(_fsync, folder.parent)
     disk_operation(_remove, old)
+
+
+def abandon(folder: Path) -> None:
+    """Remove what was begun for `folder`, and let `folder` be what it was."""
+    _remove(_sibling(folder, "part"))
+    if not folder.exists():
+        with contextlib.suppress(OSError):  # if this fails, `recover` does it
+            _sibling(folder, "old").rename(folder)
 
 
 def _begin_to_describe(path: Path) -> Callable[[], dict[str, Any]]:

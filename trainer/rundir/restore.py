@@ -14,10 +14,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from data import strict_json
+from models.checkpoints.shards import fits, is_sharded_folder, is_spread, is_weight, read_into, stored_tensors
 from trainer.errors import CheckpointError, DamagedError
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
 from trainer.rundir.disk import recover, remove, verify
+
+WEIGHTS, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
+"""The files of a checkpoint that one process writes."""
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """What AdamW keeps for each parameter."""
@@ -64,7 +68,8 @@ def newest_valid(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, dict
 
 def restore(folder: Path, record: Mapping[str, Any], parts: TrainingParts) -> TrainState:
     """Put everything back as it was when `folder` was saved. CheckpointError when it belongs to another model."""
-    weights, own = _read_tensors(folder / "model.safetensors"), parts.model.state_dict()
+    own = parts.model.state_dict()
+    weights = _read_tensors(folder, WEIGHTS, own)
     if odd := [name for name, tensor in weights.items() if name in own and tensor.dtype != own[name].dtype]:
         raise CheckpointError(f"{folder}: its {odd[0]} is {weights[odd[0]].dtype}, not {own[odd[0]].dtype}.")
     try:
@@ -72,7 +77,7 @@ def restore(folder: Path, record: Mapping[str, Any], parts: TrainingParts) -> Tr
     except RuntimeError as error:
         lines = str(error).splitlines()
         raise CheckpointError(f"{folder}: its weights are of another model: {lines[-1].strip()}") from None
-    _restore_optimizer(folder, parts, _read_tensors(folder / "optimizer.safetensors"))
+    _restore_optimizer(folder, parts)
     parts.scheduler.last_epoch = record["scheduler"]["last_epoch"]
     for group, base, factor in zip(
         parts.optimizer.param_groups, parts.scheduler.base_lrs, parts.scheduler.lr_lambdas, strict=True
@@ -93,21 +98,28 @@ def valid_best(run_dir: Path, warn: Callable[[str], None]) -> bool:
     return True
 
 
-def load_best(run_dir: Path, model: nn.Module) -> tuple[int, float]:
-    """Put the best weights into `model`; returns their step and their WER. CheckpointError when they are damaged."""
+def verify_best(run_dir: Path) -> tuple[int, float]:
+    """The step of the best weights and their WER; CheckpointError when they are damaged."""
     folder = run_dir / "checkpoints" / "best"
     try:
         verify(folder)
     except DamagedError as error:
         raise CheckpointError(f"{error}: the best weights are lost") from None
-    model.load_state_dict(_read_tensors(folder / "model.safetensors"))
     record = _read_json(folder / "state.json")
     return record["step"], record["wer"]
 
 
-def _restore_optimizer(folder: Path, parts: TrainingParts, tensors: dict[str, Tensor]) -> None:
-    names = {parameter: name for name, parameter in parts.model.named_parameters()}
+def load_best(run_dir: Path, model: nn.Module) -> None:
+    """Put the best weights, which were verified, into `model`."""
+    folder = run_dir / "checkpoints" / "best"
+    model.load_state_dict(_read_tensors(folder, WEIGHTS, model.state_dict()))
+
+
+def _restore_optimizer(folder: Path, parts: TrainingParts) -> None:
+    names: dict[Tensor, str] = {parameter: name for name, parameter in parts.model.named_parameters()}
     trained = [p for group in parts.optimizer.param_groups for p in group["params"]]
+    own = {f"{key}/{names[p]}": p.detach() for p in trained for key in MOMENTS if key != "step"}
+    tensors = _read_tensors(folder, OPTIMIZER, own)
     state = {}
     for i, p in enumerate(trained):
         moments = {key: tensors.pop(f"{key}/{names[p]}", None) for key in MOMENTS}
@@ -122,11 +134,25 @@ def _restore_optimizer(folder: Path, parts: TrainingParts, tensors: dict[str, Te
     parts.optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def _read_tensors(folder: Path, file: str, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of one of a checkpoint's two files, or the same tensors of one that several processes wrote.
+
+    Those that are spread over processes in `own` are read as this process's shares of them.
+    """
     try:
-        return load_file(path)
+        if not is_sharded_folder(folder) and not any(is_spread(tensor) for tensor in own.values()):
+            return load_file(folder / file)
+        stored = {name: e for name, e in stored_tensors(folder).items() if is_weight(name) == (file == WEIGHTS)}
+        tensors = {
+            name: torch.empty_like(own[name])
+            if name in own and is_spread(own[name]) and fits(own[name], entry)
+            else torch.empty(entry.size, dtype=entry.properties.dtype)
+            for name, entry in stored.items()
+        }
+        read_into(folder, tensors)
+        return tensors
     except Exception as error:  # safetensors and torch raise many kinds of errors on a malformed file
-        raise CheckpointError(f"{path}: not readable ({reason_of(error)}).") from None
+        raise CheckpointError(f"{folder / file}: not readable ({reason_of(error)}).") from None
 
 
 def _read_record(path: Path) -> dict[str, Any]:

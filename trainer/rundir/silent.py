@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from trainer.loop.state import TrainState
+from trainer.loop.step import TrainingParts
+from trainer.rundir.checkpoint import Saver
+from trainer.rundir.sharded import ShardedSaver, refuse_unshared_folder
+
+
+def make_saver(
+    parts: TrainingParts, run_dir: Path, keep: int, identity: Mapping[str, Any], warn: Callable[[str], None]
+) -> Saver | SilentSaver:
+    """What saves a run on this rank: all ranks save where the model is spread over them, else rank 0 alone."""
+    if parts.model.is_sharded:
+        refuse_unshared_folder(parts.world, run_dir)
+        return ShardedSaver(run_dir, keep, identity, warn, parts.world)
+    return Saver(run_dir, keep, identity, warn) if parts.world.is_first else SilentSaver()
 
 
 class SilentLog:

@@ -30,6 +30,7 @@ from models.ctc import CTCModel, ctc_loss_per_utterance
 from models.feature_table import FeatureTable
 from trainer.config.schema import EvalConfig
 from trainer.device import HostCopy
+from trainer.parallel.lockstep import idle_pass, in_lockstep, out_of_memory_alone
 from trainer.parallel.world import ALONE, World
 from trainer.scoring.decode import collapse, written_units
 from trainer.scoring.forward import Replays, batch_logits
@@ -97,9 +98,11 @@ def evaluate(
     plan = _plan(model, eval_set)
     lengths = [example.num_samples for example in examples]
     of_ranks = deal_batches(plan, lengths, world.size) if not world.is_alone else [plan]
-    with world.together("the other ranks' share of an evaluation"):
+    # FSDP keeps the memory that it gathers weights in, and training could not use what inference mode has made
+    plain = torch.inference_mode(not model.is_sharded), torch.no_grad()
+    with plain[0], plain[1], world.together("the other ranks' share of an evaluation"), world.noticing():
         found = _score_batches(
-            model, eval_set, of_ranks[world.rank], device, autocast, progress, must_stop, replays, followed
+            model, eval_set, of_ranks[world.rank], device, autocast, progress, must_stop, replays, followed, world
         )
     if not world.is_alone:
         found = join_found([from_json(record) for record in world.gather(to_json(found))], plan)
@@ -123,46 +126,66 @@ def evaluate(
 def _score_batches(
     model: CTCModel, eval_set: EvalSet, plan: list[list[int]], device: torch.device,
     autocast: Callable[[], AbstractContextManager], progress: Callable, must_stop: Callable[[], bool],
-    replays: Replays | None, followed: Collection[int],
+    replays: Replays | None, followed: Collection[int], world: World,
 ) -> Found:  # fmt: skip
-    """What the model writes for the utterances of `plan`, and how much of it is wrong."""
+    """What the model writes for the utterances of `plan`, and how much of it is wrong.
+
+    Ranks that share one model do it in step. None of them can go back to halve a batch.
+    """
     found, was_training = Found(), model.training
     model.eval()
     try:
-        batches = progress(_load(eval_set, plan, device, must_stop), total=len(plan))
+        in_step = model.is_sharded
+        batches = progress(_load(eval_set, plan, device, never if in_step else must_stop), total=len(plan))
+        if in_step:
+            batches = in_lockstep(iter(batches), world, must_stop, functools.partial(_idle, model, device, autocast))
         write = functools.partial(
             _launch, model, eval_set.features, device=device, autocast=autocast, replays=replays, followed=followed
         )
-        for batch, transcripts, posteriors in _read_behind(_launch_all(batches, write, model.num_frames)):
+        for batch, transcripts, posteriors in _read_behind(
+            _launch_all(batches, write, None if in_step else model.num_frames)
+        ):
             for i, utterance_id, transcript in zip(batch.positions, batch.ids, transcripts, strict=True):
                 if utterance_id not in batch.failures:
                     found.scored[i] = _score(eval_set.examples[i], eval_set.vocab, transcript)
             found.posteriors.update((i, p) for i, p in posteriors.items() if i in found.scored)
             found.failures.update(batch.failures)
+    except torch.OutOfMemoryError:
+        if not in_step:
+            raise
+        raise out_of_memory_alone(world, "in an evaluation") from None
     finally:
         model.train(was_training)
     return found
 
 
 def _launch_all(
-    batches: Iterable[Batch], launch: Callable[[Batch], tuple[Batch, Launched]], num_frames: Callable[[int], int]
+    batches: Iterable[Batch],
+    launch: Callable[[Batch], tuple[Batch, Launched]],
+    num_frames: Callable[[int], int] | None,
 ) -> Iterator[tuple[Batch, Launched]]:
     """Every batch launched. One for which the device has no memory goes in halves, which changes no transcript.
 
-    OutOfMemoryError when one utterance alone is too long.
+    OutOfMemoryError when one utterance alone is too long, or without `num_frames`.
     """
     for batch in batches:
         try:
             launched = launch(batch)
         except torch.OutOfMemoryError:
-            if len(batch.ids) == 1:
+            if len(batch.ids) == 1 or num_frames is None:
                 raise
             launched = None  # freeing memory must wait until the exception, which holds the batch's tensors, is gone
         if launched is None:
+            assert num_frames is not None
             torch.cuda.empty_cache()
             yield from _launch_all(batch.halves(num_frames), launch, num_frames)
         else:
             yield launched
+
+
+def _idle(model: CTCModel, device: torch.device, autocast: Callable[[], AbstractContextManager]) -> None:
+    with autocast():
+        idle_pass(model, device)
 
 
 def _launch(

@@ -39,10 +39,12 @@ from trainer.device import choose_device, choose_precision
 from trainer.loop.fit import finish_previous_step
 from trainer.loop.state import TrainState
 from trainer.loop.step import StepResult, TrainingParts, train_step
+from trainer.parallel.world import ALONE, World
 from trainer.prepare.build import read_inputs
 from trainer.prepare.corpus import PreparedCorpus
 from trainer.prepare.pieces import build_model, build_parts, build_train_loader, plan_batches
 from trainer.prepare.shapes import with_shapes
+from trainer.prepare.sharing import Sharing, place
 
 NUM_BATCHES = 12
 """In turn. Each is taken twice before the clock starts: the first time a shape's kernels are chosen, the second time
@@ -114,14 +116,19 @@ class Variant:
     """One way to train, ready for its first step."""
 
     def __init__(
-        self, config: Config, encoder: EncoderSource, data: PreparedCorpus, device: torch.device, console: Console
-    ) -> None:
+        self, config: Config, encoder: EncoderSource, data: PreparedCorpus, device: torch.device, console: Console,
+        world: World = ALONE,
+    ) -> None:  # fmt: skip
+        """With --parallel fsdp the model is spread over the processes of `world`."""
         self.config, self.device, self.console = config, device, console
         self.precision = choose_precision(config.precision, config.auto_precision, device)
-        self.model, _ = build_model(config, encoder, data, device)
+        self.model, _ = build_model(config, encoder, data, torch.device("cpu"))
+        place(self.model, Sharing(config.parallel == "fsdp", "asked for"), self.precision, device)
         self.config = config = with_shapes(config, self.model, device)
         plan = plan_batches(config, data, self.model)
-        _, self.parts = build_parts(config, self.model, device, self.precision, plan.total_steps(), console.warn)
+        _, self.parts = build_parts(
+            config, self.model, device, self.precision, plan.total_steps(), console.warn, world
+        )
         on_cuda, num_workers = device.type == "cuda", config.batching.num_workers
         if num_workers is None:
             num_workers = 2 if on_cuda else 0  # as trainer.prepare.build chooses
