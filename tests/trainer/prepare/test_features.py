@@ -247,9 +247,9 @@ def test_the_estimate_is_that_of_all_calls(tmp_path: Path, monkeypatch: pytest.M
     """A clock that moves a second per encoder call: as many seconds as the table has calls."""
     model, calls = small_model(freeze_feature_encoder=True), [0]
 
-    def counted(*args: object) -> torch.Tensor:
+    def counted(*args: object, **options: object) -> torch.Tensor:
         calls[0] += 1
-        return extract_features(*args)  # type: ignore[arg-type]
+        return extract_features(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(trainer.prepare.filling, "extract_features", counted)
     monkeypatch.setattr(trainer.prepare.features.time, "perf_counter", lambda: calls[0])
