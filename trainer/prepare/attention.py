@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -49,10 +50,10 @@ def choose_attention(
         )
     if not times:
         return config, None
-    chosen = asked or next(iter(times))
+    chosen: Any = asked or next(iter(times))
     model.attention_kernel = chosen
     line = describe_kernels(chosen, times, shape)
-    return replace(config, model=replace(config.model, attention=chosen)), line  # type: ignore[arg-type]
+    return replace(config, model=replace(config.model, attention=chosen)), line
 
 
 def largest_batch(plan: BatchPlan, model: CTCModel) -> tuple[int, int]:
