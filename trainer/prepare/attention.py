@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
 
 from data.batches.plan import BatchPlan
+from models.config import AttentionKernel
 from models.ctc import CTCModel
 from models.layers.attention import AttentionShape, attention_shape, describe_kernels, time_kernels
 from trainer.config.as_json import read_config
@@ -24,8 +24,8 @@ def choose_attention(
     device: torch.device,
     precision: str,
     measure: Callable[[AttentionShape, torch.device], dict[str, float]] = time_kernels,
-) -> tuple[Config, str | None]:
-    """`config` with the kernel chosen, `model` with it too, and a line about it; None where torch chooses.
+) -> tuple[AttentionKernel | None, str | None]:
+    """The kernel on which attention runs, and a line about it; None and None where torch chooses.
 
     Two timings may differ, and two kernels round differently. So a resumed run keeps the kernel that it began with, and
     with --deterministic nothing is timed: what torch then chooses follows from shapes and settings alone. ConfigError
@@ -33,15 +33,16 @@ def choose_attention(
     """
     asked = config.model.attention
     if device.type != "cuda" or (config.deterministic and asked is None):
-        return config, None
+        return None, None
     if asked is None and config.resume and (config.run_dir / "config.json").exists():
         kept = read_config(config.run_dir / "config.json").model.attention
-        model.attention_kernel = kept
-        line = None if kept is None else f"{kept}, as the run began"
-        return replace(config, model=replace(config.model, attention=kept)), line
+        return kept, None if kept is None else f"{kept}, as the run began"
     rows, frames = largest_batch(plan, model)
     shape = attention_shape(model, rows, frames, HALF.get(precision, torch.float32))
-    times = measure(shape, device)
+    try:
+        times = measure(shape, device)
+    except torch.OutOfMemoryError:  # training will take such a batch in halves
+        times = {}
     if asked is not None and asked not in times:
         able = " or ".join(times) or "none of torch's kernels"
         masked = " with a mask of padding" if shape.is_masked else ""
@@ -49,11 +50,9 @@ def choose_attention(
             f"--model.attention {asked}: it cannot compute {shape} in {precision}{masked}. Here {able} can."
         )
     if not times:
-        return config, None
+        return None, None
     chosen: Any = asked or next(iter(times))
-    model.attention_kernel = chosen
-    line = describe_kernels(chosen, times, shape)
-    return replace(config, model=replace(config.model, attention=chosen)), line
+    return chosen, describe_kernels(chosen, times, shape)
 
 
 def largest_batch(plan: BatchPlan, model: CTCModel) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from trainer.config.as_json import to_json
 from trainer.config.schema import Config, resolve, validate
 from trainer.errors import ConfigError
 from trainer.prepare.attention import choose_attention, largest_batch
+from trainer.prepare.build import with_attention
 
 CUDA = torch.device("cuda")
 TIMES = {"cudnn": 0.177, "efficient": 0.249}
@@ -32,57 +33,51 @@ def config_of(folder: Path, *options: str) -> Config:
 
 
 def choose(config: Config, device: torch.device = CUDA, times: dict[str, float] = TIMES):
-    """(Config, line, the model's kernel, shapes that were timed)."""
-    model, timed = small_model("unispeech", "layer"), []
+    """(Kernel, line, shapes that were timed)."""
+    timed = []
 
     def measure(shape: AttentionShape, device: torch.device) -> dict[str, float]:
         timed.append(shape)
         return times
 
-    config, line = choose_attention(
-        config, model, plan_of(EXAMPLES, batching=BatchingConfig(batch_size=2)), device, "fp16", measure
-    )
-    return config, line, model.attention_kernel, timed
+    plan = plan_of(EXAMPLES, batching=BatchingConfig(batch_size=2))
+    return *choose_attention(config, small_model("unispeech", "layer"), plan, device, "fp16", measure), timed
 
 
-def test_the_fastest_is_chosen_said_and_kept(tmp_path: Path) -> None:
-    config, line, kernel, timed = choose(config_of(tmp_path))
-    assert kernel == config.model.attention == "cudnn"
+def test_the_fastest_is_chosen_and_said(tmp_path: Path) -> None:
+    kernel, line, timed = choose(config_of(tmp_path))
+    assert kernel == "cudnn"
     assert line.startswith("cudnn, 0.18 ms a layer forward and backward at ")
     assert line.endswith("(efficient 0.25)")
     assert [shape.dtype for shape in timed] == [torch.float16]
 
 
 def test_a_resumed_run_keeps_its_kernel_whatever_is_faster_now(tmp_path: Path) -> None:
-    began, _, _, _ = choose(config_of(tmp_path))
+    began = with_attention(config_of(tmp_path), "cudnn")
     began.run_dir.mkdir()
     (began.run_dir / "config.json").write_text(to_json(began))
     resumed = replace(config_of(tmp_path), resume=True)
-    config, line, kernel, timed = choose(resumed, times={"efficient": 0.1, "cudnn": 0.2})
-    assert (kernel, config.model.attention, timed) == ("cudnn", "cudnn", [])
-    assert line == "cudnn, as the run began"
+    assert choose(resumed, times={"efficient": 0.1, "cudnn": 0.2}) == ("cudnn", "cudnn, as the run began", [])
 
 
 def test_a_run_that_began_with_torchs_choice_keeps_that(tmp_path: Path) -> None:
     began = config_of(tmp_path)
     began.run_dir.mkdir()
     (began.run_dir / "config.json").write_text(to_json(began))
-    config, line, kernel, timed = choose(replace(began, resume=True))
-    assert (config.model.attention, line, kernel, timed) == (None, None, None, [])
+    assert choose(replace(began, resume=True)) == (None, None, [])
 
 
 @pytest.mark.parametrize(("options", "device"), [(["--deterministic"], CUDA), ([], torch.device("cpu"))])
 def test_nothing_is_timed_in_a_deterministic_run_or_on_a_cpu(
     tmp_path: Path, options: list[str], device: torch.device
 ) -> None:
-    config, line, kernel, timed = choose(config_of(tmp_path, *options), device)
-    assert (config.model.attention, line, kernel, timed) == (None, None, None, [])
+    assert choose(config_of(tmp_path, *options), device) == (None, None, [])
 
 
 @pytest.mark.parametrize("options", [[], ["--deterministic"]])
 def test_the_kernel_that_is_asked_for_is_taken_though_it_is_slower(tmp_path: Path, options: list[str]) -> None:
-    config, line, kernel, _ = choose(config_of(tmp_path, "--model.attention", "efficient", *options))
-    assert kernel == config.model.attention == "efficient"
+    kernel, line, _ = choose(config_of(tmp_path, "--model.attention", "efficient", *options))
+    assert kernel == "efficient"
     assert line.startswith("efficient, 0.25 ms")
 
 
@@ -92,8 +87,8 @@ def test_a_kernel_that_cannot_is_refused_with_those_that_can(tmp_path: Path) -> 
 
 
 def test_torch_chooses_where_none_of_its_kernels_can(tmp_path: Path) -> None:
-    config, line, kernel, timed = choose(config_of(tmp_path), times={})
-    assert (config.model.attention, line, kernel, len(timed)) == (None, None, None, 1)
+    kernel, line, timed = choose(config_of(tmp_path), times={})
+    assert (kernel, line, len(timed)) == (None, None, 1)
 
 
 def test_a_kernel_is_refused_on_a_cpu(tmp_path: Path) -> None:
