@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from models.families import Family, Size
+
+AttentionKernel = Literal["flash", "efficient", "cudnn"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,10 @@ class ModelConfig:
 
     cuda_graphs: bool | None = None
     """Launch a whole pass of a batch at once, which is captured for its shape; auto: on CUDA where it is possible."""
+
+    attention: AttentionKernel | None = None
+    """CUDA's kernel of attention; auto: the fastest on the largest batch, timed at the start. Elsewhere, and with
+    --deterministic, torch chooses."""
 
     hidden_dropout: float | None = None
     """Dropout after the encoder's linear layers, and on its input; auto: the checkpoint's or the size's own."""

@@ -40,6 +40,8 @@ class CTCModel(nn.Module):
         self.is_sharded = False
         """Whether its weights are spread over several processes (trainer.parallel.sharding)."""
         self.activation_checkpointing = activation_checkpointing
+        self.attention_kernel: str | None = None
+        """Of models.layers.attention.KERNELS; None: torch chooses."""
         self.hf = hf_model
         self.freeze_feature_encoder = freeze_feature_encoder
         config = hf_model.config
@@ -123,7 +125,10 @@ class CTCModel(nn.Module):
         if is_padded and self.uses_attention_mask:
             real = torch.arange(hidden.shape[1], device=hidden.device) < frame_lengths[:, None]
         dropped = self.dropped_layers if self.training else None
-        hidden = encode(base.encoder, hidden, real, kept_layers=kept_layers, dropped=dropped, checkpointed=checkpointed)
+        hidden = encode(
+            base.encoder, hidden, real, kept_layers=kept_layers, dropped=dropped, checkpointed=checkpointed,
+            kernel=self.attention_kernel,
+        )  # fmt: skip
         hidden = self.hf.dropout(hidden)
         if not torch.is_autocast_enabled(hidden.device.type):
             return self.hf.lm_head(hidden)

@@ -41,6 +41,7 @@ from trainer.parallel.joining import joined
 from trainer.parallel.launch import launched, told_once
 from trainer.parallel.world import World
 from trainer.prepare.build import PreparedRun, prepare, use_features
+from trainer.prepare.features import training_share
 from trainer.prepare.identity import compare, identity, refuse_mixed
 from trainer.prepare.intro import introduce
 from trainer.prepare.preflight import check
@@ -129,7 +130,9 @@ def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag:
         begin = time.perf_counter()
         with console.phase("table"), world.together("the feature encoder's output"):
             use_features(run, console)
-        state.train_seconds += time.perf_counter() - begin
+        seconds, share = time.perf_counter() - begin, training_share(parts.model, run.data)
+        state.train_seconds += share * seconds
+        state.eval_seconds += (1 - share) * seconds
         config = run.config
     console.release(world.broadcast(console.warned))
     runlog: RunLog | SilentLog = SilentLog(state)

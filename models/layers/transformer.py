@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from models.layers.attention import preferring
 from models.layers.linear import linear
 from models.layers.positions import embed_positions
 
@@ -33,13 +34,14 @@ def encode(
     kept_layers: Tensor | None = None,
     dropped: Collection[int] | None = None,
     checkpointed: bool = False,
+    kernel: str | None = None,
 ) -> Tensor:
     """Hidden states (B, T, H) after all layers of `encoder`, a family's *Encoder or *EncoderStableLayerNorm.
 
     real bool (B, T) is False on padding; None if nothing is padded. LayerDrop skips layers as it draws them here, or
     those that are `dropped`, or those for which kept_layers bool (layers,), on the device, is False: these are computed
     and count for nothing. With `checkpointed`, only each layer's input is kept, and the backward pass computes the
-    layer again.
+    layer again. `kernel` is the one that attention runs on (models.layers.attention).
     """
     config = encoder.config
     bias: Tensor | None = None
@@ -60,7 +62,7 @@ def encode(
         if kept_layers is None and (is_dropped(encoder, i) if dropped is None else i in dropped):
             continue
         run = getattr(layer, SHARDED, None) or partial(run_layer, layer)
-        after = run(hidden, mask, bias, pre_norm=config.do_stable_layer_norm, checkpointed=checkpointed)
+        after = run(hidden, mask, bias, kernel, pre_norm=config.do_stable_layer_norm, checkpointed=checkpointed)
         hidden = after if kept_layers is None else torch.where(kept_layers[i], after, hidden)
     return encoder.layer_norm(hidden) if config.do_stable_layer_norm else hidden
 
@@ -77,24 +79,29 @@ def is_dropped(encoder: Any, i: int, generator: torch.Generator | None = None) -
 
 
 def run_layer(
-    layer: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None, *, pre_norm: bool, checkpointed: bool
-) -> Tensor:
-    """Hidden states (B, T, H) after one layer; mask and bias as in `attend`. `checkpointed` is as in `encode`."""
+    layer: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None, kernel: str | None, *, pre_norm: bool,
+    checkpointed: bool,
+) -> Tensor:  # fmt: skip
+    """Hidden states (B, T, H) after one layer; mask and bias as in `attend`. `kernel` and `checkpointed` are as in
+    `encode`."""
     run = _pre_norm_layer if pre_norm else _post_norm_layer
     if checkpointed and torch.is_grad_enabled():
-        return checkpoint(run, layer, hidden, mask, bias, use_reentrant=False)
-    return run(layer, hidden, mask, bias)
+        return checkpoint(run, layer, hidden, mask, bias, kernel, use_reentrant=False)
+    return run(layer, hidden, mask, bias, kernel)
 
 
-def _pre_norm_layer(layer: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
-    hidden = hidden + layer.dropout(attend(layer.attention, normalize(layer.layer_norm, hidden), mask, bias))
+def _pre_norm_layer(layer: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None, kernel: str | None) -> Tensor:
+    normed = normalize(layer.layer_norm, hidden)
+    hidden = hidden + layer.dropout(attend(layer.attention, normed, mask, bias, kernel))
     hidden = hidden + feed_forward(layer.feed_forward, normalize(layer.final_layer_norm, hidden))
     adapter: Callable | None = getattr(layer, "adapter_layer", None)
     return hidden if adapter is None else hidden + adapter(hidden)
 
 
-def _post_norm_layer(layer: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
-    hidden = normalize(layer.layer_norm, hidden + layer.dropout(attend(layer.attention, hidden, mask, bias)))
+def _post_norm_layer(
+    layer: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None, kernel: str | None
+) -> Tensor:
+    hidden = normalize(layer.layer_norm, hidden + layer.dropout(attend(layer.attention, hidden, mask, bias, kernel)))
     return normalize(layer.final_layer_norm, hidden + feed_forward(layer.feed_forward, hidden))
 
 
@@ -109,7 +116,9 @@ def normalize(norm: nn.LayerNorm, hidden: Tensor) -> Tensor:
     return norm(hidden)
 
 
-def attend(attention: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
+def attend(
+    attention: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None, kernel: str | None = None
+) -> Tensor:
     """Self-attention (B, T, H) over hidden (B, T, H); mask (B, 1, 1, T), bias (heads, T, T) of WavLM's positions."""
     heads = (*hidden.shape[:2], attention.num_heads, attention.head_dim)
     layers = attention.k_proj, attention.v_proj, attention.q_proj  # the order in which copies of them lie in memory
@@ -118,7 +127,8 @@ def attend(attention: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | N
         gated = _gate(attention, hidden.view(heads).transpose(1, 2)) * bias
         mask = (gated if mask is None else gated + mask).to(query.dtype)
     dropout = attention.dropout if attention.training else 0.0
-    context = F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=attention.scaling)
+    with preferring(kernel):
+        context = F.scaled_dot_product_attention(query, key, value, mask, dropout, scale=attention.scaling)
     return project(context.transpose(1, 2).flatten(2), attention.out_proj)[0]
 
 

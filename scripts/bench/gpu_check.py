@@ -17,6 +17,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from scripts.bench.lab.record import add_common_options, common_arguments, with_defaults
 from scripts.bench.lab.runner import Part, run_parts
@@ -80,9 +81,22 @@ def check(options: Namespace) -> int:
     for name, result in summary["parts"].items():
         say(f"{name:8} {result.get('seconds', 0):8.1f}  {result['outcome']}")
         for key, value in result.get("headline", {}).items():
-            say(f"         {key}: {value}")
+            say(f"         {key}: {shown(value)}")
     say(f"{summary['seconds']:.0f} of {options.budget} s; {options.out / 'summary.json'}")
     return int(any(result["outcome"] != "done" for result in summary["parts"].values()))
+
+
+def shown(value: Any) -> str:
+    """A figure, or several with their names; those that a device does not have are left out.
+
+    >>> shown({"step_ms_p50": 36.0, "peak_memory_gb": None, "waits": ["ctc", "log"]}), shown([])
+    ('step_ms_p50 36.0, waits ctc log', 'none')
+    """
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {shown(v)}" for name, v in value.items() if v is not None)
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "none"
+    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1000 and value % 1 else str(value)
 
 
 def say(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import statistics
 import time
@@ -18,6 +19,7 @@ import models.layers.frontend
 import models.layers.transformer
 from data.batches.collate import Batch
 from models.feature_table import FeatureTable
+from models.layers.attention import attention_shape, time_kernels
 from scripts.bench.lab.kernels import profile_steps
 from scripts.bench.lab.timing import synchronize
 from scripts.bench.levers import TITLES
@@ -186,6 +188,22 @@ def clipped_before(parts: TrainingParts, batch: Batch) -> Iterator[None]:
 
 
 @contextmanager
+def fastest_attention(parts: TrainingParts, batch: Batch) -> Iterator[None]:
+    """Lets attention run on the kernel that is the fastest on this batch. Nothing is timed for a second call."""
+    model = parts.model
+    dtype = model.half_copies.dtype if model.half_copies is not None else torch.float32
+    times = kernel_times(attention_shape(model, len(batch.ids), int(batch.frame_lengths.max()), dtype), parts.device)
+    model.attention_kernel = next(iter(times), None)
+    try:
+        yield
+    finally:
+        model.attention_kernel = None
+
+
+kernel_times = functools.cache(time_kernels)
+
+
+@contextmanager
 def no_turns() -> Iterator[None]:
     with mock.patch.object(models.layers.frontend, "CACHED_SAMPLES", 2**40):
         yield
@@ -259,6 +277,9 @@ LEVERS = {
     "graphs": Lever(step(cached), captured(cached), frozen=True, needs_cuda=True),
     "linear": Lever(captured(cached, anywhere(torch_linear)), captured(cached), frozen=True, needs_cuda=True),
     "layer-norm": Lever(captured(cached, anywhere(autocast_norms)), captured(cached), frozen=True, needs_cuda=True),
+    "attention": Lever(
+        captured(cached, padded), captured(cached, padded, fastest_attention), frozen=True, needs_cuda=True
+    ),
     "clip": Lever(step(cached, clipped_before), step(cached), frozen=True, needs_cuda=True),
     "graphs-all": Lever(step(anywhere(hf_modules), no_half_copies), captured(cached), frozen=True, needs_cuda=True),
     "checkpointing": Lever(step(), step(checkpointed), frozen=True),

@@ -35,6 +35,7 @@ TITLES = {
     "graphs": "frozen step: passes captured as CUDA graphs",
     "linear": "frozen step: query, key and value in one product, bias gradients as products (CUDA)",
     "layer-norm": "frozen step: layer norms in half precision, with statistics in fp32 (CUDA)",
+    "attention": "frozen step: attention on the kernel that is fastest here, not on torch's choice (CUDA)",
     "clip": "frozen step: fp16's scale and clipping inside AdamW's kernel (CUDA)",
     "graphs-all": "frozen step: graphs, table, half copies, our modules, against none of them (CUDA)",
     "checkpointing": "frozen step: activation checkpointing",

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest import mock
 
 import torch
 from torch import Tensor
 
+from models.layers.half_copies import HalfCopies
 from trainer.loop.gradients import Gradients
 from trainer.loop.graphs import Graphs
 from trainer.loop.step import TrainingParts
 
 
 class Rerun:
-    """A recorder whose recordings are functions. Like a capture, recording leaves random numbers as they were."""
+    """A recorder whose recordings are functions. Like a capture, recording leaves random numbers as they were, and what
+    is recorded rounds no weights: their copies are up to date at that moment."""
 
     def __init__(self) -> None:
         self.num_recorded = self.num_rerun = 0
@@ -25,7 +28,8 @@ class Rerun:
 
         def again() -> None:
             self.num_rerun += 1
-            new = operations()
+            with mock.patch.object(HalfCopies, "refresh"):
+                new = operations()
             if result is not None and new is not None:
                 result.copy_(new)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from data.examples import frames_needed
 from models.ctc import CTCModel, ctc_loss_per_utterance
-from tests.helpers.models import EVERY_FAMILY, VOCAB, padded_batch, small_hf_model
+from tests.helpers.models import EVERY_FAMILY, VOCAB, padded_batch, small_hf_model, small_model
 
 # Sums of a few hundred float64 probabilities
 EXACT = dict(atol=1e-10, rtol=1e-10)
@@ -162,3 +162,15 @@ def test_mean_over_utterances_equals_transformers_loss(family: str) -> None:
         ours = ctc_loss_per_utterance(logits, batch.frame_lengths, targets, lengths, blank_id=model.blank_id).mean()
         theirs = hf_model(batch.waveforms, attention_mask=batch.attention_mask, labels=labels).loss
     torch.testing.assert_close(ours, theirs, atol=0, rtol=1e-6)
+
+
+def test_under_autocast_the_head_reads_and_writes_full_precision() -> None:
+    """Reference: the product in fp32 of hidden states that half precision cannot hold."""
+    model = small_model("unispeech", "layer").eval()
+    batch, head = padded_batch(model), model.hf.lm_head
+    hidden = torch.randn(len(batch.waveforms), int(batch.frame_lengths.max()), head.in_features)
+    model.hf.dropout.register_forward_hook(lambda module, inputs, output: hidden)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = model(batch.waveforms, batch.frame_lengths)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, hidden @ head.weight.T + head.bias, rtol=1e-5, atol=1e-6)

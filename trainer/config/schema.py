@@ -246,6 +246,8 @@ def validate(config: Config, *, training: bool = True) -> Config:
         raise ConfigError(f"--device {config.device}: give cpu, cuda, cuda:1, ... or auto.{meant}")
     if config.model.cuda_graphs and config.device.startswith("cpu"):
         raise ConfigError("--model.cuda-graphs needs CUDA: leave it out on a CPU.")
+    if config.model.attention and config.device.startswith("cpu"):
+        raise ConfigError(f"--model.attention {config.model.attention} needs CUDA: leave it out on a CPU.")
     if config.precision == "fp16" and config.device.startswith("cpu"):
         raise ConfigError("--precision fp16 needs CUDA: on a CPU use fp32 (or bf16, which is slower there).")
     if training and config.strict and not (config.corpus.store or config.corpus.has_digests):

@@ -29,8 +29,10 @@ class TrainState:
     eval_pending: bool = False
     """Whether a signal interrupted an evaluation; a resumed run then begins with it."""
     train_seconds: float = 0.0
-    """Time from the request of each batch to the end of its step, without evaluations and saves."""
+    """Time from the request of each batch to the end of its step, without evaluations and saves; and the time that it
+    took to fill training's part of the table of features."""
     eval_seconds: float = 0.0
+    """Time of the evaluations, and of filling their part of that table."""
     audio_seconds: float = 0.0
     """Real, unpadded audio trained on."""
     padded_seconds: float = 0.0

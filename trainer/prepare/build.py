@@ -19,6 +19,7 @@ from data.utterance import SAMPLE_RATE, Corpus, Splits
 from models.checkpoints.pretrained import EncoderSource, read_encoder
 from models.checkpoints.trust import refuse_what_is_no_checkpoint
 from models.checkpoints.weights import LoadReport, refuse_new_head
+from models.config import AttentionKernel
 from models.ctc import CTCModel
 from models.feature_table import FeatureTable
 from models.lengths import UtteranceLengths, write_lengths
@@ -28,6 +29,7 @@ from trainer.device import choose_device, choose_precision
 from trainer.errors import ConfigError
 from trainer.loop.step import TrainingParts
 from trainer.parallel.world import ALONE, World
+from trainer.prepare.attention import choose_attention
 from trainer.prepare.corpus import PreparedCorpus, prepare_corpus, read_corpus
 from trainer.prepare.features import num_table_bytes, open_table, table_examples, wants_cache
 from trainer.prepare.pieces import build_eval_sets, build_model, build_parts, build_train_loader, plan_batches
@@ -56,6 +58,8 @@ class PreparedRun:
     """Whether the user gave --model.cache-features; otherwise it was chosen here."""
     sharing: Sharing
     """What each of several processes holds of the model."""
+    attention: str | None = None
+    """Which kernel of attention was chosen, and why; None where torch chooses."""
 
     _sealing: threading.Thread | None = None
 
@@ -150,6 +154,8 @@ def prepare(
     precision = choose_precision(config.precision, config.auto_precision, device)
     if config.model.cuda_graphs and device.type != "cuda":
         raise ConfigError("--model.cuda-graphs needs CUDA, which is not here: leave it out.")
+    if config.model.attention and device.type != "cuda":
+        raise ConfigError(f"--model.attention {config.model.attention} needs CUDA, which is not here: leave it out.")
     with world.local_first("the corpus, which one process of each host prepares"):
         config, encoder, data = read_inputs(config, console, faults=faults, corpus=corpus)
     config = replace(config, processes=world.size, backend=world.backend)
@@ -164,6 +170,8 @@ def prepare(
         plan = plan_batches(config, data, model, world.size)
         shares = shares_of(plan, model, world)
         total_steps = planned_steps(plan, config.train.max_steps, Path(config.cache_dir))
+        kernel, attention = world.broadcast(choose_attention(config, model, plan, device, precision))
+        config, model.attention_kernel = with_attention(config, kernel), kernel
     cached = wants_cache(config, model, num_table_bytes(model, table_examples(data)), total_steps / plan.num_steps(0))
     cached = world.broadcast(cached)  # a resumed run's choice is read from its folder, which other hosts may not have
     asked, config = bool(config.model.cache_features), with_cache(config, cached)
@@ -175,7 +183,7 @@ def prepare(
     loader = build_train_loader(config, data, model, plan, num_workers, on_cuda, encoder.do_normalize, shares)
     eval_sets = build_eval_sets(config, data, model, num_workers, encoder.do_normalize)
     return PreparedRun(
-        config, data, parts, plan, total_steps, loader, eval_sets, load_report, precision, asked, sharing
+        config, data, parts, plan, total_steps, loader, eval_sets, load_report, precision, asked, sharing, attention
     )
 
 
@@ -219,6 +227,11 @@ def use_features(run: PreparedRun, console: Console) -> None:
 def with_cache(config: Config, cached: bool) -> Config:
     """`config`, saying whether training uses a table of features."""
     return replace(config, model=replace(config.model, cache_features=cached))
+
+
+def with_attention(config: Config, kernel: AttentionKernel | None) -> Config:
+    """`config`, saying on which kernel attention runs."""
+    return replace(config, model=replace(config.model, attention=kernel))
 
 
 def with_export(config: Config, splits: Splits) -> Config:

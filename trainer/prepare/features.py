@@ -95,6 +95,13 @@ def num_table_bytes(model: CTCModel, examples: Sequence[Example]) -> int:
     )
 
 
+def training_share(model: CTCModel, data: PreparedCorpus) -> float:
+    """The share of the table's frames that training reads; its evaluations read the others."""
+    frames = [sum(model.num_frames(e.num_samples) for e in part)
+              for part in (data.train, data.evaluation[data.corpus.splits.monitor])]  # fmt: skip
+    return frames[0] / sum(frames)
+
+
 def plan_table(model: CTCModel, examples: Sequence[Example], device: torch.device) -> list[Call]:
     """The calls in which the table of `examples` is computed on `device`."""
     return plan_calls(lengths_of(examples).tolist(), model.geometry, NUM_SLOTS[device.type])

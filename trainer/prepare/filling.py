@@ -31,7 +31,7 @@ from data.audio.decode import normalize
 from data.examples import Example
 from models.ctc import CTCModel
 from models.geometry import FrameGeometry
-from models.layers.frontend import extract_features
+from models.layers.frontend import extract_features, layer_taps
 
 NUM_SLOTS = {"cuda": 4096, "cpu": 96}
 """Device -> slots of a call, 20 ms each. On CUDA, 82 s give every layer work for the whole GPU and take 1.4 GB at the
@@ -120,6 +120,8 @@ def compute_rows(
     on_cuda, num_threads = device.type == "cuda", torch.get_num_threads()
     num_workers = min(MOST_READERS, len(os.sched_getaffinity(0))) if on_cuda else num_threads
     num_samples = NUM_SLOTS[device.type] * model.geometry.stride
+    with torch.inference_mode():
+        taps = layer_taps(model.base.feature_extractor)
 
     def load(example: Example) -> np.ndarray:
         samples = example.load()
@@ -138,7 +140,8 @@ def compute_rows(
         if on_cuda:  # memory that is not pinned would make the host wait
             slots = slots.pin_memory()
         with autocast():
-            features = extract_features(model.base.feature_extractor, waveform[None].to(device, non_blocking=True))
+            on_device = waveform[None].to(device, non_blocking=True)
+            features = extract_features(model.base.feature_extractor, on_device, taps=taps)
             return features[0].float().index_select(0, slots.to(device, non_blocking=True))
 
     # Each thread computes alone, this one too: torch's own threads would wait for each other, and busily at that

@@ -72,6 +72,8 @@ def describe(run: PreparedRun, steps_left: int, console: Console) -> Iterator[tu
     every = f"every {config.train.eval_every} steps" if config.train.eval_every else "at the end"
     saves = f"every {config.train.save_every}" if config.train.save_every else "at the end"
     yield "arithmetic", f"{run.precision} on {run.parts.device}; evaluation {every}, checkpoint {saves}"
+    if run.attention is not None:
+        yield "attention", run.attention
     with console.phase("estimate"):
         about = _time(run, steps_left)
     yield "time", about

@@ -54,8 +54,13 @@ class Results:
     def _add(self) -> None:
         counts = dict(Counter(test["outcome"] for test in self.tests.values()))
         seconds = round(sum(test.get("seconds", 0.0) for test in self.tests.values()), 1)
-        failed = [name for name, test in self.tests.items() if test["outcome"] == "failed"]
-        self.record.add(headline={**counts, "seconds": seconds, "failures": failed}, tests=self.tests)
+        found = {**counts, "seconds": seconds, "failures": self._names("failed")}
+        if begun := self._names("not finished"):  # the one that runs now; or, in a part that was stopped, that hung
+            found["not finished"] = begun
+        self.record.add(headline=found, tests=self.tests)
+
+    def _names(self, outcome: str) -> list[str]:
+        return [name for name, test in self.tests.items() if test["outcome"] == outcome]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -94,8 +94,7 @@ def test_a_shape_is_captured_when_it_comes_again_and_then_replayed() -> None:
 def test_the_encoder_may_be_frozen_for_some_steps(graphs: bool, precision: str) -> None:
     """As docs/change-the-loop.md does it: requires_grad changes between steps. A frozen weight does not move."""
     parts = half_parts(small_model(), precision, copies=precision != "fp32")
-    if graphs:
-        with_graphs(parts)
+    recorder = with_graphs(parts) if graphs else None
     encoder = list(parts.model.base.parameters())
     for step in range(8):
         for parameter in encoder:
@@ -109,6 +108,25 @@ def test_the_encoder_may_be_frozen_for_some_steps(graphs: bool, precision: str) 
         assert step == 0 or not torch.equal(head, parts.model.hf.lm_head.weight)
         assert ("transformer" in result.part_norms) is (step >= 4)
         assert "head" in result.part_norms
+    # a graph holds for the parameters that were trained when it was captured: two shapes' worth of both passes
+    assert recorder is None or recorder.num_recorded == 4
+
+
+def test_a_replay_reads_weights_that_were_rounded_after_the_last_update() -> None:
+    """Reference: the same five steps operation by operation, bit for bit."""
+    found = []
+    for graphs in (False, True):
+        parts = half_parts(small_model(), "bf16", copies=True)
+        recorder = with_graphs(parts) if graphs else None
+        parts.model.train()
+        losses = []
+        for _ in range(5):
+            losses.append(train_step(parts, [make_batch([0, 1], grid=GRID)], 1.0, lambda: None).loss.item())
+            parts.scheduler.step()
+        found.append(losses)
+        assert recorder is None or recorder.num_rerun == 8
+    assert found[0] == found[1]
+    assert len(set(found[0])) == 4  # the rate of the first update is 0
 
 
 def test_a_capture_without_memory_is_told_once_and_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from models.feature_table import FeatureTable
 from models.layers.frontend import extract_features
 from tests.helpers.models import example, padded_batch, small_model
 from trainer.config.presets import PRESETS
-from trainer.prepare.features import open_table, seconds_to_fill
+from trainer.prepare.features import open_table, seconds_to_fill, training_share
 from trainer.prepare.filling import NUM_SLOTS, Call
 from trainer.run import main
 
@@ -243,13 +243,25 @@ def test_a_table_that_cannot_be_written_is_used_and_one_warning_says_why(
     assert [path.suffix for path in (tmp_path / "full").glob("features/*")] == [".lock"]
 
 
+def test_training_has_its_own_share_of_the_tables_frames() -> None:
+    """Reference: the rows of a batch of each utterance alone."""
+    model, some = small_model(freeze_feature_encoder=True), examples()
+    evaluated = {"eval": some[2:], "other": some}
+    data = SimpleNamespace(
+        train=some[:2], evaluation=evaluated, corpus=SimpleNamespace(splits=SimpleNamespace(monitor="eval"))
+    )
+    frames = [extract_features(model.base.feature_extractor, torch.zeros(1, e.num_samples)).shape[1] for e in some]
+    assert len(set(frames)) > 1
+    assert training_share(model, data) == sum(frames[:2]) / sum(frames)  # type: ignore[arg-type]
+
+
 def test_the_estimate_is_that_of_all_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that moves a second per encoder call: as many seconds as the table has calls."""
     model, calls = small_model(freeze_feature_encoder=True), [0]
 
-    def counted(*args: object) -> torch.Tensor:
+    def counted(*args: object, **options: object) -> torch.Tensor:
         calls[0] += 1
-        return extract_features(*args)  # type: ignore[arg-type]
+        return extract_features(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(trainer.prepare.filling, "extract_features", counted)
     monkeypatch.setattr(trainer.prepare.features.time, "perf_counter", lambda: calls[0])

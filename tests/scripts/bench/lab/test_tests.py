@@ -60,3 +60,4 @@ def test_each_result_is_written_at_once(tmp_path: Path) -> None:
     reasons = " ".join(test.get("why", "") for test in found["tests"].values())
     assert all(word in reasons for word in ("planted", "two GPUs", "no_such_fixture"))
     assert found["headline"]["failed"] == 2
+    assert [name.partition("::")[2] for name in found["headline"]["not finished"]] == ["test_end"]
