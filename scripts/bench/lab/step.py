@@ -126,9 +126,7 @@ class Variant:
         place(self.model, Sharing(config.parallel == "fsdp", "asked for"), self.precision, device)
         self.config = config = with_shapes(config, self.model, device)
         plan = plan_batches(config, data, self.model)
-        _, self.parts = build_parts(
-            config, self.model, device, self.precision, plan.total_steps(), console.warn, world
-        )
+        _, self.parts = build_parts(config, self.model, device, self.precision, plan.total_steps(), console.warn, world)
         on_cuda, num_workers = device.type == "cuda", config.batching.num_workers
         if num_workers is None:
             num_workers = 2 if on_cuda else 0  # as trainer.prepare.build chooses
