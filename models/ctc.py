@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from models.checkpoints.adapter import freeze_all_but_adapter
-from models.encoder import uses_attention_mask
+from models.encoder import freeze_lower_layers, uses_attention_mask
 from models.geometry import FrameGeometry
 from models.layers.frontend import extract_features
 from models.layers.half_copies import HalfCopies
+from models.layers.lora import merge
 from models.layers.transformer import encode
 
 
@@ -31,6 +32,7 @@ class CTCModel(nn.Module):
         *,
         freeze_feature_encoder: bool,
         adapter_only: bool = False,
+        freeze_layers: int = 0,
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -47,6 +49,8 @@ class CTCModel(nn.Module):
             self.hf.freeze_feature_encoder()
         if adapter_only:
             freeze_all_but_adapter(self.hf)
+        if freeze_layers:
+            freeze_lower_layers(self.base, freeze_layers)
 
     @property
     def base(self) -> Any:
@@ -57,6 +61,17 @@ class CTCModel(nn.Module):
     def is_batch_invariant(self) -> bool:
         """Whether padding leaves every utterance's logits alone. With group norm over time it does not."""
         return self.hf.config.feat_extract_norm == "layer"
+
+    @property
+    def trains_all_layers(self) -> bool:
+        """Whether every parameter of the transformer layers is trained."""
+        return all(p.requires_grad for p in self.base.encoder.layers.parameters())
+
+    def merge_updates(self) -> None:
+        """Put low-rank updates, if there are any, into the weights for good. The model is not trained any more."""
+        merge(self.hf)
+        if self.half_copies is not None:
+            self.half_copies.outdate()
 
     def keep_half_copies(self, dtype: torch.dtype) -> None:
         """From now on forward passes under an autocast of `dtype` read copies of the weights that are rounded once an

@@ -180,9 +180,13 @@ def look_at_model(run_dir: Path) -> str:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from models.checkpoints.training_checkpoint import is_training_checkpoint, read_weights
+
     def contents(folder: Path) -> list[bytes]:
         try:
-            return sorted(t.numpy().tobytes() for t in load_file(folder / "model.safetensors").values())
+            merged = is_training_checkpoint(folder)  # the export has no low-rank updates any more
+            state = read_weights(folder) if merged else load_file(folder / "model.safetensors")
+            return sorted(t.numpy().tobytes() for t in state.values())
         except SafetensorError as error:
             raise Damage(f"{folder.name}/model.safetensors: {error}") from None
 

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from data.utterance import SAMPLE_RATE, Corpus
+from models.checkpoints.lora import lora_of
 from models.checkpoints.training_checkpoint import describe_model
 from models.flops import forward_flops, training_flops
 from trainer.cli.clock import Clock
@@ -85,7 +86,7 @@ def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag:
         fingerprint = identity(config, run.data, parts.model, parts.device, run.precision)
     vocab = run.data.vocab
     fingerprint["model"] = describe_model(
-        parts.model.hf, vocab.special, run.do_normalize, vocab.reading, run.data.language
+        parts.model.hf, vocab.special, run.do_normalize, vocab.reading, run.data.language, lora_of(config.model)
     )
     state = resume(run, fingerprint, console) if config.resume else TrainState()
     is_over = state.step > 0 and is_done(state, config.train, run.total_steps)
@@ -168,7 +169,7 @@ def flops_share(run: PreparedRun) -> float | None:
     It is the mean over the training split. Padding and recomputed activations are no useful work and do not count.
     """
     peak = peak_flops(device_model(run.parts.device), run.precision)
-    if peak is None:
+    if peak is None or not run.parts.model.trains_all_layers:  # a frozen layer needs no gradient of its weights
         return None
     hf, flops, num_samples = run.parts.model.hf.config, 0.0, 0
     for example in run.data.train:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.layers.linear import linear
+from models.layers.lora import add_update, base_of
 from models.layers.positions import embed_positions
 
 
@@ -116,9 +117,10 @@ def feed_forward(block: Any, hidden: Tensor) -> Tensor:
 
 def project(hidden: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
     """What each of `layers`, which have the same size, makes of hidden (..., I)."""
-    if own_linear_pays(hidden, layers[0]):
-        return linear(hidden, *layers)
-    return tuple(layer(hidden) for layer in layers)
+    bases = [base_of(layer) for layer in layers]
+    own = own_linear_pays(hidden, bases[0])
+    outputs = linear(hidden, *bases) if own else tuple(base(hidden) for base in bases)
+    return tuple(add_update(layer, hidden, output) for layer, output in zip(layers, outputs, strict=True))
 
 
 def own_linear_pays(hidden: Tensor, layer: nn.Linear) -> bool:

@@ -15,7 +15,7 @@ from typing import Literal
 
 from data.config import AugmentConfig, BatchingConfig, CorpusConfig
 from data.text.casing import rules_of
-from models.config import ModelConfig
+from models.config import LORA_TARGETS, ModelConfig
 from trainer.errors import ConfigError
 
 MOST = 2**31 - 1
@@ -174,6 +174,8 @@ def validate(config: Config, *, training: bool = True) -> Config:
         ("eval.batch-size", config.eval.batch_size, 1, MOST),
         ("optim.warmup-steps", o.warmup_steps, 0, MOST),
         ("optim.weight-decay", o.weight_decay, 0.0, MOST),
+        ("model.freeze-layers", config.model.freeze_layers, 0, 1000),
+        ("model.lora-rank", config.model.lora_rank, 1, 1024),
         ("model.mask-time-min-masks", config.model.mask_time_min_masks, 0, MOST),
         ("model.mask-feature-min-masks", config.model.mask_feature_min_masks, 0, MOST),
         ("model.mask-time-length", config.model.mask_time_length, 1, MOST),
@@ -187,6 +189,7 @@ def validate(config: Config, *, training: bool = True) -> Config:
     for name, amount in [
         ("optim.lr", o.lr),
         ("optim.max-grad-norm", o.max_grad_norm),
+        ("model.lora-alpha", config.model.lora_alpha),
         ("batching.max-batch-seconds", b.max_batch_seconds),
         ("eval.max-batch-seconds", config.eval.max_batch_seconds),
         ("corpus.max-seconds", config.corpus.max_seconds),
@@ -200,7 +203,7 @@ def validate(config: Config, *, training: bool = True) -> Config:
         raise ConfigError(f"--augment.speeds {config.augment.speeds}: factors from 0.5 to 2 make sense.")
     model = config.model
     for name in ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout",
-                 "layerdrop", "mask_time_prob", "mask_feature_prob"):  # fmt: skip
+                 "layerdrop", "lora_dropout", "mask_time_prob", "mask_feature_prob"):  # fmt: skip
         share = getattr(model, name)
         if share is not None and not 0 <= share < 1:
             raise ConfigError(f"--model.{name.replace('_', '-')} {share} must be in [0, 1).")
@@ -214,11 +217,7 @@ def validate(config: Config, *, training: bool = True) -> Config:
         )
     if missing:
         raise ConfigError(f"Preset {config.preset} needs {'; '.join(missing)}.")
-    if model.adapter_only and (model.size is not None or model.freeze_feature_encoder is False):
-        raise ConfigError(
-            "--model.adapter-only trains a checkpoint's adapter and head and nothing else: leave out --model.size and "
-            "--model.no-freeze-feature-encoder."
-        )
+    _refuse_frozen(model)
     if model.target_lang is not None and model.size is not None:
         raise ConfigError("--model.target-lang is a language of a multilingual checkpoint: leave out --model.size.")
     language = config.corpus.language
@@ -243,6 +242,36 @@ def validate(config: Config, *, training: bool = True) -> Config:
     if config.resume and config.overwrite:
         raise ConfigError("--resume and --overwrite exclude each other: one continues the run, one deletes it.")
     return config
+
+
+def _refuse_frozen(model: ModelConfig) -> None:
+    """ConfigError where parts of the encoder cannot be left as they are in the way that the options ask for."""
+    given = [
+        name
+        for name, is_given in (
+            ("--model.freeze-layers", model.freeze_layers > 0),
+            ("--model.lora-rank", model.lora_rank is not None),
+            ("--model.adapter-only", model.adapter_only),
+        )
+        if is_given
+    ]
+    if given and (model.size is not None or model.freeze_feature_encoder is False):
+        raise ConfigError(
+            f"{given[0]} leaves most of a checkpoint as it is: leave out --model.size and "
+            "--model.no-freeze-feature-encoder."
+        )
+    if model.adapter_only and len(given) > 1:
+        raise ConfigError(
+            f"--model.adapter-only trains a checkpoint's adapter and head and nothing else: leave out {given[0]}."
+        )
+    if unknown := [name for name in model.lora_targets if name not in LORA_TARGETS]:
+        raise ConfigError(f"--model.lora-targets {unknown[0]}: choose from {', '.join(LORA_TARGETS)}.")
+    if not model.lora_targets:
+        raise ConfigError("--model.lora-targets is empty: name at least one layer, or leave out --model.lora-rank.")
+    defaults = ModelConfig()
+    for name in ("lora_alpha", "lora_targets", "lora_dropout"):
+        if model.lora_rank is None and getattr(model, name) != getattr(defaults, name):
+            raise ConfigError(f"--model.{name.replace('_', '-')} needs --model.lora-rank.")
 
 
 def _refuse_folders(config: Config) -> None:
@@ -270,7 +299,7 @@ def resolve(config: Config) -> Config:
     random_weights = config.model.size is not None
     model = replace(
         config.model,
-        freeze_feature_encoder=config.model.adapter_only
+        freeze_feature_encoder=config.model.keeps_encoder
         or (not random_weights if config.model.freeze_feature_encoder is None else config.model.freeze_feature_encoder),
     )
     lr = LEARNING_RATES[config.model.size] if config.optim.lr is None else config.optim.lr
