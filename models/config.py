@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from models.families import Family, Size
 
-
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "intermediate_dense", "output_dense")
 """The linear layers of a transformer layer, as transformers names them in every family."""
 
@@ -43,13 +42,13 @@ class ModelConfig:
     """Keep the first so many transformer layers as they are, and all that lies before them."""
 
     lora_rank: int | None = None
-    """Train low-rank updates (LoRA) of this rank, and the head, on a checkpoint that stays as it is; none: no updates."""
+    """Train low-rank updates (LoRA) of this rank, and the head, on a checkpoint that stays as it is; none: none."""
 
     lora_alpha: float | None = None
     """The updates count alpha / rank times; auto: alpha is twice the rank."""
 
-    lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
-    """Linear layers that are updated: q_proj, k_proj, v_proj, out_proj, intermediate_dense, output_dense."""
+    lora_targets: tuple[str, ...] | None = None
+    """Updated layers, of q_proj, k_proj, v_proj, out_proj, intermediate_dense, output_dense; auto: q_proj v_proj."""
 
     lora_dropout: float = 0.0
     """Dropout on the input of the updates."""

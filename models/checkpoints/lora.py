@@ -29,6 +29,8 @@ from trainer.errors import ModelError
 HEAD = "lm_head"
 """Trained as a whole, and part of the adapter: its vocabulary is mostly new."""
 PACKAGE = "pip install peft"
+DEFAULT_TARGETS = ("q_proj", "v_proj")
+"""As in the paper, and as peft chooses for most models."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def lora_of(options: ModelConfig) -> Lora | None:
     if rank is None:
         return None
     alpha = 2.0 * rank if options.lora_alpha is None else options.lora_alpha
-    return Lora(rank, alpha, options.lora_targets, options.lora_dropout, options.freeze_layers,
+    targets = DEFAULT_TARGETS if options.lora_targets is None else options.lora_targets
+    return Lora(rank, alpha, targets, options.lora_dropout, options.freeze_layers,
                 str(options.pretrained), options.revision)  # fmt: skip
 
 

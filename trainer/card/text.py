@@ -68,13 +68,17 @@ def description(config: Config, data: PreparedCorpus, results: dict[str, Any], r
         f"units: {_units(data)}. Frames are 20 ms apart; the best path is decoded greedily, without a language model.",
         f"The convolutional feature encoder was {frozen}."
         + (" Only the language's adapter and the head were trained." if model.adapter_only else "")
-        + (f" The first {model.freeze_layers} transformer layers were not trained either." if model.freeze_layers else ""),
+        + (
+            f" The first {model.freeze_layers} transformer layers were not trained either."
+            if model.freeze_layers
+            else ""
+        ),
     ]
     if (lora := lora_of(model)) is not None:
         lines.append(
             f"Low-rank updates (LoRA) of rank {lora.rank} and alpha {lora.alpha:g} were trained on "
-            f"{', '.join(f'`{name}`' for name in lora.targets)}, together with the head, and merged into these weights. "
-            "Nothing else of the checkpoint was changed."
+            f"{', '.join(f'`{name}`' for name in lora.targets)}, together with the head, and merged into these "
+            "weights. Nothing else of the checkpoint was changed."
         )
     if vocab.spelling != AS_IS:
         lines.append(f"Text is written {vocab.spelling.describe()}, as the checkpoint's units are.")

@@ -40,6 +40,9 @@ class OptimConfig:
     max_grad_norm: float = 1.0
     """Clip the gradient's global L2 norm at this."""
 
+    moments: Literal["fp32", "8bit"] = "fp32"
+    """AdamW's two moments of each weight: 8 bytes of memory in fp32, 2 in 8bit, which needs bitsandbytes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -264,10 +267,8 @@ def _refuse_frozen(model: ModelConfig) -> None:
         raise ConfigError(
             f"--model.adapter-only trains a checkpoint's adapter and head and nothing else: leave out {given[0]}."
         )
-    if unknown := [name for name in model.lora_targets if name not in LORA_TARGETS]:
+    if unknown := [name for name in model.lora_targets or () if name not in LORA_TARGETS]:
         raise ConfigError(f"--model.lora-targets {unknown[0]}: choose from {', '.join(LORA_TARGETS)}.")
-    if not model.lora_targets:
-        raise ConfigError("--model.lora-targets is empty: name at least one layer, or leave out --model.lora-rank.")
     defaults = ModelConfig()
     for name in ("lora_alpha", "lora_targets", "lora_dropout"):
         if model.lora_rank is None and getattr(model, name) != getattr(defaults, name):

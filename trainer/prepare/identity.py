@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -32,6 +33,9 @@ FREE = {
 by rounding). The effect of the others is compared by content: corpus, initial weights, precision. A corpus marks its
 own as free (data.config.option)."""
 
+PLAIN = ("torch", "transformers", "bitsandbytes", "device", "precision")
+"""Content that is told as it is, and not as a digest."""
+
 
 def identity(
     config: Config, data: PreparedCorpus, model: nn.Module, device: torch.device, precision: str
@@ -48,6 +52,7 @@ def identity(
             "transformers": transformers.__version__,
             "device": device.type,
             "precision": precision,
+            **({"bitsandbytes": version("bitsandbytes")} if config.optim.moments == "8bit" else {}),
         },
         "tokens": list(data.vocab.tokens),
     }
@@ -66,7 +71,7 @@ def compare(where: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], allo
             before, now = theirs[part].get(key), _as_json(ours[part].get(key))
             # an older version may have stored what is free now
             if before != now and not (part == "options" and key in free and key not in ours[part]):
-                hidden = part == "content" and key not in ("torch", "transformers", "device", "precision")
+                hidden = part == "content" and key not in PLAIN
                 what = "content differs" if hidden else f"{before} before, {now} now"
                 if key == "initial weights" and not str(before).startswith(DIGEST):
                     what = "not comparable, since an older version of this program hashed them in another way"

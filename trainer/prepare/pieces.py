@@ -59,15 +59,14 @@ def add_or_refuse_updates(config: Config, encoder: EncoderSource, hf_model: PreT
     cannot be frozen as it asks."""
     layers, frozen, lora = hf_model.config.num_hidden_layers, config.model.freeze_layers, lora_of(config.model)
     if frozen > layers - (lora is not None):
-        raise ModelError(
-            f"--model.freeze-layers {frozen}: this encoder has {layers} layers{', and one must be left to update' * (lora is not None)}."
-        )
+        left = "" if lora is None else ", and one must be left to update"
+        raise ModelError(f"--model.freeze-layers {frozen}: this encoder has {layers} layers{left}.")
     if lora is None:
         return
     if encoder.pretrained is not None and encoder.pretrained.has_no_such_language:
         raise ModelError(
-            f"--model.lora-rank leaves the adapter of {encoder.pretrained.language} as it is, but it is new and must be "
-            "trained: use --model.adapter-only instead."
+            f"--model.lora-rank leaves the adapter of {encoder.pretrained.language} as it is, but it is new and must "
+            "be trained: use --model.adapter-only instead."
         )
     add_updates(hf_model, lora, derive_seed(config.seed, "lora"))
 

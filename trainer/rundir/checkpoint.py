@@ -32,7 +32,7 @@ from trainer.errors import DamagedError
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
 from trainer.rundir.disk import read_manifest, remove, write_sealed
-from trainer.rundir.restore import MOMENTS, checkpoints, reason_of
+from trainer.rundir.restore import checkpoints, reason_of
 
 
 class Saver:
@@ -141,7 +141,7 @@ class HostTensors(dict[str, Tensor]):
 def _optimizer_tensors(parts: TrainingParts) -> HostTensors:
     names: dict[Tensor, str] = {parameter: name for name, parameter in parts.model.named_parameters()}
     return _on_host(
-        {f"{key}/{names[p]}": moments[key] for p, moments in parts.optimizer.state.items() for key in MOMENTS}
+        {f"{key}/{names[p]}": moment for p, moments in parts.optimizer.state.items() for key, moment in moments.items()}
     )
 
 

@@ -8,19 +8,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from data import strict_json
 from trainer.errors import CheckpointError, DamagedError
+from trainer.loop.optim import new_moments
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
 from trainer.rundir.disk import recover, remove, verify
-
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""What AdamW keeps for each parameter."""
 
 
 def checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
@@ -109,17 +106,19 @@ def _restore_optimizer(folder: Path, parts: TrainingParts, tensors: dict[str, Te
     names = {parameter: name for name, parameter in parts.model.named_parameters()}
     trained = [p for group in parts.optimizer.param_groups for p in group["params"]]
     state = {}
-    for i, p in enumerate(trained):
-        moments = {key: tensors.pop(f"{key}/{names[p]}", None) for key in MOMENTS}
-        shapes = {key: torch.Size() if key == "step" else p.shape for key in MOMENTS}
-        if all(m is not None and m.shape == shapes[key] and m.dtype is torch.float32 for key, m in moments.items()):
-            state[i] = moments
+    for p in trained:
+        own = new_moments(parts.optimizer, p)
+        moments = {key: tensors.pop(f"{key}/{names[p]}", None) for key in own}
+        if all(m is not None and (m.shape, m.dtype) == (own[key].shape, own[key].dtype) for key, m in moments.items()):
+            state[p] = {key: m.to(own[key].device) for key, m in moments.items() if m is not None}
         elif any(m is not None for m in moments.values()):  # a parameter that never had a gradient has no moments
-            raise CheckpointError(f"{folder}: the moments of {names[p]} are not all there, or of another shape.")
+            raise CheckpointError(
+                f"{folder}: the moments of {names[p]} are not all there, or of another shape or kind."
+            )
     if tensors:
         raise CheckpointError(f"{folder}: moments of parameters that are not trained here: {sorted(tensors)[0]}, ...")
-    saved = parts.optimizer.state_dict()
-    parts.optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
+    parts.optimizer.state.clear()
+    parts.optimizer.state.update(state)
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

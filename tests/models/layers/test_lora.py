@@ -26,7 +26,9 @@ from trainer.loop.optim import build_optimizer, parameter_groups
 
 
 def lora(targets: tuple[str, ...] = ("q_proj", "v_proj"), **changes: object) -> Lora:
-    return Lora(**dict(rank=3, alpha=6.0, targets=targets, dropout=0.0, first_layer=0, base="x", revision=None) | changes)  # type: ignore[arg-type]
+    return Lora(
+        **dict(rank=3, alpha=6.0, targets=targets, dropout=0.0, first_layer=0, base="x", revision=None) | changes
+    )  # type: ignore[arg-type]
 
 
 def updated(
@@ -91,7 +93,10 @@ def test_training_begins_at_the_checkpoint() -> None:
 def test_only_updates_and_head_are_trained_and_all_matrices_among_them_decay() -> None:
     model = of_model(updated())
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    assert {name.rpartition(".lora_")[2] for name in trained if ".lora_" in name} == {"A.default.weight", "B.default.weight"}
+    assert {name.rpartition(".lora_")[2] for name in trained if ".lora_" in name} == {
+        "A.default.weight",
+        "B.default.weight",
+    }
     assert {name for name in trained if ".lora_" not in name} == {"hf.lm_head.weight", "hf.lm_head.bias"}
     decayed, plain = parameter_groups(model, 0.1)
     assert [p.ndim for p in plain["params"]] == [1]
