@@ -7,6 +7,7 @@ CUDA kernel for CTC copies the lengths to the device, and waits for that.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -111,10 +112,10 @@ class CTCModel(nn.Module):
         kept_layers: Tensor | None,
     ) -> Tensor:
         base = self.base
-        checkpointed = self.activation_checkpointing and self.training
+        again = self._context_of_recomputing if self.activation_checkpointing and self.training else None
         features = inputs  # (B, T, C)
         if inputs.ndim == 2:
-            features = extract_features(base.feature_extractor, inputs, checkpointed=checkpointed)
+            features = extract_features(base.feature_extractor, inputs, again)
         projected = base.feature_projection(features)
         hidden = projected[0] if isinstance(projected, tuple) else projected  # (B, T, H); HuBERT returns no tuple
         if time_mask is not None:
@@ -124,13 +125,20 @@ class CTCModel(nn.Module):
         real = None
         if is_padded and self.uses_attention_mask:
             real = torch.arange(hidden.shape[1], device=hidden.device) < frame_lengths[:, None]
-        hidden = encode(base.encoder, hidden, real, kept_layers=kept_layers, checkpointed=checkpointed)
+        hidden = encode(base.encoder, hidden, real, kept_layers=kept_layers, again=again)
         hidden = self.hf.dropout(hidden)
         if not torch.is_autocast_enabled(hidden.device.type):
             return self.hf.lm_head(hidden)
         # Half precision would round the logits, of which CTC sums over many frames: some frames change their best unit
         with torch.autocast(hidden.device.type, enabled=False):
             return self.hf.lm_head(hidden.float())
+
+    def _context_of_recomputing(self) -> AbstractContextManager[None]:
+        """What must hold when the backward pass computes a layer again: it reads the copies that `forward` read."""
+        copies = self.half_copies
+        if copies is None or not is_autocast_to(copies.dtype, next(iter(copies.of)).device):
+            return nullcontext()
+        return copies.in_place()
 
     @torch.inference_mode()
     def read(self, waveforms: Tensor) -> Tensor:

@@ -21,37 +21,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
 
 from models.geometry import convolved_length
+from models.layers.checkpointing import Recomputing, run_twice
 
 CACHED_SAMPLES = 150_000
 """Samples of a batch whose first, wide layers fit into a CPU's caches. Without a gradient, larger batches are split."""
 
 
-def extract_features(extractor: Any, waveforms: Tensor, *, checkpointed: bool = False) -> Tensor:
+def extract_features(extractor: Any, waveforms: Tensor, again: Recomputing | None = None) -> Tensor:
     """Features (B, T, C) of waveforms (B, S), with the weights of a transformers feature encoder.
 
-    With `checkpointed`, only each layer's input is kept, and the backward pass computes the layer again.
+    With `again`, only each layer's input is kept, and the backward pass computes the layer again in that context.
     """
     if torch.compiler.is_exporting():
         return extractor(waveforms).transpose(1, 2)  # an exported graph needs plain convolutions
     needs_gradient = torch.is_grad_enabled() and any(p.requires_grad for p in extractor.parameters())
     if not needs_gradient and not waveforms.is_cuda:
         parts = waveforms.split(max(1, CACHED_SAMPLES // waveforms.shape[1]))
-        return torch.cat([_extract(extractor, part, checkpointed=False) for part in parts])
-    return _extract(extractor, waveforms, checkpointed=checkpointed and needs_gradient)
+        return torch.cat([_extract(extractor, part, None) for part in parts])
+    return _extract(extractor, waveforms, again if needs_gradient else None)
 
 
-def _extract(extractor: Any, waveforms: Tensor, *, checkpointed: bool) -> Tensor:
+def _extract(extractor: Any, waveforms: Tensor, again: Recomputing | None) -> Tensor:
     convs: list[nn.Conv1d] = [layer.conv for layer in extractor.conv_layers]
     batch_size, num_frames = waveforms.shape
     padding = -num_frames % math.prod(conv.stride[0] for conv in convs)
     rows = F.pad(waveforms, (0, padding)).view(-1, 1)  # (B * S, 1)
     for layer, conv in zip(extractor.conv_layers, convs, strict=True):
         num_frames = convolved_length(num_frames, conv.kernel_size[0], conv.stride[0])
-        if checkpointed:
-            rows = checkpoint(_layer, layer, rows, batch_size, num_frames, use_reentrant=False)
+        if again is not None:
+            rows = run_twice(again, _layer, layer, rows, batch_size, num_frames)
         else:
             rows = _layer(layer, rows, batch_size, num_frames)
     return rows.view(batch_size, -1, rows.shape[1])[:, :num_frames]

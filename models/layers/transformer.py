@@ -14,8 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from models.layers.checkpointing import Recomputing, run_twice
 from models.layers.linear import linear
 from models.layers.lora import add_update, base_of
 from models.layers.positions import embed_positions
@@ -27,13 +27,13 @@ def encode(
     real: Tensor | None,
     *,
     kept_layers: Tensor | None = None,
-    checkpointed: bool = False,
+    again: Recomputing | None = None,
 ) -> Tensor:
     """Hidden states (B, T, H) after all layers of `encoder`, a family's *Encoder or *EncoderStableLayerNorm.
 
     real bool (B, T) is False on padding; None if nothing is padded. LayerDrop skips layers as it draws them here, or
     those for which kept_layers bool (layers,), on the device, is False: they are computed then, and count for nothing.
-    With `checkpointed`, only each layer's input is kept, and the backward pass computes the layer again.
+    With `again`, only each layer's input is kept, and the backward pass computes the layer again in that context.
     """
     config, run_layer = encoder.config, _pre_norm_layer if encoder.config.do_stable_layer_norm else _post_norm_layer
     bias: Tensor | None = None
@@ -53,8 +53,8 @@ def encode(
     for i, layer in enumerate(encoder.layers):
         if kept_layers is None and is_dropped(encoder, i):
             continue
-        if checkpointed and torch.is_grad_enabled():
-            after = checkpoint(run_layer, layer, hidden, mask, bias, use_reentrant=False)
+        if again is not None and torch.is_grad_enabled():
+            after = run_twice(again, run_layer, layer, hidden, mask, bias)
         else:
             after = run_layer(layer, hidden, mask, bias)
         hidden = after if kept_layers is None else torch.where(kept_layers[i], after, hidden)

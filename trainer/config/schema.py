@@ -151,6 +151,9 @@ class Config:
     check: bool = False
     """Prepare the run but do not train: show counts, drops, leaks, memory and time to expect; exit code 0 or 2."""
 
+    card_memory: float | None = None
+    """With --check: judge whether the run fits into a CUDA card of so many GB, which need not be here; none: no."""
+
     @property
     def run_dir(self) -> Path:
         return Path(self.runs_dir) / (self.name or self.preset)
@@ -193,6 +196,7 @@ def validate(config: Config, *, training: bool = True) -> Config:
         ("optim.lr", o.lr),
         ("optim.max-grad-norm", o.max_grad_norm),
         ("model.lora-alpha", config.model.lora_alpha),
+        ("card-memory", config.card_memory),
         ("batching.max-batch-seconds", b.max_batch_seconds),
         ("eval.max-batch-seconds", config.eval.max_batch_seconds),
         ("corpus.max-seconds", config.corpus.max_seconds),
@@ -242,6 +246,8 @@ def validate(config: Config, *, training: bool = True) -> Config:
         raise ConfigError("--precision fp16 needs CUDA: on a CPU use fp32 (or bf16, which is slower there).")
     if training and config.strict and not config.corpus.store:
         raise ConfigError("--strict compares recordings as they are stored: leave out --corpus.no-store.")
+    if config.card_memory is not None and not config.check:
+        raise ConfigError("--card-memory judges a run that is not begun: give --check too.")
     if config.resume and config.overwrite:
         raise ConfigError("--resume and --overwrite exclude each other: one continues the run, one deletes it.")
     return config

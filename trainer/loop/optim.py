@@ -33,7 +33,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW that leaves everything as it was when `found_inf` is 1: torch's fused one, or one with moments of 8 bits."""
+    """AdamW that leaves everything as it was when `found_inf` is 1: torch's fused one, or with moments of 8 bits."""
     assert config.lr is not None
     groups = parameter_groups(model, config.weight_decay)
     if config.moments == "8bit":
@@ -147,6 +147,13 @@ def new_moments(optimizer: torch.optim.AdamW, p: nn.Parameter) -> dict[str, Tens
         return optimizer.new_moments(p)
     step = torch.zeros((), device=p.device)  # the tensors that torch's fused AdamW makes itself
     return {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+
+
+def moment_bytes(p: nn.Parameter, moments: str) -> int:
+    """The size of `new_moments` with --optim.moments `moments`."""
+    if moments == "8bit" and p.numel() >= FEWEST_IN_8_BITS:
+        return 2 * p.numel() + 2 * 4 * -(-p.numel() // BLOCK) + 4
+    return 2 * p.numel() * p.element_size() + 4
 
 
 def allocate_moments(optimizer: torch.optim.AdamW) -> None:
