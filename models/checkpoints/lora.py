@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from models.checkpoints.quiet import quiet_bitsandbytes
 from models.config import ModelConfig
 from models.layers.lora import DOWN, NAME, UP
 from trainer.errors import ModelError
@@ -123,7 +124,8 @@ def _peft_config(peft: ModuleType, lora: Lora, num_layers: int) -> Any:
 
 def _import_peft() -> ModuleType:
     try:
-        import peft
+        with quiet_bitsandbytes():
+            import peft
     except ImportError as error:
         raise ModelError(f"--model.lora-rank needs the package peft ({error}): {PACKAGE}") from None
     return peft

@@ -3,13 +3,13 @@ of the step."""
 
 from __future__ import annotations
 
-import logging
 from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from models.checkpoints.quiet import quiet_bitsandbytes
 from trainer.config.schema import OptimConfig
 from trainer.errors import ConfigError
 
@@ -111,18 +111,14 @@ class AdamW8bit(torch.optim.AdamW):
 
 
 def _import_bitsandbytes() -> ModuleType:
-    logger = logging.getLogger("bitsandbytes")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns on a CPU that it has no kernels for 4 bits
     try:
-        import bitsandbytes.functional
+        with quiet_bitsandbytes():
+            import bitsandbytes.functional
     except (ImportError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
             f"--optim.moments 8bit needs the package bitsandbytes ({reason}): pip install bitsandbytes"
         ) from None
-    finally:
-        logger.setLevel(level)
     return bitsandbytes.functional
 
 

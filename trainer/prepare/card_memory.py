@@ -45,7 +45,7 @@ def judge_card(run: PreparedRun, asked: Config, table_bytes: int, say: Callable[
     held = count_held(
         model, asked.optim.moments, precision, training=training, evaluation=evaluation,
         from_table=table_bytes > 0, table_bytes=table_bytes if table_bytes <= DEVICE_SHARE * card else 0,
-        uses_graphs=graphs,
+        uses_graphs=graphs, accumulates=asked.train.grad_accum_steps > 1,
     )  # fmt: skip
     fits = held.total <= card
     rows, num_samples = training

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -84,12 +84,15 @@ def count_held(
     from_table: bool = False,
     table_bytes: int = 0,
     uses_graphs: bool = False,
+    accumulates: bool = False,
 ) -> Held:
     """What training `model` takes on a CUDA card. `training` and `evaluation` are (utterances, samples of each) of the
-    largest microbatch and of the largest batch of an evaluation; `from_table`: training reads features."""
+    largest microbatch and of the largest batch of an evaluation; `from_table`: training reads features; `accumulates`:
+    a step has several microbatches."""
     weights = sum(_rounded(t.nbytes) for t in model.state_dict().values())
     trained = [p for p in model.parameters() if p.requires_grad]
     step = step_bytes(model, precision, *training, from_table=from_table)
+    step = max(step, summing_bytes(trained, precision, accumulates))
     # the closing evaluation is in fp32 and reads audio, but no half copies
     closing = evaluation_bytes(model, "fp32", *evaluation)
     copied = 0
@@ -108,10 +111,19 @@ def count_held(
     )
 
 
-def step_bytes(model: CTCModel, precision: str, rows: int, num_samples: int, *, from_table: bool = False) -> int:
-    """The most bytes that the passes of a microbatch of `rows` utterances of `num_samples` hold at once on CUDA."""
+def summing_bytes(trained: Sequence[nn.Parameter], precision: str, accumulates: bool) -> int:
+    """What is held while a microbatch's gradients are added to those before: they, and where they are of half precision
+    the same in fp32. Activations are gone by then."""
+    in_half = precision in HALF
+    return sum(p.numel() for p in trained) * ((2 if in_half else 4) + (4 if in_half and accumulates else 0))
+
+
+def step_bytes(
+    model: CTCModel, precision: str, rows: int, num_samples: int, *, from_table: bool = False, as_on_cuda: bool = True
+) -> int:
+    """The most bytes that the passes of a microbatch of `rows` utterances of `num_samples` hold at once."""
     peak, frames = Peak(), model.num_frames(num_samples)
-    with played(model, precision, training=True) as autocast, peak:
+    with played(model, precision, training=True, as_on_cuda=as_on_cuda) as autocast, peak:
         inputs = _inputs(model, rows, num_samples, from_table)
         lengths = torch.full((rows,), frames, device=inputs.device)
         hf = model.hf.config
@@ -119,7 +131,7 @@ def step_bytes(model: CTCModel, precision: str, rows: int, num_samples: int, *, 
         kept = torch.ones(len(model.base.encoder.layers), dtype=torch.bool, device=inputs.device)
         with autocast():
             logits = model(
-                inputs, lengths, is_padded=True,
+                inputs, lengths, is_padded=as_on_cuda,
                 time_mask=time_mask if hf.mask_time_prob > 0 else None,
                 kept_layers=kept if hf.layerdrop > 0 else None,
             )  # fmt: skip
@@ -147,9 +159,9 @@ def _inputs(model: CTCModel, rows: int, num_samples: int, from_table: bool) -> T
 
 
 @contextmanager
-def played(model: CTCModel, precision: str, *, training: bool) -> Iterator[Callable[[], Any]]:
-    """Within this context operations have shapes and no content, and the layers take the way that they take on CUDA.
-    Gives the autocast to use; the model is as before afterwards."""
+def played(model: CTCModel, precision: str, *, training: bool, as_on_cuda: bool = True) -> Iterator[Callable[[], Any]]:
+    """Within this context operations have shapes and no content, and the layers take the way that they take on CUDA, if
+    `as_on_cuda`. Gives the autocast to use; the model is as before afterwards."""
     was_training, copies = model.training, model.half_copies
     device = next(model.parameters()).device
     layers: list[Any] = [m for m in model.modules() if hasattr(m, "num_heads") and hasattr(m, "dropout")]
@@ -159,7 +171,8 @@ def played(model: CTCModel, precision: str, *, training: bool) -> Iterator[Calla
         warnings.filterwarnings("ignore", message="Accessing the data pointer")  # models.layers.linear compares them
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        stack.enter_context(mock.patch.object(FakeTensor, "is_cuda", True, create=True))
+        if as_on_cuda:
+            stack.enter_context(mock.patch.object(FakeTensor, "is_cuda", True, create=True))
         try:
             model.train(training)
             model.half_copies = HalfCopies(model, HALF[precision]) if precision in HALF else None
@@ -183,6 +196,8 @@ class Peak(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
+        if any(result.alias_info is not None for result in func._schema.returns):
+            return made  # a view of what is there already, a weight perhaps
         for tensor in tree_leaves(made):
             if isinstance(tensor, FakeTensor):
                 self._see(tensor.untyped_storage())
