@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-slow test-browser browser test-reliability reliability-faults reliability-input lint venv clean
+.PHONY: demo test test-slow test-browser browser test-distributed test-reliability reliability-faults reliability-input lint venv clean
 
 demo: $(READY)
 	$(BIN)/python -m trainer.run demo --overwrite
@@ -17,7 +17,11 @@ test: $(READY)
 
 # Whole runs, exports of every family, servers, a browser: under 15 minutes on two cores
 test-slow: $(READY)
-	$(PYTEST) -m "slow and not reliability"
+	$(PYTEST) -m "slow and not reliability and not distributed"
+
+# One to four processes that train together, one test after the other: under 10 minutes on two cores
+test-distributed: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m distributed tests/distributed
 
 # Without a Chromium the tests of pages are skipped
 browser:

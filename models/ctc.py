@@ -21,7 +21,7 @@ from models.geometry import FrameGeometry
 from models.layers.frontend import extract_features
 from models.layers.half_copies import HalfCopies
 from models.layers.lora import merge
-from models.layers.transformer import encode
+from models.layers.transformer import encode, is_dropped
 
 
 class CTCModel(nn.Module):
@@ -38,6 +38,8 @@ class CTCModel(nn.Module):
     ) -> None:
         super().__init__()
         self.half_copies: HalfCopies | None = None
+        self.dropped_layers: frozenset[int] | None = None
+        """What LayerDrop skips in training, where it was drawn beforehand; None: each pass draws."""
         self.activation_checkpointing = activation_checkpointing
         self.hf = hf_model
         self.freeze_feature_encoder = freeze_feature_encoder
@@ -78,6 +80,15 @@ class CTCModel(nn.Module):
         """From now on forward passes under an autocast of `dtype` read copies of the weights that are rounded once an
         update (models.layers.half_copies). The model lies on its device already."""
         self.half_copies = HalfCopies(self, dtype)
+
+    def draw_layers(self, generator: torch.Generator | None) -> None:
+        """Let LayerDrop skip the same layers in every pass from now on, drawn from `generator` as a pass would draw
+        them; with None each pass draws again."""
+        if generator is None:
+            self.dropped_layers = None
+        else:
+            encoder = self.base.encoder
+            self.dropped_layers = frozenset(i for i in range(len(encoder.layers)) if is_dropped(encoder, i, generator))
 
     def forward(
         self,
@@ -125,7 +136,8 @@ class CTCModel(nn.Module):
         real = None
         if is_padded and self.uses_attention_mask:
             real = torch.arange(hidden.shape[1], device=hidden.device) < frame_lengths[:, None]
-        hidden = encode(base.encoder, hidden, real, kept_layers=kept_layers, again=again)
+        dropped = self.dropped_layers if self.training else None
+        hidden = encode(base.encoder, hidden, real, kept_layers=kept_layers, dropped=dropped, again=again)
         hidden = self.hf.dropout(hidden)
         if not torch.is_autocast_enabled(hidden.device.type):
             return self.hf.lm_head(hidden)

@@ -35,3 +35,13 @@ def training_flops(config: PreTrainedConfig, num_samples: int, *, frozen: bool) 
     """
     convolutions, rest = forward_flops(config, num_samples)
     return convolutions * (1 if frozen else 3) + 3 * rest
+
+
+def attention_samples(config: PreTrainedConfig) -> int:
+    """Samples of an utterance at which its attention takes as many FLOPs as everything else.
+
+    n samples take a * n + b * n^2, which two values of n tell; the answer is a / b.
+    """
+    n = 10**8  # so long that rounding to frames is nothing
+    once, twice = sum(forward_flops(config, n)), sum(forward_flops(config, 2 * n))
+    return round(n * (4 * once - twice) / (twice - 2 * once))

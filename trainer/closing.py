@@ -35,6 +35,7 @@ from trainer.device import choose_device, device_model
 from trainer.errors import CheckpointError
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
+from trainer.parallel.world import ALONE, World
 from trainer.prepare.build import prepare_scoring
 from trainer.prepare.corpus import PreparedCorpus
 from trainer.report.run import MediaSource, report_or_warn
@@ -77,19 +78,20 @@ def close_run(
     """Score the weights that the run exports; write hypotheses.jsonl, model/, its card, results.json and the report.
 
     The last checkpoint is written meanwhile. Returns what `finish_saves` does: whether all saves reached the disk.
+    Other ranks call `score_with_first` meanwhile, which scores their share.
     """
     run_dir, splits, console, model = config.run_dir, data.corpus.splits, runlog.console, parts.model
     records: dict[str, dict[str, Any]] = {}
     for split, note in splits.unselected.items():
-        scores = score_closing(model, eval_sets[split], parts.device, console)
+        scores = score_closing(model, eval_sets[split], parts.device, console, parts.world)
         records[split] = split_record(scores, "last", note)
         console.say(f"{describe(scores)} ({note}; last weights)")
     weights, best_step, best_wer = str(config.train.export), state.best_step, state.best_wer
     all_saved = True
-    if weights == "best" and state.best_step != state.step:
+    if exports_other_weights(config, state):
         all_saved = finish_saves()
         with console.phase("export"):
-            best_step, best_wer = load_best(run_dir, model)
+            best_step, best_wer = take_best(run_dir, parts)
         if best_step != state.best_step:  # after a failed save, or when a resumed run took other steps
             console.warn(f"the best weights kept are those of step {best_step}, not of step {state.best_step}")
     with console.phase("export"):
@@ -97,7 +99,10 @@ def close_run(
     with ThreadPoolExecutor(1) as pool:
         # Neither needs the other, and the device is busy with the evaluation alone
         exporting = pool.submit(_export, model, data, eval_sets[splits.headline].frontend, run_dir, parts.device)
-        closing = [score_closing(model, eval_sets[split], parts.device, console) for split in splits.closing]
+        closing = [
+            score_closing(model, eval_sets[split], parts.device, console, parts.world) for split in splits.closing
+        ]
+        parts.world.leave()  # the rest is for this rank alone
         all_saved = finish_saves() and all_saved
         with console.phase("export"):
             exporting.result()
@@ -117,6 +122,8 @@ def close_run(
         "padding_share": 1 - state.audio_seconds / state.padded_seconds if state.padded_seconds else 0.0,
         "best": {"step": best_step, "wer": best_wer},
         "precision": precision,
+        "processes": parts.world.size,
+        "backend": parts.world.backend,
         "peak_memory_bytes": peak_memory_bytes(parts.device),
     })  # fmt: skip
     write_hypotheses(run_dir / "hypotheses.jsonl", closing)
@@ -138,6 +145,39 @@ def close_run(
     recording = eval_sets[splits.headline].examples[0].utterance.audio.name
     conclude(config, recording, next(s.blank_share for s in closing if s.split == splits.headline), console)
     return all_saved
+
+
+def score_with_first(
+    config: Config, parts: TrainingParts, data: PreparedCorpus, eval_sets: dict[str, EvalSet], state: TrainState,
+    console: Console,
+) -> bool:  # fmt: skip
+    """What other ranks do while rank 0 is in `close_run`, call by call. True: there is nothing of theirs to save."""
+    splits = data.corpus.splits
+    for split in splits.unselected:
+        score_closing(parts.model, eval_sets[split], parts.device, console, parts.world)
+    if exports_other_weights(config, state):
+        take_best(config.run_dir, parts)
+    for split in splits.closing:
+        score_closing(parts.model, eval_sets[split], parts.device, console, parts.world)
+    parts.world.leave()
+    return True
+
+
+def exports_other_weights(config: Config, state: TrainState) -> bool:
+    """Whether the run exports weights that are not those of its last step."""
+    return config.train.export == "best" and state.best_step != state.step
+
+
+def take_best(run_dir: Path, parts: TrainingParts) -> tuple[int, float]:
+    """Put the best weights into the model of every rank; rank 0 reads them. Returns their step and their WER."""
+    world = parts.world
+    found: tuple[int, float] | None = None
+    with world.together("the best weights, which rank 0 reads"):
+        if world.is_first:
+            found = load_best(run_dir, parts.model)
+    world.broadcast_tensors(parts.model.state_dict().values())
+    step, wer = world.broadcast(found)
+    return step, wer
 
 
 def _export(model: CTCModel, data: PreparedCorpus, frontend: Frontend, run_dir: Path, device: torch.device) -> None:
@@ -208,7 +248,7 @@ def publish_late(
     console: Console,
 ) -> None:
     """`publish` for a run that an earlier process closed. The weights in `parts` are those of the last step."""
-    if config.train.export == "best" and state.best_step != state.step:
+    if exports_other_weights(config, state):
         try:
             load_best(config.run_dir, parts.model)
         except CheckpointError as error:
@@ -261,12 +301,14 @@ def score_model(config: Config, corpus: Corpus | None = None) -> dict[str, Any]:
     return results
 
 
-def score_closing(model: CTCModel, eval_set: EvalSet, device: torch.device, console: Console) -> Scores:
+def score_closing(
+    model: CTCModel, eval_set: EvalSet, device: torch.device, console: Console, world: World = ALONE
+) -> Scores:
     """Scores in fp32 without TF32 and from the audio, even if training used a table of features or half precision."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     bar = partial(console.progress, desc=f"scoring {eval_set.split}", unit="batch")
     with console.phase("closing_evaluation"):
-        return evaluate(model, replace(eval_set, features=None), device, nullcontext, bar)
+        return evaluate(model, replace(eval_set, features=None), device, nullcontext, bar, world=world)
 
 
 def _results(

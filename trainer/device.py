@@ -35,10 +35,25 @@ class HostCopy:
         return self._tensors
 
 
-def choose_device(name: str) -> torch.device:
-    """The device that --device names; ConfigError when it is not there."""
+def choose_device(name: str, local_rank: int | None = None) -> torch.device:
+    """The device that --device names; ConfigError when it is not there.
+
+    One of several processes of a host takes the GPU of its `local_rank`.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+        if local_rank is None or name == "cpu":
+            return torch.device(name)
+    if local_rank is not None and name.startswith("cuda"):
+        if name != "cuda":
+            raise ConfigError(f"--device {name}: each process takes the GPU of its own number. Give --device cuda.")
+        num_gpus = torch.cuda.device_count()
+        if local_rank >= num_gpus:
+            raise ConfigError(
+                f"--device {name}: no GPU is left for local rank {local_rank}, since this host shows {num_gpus}. Start "
+                f"{num_gpus or 'no'} processes on it (torchrun --nproc-per-node), or see CUDA_VISIBLE_DEVICES."
+            )
+        name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -25,6 +25,8 @@ class UserError(ValueError):
     """Something that the user can correct. The message says what to do."""
 
     exit_code = WRONG_INPUT
+    is_told = False
+    """Whether another process of the same run tells the user about it."""
 
 
 class ConfigError(UserError):
@@ -73,6 +75,10 @@ class TrainingStopped(UserError):  # noqa: N818  the end of a run, by name
     """Training cannot go on; `trainer.loop.fit.fit` saves the last step. The message says why and what to do."""
 
     exit_code = TRAINING_STOPPED
+
+
+class PeerLost(TrainingStopped):
+    """Another process of the run is gone: nothing can be computed together any more. The message names it, if known."""
 
 
 class SaveError(UserError):

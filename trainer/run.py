@@ -1,5 +1,7 @@
 """Train: `python -m trainer.run [PRESET] [--group.option value ...]`.
 
+Several processes do it together: `torchrun --nproc-per-node N -m trainer.run ...` (docs/howto-cluster.md).
+
 Command line -> Config -> trainer.session: corpus, model, plan -> fit() -> closing evaluation, export, card.
 """
 
@@ -14,6 +16,7 @@ from trainer.cli.clock import Clock  # first, for it notes when
 from trainer.cli.parse import parse, report_errors
 from trainer.cli.signals import Stopped, stop_on_signals
 from trainer.cli.streams import fill_closed_streams
+from trainer.parallel.launch import launched, told_once
 
 
 def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
@@ -25,22 +28,27 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
     argv, clock = sys.argv[1:] if argv is None else argv, clock or Clock()
 
     def run() -> int:
-        with clock.phase("imports"):
-            config = parse(argv)  # imports every corpus' reader, and numpy with them
-            from trainer.cli.greeting import greet
-            from trainer.config.schema import validate
+        launch = launched()
+        with told_once(launch):
+            with clock.phase("imports"):
+                config = parse(argv)  # imports every corpus' reader, and numpy with them
+                from trainer.cli.greeting import greet
+                from trainer.config.schema import validate
 
-        validate(config)
+            validate(config)
         try:
             with stop_on_signals() as flag:
-                greet(config)
+                flag.is_silent = not launch.is_first
+                if launch.is_first:
+                    greet(config)
                 grow_segments()
                 with clock.phase("imports"):
                     from trainer.session import train  # imports torch, which takes seconds
 
                 return train(config, argv, flag, clock)
         except Stopped as stop:
-            print(stop, file=sys.stderr)
+            if launch.is_first:
+                print(stop, file=sys.stderr)
             return stop.exit_code
 
     return report_errors(run, "Mend that; what was saved is whole, --resume goes on.")

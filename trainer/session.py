@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gc
-import shutil
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -17,35 +16,40 @@ from models.checkpoints.lora import lora_of
 from models.checkpoints.training_checkpoint import describe_model
 from models.flops import forward_flops, training_flops
 from trainer.cli.clock import Clock
-from trainer.cli.console import Console
+from trainer.cli.console import Console, RankConsole
 from trainer.cli.signals import StopFlag, stop_on_signals
-from trainer.closing import close_run, is_closed, is_published, publish_late
-from trainer.config.as_json import read_config, to_json
+from trainer.closing import close_run, is_closed, is_published, publish_late, score_with_first
+from trainer.config.as_json import to_json
 from trainer.config.given import with_given
 from trainer.config.schema import Config, resolve, validate
-from trainer.device import device_model, peak_flops
+from trainer.device import choose_device, device_model, peak_flops
 from trainer.errors import (
     SAVE_FAILED,
     AudioError,
     CheckpointError,
-    ConfigError,
     LoaderError,
     SaveError,
     TrainingStopped,
 )
 from trainer.loop.fit import fit, is_done
 from trainer.loop.state import TrainState
+from trainer.parallel.joining import joined
+from trainer.parallel.launch import launched, told_once
+from trainer.parallel.world import World
 from trainer.prepare.build import PreparedRun, prepare, use_features
-from trainer.prepare.identity import compare, identity
+from trainer.prepare.identity import compare, identity, refuse_mixed
 from trainer.prepare.intro import introduce
 from trainer.prepare.preflight import check
 from trainer.rundir.alarms import unigram_entropy
 from trainer.rundir.checkpoint import Saver
 from trainer.rundir.disk import write_text
+from trainer.rundir.folder import check_run_dir, clear
 from trainer.rundir.lock import lock_run
-from trainer.rundir.log import RunLog, read_records
+from trainer.rundir.log import RunLog
 from trainer.rundir.profile import StepProfiler
-from trainer.rundir.restore import checkpoints, newest_valid, restore, valid_best
+from trainer.rundir.restore import newest_valid, restore, valid_best
+from trainer.rundir.shared_state import share_state
+from trainer.rundir.silent import SilentLog, SilentSaver
 from trainer.scoring.evaluate import evaluate
 from trainer.scoring.followed import followed_positions
 from trainer.scoring.scores import Scores
@@ -68,52 +72,71 @@ def train(
     if flag is None:
         with stop_on_signals() as own:
             return train(config, argv, own, clock, corpus=corpus)
-    config, console = resolve(validate(with_given(config, corpus))), Console(clock=clock)
+    launch = launched()
+    with told_once(launch):
+        config = resolve(validate(with_given(config, corpus)))
     if config.check:
-        return check(config, console, corpus)
-    check_run_dir(config)
-    run = prepare(config, console, corpus=corpus)
-    with lock_run(config.run_dir):
-        check_run_dir(config)  # again, since another process may have begun a run here in between
-        if config.overwrite:
-            clear(config.run_dir)
+        return check(config, Console(clock=clock), corpus, World(launch)) if launch.is_first else 0
+    with joined(launch, partial(choose_device, config.device)) as world, ExitStack() as held:
+        console = Console(clock=clock) if world.is_first else RankConsole(world.name, clock)
+        with world.together("the run's folder"):
+            if world.is_first:
+                check_run_dir(config)
+        with world.together("the preparation of the run"):
+            run = prepare(config, console, corpus=corpus, world=world)
+        with world.together("the run's folder"):
+            if world.is_first:
+                held.enter_context(lock_run(config.run_dir))
+                check_run_dir(config)  # again, since another process may have begun a run here in between
+                if config.overwrite:
+                    clear(config.run_dir)
         return _train(run, argv, console, flag)
 
 
 def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag: StopFlag) -> int:
-    config, parts, run_dir = run.config, run.parts, run.config.run_dir
+    config, parts, run_dir, world = run.config, run.parts, run.config.run_dir, run.parts.world
     with console.phase("model"):
         fingerprint = identity(config, run.data, parts.model, parts.device, run.precision)
     vocab = run.data.vocab
     fingerprint["model"] = describe_model(
         parts.model.hf, vocab.special, run.do_normalize, vocab.reading, run.data.language, lora_of(config.model)
     )
+    refuse_mixed(world, fingerprint)
     state = resume(run, fingerprint, console) if config.resume else TrainState()
     is_over = state.step > 0 and is_done(state, config.train, run.total_steps)
-    if is_over and is_closed(run_dir, state.step):
+    if is_over and world.broadcast(is_closed(run_dir, state.step)):
+        if not world.is_first:
+            return 0
         if is_published(config):
             console.say(f"{run_dir}: complete after {state.step} steps; nothing to do")
         else:
             publish_late(config, parts, run.data, run.eval_sets, state, console)
             console.tell_time()
         return 0
-    introduce(run, 0 if is_over else run.total_steps - state.step, console)
+    if world.is_first:
+        introduce(run, 0 if is_over else run.total_steps - state.step, console)
     if config.model.cache_features and (state.eval_pending or not is_over):
         begin = time.perf_counter()
-        with console.phase("table"):
+        with console.phase("table"), world.together("the feature encoder's output"):
             use_features(run, console)
         state.train_seconds += time.perf_counter() - begin
         config = run.config
-    write_text(run_dir / "config.json", to_json(config))  # from here on the folder holds a run
-    runlog = RunLog(
-        run_dir, console, state, run.data.vocab, total_steps=run.total_steps, steps_per_epoch=run.plan.num_steps(0),
-        unigram_entropy=unigram_entropy(example.targets for example in run.data.train),
-        device=parts.device, flops_share=flops_share(run),
-    )  # fmt: skip
-    if state.step == 0:
-        runlog.board.begin(run.plan, run.monitor)
-    saver = Saver(run_dir, config.train.save_total_limit, fingerprint, console.warn)
-    profiler = StepProfiler(run_dir, config.profile, parts.device, console.say)
+    console.release(world.broadcast(console.warned))
+    runlog: RunLog | SilentLog = SilentLog(state)
+    saver: Saver | SilentSaver = SilentSaver()
+    with world.together("the run's folder"):
+        if world.is_first:
+            write_text(run_dir / "config.json", to_json(config))  # from here on the folder holds a run
+            runlog = RunLog(
+                run_dir, console, state, run.data.vocab, total_steps=run.total_steps,
+                steps_per_epoch=run.plan.num_steps(0),
+                unigram_entropy=unigram_entropy(example.targets for example in run.data.train),
+                device=parts.device, flops_share=flops_share(run),
+            )  # fmt: skip
+            if state.step == 0:
+                runlog.board.begin(run.plan, run.monitor)
+            saver = Saver(run_dir, config.train.save_total_limit, fingerprint, console.warn)
+    profiler = StepProfiler(run_dir, config.profile if world.is_first else 0, parts.device, console.say)
 
     def finish() -> bool:
         with console.phase("table"):
@@ -143,22 +166,29 @@ def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag:
         return flag.exit_code if saved else SAVE_FAILED
     try:
         try:
-            saved = close_run(
-                config, parts, run.data, run.eval_sets, state, runlog, run.load_report, argv, run.precision, finish
-            )
+            if isinstance(runlog, RunLog):
+                saved = close_run(
+                    config, parts, run.data, run.eval_sets, state, runlog, run.load_report, argv, run.precision, finish
+                )
+            else:
+                saved = score_with_first(config, parts, run.data, run.eval_sets, state, console)
         finally:
             no_late_failure = finish()
     except torch.OutOfMemoryError as error:
         reason = str(error).splitlines()[0]
         kept = "All steps are" if no_late_failure else f"Step {state.step} is not"
-        raise TrainingStopped(
-            f"out of memory in the closing evaluation or the export ({reason}). {kept} saved. Free the device of other "
-            "programs, or split the longest utterances; then --resume."
+        raise world.told(
+            TrainingStopped(
+                f"out of memory in the closing evaluation or the export ({reason}). {kept} saved. Free the device of "
+                "other programs, or split the longest utterances; then --resume."
+            )
         ) from None
     except (OSError, SafetensorError, CheckpointError) as error:
-        raise SaveError(
-            f"{run_dir}: training is over, but its results could not be written ({error}). Free some space or mend the "
-            "disk, then --resume."
+        raise world.told(
+            SaveError(
+                f"{run_dir}: training is over, but its results could not be written ({error}). Free some space or mend "
+                "the disk, then --resume."
+            )
         ) from None
     return 0 if saved else SAVE_FAILED
 
@@ -181,11 +211,16 @@ def flops_share(run: PreparedRun) -> float | None:
 
 
 def _fit(
-    run: PreparedRun, state: TrainState, saver: Saver, runlog: RunLog, console: Console, flag: StopFlag,
-    profiler: StepProfiler,
+    run: PreparedRun, state: TrainState, saver: Saver | SilentSaver, runlog: RunLog | SilentLog, console: Console,
+    flag: StopFlag, profiler: StepProfiler,
 ) -> bool:  # fmt: skip
-    parts, config = run.parts, run.config
+    parts, config, world = run.parts, run.config, run.parts.world
     bar = partial(console.progress, desc="evaluating", unit="batch")
+
+    def is_asked_to_stop() -> bool:
+        if flag():
+            world.ask_to_stop()
+        return flag() or world.is_asked_to_stop()
 
     def save() -> None:
         with console.phase("saves"):
@@ -199,7 +234,17 @@ def _fit(
     def score() -> Scores:
         shown = followed_positions(run.monitor)
         with console.phase("evaluations"):
-            return evaluate(parts.model, run.monitor, parts.device, parts.autocast, bar, flag, parts.graphs, shown)
+            return evaluate(
+                parts.model,
+                run.monitor,
+                parts.device,
+                parts.autocast,
+                bar,
+                is_asked_to_stop,
+                parts.graphs,
+                shown,
+                world,
+            )
 
     return fit(
         parts,
@@ -212,43 +257,24 @@ def _fit(
         save_best=save_best,
         save=save,
         runlog=runlog,
-        must_stop=lambda: profiler.at_step(state.step) or flag(),
+        must_stop=lambda: profiler.at_step(state.step) or is_asked_to_stop(),
     )
 
 
-def check_run_dir(config: Config) -> None:
-    """ConfigError when the folder holds other files, or a run and neither --resume nor --overwrite is given."""
-    run_dir = config.run_dir
-    if run_dir.is_file():
-        raise ConfigError(f"{run_dir} is a file. Choose another --name.")
-    # a run that died before it had begun leaves no more than these
-    if not run_dir.exists() or not {p.name for p in run_dir.iterdir()} - {"lock", ".config.json.part", "check.jsonl"}:
-        return
-    if not (run_dir / "config.json").exists():
-        raise ConfigError(f"{run_dir} exists and holds no run. Choose another --name, or clear it by hand.")
-    if config.resume:
-        read_config(run_dir / "config.json")
-    elif not config.overwrite:
-        metrics = run_dir / "metrics.jsonl"
-        logged = [r["step"] for r in read_records(metrics)] if metrics.exists() else []
-        steps = max([*logged, *(step for step, _ in checkpoints(run_dir))], default=0)
-        raise ConfigError(
-            f"{run_dir} holds a run of {steps} steps: --resume continues it, --name starts another, "
-            "--overwrite replaces it."
-        )
-
-
-def clear(run_dir: Path) -> None:
-    """Remove everything but the lock. config.json goes last, so that an interrupted removal still leaves a run."""
-    for path in sorted(run_dir.iterdir(), key=lambda p: p.name == "config.json"):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.name != "lock":
-            path.unlink()
-
-
 def resume(run: PreparedRun, fingerprint: dict, console: Console) -> TrainState:
-    """Put the newest sound checkpoint into `run` and return its state; a new state when there is no checkpoint."""
+    """Put the newest sound checkpoint into `run` and return its state; a new state when there is no checkpoint.
+
+    Rank 0 reads it, and hands it to the others.
+    """
+    state, world = TrainState(), run.parts.world
+    with world.together("the checkpoint, which rank 0 reads"):
+        if world.is_first:
+            state = _read_newest(run, fingerprint, console)
+    run.total_steps = world.broadcast(run.total_steps)
+    return share_state(run.parts, state)
+
+
+def _read_newest(run: PreparedRun, fingerprint: dict, console: Console) -> TrainState:
     config, run_dir = run.config, run.config.run_dir
     with console.phase("model"):
         found = newest_valid(run_dir, console.warn)
@@ -264,7 +290,7 @@ def resume(run: PreparedRun, fingerprint: dict, console: Console) -> TrainState:
         for change in changes:
             console.warn(f"going on with a change: {change}")
         state.batches_done -= state.batches_done % config.train.grad_accum_steps  # back to the start of a step
-        left = sum(1 for _ in run.plan.remaining(state.epoch, state.batches_done))
+        left = run.plan.steps_left(state.epoch, state.batches_done)
         run.total_steps = min(run.total_steps, state.step + left)
     if state.best_step is not None and not valid_best(run_dir, console.warn):
         state.best_step = state.best_wer = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,15 @@ from data.batches.specaugment import SpecAugment
 from data.examples import Example
 from data.utterance import SAMPLE_RATE
 from trainer.errors import AudioError
+
+
+class Whole(NamedTuple):
+    """What all ranks together have of a batch."""
+
+    num_utterances: int
+    num_samples: int
+    """Real, unpadded samples."""
+    num_padded_samples: int
 
 
 @dataclass
@@ -62,6 +71,18 @@ class Batch:
     """float32 (B, T, C): those rows, if the table lies on the host and a GPU trains."""
     failures: dict[str, str] = field(default_factory=dict)
     """Id -> what happened, for utterances whose audio could not be decoded. Silence stands in for it."""
+    whole: Whole | None = None
+    """The batch that this is a rank's share of; None if it is nobody's share."""
+
+    @staticmethod
+    def empty(whole: Whole) -> Batch:
+        """The share of a rank for which nothing of `whole` is left: no rows."""
+        none = torch.zeros(0, dtype=torch.int64)
+        return Batch(
+            waveforms=torch.zeros(0, 0), waveform_lengths=none, frame_lengths=none, targets=none.view(0, 0),
+            target_lengths=none, time_mask=None, feature_mask=None, positions=(), ids=(), num_samples=0,
+            num_padded_samples=0, is_padded=False, whole=whole,
+        )  # fmt: skip
 
     def to(self, device: torch.device) -> Batch:
         """The batch on `device`. If the batch is pinned, the host does not wait for the copies."""
@@ -102,14 +123,23 @@ class Batch:
         )
 
     @property
+    def num_utterances(self) -> int:
+        """Of the whole batch, if this is a rank's share."""
+        return len(self.ids) if self.whole is None else self.whole.num_utterances
+
+    @property
     def num_seconds(self) -> float:
-        """Real audio in seconds."""
-        return self.num_samples / SAMPLE_RATE
+        """Real audio in seconds, of the whole batch."""
+        return (self.num_samples if self.whole is None else self.whole.num_samples) / SAMPLE_RATE
 
     @property
     def num_padded_seconds(self) -> float:
-        """Audio in seconds, padding included."""
-        return self.num_padded_samples / SAMPLE_RATE
+        """Audio in seconds, padding included, of the whole batch."""
+        return (self.num_padded_samples if self.whole is None else self.whole.num_padded_samples) / SAMPLE_RATE
+
+
+Request = tuple[int, Sequence[int]] | tuple[int, Sequence[int], int]
+"""(Epoch, positions of a batch's utterances), and the samples that it has at least."""
 
 
 @dataclass(frozen=True)
@@ -130,13 +160,16 @@ class Frontend:
 
 
 class BatchDataset(Dataset):
-    """A data set of batches, by (epoch, positions). In training, masks and speeds follow from (seed, epoch, id)."""
+    """A data set of batches, by (epoch, positions). In training, masks and speeds follow from (seed, epoch, id).
+
+    With a third number, waveforms are padded to so many samples at least.
+    """
 
     def __init__(self, examples: Sequence[Example], frontend: Frontend, plan: BatchPlan | None = None) -> None:
         self.examples, self.frontend, self.plan = examples, frontend, plan
 
-    def __getitem__(self, key: tuple[int, Sequence[int]]) -> Batch:
-        epoch, positions = key
+    def __getitem__(self, key: Request) -> Batch:
+        epoch, positions, *at_least = key
         examples = [self.examples[i] for i in positions]
         failures: dict[str, str] = {}
         first_rows, feature_rows = self.frontend.first_rows, None
@@ -148,7 +181,8 @@ class BatchDataset(Dataset):
             lengths = [e.num_samples for e in examples]
         frames = [self.frontend.num_frames(n) for n in lengths]
         grid = self.frontend.grid
-        rows, width, num_samples = len(examples), max(frames), max(lengths)
+        rows, num_samples = len(examples), max([*lengths, *at_least])
+        width = self.frontend.num_frames(num_samples)
         if grid is not None:
             rows, width = grid.shape(lengths)
             num_samples = grid.num_samples(width)
@@ -179,7 +213,7 @@ class BatchDataset(Dataset):
             ids=tuple(e.utterance.id for e in examples),
             num_samples=sum(lengths),
             num_padded_samples=rows * num_samples,
-            is_padded=grid is not None or min(frames) < max(frames),
+            is_padded=grid is not None or min(frames) < width,
             feature_rows=feature_rows,
             features=None if self.frontend.host_rows is None else self.frontend.host_rows[feature_rows],
             failures=failures,

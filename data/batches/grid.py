@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -33,6 +35,12 @@ class Grid:
         """Samples of that batch, padding and added rows included."""
         rows, frames = self.shape(lengths)
         return rows * self.num_samples(frames)
+
+    def padded_lengths(self, lengths: np.ndarray) -> np.ndarray:
+        """The samples that an utterance of each length is padded to in a batch in which it is the longest."""
+        widest = self.shape([int(lengths.max(initial=0))])[1]
+        limits = np.array([self.num_samples(frames) for frames in range(self.frames, widest + 1, self.frames)])
+        return limits[np.searchsorted(limits, lengths)]
 
 
 def round_up(number: int, multiple: int) -> int:

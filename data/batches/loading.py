@@ -9,15 +9,16 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from types import FrameType
 
 import torch
 from torch.utils.data import DataLoader
 
-from data.batches.collate import Batch, BatchDataset
+from data.batches.collate import Batch, BatchDataset, Request
 from data.batches.plan import BatchPlan
+from data.batches.shares import ALL, Shares
 from data.batches.transfer import IS_POSSIBLE, SharedBatch, SharingDataset
 from trainer.errors import AudioError, LoaderError
 
@@ -37,16 +38,16 @@ def never() -> bool:
 class _Requests:
     """The sampler of the DataLoader: one (epoch, positions) for each batch, in order."""
 
-    def __init__(self, requests: Callable[[], Iterator[tuple[int, Sequence[int]]]]) -> None:
+    def __init__(self, requests: Callable[[], Iterator[Request]]) -> None:
         self.requests = requests
 
-    def __iter__(self) -> Iterator[tuple[int, Sequence[int]]]:
+    def __iter__(self) -> Iterator[Request]:
         return self.requests()
 
 
 def load_batches(
     dataset: BatchDataset,
-    requests: Callable[[], Iterator[tuple[int, Sequence[int]]]],
+    requests: Callable[[], Iterator[Request]],
     *,
     num_workers: int,
     pin_memory: bool,
@@ -78,14 +79,14 @@ def load_batches(
 
 def _make_here(
     dataset: BatchDataset,
-    requests: Callable[[], Iterator[tuple[int, Sequence[int]]]],
+    requests: Callable[[], Iterator[Request]],
     pin_memory: bool,
     must_stop: Callable[[], bool],
 ) -> Iterator[Batch]:
     """Batches made by this process, one at a time, in a thread of their own: decoding a long file is one call into a
     library, in which Python hears no signal."""
 
-    def make(request: tuple[int, Sequence[int]], made: Future[Batch]) -> None:
+    def make(request: Request, made: Future[Batch]) -> None:
         try:
             made.set_result(dataset[request])
         except BaseException as error:
@@ -200,9 +201,13 @@ class TrainLoader:
         num_workers: int,
         pin_memory: bool,
         timeout_seconds: float = 600.0,
+        shares: Shares = ALL,
     ) -> None:
-        """A loader for `plan`. Its steps raise LoaderError if a worker dies or no batch comes for `timeout_seconds`."""
-        self.dataset, self.plan = dataset, plan
+        """A loader for `plan`. Its steps raise LoaderError if a worker dies or no batch comes for `timeout_seconds`.
+
+        `shares` says which part of each batch this process trains on.
+        """
+        self.dataset, self.plan, self.shares = dataset, plan, shares
         self.num_workers, self.pin_memory, self.timeout_seconds = num_workers, pin_memory, timeout_seconds
 
     def steps(
@@ -210,12 +215,14 @@ class TrainLoader:
     ) -> Iterator[tuple[int, list[Batch], bool]]:
         """(epoch, batches of a step, whether they end the epoch), going on after `batches_done` of `epoch`.
 
+        A rank of several gets its share of each batch, without rows if nothing is left for it.
+
         StopRequested between two steps once `must_stop`, also while a batch is waited for.
         """
 
-        def requests() -> Iterator[tuple[int, Sequence[int]]]:
+        def requests() -> Iterator[Request]:
             for e, step, _ in self.plan.remaining(epoch, batches_done):
-                yield from ((e, batch) for batch in step)
+                yield from (share.request for share in self.shares.of_step(self.plan, e, step) if share.positions)
 
         batches = load_batches(
             self.dataset,
@@ -226,7 +233,8 @@ class TrainLoader:
             must_stop=must_stop,
         )
         for e, step, ends_epoch in self.plan.remaining(epoch, batches_done):
-            loaded = [next(batches) for _ in step]
+            shares = self.shares.of_step(self.plan, e, step)
+            loaded = [share.complete(next(batches) if share.positions else None) for share in shares]
             if failures := {k: v for batch in loaded for k, v in batch.failures.items()}:
                 what = "; ".join(f"utterance {k}: {v}" for k, v in failures.items())
                 # This happens only without a store, which finds undecodable audio before the first step

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.audio.decode import speed_length
+from data.batches.arrays import Batches, cut_batches, cut_equals
 from data.batches.grid import Grid
 from data.config import BatchingConfig
-from data.randomness import derive_seed
+from data.randomness import derive_seed, derive_seeds
 from data.utterance import SAMPLE_RATE
 
 MIXING = 1.0
@@ -28,62 +28,79 @@ epoch to epoch and padding stays small."""
 EPOCHS_KEPT = 2
 """Epochs whose plan is kept: that being trained, and the one that a loader has gone on to."""
 
-
-def cut_batches(
-    order: Sequence[int], lengths: Sequence[int], batch_size: int | None, max_samples: float | None
-) -> list[list[int]]:
-    """`order` cut into batches of at most `batch_size` utterances and `max_samples` padded samples.
-
-    An utterance that is longer than `max_samples` becomes a batch alone.
-    """
-    if max_samples is None:
-        size = batch_size or max(1, len(order))
-        return [list(order[i : i + size]) for i in range(0, len(order), size)]
-    batches: list[list[int]] = []
-    longest = 0
-    for i in order:
-        length = lengths[i]
-        longest_with = max(longest, length)
-        if not batches or len(batches[-1]) == batch_size or longest_with * (len(batches[-1]) + 1) > max_samples:
-            batches.append([])
-            longest_with = length
-        batches[-1].append(i)
-        longest = longest_with
-    return batches
+DRAWS_AT_ONCE = 2**20
 
 
-def mixed_with_neighbours(lengths: Sequence[int], width: float, draws: np.ndarray) -> list[int]:
-    """Positions from short to long, each moved up by at most `width` places, by its draw from [0, 1)."""
-    by_length = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable")
-    place = np.arange(len(lengths)) + width * draws
-    return by_length[np.argsort(place, kind="stable")].tolist()
+def by_length(lengths: np.ndarray) -> np.ndarray:
+    """Positions from short to long, equal lengths in the order of the corpus."""
+    if len(lengths) < 2**31 and int(lengths.max(initial=0)) < 2**31:  # sorting numbers is five times as fast
+        key = lengths.astype(np.int64) << 32
+        key += np.arange(len(lengths))
+        key.sort()
+        return key.astype(np.int32)  # keeps the lower half
+    return np.argsort(lengths, kind="stable")
 
 
-def mixed_with_equals(lengths: Sequence[int], width: float, draws: np.ndarray) -> list[int]:
-    """Positions from short to long, those of equal length in any order. Where fewer than 2 * `width` are equal, they
-    are mixed with their neighbours instead, or the same few would meet in every epoch."""
-    by_length = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable")
-    ordered = np.asarray(lengths, dtype=np.int64)[by_length]
-    first, last = np.searchsorted(ordered, ordered, "left"), np.searchsorted(ordered, ordered, "right")
-    among_equals = first + (last - first) * draws
-    place = np.where(last - first >= 2 * width, among_equals, np.arange(len(lengths)) + width * draws)
-    return by_length[np.argsort(place, kind="stable")].tolist()
+def mixed_with_neighbours(width: float, draws: np.ndarray) -> np.ndarray:
+    """The places 0, 1, 2, ..., each moved up by at most `width`, by its draw from [0, 1)."""
+    place = width * draws
+    place += np.arange(len(draws))
+    return np.argsort(place, kind="stable")
+
+
+def mixed_with_equals(ordered: np.ndarray, width: float, draws: np.ndarray) -> np.ndarray:
+    """The places of `ordered`, lengths from short to long, those of equal length in any order. Where fewer than
+    2 * `width` are equal, they are mixed with their neighbours instead, or the same few would meet in every epoch."""
+    first = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    equals = np.diff(first, append=len(ordered))
+    are_many = equals >= 2 * width
+    place = np.repeat(np.where(are_many, equals, width), equals) * draws
+    place += np.where(np.repeat(are_many, equals), np.repeat(first, equals), np.arange(len(ordered)))
+    return np.argsort(place, kind="stable")
+
+
+def uniform_draws(rng: random.Random, number: int) -> np.ndarray:
+    """float64 (number,) from [0, 1), from 64 bits each. In parts, since `rng` gives at most 2^31 bits at once."""
+    draws = np.empty(number)
+    for start in range(0, number, DRAWS_AT_ONCE):
+        part = draws[start : start + DRAWS_AT_ONCE]
+        part[:] = np.frombuffer(rng.randbytes(8 * len(part)), dtype="<u8") / 2.0**64
+    return draws
+
+
+def speed_lengths(lengths: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """data.audio.decode.speed_length of each length at its own factor."""
+    faster = np.maximum(1, np.rint(lengths / factors)).astype(lengths.dtype)
+    return np.where(factors == 1.0, lengths, faster)
 
 
 class _Epoch(NamedTuple):
     """What is planned for one epoch."""
 
-    lengths: Sequence[int]
-    batches: list[list[int]]
+    lengths: np.ndarray
+    batches: Batches
 
 
-@dataclass(frozen=True)
+class _Sorted(NamedTuple):
+    """Utterances from short to long."""
+
+    positions: np.ndarray
+    padded: np.ndarray
+    """Their lengths in samples, rounded up to the grid of shapes if there is one."""
+
+
+@dataclass(frozen=True, eq=False)
 class BatchPlan:
-    """The batches of every epoch. Each epoch has every utterance once."""
+    """The batches of every epoch. Each epoch has every utterance once.
 
-    lengths: Sequence[int]
+    Lengths and ids may lie on the disk, as a memory-mapped array and a column of a table: the plan copies no ids,
+    and lengths only if they are not int64.
+    """
+
+    lengths: Sequence[int] | np.ndarray
     """Samples of each utterance at 16 kHz."""
     ids: Sequence[str]
+    """They are read for `speeds` alone, once an epoch."""
     batching: BatchingConfig
     seed: int
     epochs: int
@@ -98,20 +115,23 @@ class BatchPlan:
             return 1.0
         return self.speeds[derive_seed(self.seed, "speed", epoch, self.ids[i]) % len(self.speeds)]
 
-    def epoch_lengths(self, epoch: int) -> Sequence[int]:
-        """Samples of each utterance after speed perturbation."""
+    def epoch_lengths(self, epoch: int) -> np.ndarray:
+        """int64: samples of each utterance after speed perturbation. Not to be changed."""
         return self._epoch(epoch).lengths
 
-    def batches(self, epoch: int) -> list[list[int]]:
-        """Positions in `lengths`, batch by batch, in training order. They are the plan's own: not to be changed."""
+    def batches(self, epoch: int) -> Batches:
+        """Positions in `lengths`, batch by batch, in training order."""
         return self._epoch(epoch).batches
 
     def _epoch(self, epoch: int) -> _Epoch:
         """What is planned for `epoch`. The last few epochs are kept, since many ask for the one that is trained."""
         planned = self._planned.pop(epoch, None)
         if planned is None:
-            lengths = self._draw_lengths(epoch)
-            planned = _Epoch(lengths, self._draw_batches(epoch, lengths))
+            rng, lengths = self._rng(epoch), self._draw_lengths(epoch)
+            batches = self._cut(lengths, rng)
+            order = list(range(len(batches)))
+            rng.shuffle(order)
+            planned = _Epoch(lengths, batches.taken(np.array(order, dtype=np.int64)))
         self._planned[epoch] = planned  # the last in the order of use
         while len(self._planned) > EPOCHS_KEPT:
             del self._planned[next(iter(self._planned))]
@@ -121,83 +141,96 @@ class BatchPlan:
     def _planned(self) -> dict[int, _Epoch]:
         return {}
 
-    def _draw_lengths(self, epoch: int) -> Sequence[int]:
-        if not self.speeds:
-            return self.lengths
-        return [speed_length(n, self.speed(epoch, i)) for i, n in enumerate(self.lengths)]
+    def _rng(self, epoch: int) -> random.Random:
+        return random.Random(derive_seed(self.seed, "order", epoch))
 
-    def _draw_batches(self, epoch: int, lengths: Sequence[int]) -> list[list[int]]:
-        rng = random.Random(derive_seed(self.seed, "order", epoch))
+    @functools.cached_property
+    def _lengths(self) -> np.ndarray:
+        return np.asarray(self.lengths, dtype=np.int64)  # in narrower numbers the samples of a batch could overflow
+
+    def _draw_lengths(self, epoch: int) -> np.ndarray:
+        if not self.speeds:
+            return self._lengths
+        drawn = derive_seeds(self.seed, "speed", epoch, over=self.ids) % np.uint64(len(self.speeds))
+        return speed_lengths(self._lengths, np.array(self.speeds)[drawn])
+
+    @functools.cached_property
+    def _sorted_unperturbed(self) -> _Sorted:
+        return self._sort(self._lengths)
+
+    def _sort(self, lengths: np.ndarray) -> _Sorted:
+        padded = lengths if self.grid is None else self.grid.padded_lengths(lengths)
+        positions = by_length(padded)
+        return _Sorted(positions, padded[positions])
+
+    def _cut(self, lengths: np.ndarray, rng: random.Random) -> Batches:
+        """The batches of an epoch, not yet shuffled."""
         batch_size, seconds = self.batching.batch_size, self.batching.max_batch_seconds
         max_samples = None if seconds is None else seconds * SAMPLE_RATE
-        mean = sum(lengths) / len(lengths)
-        width = min(batch_size or math.inf, math.inf if max_samples is None else max_samples / mean)
-        draws = np.frombuffer(rng.randbytes(8 * len(lengths)), dtype="<u8") / 2.0**64
+        mean = int(lengths.sum(dtype=np.int64)) / len(lengths)
+        width = MIXING * min(batch_size or math.inf, math.inf if max_samples is None else max_samples / mean)
+        draws = uniform_draws(rng, len(lengths))
+        positions, padded = self._sort(lengths) if self.speeds else self._sorted_unperturbed
         if self.grid is None:
-            order = mixed_with_neighbours(lengths, MIXING * width, draws)
+            order = mixed_with_neighbours(width, draws)
         else:  # what counts is the padded length, and a batch of few utterances costs least where they are short
-            lengths = [self.grid.num_samples(self.grid.shape([n])[1]) for n in lengths]
-            order = mixed_with_equals(lengths, MIXING * width, draws)[::-1]
-        batches = cut_batches(order, lengths, batch_size, max_samples)
-        rng.shuffle(batches)
-        return batches
+            order = mixed_with_equals(padded, width, draws)[::-1]
+        of_places = cut_batches(order, padded, batch_size, max_samples)
+        return Batches(positions[of_places.positions], of_places.cuts)
 
     def steps(self, epoch: int) -> list[list[list[int]]]:
         """The batches of each optimizer step. The last step of the epoch may have fewer than the others."""
-        batches, n = self.batches(epoch), self.grad_accum_steps
-        return [batches[i : i + n] for i in range(0, len(batches), n)]
+        return [self.step(epoch, i) for i in range(self.num_steps(epoch))]
+
+    def step(self, epoch: int, i: int) -> list[list[int]]:
+        """The batches of the optimizer step `i` of `epoch`, counted from 0."""
+        batches, first = self.batches(epoch), i * self.grad_accum_steps
+        return [batches[k] for k in range(first, min(first + self.grad_accum_steps, len(batches)))]
 
     def num_steps(self, epoch: int) -> int:
+        """Optimizer steps of `epoch`."""
         return -(-len(self.batches(epoch)) // self.grad_accum_steps)
 
     def total_steps(self, at_most: int | None = None) -> int:
-        """Optimizer steps of the whole run, or `at_most` if there are more.
+        """Optimizer steps of the whole run, or `at_most` if there are more."""
+        return self.steps_left(0, 0, at_most)
+
+    def steps_left(self, epoch: int, batches_done: int, at_most: int | None = None) -> int:
+        """Optimizer steps from `batches_done` of `epoch` on, or `at_most` if there are more.
 
         With a budget in seconds, epochs may differ by a batch. So they are planned one by one, as far as needed.
         """
+        if epoch >= self.epochs:
+            return 0
+        steps = self.num_steps(epoch) - batches_done // self.grad_accum_steps
         if self.batching.max_batch_seconds is None:
-            steps = self.epochs * self.num_steps(0)
+            steps += (self.epochs - epoch - 1) * self.num_steps(epoch)
             return steps if at_most is None else min(steps, at_most)
-        steps = 0
-        for epoch in range(self.epochs):
-            steps += self.num_steps(epoch)
+        for later in range(epoch + 1, self.epochs):
             if at_most is not None and steps >= at_most:
-                return at_most
-        return steps
+                break
+            num_batches = len(self._cut(self._draw_lengths(later), self._rng(later)))
+            steps += -(-num_batches // self.grad_accum_steps)
+        return steps if at_most is None else min(steps, at_most)
 
     def remaining(self, epoch: int, batches_done: int) -> Iterator[tuple[int, list[list[int]], bool]]:
         """(epoch, batches of a step, whether they end the epoch), from `batches_done` of `epoch` on."""
         for e in range(epoch, self.epochs):
             skipped = batches_done if e == epoch else 0
             assert skipped % self.grad_accum_steps == 0, "not a step's boundary"
-            steps = self.steps(e)
-            for i in range(skipped // self.grad_accum_steps, len(steps)):
-                yield e, steps[i], i == len(steps) - 1
-
-
-def padded_seconds(batches: Sequence[Sequence[int]], lengths: Sequence[int], grid: Grid | None = None) -> list[float]:
-    """Seconds of audio in each batch, padding included; `lengths` are in samples."""
-    of_batches = ([lengths[i] for i in batch] for batch in batches)
-    return [(len(b) * max(b) if grid is None else grid.padded_samples(b)) / SAMPLE_RATE for b in of_batches]
-
-
-def padding_share(batches: Sequence[Sequence[int]], lengths: Sequence[int], grid: Grid | None = None) -> float:
-    """Share of the audio in `batches` that is padding."""
-    padded = sum(padded_seconds(batches, lengths, grid))
-    return 1 - sum(lengths[i] for batch in batches for i in batch) / SAMPLE_RATE / padded if padded else 0.0
+            num_steps = self.num_steps(e)
+            for i in range(skipped // self.grad_accum_steps, num_steps):
+                yield e, self.step(e, i), i == num_steps - 1
 
 
 def evaluation_batches(
-    lengths: Sequence[int], *, batch_size: int, max_batch_seconds: float, equal_lengths: bool
-) -> list[list[int]]:
+    lengths: Sequence[int] | np.ndarray, *, batch_size: int, max_batch_seconds: float, equal_lengths: bool
+) -> Batches:
     """Batches from long to short. The largest comes first, which shows at once whether memory suffices.
 
     With `equal_lengths`, only utterances of exactly the same length share a batch, for encoders with group norm.
     """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    groups: list[list[int]] = []
-    for i in order:
-        if not groups or (equal_lengths and lengths[i] != lengths[groups[-1][-1]]):
-            groups.append([])
-        groups[-1].append(i)
-    return [b for g in groups for b in cut_batches(g, lengths, batch_size, max_batch_seconds * SAMPLE_RATE)]
+    lengths = np.asarray(lengths, dtype=None if len(lengths) else np.int64)
+    order = np.argsort(-lengths, kind="stable")
+    cut = cut_equals if equal_lengths else cut_batches
+    return cut(order, lengths, batch_size, max_batch_seconds * SAMPLE_RATE)

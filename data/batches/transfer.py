@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Sequence
 from multiprocessing.reduction import DupFd
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data.batches.collate import Batch, BatchDataset
+from data.batches.collate import Batch, BatchDataset, Request
 
 ALIGNMENT = 64
 """Bytes: every tensor begins at a multiple of it."""
@@ -63,7 +62,7 @@ class SharingDataset(Dataset):
     def __init__(self, dataset: BatchDataset) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, key: tuple[int, Sequence[int]]) -> SharedBatch:
+    def __getitem__(self, key: Request) -> SharedBatch:
         return SharedBatch(self.dataset[key])
 
 

@@ -8,7 +8,7 @@ transformers' order.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -27,13 +27,15 @@ def encode(
     real: Tensor | None,
     *,
     kept_layers: Tensor | None = None,
+    dropped: Collection[int] | None = None,
     again: Recomputing | None = None,
 ) -> Tensor:
     """Hidden states (B, T, H) after all layers of `encoder`, a family's *Encoder or *EncoderStableLayerNorm.
 
     real bool (B, T) is False on padding; None if nothing is padded. LayerDrop skips layers as it draws them here, or
-    those for which kept_layers bool (layers,), on the device, is False: they are computed then, and count for nothing.
-    With `again`, only each layer's input is kept, and the backward pass computes the layer again in that context.
+    those that are `dropped`, or those for which kept_layers bool (layers,), on the device, is False: these are computed
+    and count for nothing. With `again`, only each layer's input is kept, and the backward pass computes the layer again
+    in that context.
     """
     config, run_layer = encoder.config, _pre_norm_layer if encoder.config.do_stable_layer_norm else _post_norm_layer
     bias: Tensor | None = None
@@ -51,7 +53,7 @@ def encode(
         if mask is not None:
             mask = torch.zeros_like(mask, dtype=bias.dtype).masked_fill(~mask, -math.inf)
     for i, layer in enumerate(encoder.layers):
-        if kept_layers is None and is_dropped(encoder, i):
+        if kept_layers is None and (is_dropped(encoder, i) if dropped is None else i in dropped):
             continue
         if again is not None and torch.is_grad_enabled():
             after = run_twice(again, run_layer, layer, hidden, mask, bias)
@@ -61,15 +63,15 @@ def encode(
     return encoder.layer_norm(hidden) if config.do_stable_layer_norm else hidden
 
 
-def is_dropped(encoder: Any, i: int) -> bool:
-    """Draw whether LayerDrop skips layer `i`. It is drawn on the host, so it needs no wait.
+def is_dropped(encoder: Any, i: int, generator: torch.Generator | None = None) -> bool:
+    """Draw whether LayerDrop skips layer `i`. It is drawn on the host, so it needs no wait. `generator`: torch's own.
 
     Nothing is drawn for a layer that is never skipped: in evaluation, without LayerDrop, and for WavLM's first layer,
     which makes the position bias.
     """
     config = encoder.config
     may_drop = encoder.training and config.layerdrop > 0 and not (config.model_type == "wavlm" and i == 0)
-    return bool(may_drop and torch.rand([]) < config.layerdrop)
+    return bool(may_drop and torch.rand([], generator=generator) < config.layerdrop)
 
 
 def _pre_norm_layer(layer: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:

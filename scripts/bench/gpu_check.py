@@ -1,6 +1,6 @@
 """A lab for minutes with a GPU: one call runs tests and measurements at full size, and writes each as JSON at once.
 
-    python -m scripts.bench.gpu_check --out DIR [--only tests,levers,step,table,memory,run,trainer] [--budget 540]
+    python -m scripts.bench.gpu_check --out DIR [--only tests,step,...] [--budget 540]
     python -m scripts.bench.gpu_check --device cpu --size tiny --corpus tiny --out DIR      a rehearsal on a CPU
     python -m scripts.bench.gpu_check --list
 
@@ -31,15 +31,17 @@ PARTS = {
     part.name: part
     for part in (
         Part("tests", 70, "all tests marked gpu, one result at a time"),
-        Part("levers", 50, "a training step on noise with and without each lever of scripts.bench.levers",
+        Part("levers", 45, "a training step on noise with and without each lever of scripts.bench.levers",
              environment=AS_TRAINER_RUN),
-        Part("step", 65, "training steps on the corpus in several settings; kernels by kind, launches",
+        Part("step", 60, "training steps on the corpus in several settings; kernels by kind, launches",
              environment=AS_TRAINER_RUN),
         Part("table", 30, "filling the table of features, in audio seconds per second", environment=AS_TRAINER_RUN),
         Part("memory", 40, "the peak of each row of scripts.bench.memory; updates with moments of 8 bits",
              environment=AS_TRAINER_RUN),
+        Part("parallel", 25, "training steps as one rank of several, and alone: what the sum over ranks costs",
+             environment=AS_TRAINER_RUN),
         Part("run", 135, "the whole run of timit-hf as a process with an empty cache: clock, WER, rates"),
-        Part("trainer", 115, "transformers' Trainer, tuned, and ours on 1600/320 utterances"),
+        Part("trainer", 100, "transformers' Trainer, tuned, and ours on 1600/320 utterances"),
     )
 }  # fmt: skip
 

@@ -1,17 +1,15 @@
-"""Measure how costs grow: a step with length, batch and depth; planning, in time and memory, with the corpus.
+"""Measure how the cost of a training step grows with the length of utterances, their number and the model's depth.
 
-    python -m scripts.bench.scaling [--plan 10000 100000 1000000 10000000] [--steps 5] [--no-steps] [--out scaling.json]
+    python -m scripts.bench.scaling [--steps 5] [--out scaling.json]
 
 A step is train_step on `tiny` with random weights and noise; the figure is the median of --steps after two warm-up
-steps. Planning is BatchPlan on an array of TIMIT-like lengths, in a process for each size. Its figures are the seconds
-to the first epoch's batches, and the resident maximum above that of the process with its imports and the array.
+steps. How planning grows with the corpus is measured by scripts.bench.simulate.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 import time
 from argparse import Namespace
@@ -29,57 +27,30 @@ SECONDS, BATCH_SIZES, DEPTHS = (1.0, 2.0, 4.0, 8.0, 16.0), (1, 4, 16, 64), (1, 3
 USUAL = {"seconds": 2.0, "batch_size": 8, "depth": 3}
 """The values of what does not vary."""
 
-PLANNING = """
-import json, sys, time
-import numpy as np
-from data.batches.plan import BatchPlan
-from data.config import BatchingConfig
-number = int(sys.argv[1])
-lengths = np.clip(np.random.default_rng(0).normal(3.1, 0.9, number), 0.5, 30) * 16000
-lengths = lengths.astype(np.int64)
-def peak():
-    with open("/proc/self/status") as status:  # Linux; ru_maxrss keeps the parent's across exec
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
-start, begin = peak(), time.perf_counter()
-plan = BatchPlan(lengths, range(number), BatchingConfig(batch_size=32), seed=0, epochs=20)
-num_steps = plan.total_steps()
-planned = time.perf_counter() - begin
-next(iter(plan.remaining(0, 0)))
-print(json.dumps({"seconds": time.perf_counter() - begin, "total_steps_seconds": planned, "num_steps": num_steps,
-                  "memory_mb": (peak() - start) / 1e6}))
-"""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the tables."""
+    """Print the table."""
     return report_errors(lambda: measure_growth(parse(argv)))
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.bench.scaling", description=__doc__ or "")
-    parser.add_argument("--plan", type=count, nargs="*", default=[10**4, 10**5, 10**6, 10**7], help="corpus sizes")
     parser.add_argument("--steps", type=count, default=5, help="timed steps of each kind")
-    parser.add_argument("--no-steps", action="store_true", help="planning alone")
     parser.add_argument("--out", type=Path, default=None, help="where the JSON goes")
     return parser.parse_args(argv)
 
 
 def measure_growth(options: Namespace) -> int:
-    """Measure, and print the tables."""
-    record: dict[str, Any] = {"plan": {}, "steps": []}
-    print("| utterances | planned in [s] | memory above the start [MB] |\n|---|---|---|")
-    for number in options.plan:
-        found = record["plan"][number] = plan(number)
-        print(f"| {number:,} | {found['seconds']:.2f} | {found['memory_mb']:.0f} |", flush=True)
-    if not options.no_steps:
-        print("\n| seconds | batch | layers | step [ms] | ms per audio second |\n|---|---|---|---|---|")
-        for kind in kinds():
-            milliseconds = 1000 * step_time(**kind, num_steps=options.steps)
-            record["steps"].append({**kind, "milliseconds": milliseconds})
-            per_second = milliseconds / kind["seconds"] / kind["batch_size"]
-            print(f"| {kind['seconds']:g} | {kind['batch_size']} | {kind['depth']} | {milliseconds:.1f} | "
-                  f"{per_second:.2f} |", flush=True)  # fmt: skip
+    """Measure, and print the table."""
+    record: list[dict[str, Any]] = []
+    print("| seconds | batch | layers | step [ms] | ms per audio second |\n|---|---|---|---|---|")
+    for kind in kinds():
+        milliseconds = 1000 * step_time(**kind, num_steps=options.steps)
+        record.append({**kind, "milliseconds": milliseconds})
+        per_second = milliseconds / kind["seconds"] / kind["batch_size"]
+        print(f"| {kind['seconds']:g} | {kind['batch_size']} | {kind['depth']} | {milliseconds:.1f} | "
+              f"{per_second:.2f} |", flush=True)  # fmt: skip
     if options.out:
         options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return 0
@@ -92,12 +63,6 @@ def kinds() -> list[dict[str, Any]]:
         *({**USUAL, "batch_size": b} for b in BATCH_SIZES),
         *({**USUAL, "depth": d} for d in DEPTHS),
     ]
-
-
-def plan(number: int) -> dict[str, float]:
-    """Seconds and memory that planning `number` utterances takes."""
-    done = subprocess.run([sys.executable, "-c", PLANNING, str(number)], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
 
 
 def step_time(seconds: float, batch_size: int, depth: int, num_steps: int) -> float:

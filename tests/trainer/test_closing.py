@@ -114,11 +114,11 @@ def test_the_closing_evaluation_is_in_fp32_without_tf32_from_the_audio_itself(
     """Whatever switches, autocast and table of features training had. What TF32 does is tests/test_gpu.py's."""
     seen: list[tuple[bool, bool, bool, object]] = []
 
-    def spy(model: Any, split: Any, device: Any, autocast: Any, *rest: Any) -> Scores:
+    def spy(model: Any, split: Any, device: Any, autocast: Any, *rest: Any, **others: Any) -> Scores:
         with autocast():
             seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32,
                          torch.is_autocast_enabled("cpu"), split.features))  # fmt: skip
-        return evaluate(model, split, device, autocast, *rest)
+        return evaluate(model, split, device, autocast, *rest, **others)
 
     monkeypatch.setattr(trainer.closing, "evaluate", spy)
     model = make_talkative(small_model())

@@ -77,7 +77,7 @@ def test_an_evaluation_without_memory_is_made_up_for_in_smaller_batches(
 ) -> None:  # fmt: skip
     """In training and in closing; 6 utterances a batch, then 3: the transcripts are those of one run."""
 
-    def evaluate(*args: object) -> object:
+    def evaluate(*args: object, **others: object) -> object:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with monkeypatch.context() as patch:
@@ -97,7 +97,7 @@ def test_a_run_that_stops_and_cannot_save_says_so_and_exits_4(
 ) -> None:
     """Training stops (exit code 3) at the evaluation of step 4, and the disk is full."""
 
-    def evaluate(*args: object) -> object:
+    def evaluate(*args: object, **others: object) -> object:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     def write_sealed(*args: object) -> None:

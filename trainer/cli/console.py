@@ -7,12 +7,13 @@ Bars and colours appear only on a terminal that can show them. Elsewhere there a
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Literal, TextIO, TypeVar, cast
 
@@ -61,6 +62,8 @@ class Console:
 
     def __init__(self, stream: TextIO | None = None, clock: Clock | None = None) -> None:
         self.clock = Clock() if clock is None else clock
+        self.warned: list[str] = []
+        """All warnings so far."""
         self.stream = cast(TextIO, Unbreakable(stream or sys.stderr))
         self.is_terminal = self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self.has_colour = self.is_terminal and not os.environ.get("NO_COLOR")
@@ -88,7 +91,11 @@ class Console:
             self.say(" " * INDENT + line, wrap=False)
 
     def warn(self, line: str) -> None:
+        self.warned.append(line)
         self.say(f"{self.paint('warning:', 'bad')} {line}")
+
+    def release(self, told: Collection[str]) -> None:
+        """Give warnings that were held back; see RankConsole."""
 
     def paint(self, text: str, style: Style) -> str:
         """`text` in colour, or as it is where there are no colours."""
@@ -105,3 +112,32 @@ class Console:
             for item in items:
                 yield item
                 bar.update()
+
+
+class RankConsole(Console):
+    """The console of a process beside the first one: it says nothing but warnings, and those with its name.
+
+    Warnings are held back at first, since all processes find the same in the same corpus. `release` gives the others.
+    """
+
+    def __init__(self, name: str, clock: Clock | None = None) -> None:
+        """`name` is what the process is called, such as `rank 3 on gpu-node-1`."""
+        super().__init__(io.StringIO(), clock)
+        self.name, self._holds_back = name, True
+
+    def say(self, line: str, *, wrap: bool = True) -> None:
+        pass
+
+    def warn(self, line: str) -> None:
+        self.warned.append(line)
+        if not self._holds_back:
+            tqdm.write(f"warning: {self.name}: {line}", file=cast(TextIO, Unbreakable(sys.stderr)))
+
+    def release(self, told: Collection[str]) -> None:
+        """Give the warnings that were held back, except those that the first process has `told`; then hold none."""
+        held, self.warned, self._holds_back = self.warned, [], False
+        for line in held:
+            if line in told:
+                self.warned.append(line)
+            else:
+                self.warn(line)

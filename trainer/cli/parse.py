@@ -7,6 +7,7 @@ hands to `report_errors` can therefore say what to do when one of them is missin
 from __future__ import annotations
 
 import contextlib
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from trainer.cli.interpreter import ROOT, describe_missing, describe_old
 from trainer.cli.streams import drop_unread_output, escape_what_cannot_be_printed
 from trainer.errors import INTERRUPTED, TRAINING_STOPPED, UNREAD, WRONG_INPUT, UserError
+from trainer.parallel.launch import launched
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
@@ -42,7 +44,7 @@ def report_errors(action: Callable[[], int], advice: str = "Mend that and try ag
             raise UserError(describe_old())
         code = action()
     except UserError as error:
-        message, code = str(error), error.exit_code
+        message, code = "" if error.is_told else str(error), error.exit_code
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if not package or (ROOT / package).is_dir():  # a module of this project: an error of ours
@@ -59,12 +61,21 @@ def report_errors(action: Callable[[], int], advice: str = "Mend that and try ag
         code = INTERRUPTED
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        message, code = f"{where}{error.strerror or error}. {advice}", WRONG_INPUT
+        is_told = getattr(error, "is_told", False)
+        message, code = "" if is_told else f"{where}{error.strerror or error}. {advice}", WRONG_INPUT
     if message:
         with contextlib.suppress(OSError):  # nobody reads stderr; the exit code must do
-            print(f"error: {_one_line(message)}", file=sys.stderr, flush=True)
+            print(f"error: {_of_rank()}{_one_line(message)}", file=sys.stderr, flush=True)
     drop_unread_output()
     return code
+
+
+def _of_rank() -> str:
+    """Which of several processes tells an error; nothing for the first one."""
+    with contextlib.suppress(UserError):
+        launch = launched()
+        return "" if launch.is_first else f"rank {launch.rank} on {socket.gethostname()}: "
+    return ""
 
 
 def _one_line(message: str) -> str:

@@ -29,6 +29,8 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.is_silent = False
+        """Whether another process of the run tells about the signal."""
         self._at_once = True
 
     def __call__(self) -> bool:
@@ -57,6 +59,8 @@ class StopFlag:
         if self._at_once:
             raise Stopped(self)
         # No print: the signal may interrupt one, and the stream's buffer is not reentrant
+        if self.is_silent:
+            return
         with contextlib.suppress(OSError):
             first = "\n" if os.isatty(2) else ""  # a bar may stand on the terminal's line
             os.write(2, f"{first}{self.name}: saving after this step; a second signal ends at once\n".encode())

@@ -112,6 +112,12 @@ class Config:
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto takes CUDA where there is one."""
 
+    processes: int = field(default=1, metadata={"preset": True})
+    """Processes that train together, as torchrun says."""
+
+    backend: str = field(default="", metadata={"preset": True})
+    """What sums their gradients; empty for one process."""
+
     seed: int = 42
     """Batch order, masks, dropout and random weights follow from this number."""
 

@@ -60,7 +60,10 @@ def fit(
 
     `score` evaluates the monitored split, `save_best` keeps the weights, `save` keeps everything that is needed to go
     on. Before TrainingStopped, LoaderError or AudioError is raised, the last step that was taken is saved.
+
+    All ranks of several go through this together: what one of them meets, all do after the same step.
     """
+    world = parts.world
     result: StepResult | None = None
     recent: list[Tensor] = []
     on_skip = functools.partial(runlog.skipped, state)
@@ -85,7 +88,7 @@ def fit(
             return False
         except torch.OutOfMemoryError:
             clock = time.perf_counter()  # an evaluation is not training time
-            raise out_of_memory_in_evaluation() from None
+            raise world.told(out_of_memory_in_evaluation()) from None
         if improved := state.record(scores.words.rate, scores.seconds):
             save_best()
         runlog.evaluation(state, scores, improved)
@@ -100,11 +103,12 @@ def fit(
     parts.model.train()
     clock = time.perf_counter()
     try:
-        for epoch, batches, ends_epoch in loader.steps(state.epoch, state.batches_done, must_stop):
+        steps = loader.steps(state.epoch, state.batches_done, must_stop)
+        for epoch, batches, ends_epoch in parts.ballot.in_step(steps):
             finish_previous = functools.partial(finish_previous_step, result, parts, state, config.max_skips, on_skip)
             seed = derive_seed(loader.plan.seed, "step", state.step)
             log_due = state.step + 1 >= total_steps or is_due(state.step + 1, config.log_every)
-            result = train_step(parts, batches, max_grad_norm, finish_previous, seed, log_due)
+            result = train_step(parts, batches, max_grad_norm, finish_previous, seed, log_due, must_stop)
             recent.append(result.loss)
             state.advance(epoch, batches, ends_epoch)
             result.step = state.step
@@ -113,7 +117,7 @@ def fit(
                 state.num_halved += 1
                 runlog.halved(state, result)
 
-            stopping, last = must_stop(), state.step >= total_steps
+            stopping, last = must_stop() if world.is_alone else result.stops, state.step >= total_steps
             eval_due = last or is_due(state.step, config.eval_every)
             save_due = last or stopping or is_due(state.step, config.save_every)
             if not (log_due or eval_due or save_due):
@@ -144,6 +148,8 @@ def fit(
     except torch.OutOfMemoryError as error:
         reason = str(error).splitlines()[0]
     except (TrainingStopped, LoaderError, AudioError, StopRequested) as error:
+        if not world.has_summed():
+            raise  # the gradient of the last step never came, and the device may have updated weights without it
         with contextlib.suppress(TrainingStopped):
             catch_up()
         save()
@@ -153,6 +159,7 @@ def fit(
     else:
         raise AssertionError("the plan ended before its last step")
     # Outside of the exception, which holds the tensors of the step that was not taken
+    world.quit()
     parts.optimizer.zero_grad(set_to_none=True)
     torch.cuda.empty_cache()
     with contextlib.suppress(TrainingStopped):
@@ -194,13 +201,16 @@ def finish_previous_step(
         return
     state.num_skipped += 1
     state.skipped_in_a_row += 1
+    result.gather(parts.world)
     on_skip(result)
     if state.skipped_in_a_row >= max_skips:
         state.skipped_in_a_row = 0  # a resumed run may have other options: it counts anew
-        raise TrainingStopped(
-            f"step {result.step}: loss or gradient was not finite {max_skips} times in a row; the weights are those "
-            f"of step {result.step - max_skips}. Lower --optim.lr, raise the precision, or inspect the "
-            "audio of the utterances named above; then --resume."
+        raise parts.world.told(
+            TrainingStopped(
+                f"step {result.step}: loss or gradient was not finite {max_skips} times in a row; the weights are "
+                f"those of step {result.step - max_skips}. Lower --optim.lr, raise the precision, or inspect the audio "
+                "of the utterances named above; then --resume."
+            )
         )
 
 

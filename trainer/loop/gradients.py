@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from models.ctc import CTCModel
+from trainer.parallel.world import World
 
 PARTS = {
     "feature_encoder": ".feature_extractor.",
@@ -19,25 +20,58 @@ PARTS = {
 """Part -> what its parameters' names contain. The embedding of masked frames counts as projection; the rest is the
 head."""
 
+NUM_FIGURES = 2
+"""Scalars that are summed over the ranks with a gradient: the step's loss, and its share of blanks."""
+
 
 class Gradients:
     """The sum of the gradients of a step's microbatches, in the precision of the parameters.
 
-    With `in_one_buffer`, for CUDA, they lie in memory that stays where it is: CUDA graphs write there, and one call
-    takes the norm of all. Otherwise every step has new tensors.
+    With `in_one_buffer`, for CUDA and for several ranks, they lie in memory that stays where it is: CUDA graphs write
+    there, one call takes the norm of all, and one call sums them over the ranks. Otherwise every step has new tensors.
     """
 
-    def __init__(self, model: CTCModel, *, in_one_buffer: bool) -> None:
+    def __init__(self, model: CTCModel, *, in_one_buffer: bool, scaled_by_update: bool | None = None) -> None:
+        """`scaled_by_update`: whether the update's kernel clips (see `clip`); None: if they lie in one buffer."""
         self.model = model
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.scaled_by_update = in_one_buffer if scaled_by_update is None else scaled_by_update
         self.buffer: Tensor | None = None
         self._slices: dict[nn.Parameter, Tensor] = {}
         if in_one_buffer:
             first = self.parameters[0]
             sizes = [p.numel() for p in self.parameters]
-            self.buffer = torch.zeros(sum(sizes), dtype=first.dtype, device=first.device)
+            self._summed = torch.zeros(sum(sizes) + NUM_FIGURES, dtype=first.dtype, device=first.device)
+            self.buffer = self._summed[:-NUM_FIGURES]
             slices = self.buffer.split(sizes)
             self._slices = {p: s.view_as(p) for p, s in zip(self.parameters, slices, strict=True)}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the parameters."""
+        return self.parameters[0].dtype
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the gradients of all parameters: what ranks send each other in a step."""
+        return sum(p.numel() * p.element_size() for p in self.parameters)
+
+    def are_found(self) -> list[bool]:
+        """Whether each parameter has a gradient in this step."""
+        return [p.grad is not None for p in self.parameters]
+
+    def sum_over(self, world: World, found: Sequence[bool], figures: Tensor) -> Tensor:
+        """Add up the gradients of all ranks, and `figures` (NUM_FIGURES,) with them; returns the figures' sums.
+
+        `found` tells which parameters have a gradient on any rank: those have one on this rank too then.
+        """
+        if world.is_alone:
+            return figures
+        self.clear_unused()  # whoever found none adds zeros
+        self._summed[-NUM_FIGURES:].copy_(figures)
+        world.sum_(self._summed)
+        self.adopt(p for p, is_found in zip(self.parameters, found, strict=True) if is_found)
+        return self._summed[-NUM_FIGURES:].clone()
 
     @property
     def are_trained(self) -> tuple[bool, ...]:
@@ -126,11 +160,12 @@ def clip(
     """
     named = gradients.model.named_parameters()
     factor: Tensor | None = None
-    if gradients.buffer is None:
+    if not gradients.scaled_by_update:
         scaler.unscale_(optimizer)
         part_norms = norms_by_part(named) if by_part else {}
         norm = torch.nn.utils.clip_grad_norm_((p for g in optimizer.param_groups for p in g["params"]), max_norm)
     else:
+        assert gradients.buffer is not None
         scale = scaler.scale(torch.ones_like(loss))
         part_norms = {part: n / scale for part, n in norms_by_part(named).items()} if by_part else {}
         norm = torch.linalg.vector_norm(gradients.buffer) / scale

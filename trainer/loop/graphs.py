@@ -162,8 +162,11 @@ class Graphs:
     def _draw_layers(self, device: torch.device) -> Tensor | None:
         """Draw which layers LayerDrop skips, as a pass without graphs would: bool (layers,) on `device`, False for
         those. None where none is ever skipped."""
-        encoder = self.model.base.encoder
-        self._dropped = [i for i in range(len(encoder.layers)) if is_dropped(encoder, i)]
+        encoder, chosen = self.model.base.encoder, self.model.dropped_layers
+        if chosen is not None and self.model.training:
+            self._dropped = sorted(chosen)
+        else:
+            self._dropped = [i for i in range(len(encoder.layers)) if is_dropped(encoder, i)]
         if not (self.model.training and encoder.config.layerdrop > 0):
             return None
         kept = torch.ones(len(encoder.layers), dtype=torch.bool)

@@ -16,6 +16,9 @@ from torch.amp import GradScaler
 from torch.optim.lr_scheduler import LambdaLR
 
 from data.batches.collate import Batch
+from data.batches.loading import never
+from data.randomness import derive_seed
+from data.utterance import SAMPLE_RATE
 from models.ctc import CTCModel, ctc_loss_per_utterance
 from models.feature_table import FeatureTable
 from trainer.device import HostCopy
@@ -23,6 +26,8 @@ from trainer.errors import TrainingStopped
 from trainer.loop.gradients import Gradients, clip
 from trainer.loop.graphs import Graphs
 from trainer.loop.optim import allocate_moments
+from trainer.parallel.ballot import Ballot, Outcome
+from trainer.parallel.world import ALONE, World
 from trainer.scoring.forward import batch_logits
 
 
@@ -46,9 +51,18 @@ class StepResult:
     part_norms: dict[str, Tensor] = field(default_factory=dict)
     """Scalars: the gradient norm of each part of the model; empty unless the step is logged."""
     is_halved: bool = False
-    """Whether the step was redone in smaller microbatches, because the device ran out of memory."""
+    """Whether the step was redone in smaller microbatches, because a device ran out of memory."""
+    stops: bool = False
+    """Whether any rank was asked to stop when the gradient was ready; a process alone asks its own flag later."""
     step: int = 0
     settled: bool = False
+
+    def gather(self, world: World) -> None:
+        """Let this hold the losses and ids of all ranks. Waits for the device; called for skipped steps alone."""
+        if not world.is_alone:
+            of_ranks = world.gather([self.ids, [n for nats in self.nats for n in nats.tolist()]])
+            self.ids = [i for ids, _ in of_ranks for i in ids]
+            self.nats = [torch.tensor([n for _, nats in of_ranks for n in nats])]
 
     def culprits(self) -> list[str]:
         """Ids of the utterances whose own loss is not finite; none when only the gradient is not."""
@@ -70,10 +84,16 @@ class TrainingParts:
     """The frozen feature encoder's output, if it was computed beforehand; batches then hold row numbers of it."""
     graphs: Graphs | None = None
     """The captured passes of batches, on CUDA."""
+    world: World = ALONE
+    """The ranks that train together, each with its share of every batch."""
     gradients: Gradients = field(init=False)
+    ballot: Ballot = field(init=False)
 
     def __post_init__(self) -> None:
-        self.gradients = Gradients(self.model, in_one_buffer=self.device.type == "cuda")
+        on_cuda = self.device.type == "cuda"
+        in_one_buffer = on_cuda or not self.world.is_alone
+        self.gradients = Gradients(self.model, in_one_buffer=in_one_buffer, scaled_by_update=on_cuda)
+        self.ballot = Ballot(self.world, len(self.gradients.parameters))
 
 
 def train_step(
@@ -83,16 +103,20 @@ def train_step(
     before_update: Callable[[], None],
     seed: int = 0,
     is_logged: bool = False,
+    must_stop: Callable[[], bool] = never,
 ) -> StepResult:
     """One optimizer step over all utterances of `batches`; nothing changes if loss or gradient is not finite.
 
     Each utterance weighs the same, whatever microbatch it is in. `before_update` is called after the gradient was
     launched on the device and before the weights change; the loop finishes the previous step in it. `seed` decides
     dropout and LayerDrop. A step that is logged also measures the gradient of each part of the model, and blanks.
+
+    Each of several ranks has its share of `batches`. All take the same step, and know whether any rank `must_stop`.
     """
-    optimizer, scaler = parts.optimizer, parts.scaler
-    loss, nats, ids, blank_share = accumulate_gradient(parts, batches, seed, is_logged)
-    clipped = clip(parts.gradients, optimizer, scaler, max_grad_norm, loss, by_part=is_logged)
+    optimizer, scaler, gradients = parts.optimizer, parts.scaler, parts.gradients
+    of_rank = accumulate_gradient(parts, batches, seed, is_logged, must_stop)
+    loss, blank_share = gradients.sum_over(parts.world, of_rank.vote.found, of_rank.figures)
+    clipped = clip(gradients, optimizer, scaler, max_grad_norm, loss, by_part=is_logged)
     allocate_moments(optimizer)  # from here on nothing large is allocated: an update is not left half done
     before_update()
     lr = optimizer.param_groups[0]["lr"]
@@ -102,46 +126,90 @@ def train_step(
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
     return StepResult(
-        loss, clipped.norm, HostCopy(clipped.finite), nats, ids, blank_share, lr, clipped.part_norms,
-        is_halved=len(nats) > len(batches),
+        loss, clipped.norm, HostCopy(clipped.finite), of_rank.nats, of_rank.ids, blank_share if is_logged else None, lr,
+        clipped.part_norms, of_rank.is_halved, of_rank.vote.stops,
     )  # fmt: skip
 
 
-def accumulate_gradient(
-    parts: TrainingParts, batches: Sequence[Batch], seed: int, counts_blanks: bool = False
-) -> tuple[Tensor, list[Tensor], list[str], Tensor | None]:
-    """(Step loss, nats per unit of each microbatch's utterances, ids, blank share); the gradient is in the parameters.
+@dataclass(frozen=True)
+class Accumulated:
+    """What a rank has of a step; the gradient is in the parameters."""
 
-    When memory runs out, the whole step is redone from its seed with every microbatch in halves. Without dropout the
-    gradient is then the same up to rounding.
+    figures: Tensor
+    """(2,): its part of the step's loss, and of the share of blanks, which is 0 unless it was asked for."""
+    nats: list[Tensor]
+    """(B,) of each microbatch: nats per unit of each utterance."""
+    ids: list[str]
+    is_halved: bool
+    vote: Outcome
+
+
+def accumulate_gradient(
+    parts: TrainingParts,
+    batches: Sequence[Batch],
+    seed: int,
+    counts_blanks: bool = False,
+    must_stop: Callable[[], bool] = never,
+) -> Accumulated:
+    """The gradient of this rank's utterances, divided by the number of all ranks' utterances.
+
+    When memory runs out on any rank, all redo the whole step from its seed with every microbatch in halves. Without
+    dropout the gradient is then the same up to rounding.
     """
+    world, gradients = parts.world, parts.gradients
+    num_utterances = sum(batch.num_utterances for batch in batches)
+    microbatches = [[batch] for batch in batches]
+    is_halved = False
     while True:
-        torch.manual_seed(seed)
-        loss, blank_share = torch.zeros((2,), device=parts.device)
+        torch.manual_seed(seed if world.is_first else derive_seed(seed, "rank", world.rank))
+        layers = (
+            None if world.is_alone else torch.Generator().manual_seed(seed)
+        )  # LayerDrop skips the same on all ranks
+        loss, blank_share = figures = torch.zeros(2, dtype=gradients.dtype, device=parts.device)
         nats: list[Tensor] = []
-        num_utterances = sum(len(batch.ids) for batch in batches)
+        out_of_memory = False
         try:
-            for batch in batches:
-                of_batch, blank_shares = backward(parts, batch, num_utterances, counts_blanks)
-                nats.append(of_batch)
-                loss += of_batch.sum() / num_utterances
-                if blank_shares is not None:
-                    blank_share += blank_shares.sum() / num_utterances
-            ids = [i for batch in batches for i in batch.ids]
-            return loss, nats, ids, blank_share if counts_blanks else None
+            for microbatch in microbatches:
+                parts.model.draw_layers(layers)
+                for batch in filter(has_rows, microbatch):
+                    of_batch, blank_shares = backward(parts, batch, num_utterances, counts_blanks)
+                    nats.append(of_batch)
+                    loss += of_batch.sum() / num_utterances
+                    if blank_shares is not None:
+                        blank_share += blank_shares.sum() / num_utterances
         except torch.OutOfMemoryError:
-            pass  # freeing memory must wait until the exception, which holds the step's tensors, is gone
+            out_of_memory = (
+                True  # freeing memory must wait until the exception, which holds the step's tensors, is gone
+            )
+        own = [batch for microbatch in microbatches for batch in filter(has_rows, microbatch)]
+        if out_of_memory and all(len(batch.ids) == 1 for batch in own):
+            longest = max(own, key=lambda batch: batch.num_samples)
+            parts.ballot.fail(out_of_memory_on(longest))
+        vote = parts.ballot.cast(out_of_memory=out_of_memory, must_stop=must_stop, found=gradients.are_found)
+        if not vote.out_of_memory:
+            return Accumulated(figures, nats, [i for batch in own for i in batch.ids], is_halved, vote)
         parts.optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
-        if all(len(batch.ids) == 1 for batch in batches):
-            longest = max(batches, key=lambda batch: batch.num_samples)
-            raise TrainingStopped(
-                f"out of memory on single utterances, the longest {longest.ids[0]} of {longest.num_seconds:.1f} s. "
-                "Lower --corpus.max-seconds, freeze the feature encoder, or train a smaller model."
-            )
-        whole, batches = batches, []
-        for batch in whole:
-            batches += batch.halves(parts.model.num_frames) if len(batch.ids) > 1 else [batch]
+        is_halved, num_frames = True, parts.model.num_frames
+        microbatches = [[half for batch in those for half in halves(batch, num_frames)] for those in microbatches]
+
+
+def has_rows(batch: Batch) -> bool:
+    """Whether anything of the batch is left for this rank."""
+    return len(batch.ids) > 0
+
+
+def halves(batch: Batch, num_frames: Callable[[int], int]) -> list[Batch]:
+    """Two batches of half the utterances, or the batch itself if there is nothing to halve."""
+    return batch.halves(num_frames) if len(batch.ids) > 1 else [batch]
+
+
+def out_of_memory_on(longest: Batch) -> TrainingStopped:
+    """The error to raise when the device has no memory for a batch of one utterance."""
+    return TrainingStopped(
+        f"out of memory on single utterances, the longest {longest.ids[0]} of {longest.num_samples / SAMPLE_RATE:.1f} "
+        "s. Lower --corpus.max-seconds, freeze the feature encoder, or train a smaller model."
+    )
 
 
 def backward(

@@ -19,16 +19,20 @@ from models.checkpoints.pretrained import EncoderSource, read_encoder
 from models.checkpoints.trust import refuse_what_is_no_checkpoint
 from models.checkpoints.weights import LoadReport, refuse_new_head
 from models.ctc import CTCModel
+from models.feature_table import FeatureTable
 from models.lengths import UtteranceLengths, write_lengths
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.device import choose_device, choose_precision
 from trainer.errors import ConfigError
 from trainer.loop.step import TrainingParts
+from trainer.parallel.world import ALONE, World
 from trainer.prepare.corpus import PreparedCorpus, prepare_corpus, read_corpus
 from trainer.prepare.features import num_table_bytes, open_table, table_examples, wants_cache
 from trainer.prepare.pieces import build_eval_sets, build_model, build_parts, build_train_loader, plan_batches
+from trainer.prepare.ranks import shares_of
 from trainer.prepare.shapes import with_shapes
+from trainer.prepare.steps import planned_steps
 from trainer.rundir.model_source import find_model
 from trainer.scoring.evaluate import EvalSet
 
@@ -127,38 +131,42 @@ def prepare_scoring(
 
 
 def prepare(
-    config: Config, console: Console, faults: Faults | None = None, corpus: Corpus | None = None
+    config: Config, console: Console, faults: Faults | None = None, corpus: Corpus | None = None, world: World = ALONE
 ) -> PreparedRun:
     """Prepare a run up to its first step: corpus, vocabulary, model, plan, optimizer.
 
-    `faults` and `corpus`: see read_inputs.
+    `faults` and `corpus`: see read_inputs. Of several ranks, one on each host fills the cache for the others.
     """
     if config.deterministic:
         # cuBLAS reads this when CUDA starts, which has not happened yet
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
-    device = choose_device(config.device)
+    device = choose_device(config.device, None if world.size == 1 else world.launch.local_rank)
     precision = choose_precision(config.precision, config.auto_precision, device)
     if config.model.cuda_graphs and device.type != "cuda":
         raise ConfigError("--model.cuda-graphs needs CUDA, which is not here: leave it out.")
-    config, encoder, data = read_inputs(config, console, faults=faults, corpus=corpus)
+    with world.local_first("the corpus, which one process of each host prepares"):
+        config, encoder, data = read_inputs(config, console, faults=faults, corpus=corpus)
+    config = replace(config, processes=world.size, backend=world.backend)
     config = with_export(config, data.corpus.splits)
     with console.phase("model"):
         model, load_report = build_model(config, encoder, data, device)
     write_lengths(model.hf.config, UtteranceLengths.of([e.num_samples / SAMPLE_RATE for e in data.train]))
     with console.phase("plan"):
         config = with_shapes(config, model, device)
-        plan = plan_batches(config, data, model)
-        total_steps = plan.total_steps(at_most=config.train.max_steps)
+        plan = plan_batches(config, data, model, world.size)
+        shares = shares_of(plan, model, world)
+        total_steps = planned_steps(plan, config.train.max_steps, Path(config.cache_dir))
     cached = wants_cache(config, model, num_table_bytes(model, table_examples(data)), total_steps / plan.num_steps(0))
+    cached = world.broadcast(cached)  # a resumed run's choice is read from its folder, which other hosts may not have
     asked, config = bool(config.model.cache_features), with_cache(config, cached)
     with console.phase("model"):
-        config, parts = build_parts(config, model, device, precision, total_steps, console.warn)
+        config, parts = build_parts(config, model, device, precision, total_steps, console.warn, world)
     on_cuda, num_workers = device.type == "cuda", config.batching.num_workers
     if num_workers is None:
         num_workers = 2 if on_cuda else 0
-    loader = build_train_loader(config, data, model, plan, num_workers, on_cuda, encoder.do_normalize)
+    loader = build_train_loader(config, data, model, plan, num_workers, on_cuda, encoder.do_normalize, shares)
     eval_sets = build_eval_sets(config, data, model, num_workers, encoder.do_normalize)
     return PreparedRun(config, data, parts, plan, total_steps, loader, eval_sets, load_report, precision, asked)
 
@@ -170,14 +178,16 @@ def use_features(run: PreparedRun, console: Console) -> None:
     When the disk or the device has no room: ConfigError if the user asked for the table, else a warning, and the run
     goes on without.
     """
-    parts, frontend = run.parts, run.loader.dataset.frontend
+    parts, frontend, world = run.parts, run.loader.dataset.frontend, run.parts.world
+    table: FeatureTable | None = None
     try:
-        table = open_table(
-            parts.model, table_examples(run.data), Path(run.config.cache_dir), do_normalize=frontend.do_normalize,
-            precision=run.precision, device=parts.device, autocast=parts.autocast, log=console.say,
-            progress=partial(console.progress, desc="features", unit="call"), warn=console.warn,
-            later=run.start_sealing,
-        )  # fmt: skip
+        with world.local_first("the feature encoder's output, which one process of each host computes"):
+            table = open_table(
+                parts.model, table_examples(run.data), Path(run.config.cache_dir), do_normalize=frontend.do_normalize,
+                precision=run.precision, device=parts.device, autocast=parts.autocast, log=console.say,
+                progress=partial(console.progress, desc="features", unit="call"), warn=console.warn,
+                later=run.start_sealing,
+            )  # fmt: skip
     except (OSError, torch.OutOfMemoryError) as error:
         reason = str(getattr(error, "strerror", None) or error).splitlines()[0]
         verb = "written" if isinstance(error, OSError) else "computed"
@@ -187,8 +197,10 @@ def use_features(run: PreparedRun, console: Console) -> None:
                 f"{what}. Give another --cache-dir, or --model.no-cache-features to compute it in every step."
             ) from None
         console.warn(f"{what}; it is computed in every step, which takes longer. Another --cache-dir would spare that.")
+    if not all(world.gather(table is not None)):  # in all ranks or in none, since the two round differently
         run.config = with_cache(run.config, False)
         return
+    assert table is not None
     parts.features, monitored = table.split(len(run.data.train))
     run.loader.dataset.frontend = replace(
         frontend, first_rows=parts.features.first_rows, host_rows=table.host_rows(parts.device)

@@ -18,13 +18,13 @@ from data.examples import Example
 from models.encoder import DIGEST, weights_digest
 from trainer.config.as_json import flatten
 from trainer.config.schema import Config
-from trainer.errors import CheckpointError
+from trainer.errors import CheckpointError, ConfigError
+from trainer.parallel.world import World
 from trainer.prepare.corpus import PreparedCorpus
 
 FREE = {
     "preset", "name", "runs_dir", "cache_dir", "device", "precision", "auto_precision", "resume", "overwrite", "check",
-    "card_memory",
-    "profile",
+    "card_memory", "profile", "processes", "backend",
     "strict", "allow_changes", "batching.num_workers", "batching.worker_timeout", "train.log_every", "train.save_every",
     "train.save_total_limit", "train.max_skips", "train.export", "model.pretrained", "model.revision",
     "model.activation_checkpointing", "model.cache_features", "report", "push_to_hub",
@@ -85,6 +85,35 @@ def compare(where: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], allo
             f"the change: --allow-changes {' '.join(refused)}"
         )
     return [f"{key}: {what}" for key, what in changes.items()]
+
+
+def refuse_mixed(world: World, ours: Mapping[str, Any]) -> None:
+    """ConfigError when ranks have read other corpora, weights or options: it names the first difference from rank 0."""
+    if world.is_alone:
+        return
+    digest = hashlib.blake2b(json.dumps(ours, sort_keys=True).encode(), digest_size=16).hexdigest()
+    if len(set(world.gather(digest))) == 1:
+        return
+    of_ranks = world.gather({"host": world.host, **ours})
+    for rank, theirs in enumerate(of_ranks):
+        for part in ("content", "options", "tokens", "model"):
+            if theirs.get(part) != of_ranks[0].get(part):
+                raise world.told(
+                    ConfigError(
+                        f"rank {rank} on {theirs['host']} differs from rank 0 on {of_ranks[0]['host']}: "
+                        f"{_first_difference(part, theirs[part], of_ranks[0][part])}. All processes of a run read the "
+                        "same: give each host the same files."
+                    )
+                )
+
+
+def _first_difference(part: str, theirs: Any, first: Any) -> str:
+    if not isinstance(theirs, Mapping):
+        return f"its {part} are others"
+    key = next(key for key in sorted({**theirs, **first}) if theirs.get(key) != first.get(key))
+    if part == "content" and key not in ("torch", "transformers", "device", "precision"):
+        return f"the content of {key}"
+    return f"{key} is {theirs.get(key)}, not {first.get(key)}"
 
 
 def corpus_digest(examples: Sequence[Example]) -> str:

@@ -9,6 +9,7 @@ from data.utterance import SAMPLE_RATE
 from trainer.cli.console import Console
 from trainer.loop.gradients import PARTS, part_of
 from trainer.prepare.build import PreparedRun
+from trainer.prepare.ranks import describe_waiting
 from trainer.prepare.shapes import describe_padding
 from trainer.prepare.timing import estimate_training
 from trainer.rundir.log import clock
@@ -47,6 +48,16 @@ def describe(run: PreparedRun, steps_left: int, console: Console) -> Iterator[tu
             f"{describe_padding(plan, batches)}"
         ),
     )
+    world = run.parts.world
+    if world.size > 1:
+        graphs = "with CUDA graphs" if run.parts.graphs is not None else "without CUDA graphs"
+        yield (
+            "processes",
+            (
+                f"{world.size}, gradients summed by {world.backend}, {graphs}; each trains on a share of every batch: "
+                f"{describe_waiting(plan, run.loader.shares)}"
+            ),
+        )
     yield (
         "schedule",
         (

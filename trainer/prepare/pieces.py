@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from data.batches.collate import BatchDataset, Frontend
 from data.batches.loading import TrainLoader
 from data.batches.plan import BatchPlan
+from data.batches.shares import ALL, Shares
 from data.batches.specaugment import SpecAugment
 from data.randomness import derive_seed
 from models.checkpoints.lora import add_updates, lora_of
@@ -25,6 +26,7 @@ from trainer.errors import ConfigError, ModelError
 from trainer.loop.graphs import CudaRecorder, Graphs
 from trainer.loop.optim import build_optimizer, build_schedule
 from trainer.loop.step import TrainingParts
+from trainer.parallel.world import ALONE, World
 from trainer.prepare.corpus import PreparedCorpus
 from trainer.prepare.shapes import grid_of, training_grid
 from trainer.scoring.evaluate import EvalSet
@@ -78,6 +80,7 @@ def build_parts(
     precision: str,
     total_steps: int,
     warn: Callable[[str], None] = print,
+    world: World = ALONE,
 ) -> tuple[Config, TrainingParts]:
     """The Config with the number of warm-up steps chosen; and `model` with all that trains it.
 
@@ -97,15 +100,15 @@ def build_parts(
     scaler = GradScaler(device.type, enabled=precision == "fp16")
     if precision in HALF:
         model.keep_half_copies(HALF[precision])
-    parts = TrainingParts(model, optimizer, scheduler, scaler, device, autocast_for(precision, device))
+    parts = TrainingParts(model, optimizer, scheduler, scaler, device, autocast_for(precision, device), world=world)
     if config.model.cuda_graphs:
         several = config.train.grad_accum_steps > 1
         parts.graphs = Graphs(model, parts.gradients, parts.autocast, CudaRecorder(), warn, accumulates=several)
     return config, parts
 
 
-def plan_batches(config: Config, data: PreparedCorpus, model: CTCModel) -> BatchPlan:
-    """The plan of every batch of the run."""
+def plan_batches(config: Config, data: PreparedCorpus, model: CTCModel, world_size: int = 1) -> BatchPlan:
+    """The plan of every batch of the run, the same for any number of ranks. Only the shapes of shares differ."""
     return BatchPlan(
         lengths=[e.num_samples for e in data.train],
         ids=[e.utterance.id for e in data.train],
@@ -114,7 +117,7 @@ def plan_batches(config: Config, data: PreparedCorpus, model: CTCModel) -> Batch
         epochs=config.train.epochs,
         grad_accum_steps=config.train.grad_accum_steps,
         speeds=config.augment.speeds,
-        grid=training_grid(config, model, len(data.train)),
+        grid=training_grid(config, model, len(data.train), world_size),
     )
 
 
@@ -126,6 +129,7 @@ def build_train_loader(
     num_workers: int,
     pin: bool,
     do_normalize: bool,
+    shares: Shares = ALL,
 ) -> TrainLoader:
     """A loader of training batches, with SpecAugment as the model's configuration sets it."""
     hf = model.hf.config
@@ -146,6 +150,7 @@ def build_train_loader(
         num_workers=num_workers,
         pin_memory=pin,
         timeout_seconds=config.batching.worker_timeout,
+        shares=shares,
     )
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from data.batches.collate import BatchDataset
-from data.batches.plan import evaluation_batches, padded_seconds
+from data.batches.padding import padded_seconds
+from data.batches.plan import evaluation_batches
 from data.examples import Example, frames_needed
 from data.faults import Fault, Faults, split_remedy
 from data.leaks import describe_leaks
@@ -23,6 +24,7 @@ from trainer.config.schema import Config
 from trainer.errors import UserError
 from trainer.loop.optim import moment_bytes
 from trainer.loop.step import train_step
+from trainer.parallel.world import ALONE, World
 from trainer.prepare.build import PreparedRun, prepare, with_cache
 from trainer.prepare.card_memory import judge_card
 from trainer.prepare.fault_report import tell_faults
@@ -44,12 +46,15 @@ from trainer.rundir.results import peak_memory_bytes
 GB = 1e9
 
 
-def check(config: Config, console: Console, corpus: Corpus | None = None) -> int:
-    """Print what the run would do and need, and what is wrong; 2 when it would stop, or a disk is too small, else 0."""
+def check(config: Config, console: Console, corpus: Corpus | None = None, world: World = ALONE) -> int:
+    """Print what the run would do and need, and what is wrong; 2 when it would stop, or a disk is too small, else 0.
+
+    Of several ranks one does this: `world` says how many there are, and none of them is talked to.
+    """
     console.say(f"check of {config.run_dir}: nothing is trained; of that folder only check.jsonl is written")
     faults, code = Faults(collects=True), 0
     try:
-        run = prepare(config, console, faults, corpus)
+        run = prepare(config, console, faults, corpus, world)
     except UserError as error:  # what is left is no corpus to train on, or an option cannot be
         if not faults.found:
             raise
@@ -81,7 +86,7 @@ def _describe(run: PreparedRun, asked: Config, console: Console) -> int:
     batches, lengths = plan.batches(0), plan.epoch_lengths(0)
     padded = padded_seconds(batches, lengths, plan.grid)
     say(
-        f"batches:   {len(batches)} an epoch of {min(map(len, batches))} to {max(map(len, batches))} utterances, "
+        f"batches:   {len(batches)} an epoch of {batches.sizes.min()} to {batches.sizes.max()} utterances, "
         f"at most {max(padded):.1f} s padded; {describe_padding(plan, batches)}"
     )
     say(f"leaks:     {'; '.join(describe_leaks(run.data.leaks, run.data.train, run.data.evaluation))}")

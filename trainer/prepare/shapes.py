@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from data.batches.grid import Grid
-from data.batches.plan import BatchPlan, padding_share
+from data.batches.padding import padded_shapes, padding_share
+from data.batches.plan import BatchPlan
 from models.ctc import CTCModel
 from trainer.config.schema import Config
 from trainer.errors import ConfigError
@@ -36,11 +38,11 @@ def with_shapes(config: Config, model: CTCModel, device: torch.device) -> Config
     return replace(config, batching=batching, model=chosen)
 
 
-def training_grid(config: Config, model: CTCModel, num_utterances: int) -> Grid | None:
-    """The shapes of training batches. All have as many rows as --batching.batch-size says, unless a budget of seconds
-    lets their number differ."""
+def training_grid(config: Config, model: CTCModel, num_utterances: int, world_size: int = 1) -> Grid | None:
+    """The shapes of training batches, or of a rank's shares. All have as many rows as --batching.batch-size says,
+    divided by the ranks, unless a budget of seconds lets their number differ."""
     b = config.batching
-    rows = min(b.batch_size, num_utterances) if b.batch_size and b.max_batch_seconds is None else 1
+    rows = -(-min(b.batch_size, num_utterances) // world_size) if b.batch_size and b.max_batch_seconds is None else 1
     return grid_of(config, model, rows)
 
 
@@ -58,7 +60,7 @@ def describe_padding(plan: BatchPlan, batches: Sequence[Sequence[int]]) -> str:
     share, grid = padding_share(batches, lengths, plan.grid), plan.grid
     if grid is None:
         return f"{100 * share:.1f} % padding"
-    shapes = {grid.shape([lengths[i] for i in batch]) for batch in batches}
+    shapes = np.unique(padded_shapes(batches, lengths, grid), axis=0)
     added = share - padding_share(batches, lengths)
     return (
         f"{100 * share:.1f} % padding, {100 * added:.1f} of it for {len(shapes)} shapes on a grid of {grid.frames} "

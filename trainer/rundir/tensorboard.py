@@ -20,7 +20,8 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from data.batches.plan import BatchPlan, padded_seconds, padding_share
+from data.batches.padding import padded_seconds, padding_shares
+from data.batches.plan import BatchPlan
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE
 from trainer.cli.clock import Phase, name
@@ -93,12 +94,10 @@ class Board:
         """Write what stays the same throughout: layout, lengths, padding, and the audio of the followed utterances."""
         self.show(lambda writer: writer.add_custom_scalars(LAYOUT))
         lengths, batches = plan.epoch_lengths(0), plan.batches(0)
-        self._histogram("utterances/train_seconds", [n / SAMPLE_RATE for n in lengths])
+        self._histogram("utterances/train_seconds", lengths / SAMPLE_RATE)
         self._histogram(f"utterances/{monitor.split}_seconds", [e.num_samples / SAMPLE_RATE for e in monitor.examples])
         self._histogram("utterances/batch_seconds", padded_seconds(batches, lengths, plan.grid))
-        self._histogram(
-            "utterances/batch_padding_share", [padding_share([batch], lengths, plan.grid) for batch in batches]
-        )
+        self._histogram("utterances/batch_padding_share", padding_shares(batches, lengths, plan.grid))
         for example in (monitor.examples[i] for i in followed_positions(monitor)):
             try:
                 waveform = example.load()[None]
@@ -142,7 +141,7 @@ class Board:
         table = "\n".join(f"| {row} |" for row in cells)
         self.show(lambda writer: writer.add_text("trained/clock", table, num_steps))
 
-    def _histogram(self, tag: str, values: Sequence[float]) -> None:
+    def _histogram(self, tag: str, values: Sequence[float] | np.ndarray) -> None:
         self.show(lambda writer: writer.add_histogram(tag, np.asarray(values), 0, bins=30))
 
 

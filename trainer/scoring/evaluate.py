@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from data.batches.collate import Batch, BatchDataset, Frontend
+from data.batches.dealing import deal_batches
 from data.batches.loading import load_batches, never
 from data.batches.plan import evaluation_batches
 from data.examples import Example
@@ -29,8 +30,10 @@ from models.ctc import CTCModel, ctc_loss_per_utterance
 from models.feature_table import FeatureTable
 from trainer.config.schema import EvalConfig
 from trainer.device import HostCopy
+from trainer.parallel.world import ALONE, World
 from trainer.scoring.decode import collapse, written_units
 from trainer.scoring.forward import Replays, batch_logits
+from trainer.scoring.found import Found, Scored, from_json, join_found, to_json
 from trainer.scoring.metrics import count_character_errors, count_word_errors
 from trainer.scoring.scores import Followed, Hypothesis, Scores
 
@@ -79,18 +82,51 @@ def evaluate(
     must_stop: Callable[[], bool] = never,
     replays: Replays | None = None,
     followed: Collection[int] = (),
+    world: World = ALONE,
 ) -> Scores:
     """Scores of `model` on every utterance of `eval_set`; the model's mode is restored.
 
     `replays` gives the logits of shapes that it has captured. The posteriors of the utterances at the positions
     `followed` are kept. StopRequested once `must_stop`, also while a batch is waited for.
+
+    Each of several ranks scores its share of the batches, whole ones, and all get the same Scores. What one of them
+    raises is raised in all.
     """
-    start, was_training = time.perf_counter(), model.training
+    start = time.perf_counter()
     examples = eval_set.examples
-    scored: dict[int, Hypothesis] = {}
-    drawn: dict[int, Followed] = {}
-    failures = {e.utterance.id: "no audio could be decoded" for e in examples if e.num_samples == 0}
     plan = _plan(model, eval_set)
+    lengths = [example.num_samples for example in examples]
+    of_ranks = deal_batches(plan, lengths, world.size) if not world.is_alone else [plan]
+    with world.together("the other ranks' share of an evaluation"):
+        found = _score_batches(
+            model, eval_set, of_ranks[world.rank], device, autocast, progress, must_stop, replays, followed
+        )
+    if not world.is_alone:
+        found = join_found([from_json(record) for record in world.gather(to_json(found))], plan)
+    failures = {e.utterance.id: "no audio could be decoded" for e in examples if e.num_samples == 0} | found.failures
+    nothing = Transcript((), math.inf, 0, 0)
+    hypotheses = tuple(
+        _hypothesis(examples[i], found.scored[i])
+        if i in found.scored
+        else _hypothesis(example, _score(example, eval_set.vocab, nothing), failures.get(example.utterance.id, ""))
+        for i, example in enumerate(examples)
+    )
+    num_audio_seconds = sum(lengths) / SAMPLE_RATE
+    seconds = time.perf_counter() - start
+    shown = tuple(
+        Followed(examples[i].utterance.id, examples[i].targets, lengths[i] / SAMPLE_RATE, found.posteriors[i])
+        for i in sorted(found.posteriors)
+    )
+    return Scores(eval_set.split, hypotheses, seconds, num_audio_seconds, failures, shown)
+
+
+def _score_batches(
+    model: CTCModel, eval_set: EvalSet, plan: list[list[int]], device: torch.device,
+    autocast: Callable[[], AbstractContextManager], progress: Callable, must_stop: Callable[[], bool],
+    replays: Replays | None, followed: Collection[int],
+) -> Found:  # fmt: skip
+    """What the model writes for the utterances of `plan`, and how much of it is wrong."""
+    found, was_training = Found(), model.training
     model.eval()
     try:
         batches = progress(_load(eval_set, plan, device, must_stop), total=len(plan))
@@ -100,22 +136,12 @@ def evaluate(
         for batch, transcripts, posteriors in _read_behind(_launch_all(batches, write, model.num_frames)):
             for i, utterance_id, transcript in zip(batch.positions, batch.ids, transcripts, strict=True):
                 if utterance_id not in batch.failures:
-                    scored[i] = _score(examples[i], eval_set.vocab, transcript)
-                    if i in posteriors:
-                        seconds = examples[i].num_samples / SAMPLE_RATE
-                        drawn[i] = Followed(utterance_id, examples[i].targets, seconds, posteriors[i])
-            failures |= batch.failures
+                    found.scored[i] = _score(eval_set.examples[i], eval_set.vocab, transcript)
+            found.posteriors.update((i, p) for i, p in posteriors.items() if i in found.scored)
+            found.failures.update(batch.failures)
     finally:
         model.train(was_training)
-    nothing = Transcript((), math.inf, 0, 0)
-    hypotheses = tuple(
-        scored.get(i) or _score(example, eval_set.vocab, nothing, failures.get(example.utterance.id, ""))
-        for i, example in enumerate(examples)
-    )
-    num_audio_seconds = sum(example.num_samples for example in examples) / SAMPLE_RATE
-    seconds = time.perf_counter() - start
-    shown = tuple(drawn[i] for i in sorted(drawn))
-    return Scores(eval_set.split, hypotheses, seconds, num_audio_seconds, failures, shown)
+    return found
 
 
 def _launch_all(
@@ -205,18 +231,24 @@ def _load(
     )
 
 
-def _score(example: Example, vocab: Vocab, written: Transcript, failure: str = "") -> Hypothesis:
+def _score(example: Example, vocab: Vocab, written: Transcript) -> Scored:
     reference, text = collapse_spaces(example.text), collapse_spaces(vocab.decode_to_compare(written.units))
-    utterance = example.utterance
-    return Hypothesis(
-        id=utterance.id,
-        reference=reference,
+    return Scored(
         hypothesis=text,
         words=count_word_errors(reference, text),
         characters=count_character_errors(reference, text),
         loss=written.loss,
         num_frames=written.num_frames,
         num_blank_frames=written.num_blank_frames,
+    )
+
+
+def _hypothesis(example: Example, scored: Scored, failure: str = "") -> Hypothesis:
+    utterance = example.utterance
+    return Hypothesis(
+        id=utterance.id,
+        reference=collapse_spaces(example.text),
+        **scored._asdict(),
         seconds=example.num_samples / SAMPLE_RATE,
         speaker=utterance.speaker,
         sex=utterance.sex,

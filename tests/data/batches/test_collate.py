@@ -158,7 +158,7 @@ def test_lengths_of_speed_perturbed_batches_are_those_that_were_planned():
     data = training_set()
     for epoch in range(2):
         planned = data.plan.epoch_lengths(epoch)
-        assert planned != data.plan.lengths
+        assert planned.tolist() != data.plan.lengths
         for positions in data.plan.batches(epoch):
             assert data[epoch, positions].waveform_lengths.tolist() == [planned[i] for i in positions]
 

@@ -40,6 +40,8 @@ def test_every_part_runs_on_a_cpu(synthetic_cache: Path, tiny_timit: Path, tmp_p
     assert set(found["trainer"]["sides"]) == {"ours", "hf-tuned"}
     assert found["trainer"]["ratios"]["hf-tuned"]["audio_rate"]["median"] > 0
     assert found["levers"]["table"]["ratio"] > 0
+    assert found["parallel"]["headline"]["backend"] == "gloo"
+    assert found["parallel"]["headline"]["cost_percent"] < 50
 
 
 def test_parts_are_listed_without_running_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
