@@ -30,7 +30,7 @@ def judge_card(run: PreparedRun, asked: Config, table_bytes: int, say: Callable[
     if graphs is None:
         graphs = why_no_graphs(model, cuda) is None
     batches, lengths = run.plan.batches(0), run.plan.epoch_lengths(0)
-    training = largest_batch(batches, lengths)
+    training = largest_batch(batches, [int(length) for length in lengths])
     config = run.config.eval
     evaluation = max(
         (
