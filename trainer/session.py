@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -33,6 +34,7 @@ from trainer.errors import (
 )
 from trainer.loop.fit import fit, is_done
 from trainer.loop.state import TrainState
+from trainer.parallel.agent import find_agent
 from trainer.parallel.joining import joined
 from trainer.parallel.launch import launched, told_once
 from trainer.parallel.world import World
@@ -44,7 +46,7 @@ from trainer.rundir.alarms import unigram_entropy
 from trainer.rundir.checkpoint import Saver
 from trainer.rundir.disk import write_text
 from trainer.rundir.folder import check_run_dir, clear
-from trainer.rundir.lock import lock_run
+from trainer.rundir.lock import lock_run, note_agents, was_begun_by
 from trainer.rundir.log import RunLog
 from trainer.rundir.profile import StepProfiler
 from trainer.rundir.restore import newest_valid, restore, valid_best
@@ -79,6 +81,10 @@ def train(
         return check(config, Console(clock=clock), corpus, World(launch)) if launch.is_first else 0
     with joined(launch, partial(choose_device, config.device)) as world, ExitStack() as held:
         console = Console(clock=clock) if world.is_first else RankConsole(world.name, clock)
+        agents = world.gather(find_agent())
+        if world.broadcast(world.is_first and was_begun_by(config.run_dir, agents)):
+            console.say("torchrun has started this run again: it goes on as with --resume")
+            config = replace(config, resume=True, overwrite=False)
         with world.together("the run's folder"):
             if world.is_first:
                 check_run_dir(config)
@@ -90,6 +96,7 @@ def train(
                 check_run_dir(config)  # again, since another process may have begun a run here in between
                 if config.overwrite:
                     clear(config.run_dir)
+                note_agents(config.run_dir, agents)
         return _train(run, argv, console, flag)
 
 

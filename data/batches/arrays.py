@@ -128,7 +128,7 @@ def _batches_of_size(ordered: np.ndarray, size: int, batch_size: int, max_sample
     """How many of the first batches have `size` utterances each, as far as `ordered` shows."""
     number = (len(ordered) - 1) // size  # the utterance behind a batch tells whether it could have been larger
     longest = ordered[: number * size].reshape(number, size).max(axis=1)
-    is_right = (size == 1) | (longest * size <= max_samples)
+    is_right = longest * size <= max_samples
     if size < batch_size:
         longest_with_next = np.maximum(longest, ordered[size : number * size + 1 : size])
         is_right &= longest_with_next * (size + 1) > max_samples

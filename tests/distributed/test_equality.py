@@ -40,7 +40,8 @@ def test_ranks_train_as_one_process(
         assert rank == ranks[0]
     assert worst(ranks[0]["losses"], one["losses"]) < losses
     assert worst(ranks[0]["norms"], one["norms"]) < norms
-    assert worst(ranks[0]["weights"], one["weights"]) < (1e-9 if double else 1e-4)
+    # in fp32, AdamW makes the rounding of a gradient near 0 as large as a step
+    assert worst(ranks[0]["weights"], one["weights"]) < (1e-9 if double else 1e-2)
     assert ranks[0]["blanks"] == pytest.approx(one["blanks"], abs=1e-6 if double else 1e-2)
     assert ranks[0]["seconds"] == pytest.approx(one["seconds"], rel=1e-12)
     assert ranks[0]["padded"] <= one["padded"] * (1 + 1e-12)  # a share is padded to its own longest

@@ -1,5 +1,8 @@
 """Signals that ask a run to stop: the first one lets it save, the second one ends it at once.
 
+torchrun hands on to its processes what it is sent itself. A scheduler sends signals to every process of a job, so that
+each of them then comes twice: below torchrun a signal that follows within seconds is the first one again.
+
 No torch here, since signals are caught before torch is imported.
 """
 
@@ -9,11 +12,16 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from trainer.errors import INTERRUPTED, REQUEUE
+from trainer.parallel.agent import is_below_torchrun
+
+SECONDS_OF_REPEATS = 5.0
+"""How long below torchrun a further signal may be the first one, handed on."""
 
 
 class Stopped(BaseException):  # no `except Exception` may swallow it
@@ -70,6 +78,8 @@ class StopFlag:
 def stop_on_signals() -> Iterator[StopFlag]:
     """The first SIGINT, SIGTERM or SIGUSR1 sets the flag; the second one ends the process at once.
 
+    Below torchrun SIGHUP does so too, since torchrun hands it on when its terminal closes, even under nohup.
+
     That is harmless: a checkpoint is whole or not there. In a thread that is not the main one no handler may be set:
     signals are then up to whoever started it, and the flag stays as it is.
     """
@@ -77,12 +87,23 @@ def stop_on_signals() -> Iterator[StopFlag]:
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+    repeats = is_below_torchrun()
+    if repeats:
+        numbers.append(signal.SIGHUP)
+    first = 0.0
 
     def handler(number: int, frame: FrameType | None) -> None:
-        for n in numbers:
-            signal.signal(n, signal.SIG_DFL)
-        flag.set(number)
+        nonlocal first
+        if not flag():
+            first = time.monotonic()
+            if not repeats:
+                for n in numbers:
+                    signal.signal(n, signal.SIG_DFL)
+            flag.set(number)
+        elif time.monotonic() - first >= SECONDS_OF_REPEATS:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     previous = {n: signal.signal(n, handler) for n in numbers}
     try:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -14,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from trainer.errors import ConfigError, UserError
+from trainer.parallel.alive import machine
 from trainer.parallel.failures import as_error, as_record
 from trainer.parallel.launch import Launch
 from trainer.parallel.processes import Processes
-from trainer.parallel.store import LONGEST_NAP, hear, open_store
+from trainer.parallel.roll_call import call_the_roll
+from trainer.parallel.store import hear, open_store
 from trainer.parallel.world import World
 
 JOIN_SECONDS = 60.0
@@ -69,17 +68,17 @@ def join(
         return World(launch)
     seconds = float(os.environ.get("JOIN_SECONDS", JOIN_SECONDS)) if seconds is None else seconds
     store = open_store(launch, seconds)
-    own: dict[str, Any] = {"rank": launch.rank, "host": socket.gethostname(), "pid": os.getpid()}
+    own: dict[str, Any] = {
+        "rank": launch.rank, "host": socket.gethostname(), "pid": os.getpid(), "machine": machine(),
+    }  # fmt: skip
     if isinstance(device, UserError):
         own["error"] = as_record(device)
     else:
         own["same"] = {"device": device.type, **fingerprint()}
-    store.set(f"here/{launch.rank}", json.dumps(own))
-    there = _wait_for_all(store, launch, seconds)
-    present = [json.loads(store.get(f"here/{rank}")) for rank in there]
+    store, present = call_the_roll(store, launch, own, seconds)
     if (error := _why_not(launch, present, seconds)) is not None:
-        hear(store, launch, there)
-        error.is_told = launch.rank != there[0]
+        hear(store, launch, [one["rank"] for one in present])
+        error.is_told = launch.rank != present[0]["rank"]
         raise error
     assert isinstance(device, torch.device)
     return Processes(launch, store, device, present)
@@ -120,12 +119,3 @@ def _why_not(launch: Launch, present: Sequence[dict[str, Any]], seconds: float) 
                     "again."
                 )
     return None
-
-
-def _wait_for_all(store: dist.Store, launch: Launch, seconds: float) -> list[int]:
-    """The ranks that have come within so many seconds."""
-    keys = [f"here/{rank}" for rank in range(launch.size)]
-    end = time.monotonic() + seconds
-    while not store.check(keys) and time.monotonic() < end:
-        time.sleep(LONGEST_NAP)
-    return [rank for rank, key in enumerate(keys) if store.check([key])]

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from trainer.errors import PeerLost
+from trainer.parallel.alive import is_running
 from trainer.parallel.failures import as_error, as_record, is_shared_kind
 from trainer.parallel.launch import SECONDS_TO_BE_ENDED, Launch
 from trainer.parallel.store import LONGEST_NAP, SHORTEST_NAP, agent_has_store, hear
@@ -31,7 +31,9 @@ SECONDS_BETWEEN_LOOKS = 0.25
 """Between two looks at whether somebody is gone, or has asked to stop."""
 SUM_PATIENCE = 10.0
 """Seconds in which a sum on GPUs ends, or never does: a process was gone before it took part."""
-THROUGH = "first-is-through"
+THROUGH, NOTICED = "first-is-through", "first-has-noticed"
+SECONDS_TO_NOTICE = 10.0
+"""A process that has failed goes after so long if rank 0 knows nothing of a failure."""
 ASKED = "asked-to-stop"
 
 
@@ -39,7 +41,7 @@ class Processes(World):
     """The processes of a run, seen from one of them."""
 
     def __init__(self, launch: Launch, store: dist.Store, device: torch.device, present: Sequence[dict]) -> None:
-        """All have met in `store`, where each has left what `present` holds: rank, host, process id."""
+        """All have met in `store`, where each has left what `present` holds: rank, host, machine, process id."""
         super().__init__(launch)
         self.store, self.device, self.present = store, device, present
         self.backend = "nccl" if device.type == "cuda" else "gloo"
@@ -190,8 +192,11 @@ class Processes(World):
                 self.store.set(THROUGH, "")
                 hear(self.store, self.launch, [rank for rank in range(self.size) if not self._has_died(rank)])
                 return
-            end = time.monotonic() + COLLECTIVE_SECONDS
-            while not (self.store.check([THROUGH]) or self._has_died(0)) and time.monotonic() < end:
+            begin = time.monotonic()
+            while not (self.store.check([THROUGH]) or self._has_died(0)):
+                knows = not self.is_broken or self.store.check([NOTICED])
+                if time.monotonic() - begin > (COLLECTIVE_SECONDS if knows else SECONDS_TO_NOTICE):
+                    break  # rank 0 may wait for this process in a collective, until it is gone
                 time.sleep(LONGEST_NAP)
             hear(self.store, self.launch, ())
             if agent_has_store():
@@ -214,9 +219,18 @@ class Processes(World):
             raise
         except RuntimeError as error:
             self.is_broken = True
+            self._cut_off(error)
             lost = [rank for rank in range(self.size) if rank != self.rank and self._is_gone(rank, patience=2.0)]
             reason = str(error).splitlines()[0].rstrip(".")
             raise self._lost(lost, "" if lost else f" ({reason})") from None
+
+    def _cut_off(self, error: RuntimeError) -> None:
+        """Close the connections to the others after a collective failed, so that it fails in all of them: who waits for
+        this process rather than for the one that is gone would not notice. (NCCL would wait for the others here.)"""
+        traceback.clear_frames(error.__traceback__)  # they hold the group, whose end closes the connections
+        if dist.is_initialized() and self.device.type != "cuda":
+            with contextlib.suppress(RuntimeError):
+                dist.destroy_process_group()
 
     def _wait_for(self, keys: dict[int, str], what: str) -> None:
         """Wait until each of these ranks has set its key, however long it takes; PeerLost once one of them is gone.
@@ -248,7 +262,8 @@ class Processes(World):
 
     def _has_died(self, rank: int) -> bool:
         """Whether a process of this host is no longer there; False for other hosts' processes."""
-        return self.present[rank]["host"] == self.host and not _is_running(self.present[rank]["pid"])
+        is_near = self.present[rank]["machine"] == self.present[self.rank]["machine"]
+        return is_near and not is_running(self.present[rank]["pid"])
 
     def _lost(self, ranks: Sequence[int], detail: str) -> PeerLost:
         names = ", ".join(self.name_of(rank) for rank in ranks) or "another process of the run"
@@ -256,7 +271,14 @@ class Processes(World):
         error = PeerLost(f"{names} {verb} gone{detail}; what it printed says why. --resume goes on from the last save.")
         error.is_told = self.rank != min(set(range(self.size)) - set(ranks)) and not self._is_far_from(0)
         self.is_broken = True
+        self._notice()
         return error
+
+    def _notice(self) -> None:
+        """Rank 0 lets the others know that it knows of a failure, and may take long to save."""
+        if self.is_first:
+            with contextlib.suppress(RuntimeError):
+                self.store.set(NOTICED, "")
 
     def _is_far_from(self, rank: int) -> bool:
         """Whether that process runs on another host, and this is the first of its own."""
@@ -264,6 +286,7 @@ class Processes(World):
 
     def shared(self, failures: Sequence[dict | None], own: BaseException | None) -> BaseException:
         """The error that all processes raise for `failures`, one of each process: the first, as its process saw it."""
+        self._notice()
         first = min((r for r, f in enumerate(failures) if f), key=lambda r: (failures[r]["is_request"], r))  # type: ignore[index]
         record = failures[first]
         assert record is not None
@@ -273,24 +296,6 @@ class Processes(World):
             error = own
         error.is_told = not self.is_first  # type: ignore[attr-defined]
         return error
-
-
-def _is_running(pid: int) -> bool:
-    """Whether a process of this host runs, and is no zombie that only waits to be noticed."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
-            return False
-    except (OSError, IndexError):
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _to_bytes(value: Any) -> Tensor:

@@ -1,10 +1,10 @@
-"""The lock on a run's folder: one process at a time."""
+"""The lock on a run's folder: one process at a time. In the lock's file stands which torchrun runs in the folder."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -38,6 +38,28 @@ def lock_run(run_dir: Path) -> Iterator[None]:
     finally:
         _locks.remove(file)
         file.close()
+
+
+def was_begun_by(run_dir: Path, agents: Sequence[str]) -> bool:
+    """Whether one of these torchruns, or of those that went on with them, has begun or resumed the run in `run_dir`."""
+    return any(agent in _agents(run_dir) for agent in agents if agent)
+
+
+def note_agents(run_dir: Path, agents: Sequence[str]) -> None:
+    """Note that these torchruns run in `run_dir` from now on, whose lock this process holds."""
+    known = _agents(run_dir)
+    new = [agent for agent in dict.fromkeys(agents) if agent and agent not in known]
+    if not new:
+        return
+    with open(run_dir / "lock", "a" if was_begun_by(run_dir, agents) else "w", encoding="utf-8") as file:
+        file.write("".join(f"{agent}\n" for agent in new))
+
+
+def _agents(run_dir: Path) -> list[str]:
+    try:
+        return (run_dir / "lock").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def _let_go_of_locks() -> None:

@@ -57,7 +57,8 @@ def around_operations(before: Seen | None, after: Seen | None = None) -> None:
 
     def disk_operation(operation: Callable, *args: Any) -> Any:
         function = operation.func if isinstance(operation, functools.partial) else operation
-        this, name, path = next(number), function.__name__, Path(args[0])
+        this, name = next(number), function.__name__
+        path = Path(args[0]) if isinstance(args[0], str | Path) else Path()  # several processes write together
         if before is not None:
             before(this, name, path)
         done = original(operation, *args)
@@ -171,6 +172,87 @@ def before_step(step: int, action: Callable[[Any], None], until: int | None = No
         return original(parts, loader, state, *args, **options)
 
     trainer.session.fit = fit
+
+
+def note_batches(folder: str) -> None:
+    """Write down what each step reads, before it is taken: step, rank, ranks, and the ids of each of its batches; and
+    before that, in starts.jsonl, which process this is."""
+    import trainer.loop.fit
+    import trainer.session
+
+    start = {"rank": int(os.environ["RANK"]), "ranks": int(os.environ.get("WORLD_SIZE", 1)), "pid": os.getpid()}
+    with open(Path(folder) / "starts.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(start) + "\n")
+    original = trainer.session.fit
+
+    def fit(parts: Any, loader: Any, state: Any, *args: Any, **options: Any) -> bool:
+        take = trainer.loop.fit.train_step
+
+        def train_step(parts: Any, batches: Any, *rest: Any) -> Any:
+            note = {"step": state.step + 1, "rank": parts.world.rank, "ranks": parts.world.size,
+                    "ids": [list(batch.ids) for batch in batches], "time": time.time()}  # fmt: skip
+            with open(Path(folder) / f"rank{parts.world.rank}.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(note) + "\n")
+            return take(parts, batches, *rest)
+
+        trainer.loop.fit.train_step = train_step
+        return original(parts, loader, state, *args, **options)
+
+    trainer.session.fit = fit
+
+
+def in_double_precision() -> None:
+    """Training in float64, so that two orders of summing differ by less than any mistake."""
+    import trainer.loop.step
+    import trainer.prepare.build
+    import trainer.scoring.evaluate
+
+    build, compute = trainer.prepare.build.build_model, trainer.loop.step.batch_logits
+
+    def build_model(*args: Any) -> Any:
+        model, report = build(*args)
+        return model.double(), report
+
+    def batch_logits(model: Any, batch: Any, *args: Any) -> Any:
+        return compute(model, dataclasses.replace(batch, waveforms=batch.waveforms.double()), *args)
+
+    trainer.prepare.build.build_model = build_model
+    trainer.loop.step.batch_logits = trainer.scoring.evaluate.batch_logits = batch_logits
+
+
+def on_rank(rank: int, name: str, **options: Any) -> None:
+    """The fault `name` on one rank of several."""
+    if int(os.environ["RANK"]) == rank:
+        globals()[name](**options)
+
+
+def once(mark: str, name: str, **options: Any) -> None:
+    """The fault `name`, but not again in a process that is started in place of this one."""
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+        globals()[name](**options)
+
+
+def collectives_take(seconds: float) -> None:
+    """So long at most, rather than half an hour."""
+    import trainer.parallel.processes
+
+    trainer.parallel.processes.COLLECTIVE_SECONDS = seconds
+
+
+def slow_steps(seconds: float) -> None:
+    """Each step takes so much longer."""
+    before_step(1, lambda batches: time.sleep(seconds), until=10**9)
+
+
+def stop_in_step(step: int) -> None:
+    """The process stands still from step `step` on, as if frozen."""
+    before_step(step, lambda batches: os.kill(os.getpid(), signal.SIGSTOP))
+
+
+def kill_in_step(step: int) -> None:
+    """As kill -9 does it, in step `step`."""
+    before_step(step, lambda batches: die())
 
 
 def send_signals(step: int, numbers: list[int], group: bool = False) -> None:

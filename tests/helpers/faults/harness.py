@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,10 +93,19 @@ class Server:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
-    def start(self, argv: list[str], *faults: Fault, log: Path) -> Victim:
-        """A victim doing `trainer.run ARGV`; what it prints goes to the end of `log`."""
+    def start(
+        self, argv: list[str], *faults: Fault, log: Path, environment: Mapping[str, str] | None = None,
+        torchrun: Mapping[str, Any] | None = None,
+    ) -> Victim:  # fmt: skip
+        """A victim doing `trainer.run ARGV`; what it prints goes to the end of `log`.
+
+        `torchrun` holds fields of torch's LaunchConfig: the victim is then a torchrun, which starts such processes.
+        """
         started = time.perf_counter()
-        return Victim(self.ask(argv=argv, faults=faults, log=str(log))["pid"], self, log, started)
+        asked = self.ask(
+            argv=argv, faults=faults, log=str(log), environment=dict(environment or {}), torchrun=torchrun
+        )  # fmt: skip
+        return Victim(asked["pid"], self, log, started)
 
 
 @functools.cache

@@ -19,7 +19,6 @@ from tests.helpers.faults import faults
 def child(request: dict[str, Any]) -> int:
     """The victim: its streams, its faults, then the command line's own way."""
     from trainer.cli.streams import fill_closed_streams
-    from trainer.run import main
 
     os.setpgid(0, 0)
     log = os.open(request["log"], os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
@@ -28,10 +27,44 @@ def child(request: dict[str, Any]) -> int:
         os.dup2(source, target)
     os.close(log)
     os.close(null)
+    os.environ.update(request["environment"])
+    fill_closed_streams()
+    if request["torchrun"] is not None:
+        return run_agent(request)
+    return work(request)
+
+
+def work(request: dict[str, Any]) -> int:
+    """A rank breaks itself as it was asked to, then does what the command line does."""
+    from trainer.run import main
+
     for name, options in request["faults"]:
         getattr(faults, name)(**options)
-    fill_closed_streams()
     return main(request["argv"])
+
+
+def run_agent(request: dict[str, Any]) -> int:
+    """torchrun itself, but for its workers: they are forked, and need not import torch again. Its exit code."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(**request["torchrun"], start_method="fork", monitor_interval=0.1)
+    try:
+        elastic_launch(config, end_with)(request)
+    except (ChildFailedError, SignalException) as error:
+        print(f"torchrun: {type(error).__name__}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def end_with(request: dict[str, Any]) -> None:
+    """The whole life of a worker."""
+    os.setsid()  # as torchrun does it for a command
+    code = work(request)
+    if code:
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def leave(code: int) -> None:
@@ -48,6 +81,7 @@ def serve() -> None:
     import torch
 
     torch.set_num_threads(1)
+    import torch.distributed.launcher.api
     from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor  # noqa: F401
 
     import trainer.session  # noqa: F401  what a run imports, and what transformers imports late
