@@ -9,6 +9,9 @@ from models.families import Family, Size
 
 AttentionKernel = Literal["flash", "efficient", "cudnn"]
 
+LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "intermediate_dense", "output_dense")
+"""The linear layers of a transformer layer, as transformers names them in every family."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -37,6 +40,21 @@ class ModelConfig:
 
     freeze_feature_encoder: bool | None = None
     """Keep the strided convolutions as they are; auto: frozen for a checkpoint, trained for random weights."""
+
+    freeze_layers: int = 0
+    """Keep the first so many transformer layers as they are, and all that lies before them."""
+
+    lora_rank: int | None = None
+    """Train low-rank updates (LoRA) of this rank, and the head, on a checkpoint that stays as it is; none: none."""
+
+    lora_alpha: float | None = None
+    """The updates count alpha / rank times; auto: alpha is twice the rank."""
+
+    lora_targets: tuple[str, ...] | None = None
+    """Updated layers, of q_proj, k_proj, v_proj, out_proj, intermediate_dense, output_dense; auto: q_proj v_proj."""
+
+    lora_dropout: float = 0.0
+    """Dropout on the input of the updates."""
 
     cache_features: bool | None = None
     """Compute the frozen feature encoder's output once, into --cache-dir; auto: if that is exact and fits."""
@@ -88,3 +106,8 @@ class ModelConfig:
 
     mask_feature_min_masks: int | None = None
     """Feature masks per utterance at least; auto: the checkpoint's or the size's own."""
+
+    @property
+    def keeps_encoder(self) -> bool:
+        """Whether the options leave the feature encoder, and more, as they are in the checkpoint."""
+        return self.adapter_only or self.freeze_layers > 0 or self.lora_rank is not None

@@ -7,6 +7,7 @@ CUDA kernel for CTC copies the lengths to the device, and waits for that.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from models.checkpoints.adapter import freeze_all_but_adapter
-from models.encoder import uses_attention_mask
+from models.encoder import freeze_lower_layers, uses_attention_mask
 from models.geometry import FrameGeometry
 from models.layers.frontend import extract_features
 from models.layers.half_copies import HalfCopies
+from models.layers.lora import merge
 from models.layers.transformer import encode, is_dropped
 
 
@@ -31,6 +33,7 @@ class CTCModel(nn.Module):
         *,
         freeze_feature_encoder: bool,
         adapter_only: bool = False,
+        freeze_layers: int = 0,
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -53,6 +56,8 @@ class CTCModel(nn.Module):
             self.hf.freeze_feature_encoder()
         if adapter_only:
             freeze_all_but_adapter(self.hf)
+        if freeze_layers:
+            freeze_lower_layers(self.base, freeze_layers)
 
     @property
     def base(self) -> Any:
@@ -63,6 +68,17 @@ class CTCModel(nn.Module):
     def is_batch_invariant(self) -> bool:
         """Whether padding leaves every utterance's logits alone. With group norm over time it does not."""
         return self.hf.config.feat_extract_norm == "layer"
+
+    @property
+    def trains_all_layers(self) -> bool:
+        """Whether every parameter of the transformer layers is trained."""
+        return all(p.requires_grad for p in self.base.encoder.layers.parameters())
+
+    def merge_updates(self) -> None:
+        """Put low-rank updates, if there are any, into the weights for good. The model is not trained any more."""
+        merge(self.hf)
+        if self.half_copies is not None:
+            self.half_copies.outdate()
 
     def keep_half_copies(self, dtype: torch.dtype) -> None:
         """From now on forward passes under an autocast of `dtype` read copies of the weights that are rounded once an
@@ -111,10 +127,10 @@ class CTCModel(nn.Module):
         kept_layers: Tensor | None,
     ) -> Tensor:
         base = self.base
-        checkpointed = self.activation_checkpointing and self.training
+        again = self._context_of_recomputing if self.activation_checkpointing and self.training else None
         features = inputs  # (B, T, C)
         if inputs.ndim == 2:
-            features = extract_features(base.feature_extractor, inputs, checkpointed=checkpointed)
+            features = extract_features(base.feature_extractor, inputs, again=again)
         projected = base.feature_projection(features)
         hidden = projected[0] if isinstance(projected, tuple) else projected  # (B, T, H); HuBERT returns no tuple
         if time_mask is not None:
@@ -126,7 +142,7 @@ class CTCModel(nn.Module):
             real = torch.arange(hidden.shape[1], device=hidden.device) < frame_lengths[:, None]
         dropped = self.dropped_layers if self.training else None
         hidden = encode(
-            base.encoder, hidden, real, kept_layers=kept_layers, dropped=dropped, checkpointed=checkpointed,
+            base.encoder, hidden, real, kept_layers=kept_layers, dropped=dropped, again=again,
             kernel=self.attention_kernel,
         )  # fmt: skip
         hidden = self.hf.dropout(hidden)
@@ -135,6 +151,13 @@ class CTCModel(nn.Module):
         # Half precision would round the logits, of which CTC sums over many frames: some frames change their best unit
         with torch.autocast(hidden.device.type, enabled=False):
             return self.hf.lm_head(hidden.float())
+
+    def _context_of_recomputing(self) -> AbstractContextManager[None]:
+        """What must hold when the backward pass computes a layer again: it reads the copies that `forward` read."""
+        copies = self.half_copies
+        if copies is None or not is_autocast_to(copies.dtype, next(iter(copies.of)).device):
+            return nullcontext()
+        return copies.in_place()
 
     @torch.inference_mode()
     def read(self, waveforms: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +62,18 @@ def build_random(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModelForCTC.from_config(config)
+
+
+def freeze_lower_layers(base: Any, number: int) -> None:
+    """Train neither the first `number` transformer layers of an encoder without its head, nor what lies before them."""
+    layers = base.encoder.layers
+    frozen = [base.feature_extractor, base.feature_projection, base.encoder.pos_conv_embed, *layers[:number]]
+    if not base.config.do_stable_layer_norm:
+        frozen.append(base.encoder.layer_norm)  # stands before the layers in these encoders
+    for module in frozen:
+        module.requires_grad_(False)
+    if getattr(base, "masked_spec_embed", None) is not None:
+        base.masked_spec_embed.requires_grad_(False)
 
 
 def uses_attention_mask(config: PreTrainedConfig) -> bool:

@@ -70,12 +70,19 @@ def export(args: Namespace) -> int:
         raise ConfigError(f"{out} exists already. Remove it, or name another folder with --out.")
 
     from models.checkpoints.export import save_huggingface
-    from models.checkpoints.training_checkpoint import read_trained_model
+    from models.checkpoints.lora import adapter_folder, save_updates
+    from models.checkpoints.training_checkpoint import read_state, read_trained_model
 
     recognizer = load_recognizer(find_model(str(there[name])), device="cpu")
     hf, vocab = recognizer.model.hf, recognizer.vocab
-    language = read_trained_model(there[name]).language
-    save_huggingface(hf, vocab.tokens, vocab.special, recognizer.do_normalize, out, vocab.reading, language=language)
+    trained = read_trained_model(there[name])
+    save_huggingface(
+        hf, vocab.tokens, vocab.special, recognizer.do_normalize, out, vocab.reading, language=trained.language
+    )
+    if trained.lora is not None:
+        beside = adapter_folder(out)
+        save_updates(read_state(there[name]), trained.lora, hf.config.num_hidden_layers, beside)
+        sync(beside)
     write_checkpoint_card(out, run_dir, there[name])
     sync(out)
     print(f"{out} holds the weights of {there[name]} and a model card")

@@ -180,10 +180,13 @@ def look_at_model(run_dir: Path) -> str:
     from safetensors import SafetensorError
 
     from models.checkpoints.shards import is_weight, read_whole
+    from models.checkpoints.training_checkpoint import is_training_checkpoint, read_weights
 
     def contents(folder: Path) -> list[bytes]:
         try:
-            return sorted(t.numpy().tobytes() for t in read_whole(folder, is_weight).values())
+            # the export has no low-rank updates any more
+            weights = read_weights(folder) if is_training_checkpoint(folder) else read_whole(folder, is_weight)
+            return sorted(t.numpy().tobytes() for t in weights.values())
         except (SafetensorError, ValueError) as error:
             raise Damage(f"{folder.name}/model.safetensors: {error}") from None
 

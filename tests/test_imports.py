@@ -34,10 +34,10 @@ TRAINER_FILES = [path for path in FILES if path.parts[0] == "trainer" and len(pa
 COMMANDS = {path for path in FILES if re.search(r"^def main\(", (ROOT / path).read_text(encoding="utf-8"), re.M)}
 """They parse the command line first, and say what to do where a package is missing."""
 # What commands use before they import anything else, or what needs heavy packages in one case of many
-MAY_IMPORT_LATE = {"data/corpora/hub/__init__.py", "data/corpora/shards/__init__.py",
-                   "trainer/cli/parse.py", "trainer/recognize/subtitles.py",
-                   "trainer/report/curves.py", *map(str, COMMANDS)}  # fmt: skip
-LATE = {"matplotlib", "datasets", "gradio", "onnx", "onnxruntime"}
+MAY_IMPORT_LATE = {"data/corpora/hub/__init__.py", "data/corpora/shards/__init__.py", "trainer/cli/parse.py",
+                   "trainer/recognize/subtitles.py", "trainer/report/curves.py", "models/checkpoints/lora.py",
+                   "trainer/loop/optim.py", *map(str, COMMANDS)}  # fmt: skip
+LATE = {"matplotlib", "datasets", "gradio", "onnx", "onnxruntime", "peft", "bitsandbytes"}
 """Slow to import, and not needed before the first step of a run: never at the head of a module that every run loads."""
 
 

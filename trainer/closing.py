@@ -20,6 +20,7 @@ from data import strict_json
 from data.batches.collate import Frontend
 from data.utterance import Corpus
 from models.checkpoints.export import save_huggingface
+from models.checkpoints.lora import adapter_folder, lora_of, save_updates
 from models.checkpoints.shards import is_weight, read_whole
 from models.checkpoints.weights import LoadReport
 from models.ctc import CTCModel
@@ -97,6 +98,8 @@ def close_run(
             best_step, best_wer = take_best(run_dir, parts)
         if best_step != state.best_step:  # after a failed save, or when a resumed run took other steps
             console.warn(f"the best weights kept are those of step {best_step}, not of step {state.best_step}")
+    with console.phase("export"):
+        export_updates(config, model, run_dir / "model")  # what is scored below is what is exported
     with ThreadPoolExecutor(1) as pool:
         # Neither needs the other, and the device is busy with the evaluation alone
         whole = whole_here(parts)
@@ -208,6 +211,17 @@ def _export(model: CTCModel, data: PreparedCorpus, frontend: Frontend, run_dir: 
         )  # fmt: skip
 
 
+def export_updates(config: Config, model: CTCModel, folder: Path) -> None:
+    """Write the low-rank updates beside the exported model's `folder`, and merge them into `model`; nothing happens
+    without updates."""
+    lora = lora_of(config.model)
+    if lora is not None:
+        beside = adapter_folder(folder)
+        save_updates(model.hf.state_dict(), lora, model.hf.config.num_hidden_layers, beside)
+        sync(beside)
+        model.merge_updates()
+
+
 def clock_record(console: Console, runlog: RunLog) -> dict[str, Any]:
     """The clock's keys of results.json, up to now. They are of this process alone, which began at `clock_from_step`."""
     seconds = {phase: round(seconds, 4) for phase, seconds in console.clock.seconds().items()}
@@ -264,6 +278,7 @@ def publish_late(
             model, device = twin(model, weights), torch.device("cpu")
         elif name == "best":
             load_best(config.run_dir, model)
+        model.merge_updates()
     except (CheckpointError, ValueError) as error:
         console.warn(f"no report ({error}). Later: {python_command()} -m scripts.report {config.run_dir}")
         config = replace(config, report=False)

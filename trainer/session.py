@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from data.example_table import lengths_of, unit_counts
 from data.utterance import SAMPLE_RATE, Corpus
+from models.checkpoints.lora import lora_of
 from models.checkpoints.training_checkpoint import describe_model
 from models.flops import forward_flops, training_flops
 from trainer.cli.clock import Clock
@@ -110,7 +111,7 @@ def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag:
         fingerprint = identity(config, run.data, parts.model, parts.device, run.precision)
     vocab = run.data.vocab
     fingerprint["model"] = describe_model(
-        parts.model.hf, vocab.special, run.do_normalize, vocab.reading, run.data.language
+        parts.model.hf, vocab.special, run.do_normalize, vocab.reading, run.data.language, lora_of(config.model)
     )
     refuse_mixed(world, fingerprint)
     state = resume(run, fingerprint, console) if config.resume else TrainState()
@@ -211,7 +212,7 @@ def flops_share(run: PreparedRun) -> float | None:
     It is the mean over the training split. Padding and recomputed activations are no useful work and do not count.
     """
     peak = peak_flops(device_model(run.parts.device), run.precision)
-    if peak is None:
+    if peak is None or not run.parts.model.trains_all_layers:  # a frozen layer needs no gradient of its weights
         return None
     hf, flops, num_samples = run.parts.model.hf.config, 0.0, 0
     for length, count in Counter(lengths_of(run.data.train).tolist()).items():

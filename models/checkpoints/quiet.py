@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 
 import huggingface_hub
@@ -27,3 +28,15 @@ def quiet() -> Iterator[None]:
 def first_line(error: Exception) -> str:
     """The first line of what `error` says, without its full stop; its class where it says nothing."""
     return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@contextlib.contextmanager
+def quiet_bitsandbytes() -> Iterator[None]:
+    """While it is imported, by us or by peft. It warns on a CPU that it lacks kernels for 4 bits, which nobody uses."""
+    logger = logging.getLogger("bitsandbytes")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -20,8 +20,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from models.checkpoints.lora import Lora
 from models.checkpoints.shards import is_sharded_folder, is_weight, read_whole
 from models.families import FAMILIES
+from models.layers.lora import merged_state
 from trainer.errors import ModelError
 
 PREFIX = "hf."
@@ -41,6 +43,8 @@ class TrainedModel:
     """How the units are read where that is not as in a new vocabulary: see models.checkpoints.tokenizer."""
     language: str | None
     """Whose vocabulary and adapter these are, in a multilingual checkpoint."""
+    lora: Lora | None
+    """The low-rank updates that its weights are told in, if they are."""
 
 
 def describe_model(
@@ -49,9 +53,11 @@ def describe_model(
     do_normalize: bool,
     reading: Mapping[str, Any] | None = None,
     language: str | None = None,
+    lora: Lora | None = None,
 ) -> dict[str, Any]:
     """What is needed besides weights and units to use a model later, as JSON has it."""
-    return {
+    updates = {} if lora is None else {"lora": lora.as_json()}
+    return updates | {
         "config": json.loads(hf_model.config.to_json_string(use_diff=False)),
         "special": dict(special),
         "do_normalize": do_normalize,
@@ -77,6 +83,7 @@ def read_trained_model(folder: Path) -> TrainedModel:
         reading = dict(plain["reading"])
         settings = dict(plain["config"])
         family = settings.pop("model_type")
+        lora = Lora.from_json(plain["lora"]) if "lora" in plain else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(
             f"{path}: does not say which model it is ({type(error).__name__}: {error}). An older version of this "
@@ -88,10 +95,16 @@ def read_trained_model(folder: Path) -> TrainedModel:
         config = AutoConfig.for_model(family, **settings)
     except (ValueError, TypeError) as error:
         raise ModelError(f"{path}: no usable model configuration ({error}).") from None
-    return TrainedModel(config, tokens, special, bool(plain.get("do_normalize")), reading, plain.get("language"))
+    return TrainedModel(config, tokens, special, bool(plain.get("do_normalize")), reading, plain.get("language"), lora)
+
+
+def read_state(folder: Path) -> dict[str, Tensor]:
+    """The weights under transformers' names, or under peft's where they have low-rank updates."""
+    weights = read_whole(folder, is_weight) if is_sharded_folder(folder) else load_file(folder / "model.safetensors")
+    return {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The weights under transformers' names."""
-    weights = read_whole(folder, is_weight) if is_sharded_folder(folder) else load_file(folder / "model.safetensors")
-    return {name.removeprefix(PREFIX): tensor for name, tensor in weights.items()}
+    """The weights under transformers' names, low-rank updates merged."""
+    state, lora = read_state(folder), read_trained_model(folder).lora
+    return state if lora is None else merged_state(state, lora.scale)

@@ -22,21 +22,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
 
 from models.geometry import convolved_length
+from models.layers.checkpointing import Recomputing, run_twice
 
 CACHED_SAMPLES = 150_000
 """Samples of a batch whose first, wide layers fit into a CPU's caches. Without a gradient, larger batches are split."""
 
 
 def extract_features(
-    extractor: Any, waveforms: Tensor, *, checkpointed: bool = False, taps: Sequence[Tensor] | None = None
+    extractor: Any, waveforms: Tensor, *, again: Recomputing | None = None, taps: Sequence[Tensor] | None = None
 ) -> Tensor:
     """Features (B, T, C) of waveforms (B, S), with the weights of a transformers feature encoder.
 
-    With `checkpointed`, only each layer's input is kept, and the backward pass computes the layer again. `taps` are
-    those of `layer_taps`, where many calls have the same weights.
+    With `again`, only each layer's input is kept, and the backward pass computes the layer again in that context.
+    `taps` are those of `layer_taps`, where many calls have the same weights.
     """
     if torch.compiler.is_exporting():
         return extractor(waveforms).transpose(1, 2)  # an exported graph needs plain convolutions
@@ -44,8 +44,8 @@ def extract_features(
     needs_gradient = torch.is_grad_enabled() and any(p.requires_grad for p in extractor.parameters())
     if not needs_gradient and not waveforms.is_cuda:
         parts = waveforms.split(max(1, CACHED_SAMPLES // waveforms.shape[1]))
-        return torch.cat([_extract(extractor, taps, part, checkpointed=False) for part in parts])
-    return _extract(extractor, taps, waveforms, checkpointed=checkpointed and needs_gradient)
+        return torch.cat([_extract(extractor, taps, part, None) for part in parts])
+    return _extract(extractor, taps, waveforms, again if needs_gradient else None)
 
 
 def layer_taps(extractor: Any) -> list[Tensor]:
@@ -60,15 +60,15 @@ def _taps(weight: Tensor) -> Tensor:
     return weight.permute(2, 1, 0).reshape(-1, weight.shape[0])
 
 
-def _extract(extractor: Any, taps: Sequence[Tensor], waveforms: Tensor, *, checkpointed: bool) -> Tensor:
+def _extract(extractor: Any, taps: Sequence[Tensor], waveforms: Tensor, again: Recomputing | None) -> Tensor:
     convs: list[nn.Conv1d] = [layer.conv for layer in extractor.conv_layers]
     batch_size, num_frames = waveforms.shape
     padding = -num_frames % math.prod(conv.stride[0] for conv in convs)
     rows = F.pad(waveforms, (0, padding)).view(-1, 1)  # (B * S, 1)
     for layer, conv, of_layer in zip(extractor.conv_layers, convs, taps, strict=True):
         num_frames = convolved_length(num_frames, conv.kernel_size[0], conv.stride[0])
-        if checkpointed:
-            rows = checkpoint(_layer, layer, of_layer, rows, batch_size, num_frames, use_reentrant=False)
+        if again is not None:
+            rows = run_twice(again, _layer, layer, of_layer, rows, batch_size, num_frames)
         else:
             rows = _layer(layer, of_layer, rows, batch_size, num_frames)
     return rows.view(batch_size, -1, rows.shape[1])[:, :num_frames]

@@ -29,6 +29,7 @@ class HalfCopies:
         self.dtype = dtype
         self._places: list[tuple[dict, str]] = []
         self._weights: list[Tensor] = []
+        is_update: list[bool] = []
         for path, module in model.named_modules():
             if path.split(".")[-1] == HEAD or not _is_copied(path, module):
                 continue
@@ -36,8 +37,10 @@ class HalfCopies:
                 if weight is not None:
                     self._places.append((module._parameters, name))
                     self._weights.append(weight)
+                    is_update.append(".lora_" in path)
         # One behind the other, matrices first: those of query, key and value are then one matrix (models.layers.linear)
-        order = sorted(range(len(self._weights)), key=lambda i: self._weights[i].ndim == 1)
+        # Low-rank updates would stand between them
+        order = sorted(range(len(self._weights)), key=lambda i: (self._weights[i].ndim == 1, is_update[i]))
         self._places, self._weights = [self._places[i] for i in order], [self._weights[i] for i in order]
         memory = torch.empty(sum(w.numel() for w in self._weights), dtype=dtype, device=self._weights[0].device)
         slices = memory.split([w.numel() for w in self._weights])

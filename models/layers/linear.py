@@ -31,8 +31,10 @@ class _Linear(torch.autograd.Function):
         number = len(weights_and_biases) // 2
         weight, bias = (one_behind_the_other(w) for w in (weights_and_biases[:number], weights_and_biases[number:]))
         ctx.number = number
-        # Not the weights as one, which may be a copy of them: it would live until the backward pass
-        ctx.save_for_backward(x, *weights_and_biases[:number])
+        # The gradient of frozen weights is not asked for, and it alone needs x. Not the weights as one, which may be a
+        # copy of them: it would live until the backward pass
+        is_trained = any(ctx.needs_input_grad[1 : 1 + number])
+        ctx.save_for_backward(x if is_trained else None, *weights_and_biases[:number])
         return F.linear(x, weight, bias)
 
     @staticmethod
@@ -40,12 +42,12 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
         needed, number = ctx.needs_input_grad, ctx.number
-        rows, of_rows = dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1])
+        rows = dy.reshape(-1, dy.shape[-1])
         dx = dy @ one_behind_the_other(weights) if needed[0] else None
         dweights: Sequence[Tensor | None] = [None] * number
         dbiases: Sequence[Tensor | None] = [None] * number
         if any(needed[1 : 1 + number]):
-            dweights = (rows.T @ of_rows).chunk(number)
+            dweights = (rows.T @ x.reshape(-1, x.shape[-1])).chunk(number)
         if any(needed[1 + number :]):
             # New ones each time: kept ones would be memory that a CUDA graph reads after it was given to others
             dbiases = (rows.new_ones(len(rows)) @ rows).chunk(number)

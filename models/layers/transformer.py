@@ -15,10 +15,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from models.layers.attention import preferring
+from models.layers.checkpointing import Recomputing, run_twice
 from models.layers.linear import linear
+from models.layers.lora import add_update, base_of
 from models.layers.positions import embed_positions
 
 SHARDED = "run_sharded"
@@ -33,15 +34,15 @@ def encode(
     *,
     kept_layers: Tensor | None = None,
     dropped: Collection[int] | None = None,
-    checkpointed: bool = False,
+    again: Recomputing | None = None,
     kernel: str | None = None,
 ) -> Tensor:
     """Hidden states (B, T, H) after all layers of `encoder`, a family's *Encoder or *EncoderStableLayerNorm.
 
     real bool (B, T) is False on padding; None if nothing is padded. LayerDrop skips layers as it draws them here, or
     those that are `dropped`, or those for which kept_layers bool (layers,), on the device, is False: these are computed
-    and count for nothing. With `checkpointed`, only each layer's input is kept, and the backward pass computes the
-    layer again. `kernel` is the one that attention runs on (models.layers.attention).
+    and count for nothing. With `again`, only each layer's input is kept, and the backward pass computes the layer again
+    in that context. `kernel` is the one that attention runs on (models.layers.attention).
     """
     config = encoder.config
     bias: Tensor | None = None
@@ -62,7 +63,7 @@ def encode(
         if kept_layers is None and (is_dropped(encoder, i) if dropped is None else i in dropped):
             continue
         run = getattr(layer, SHARDED, None) or partial(run_layer, layer)
-        after = run(hidden, mask, bias, kernel, pre_norm=config.do_stable_layer_norm, checkpointed=checkpointed)
+        after = run(hidden, mask, bias, kernel, pre_norm=config.do_stable_layer_norm, again=again)
         hidden = after if kept_layers is None else torch.where(kept_layers[i], after, hidden)
     return encoder.layer_norm(hidden) if config.do_stable_layer_norm else hidden
 
@@ -80,13 +81,12 @@ def is_dropped(encoder: Any, i: int, generator: torch.Generator | None = None) -
 
 def run_layer(
     layer: Any, hidden: Tensor, mask: Tensor | None, bias: Tensor | None, kernel: str | None, *, pre_norm: bool,
-    checkpointed: bool,
+    again: Recomputing | None,
 ) -> Tensor:  # fmt: skip
-    """Hidden states (B, T, H) after one layer; mask and bias as in `attend`. `kernel` and `checkpointed` are as in
-    `encode`."""
+    """Hidden states (B, T, H) after one layer; mask and bias as in `attend`, `kernel` and `again` as in `encode`."""
     run = _pre_norm_layer if pre_norm else _post_norm_layer
-    if checkpointed and torch.is_grad_enabled():
-        return checkpoint(run, layer, hidden, mask, bias, kernel, use_reentrant=False)
+    if again is not None and torch.is_grad_enabled():
+        return run_twice(again, run, layer, hidden, mask, bias, kernel)
     return run(layer, hidden, mask, bias, kernel)
 
 
@@ -141,9 +141,10 @@ def feed_forward(block: Any, hidden: Tensor) -> Tensor:
 
 def project(hidden: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
     """What each of `layers`, which have the same size, makes of hidden (..., I)."""
-    if own_linear_pays(hidden, layers[0]):
-        return linear(hidden, *layers)
-    return tuple(layer(hidden) for layer in layers)
+    bases = [base_of(layer) for layer in layers]
+    own = own_linear_pays(hidden, bases[0])
+    outputs = linear(hidden, *bases) if own else tuple(base(hidden) for base in bases)
+    return tuple(add_update(layer, hidden, output) for layer, output in zip(layers, outputs, strict=True))
 
 
 def own_linear_pays(hidden: Tensor, layer: nn.Linear) -> bool:

@@ -32,16 +32,18 @@ PARTS = {
     part.name: part
     for part in (
         Part("tests", 70, "all tests marked gpu, one result at a time"),
-        Part("levers", 60, "a training step on noise with and without each lever of scripts.bench.levers",
+        Part("levers", 40, "a training step on noise with and without each lever of scripts.bench.levers",
              environment=AS_TRAINER_RUN),
-        Part("step", 75, "training steps on the corpus in several settings; kernels by kind, launches",
+        Part("step", 55, "training steps on the corpus in several settings; kernels by kind, launches",
              environment=AS_TRAINER_RUN),
-        Part("sharded", 30, "steps of a model that FSDP spreads over one rank, against plain ones: time, peak memory",
+        Part("sharded", 25, "steps of a model that FSDP spreads over one rank, against plain ones: time, peak memory",
              environment=AS_TRAINER_RUN),
         Part("table", 30, "filling the table of features, in audio seconds per second", environment=AS_TRAINER_RUN),
+        Part("memory", 35, "the peak of each row of scripts.bench.memory; updates with moments of 8 bits",
+             environment=AS_TRAINER_RUN),
         Part("parallel", 25, "training steps as one rank of several, and alone: what the sum over ranks costs",
              environment=AS_TRAINER_RUN),
-        Part("run", 120, "the whole run of timit-hf as a process with an empty cache: clock, WER, rates"),
+        Part("run", 130, "the whole run of timit-hf as a process with an empty cache: clock, WER, rates"),
         Part("trainer", 95, "transformers' Trainer, tuned, and ours on 1600/320 utterances"),
     )
 }  # fmt: skip

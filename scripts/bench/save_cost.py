@@ -8,6 +8,8 @@ saving, saving and waiting for the disk, saving in the background. The medians o
 
 from __future__ import annotations
 
+import copy
+import functools
 import statistics
 import sys
 import tempfile
@@ -24,6 +26,7 @@ from trainer.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
     from data.batches.collate import Batch
     from models.ctc import CTCModel
@@ -95,33 +98,49 @@ def run(parts: TrainingParts, batch: Batch, kind: str, steps: int, every: int, f
 
 
 def build(
-    size: str, *, precision: str = "fp32", device: torch.device | None = None, frozen: bool = False
-) -> TrainingParts:
+    size: str, *, precision: str = "fp32", device: torch.device | None = None, frozen: bool = False,
+    moments: str = "fp32", freeze_layers: int = 0, lora_rank: int | None = None, regularised: bool = True,
+) -> TrainingParts:  # fmt: skip
     """A model of that size with random weights, in training mode, on CUDA if there is a GPU and no device is given.
 
-    `frozen`: without training the feature encoder.
+    `frozen`: without training the feature encoder. The others are options of trainer.run; lower layers and a model with
+    low-rank updates are frozen here though their weights are random. Without `regularised` there is neither dropout nor
+    LayerDrop.
     """
     import torch
     from torch.amp import GradScaler
 
+    from models.checkpoints.lora import add_updates, lora_of
     from models.config import ModelConfig
     from models.ctc import CTCModel
-    from models.encoder import build_random, configure, random_config
     from trainer.config.schema import OptimConfig
     from trainer.device import HALF, autocast_for
     from trainer.loop.optim import build_optimizer, build_schedule
     from trainer.loop.step import TrainingParts
 
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    config = configure(random_config(ModelConfig(size=size)), ModelConfig(size=size), vocab_size=32, blank_id=31)  # type: ignore[arg-type]
-    model = CTCModel(build_random(config, 0), freeze_feature_encoder=frozen).to(device)
+    hf = copy.deepcopy(random_encoder(size, regularised))
+    if (lora := lora_of(ModelConfig(lora_rank=lora_rank, freeze_layers=freeze_layers))) is not None:
+        add_updates(hf, lora, 0)
+    model = CTCModel(hf, freeze_feature_encoder=frozen, freeze_layers=freeze_layers).to(device)
     model.train()
-    optimizer = build_optimizer(model, OptimConfig(lr=1e-4))
+    optimizer = build_optimizer(model, OptimConfig(lr=1e-4, moments=moments))  # type: ignore[arg-type]
     scaler = GradScaler(device.type, enabled=precision == "fp16", init_scale=1024)  # no step is skipped
     autocast = autocast_for(precision, device)
     if precision in HALF:
         model.keep_half_copies(HALF[precision])
     return TrainingParts(model, optimizer, build_schedule(optimizer, 10, 10**6), scaler, device, autocast)
+
+
+@functools.lru_cache(maxsize=1)
+def random_encoder(size: str, regularised: bool) -> PreTrainedModel:
+    """A UniSpeech of that size with random weights, which take seconds to draw for a large one."""
+    from models.config import ModelConfig
+    from models.encoder import DROPOUTS, build_random, configure, random_config
+
+    options = ModelConfig(size=size, **({} if regularised else dict.fromkeys(DROPOUTS, 0.0)))  # type: ignore[arg-type]
+    config = configure(random_config(options), options, vocab_size=32, blank_id=31)
+    return build_random(config, 0)
 
 
 def noise(model: CTCModel, batch_size: int, seconds: float, num_units: int = 40) -> Batch:

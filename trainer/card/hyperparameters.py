@@ -17,8 +17,8 @@ TOLD_UNDER_OTHER_NAMES = {
 }  # fmt: skip
 """Options that the card lists under the reference card's names, or together with their meaning."""
 NOT_HYPERPARAMETERS = {
-    "preset", "name", "runs_dir", "cache_dir", "resume", "overwrite", "allow_changes", "check",  # about the run as such
-    "processes", "backend",
+    "preset", "name", "runs_dir", "cache_dir", "resume", "overwrite", "allow_changes",  # about the run as such
+    "check", "card_memory", "processes", "backend",
     "profile",
     "report", "push_to_hub", "train.log_every", "train.save_total_limit",  # about what it leaves
     "device", "batching.num_workers", "batching.worker_timeout", "corpus.store", "strict",  # change no number

@@ -15,6 +15,7 @@ from data.example_table import lengths_of, speakers_in, texts_in
 from data.leaks import describe_leaks
 from data.text.spelling import AS_IS
 from data.utterance import SAMPLE_RATE
+from models.checkpoints.lora import lora_of
 from models.checkpoints.weights import LoadReport
 from trainer.config.schema import Config
 from trainer.prepare.corpus import PreparedCorpus
@@ -67,8 +68,19 @@ def description(config: Config, data: PreparedCorpus, results: dict[str, Any], r
         f"A {encoder} encoder of {results['num_parameters']:,} parameters with a linear CTC head of {len(vocab)} "
         f"units: {_units(data)}. Frames are 20 ms apart; the best path is decoded greedily, without a language model.",
         f"The convolutional feature encoder was {frozen}."
-        + (" Only the language's adapter and the head were trained." if model.adapter_only else ""),
+        + (" Only the language's adapter and the head were trained." if model.adapter_only else "")
+        + (
+            f" The first {model.freeze_layers} transformer layers were not trained either."
+            if model.freeze_layers
+            else ""
+        ),
     ]
+    if (lora := lora_of(model)) is not None:
+        lines.append(
+            f"Low-rank updates (LoRA) of rank {lora.rank} and alpha {lora.alpha:g} were trained on "
+            f"{', '.join(f'`{name}`' for name in lora.targets)}, together with the head, and merged into these "
+            "weights. Nothing else of the checkpoint was changed."
+        )
     if vocab.spelling != AS_IS:
         lines.append(f"Text is written {vocab.spelling.describe()}, as the checkpoint's units are.")
     if data.language is not None:

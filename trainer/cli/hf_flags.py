@@ -103,7 +103,7 @@ NONE: dict[str, str] = {
     "logging_dir": "TensorBoard's files lie in the run's folder",
     "local_rank": "there is one device",
     "torch_compile": "on CUDA whole passes are captured and launched at once, which compiling did not beat",
-    "optim": "the optimizer is always AdamW",
+    "optim": "the optimizer is always AdamW; --optim.moments 8bit is adamw_bnb_8bit",
     "adam_beta1": "AdamW has betas 0.9 and 0.999",
     "adam_beta2": "AdamW has betas 0.9 and 0.999",
     "adam_epsilon": "AdamW has eps 1e-8",

@@ -15,7 +15,7 @@ from typing import Literal
 
 from data.config import AugmentConfig, BatchingConfig, CorpusConfig
 from data.text.casing import rules_of
-from models.config import ModelConfig
+from models.config import LORA_TARGETS, ModelConfig
 from trainer.errors import ConfigError
 
 MOST = 2**31 - 1
@@ -39,6 +39,9 @@ class OptimConfig:
 
     max_grad_norm: float = 1.0
     """Clip the gradient's global L2 norm at this."""
+
+    moments: Literal["fp32", "8bit"] = "fp32"
+    """AdamW's two moments of each weight: 8 bytes of memory in fp32, 2 in 8bit, which needs bitsandbytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +161,9 @@ class Config:
     check: bool = False
     """Prepare the run but do not train: show counts, drops, leaks, memory and time to expect; exit code 0 or 2."""
 
+    card_memory: float | None = None
+    """With --check: judge whether the run fits into a CUDA card of so many GB, which need not be here; none: no."""
+
     @property
     def run_dir(self) -> Path:
         return Path(self.runs_dir) / (self.name or self.preset)
@@ -184,6 +190,8 @@ def validate(config: Config, *, training: bool = True) -> Config:
         ("eval.batch-size", config.eval.batch_size, 1, MOST),
         ("optim.warmup-steps", o.warmup_steps, 0, MOST),
         ("optim.weight-decay", o.weight_decay, 0.0, MOST),
+        ("model.freeze-layers", config.model.freeze_layers, 0, 1000),
+        ("model.lora-rank", config.model.lora_rank, 1, 1024),
         ("model.mask-time-min-masks", config.model.mask_time_min_masks, 0, MOST),
         ("model.mask-feature-min-masks", config.model.mask_feature_min_masks, 0, MOST),
         ("model.mask-time-length", config.model.mask_time_length, 1, MOST),
@@ -197,6 +205,8 @@ def validate(config: Config, *, training: bool = True) -> Config:
     for name, amount in [
         ("optim.lr", o.lr),
         ("optim.max-grad-norm", o.max_grad_norm),
+        ("model.lora-alpha", config.model.lora_alpha),
+        ("card-memory", config.card_memory),
         ("batching.max-batch-seconds", b.max_batch_seconds),
         ("eval.max-batch-seconds", config.eval.max_batch_seconds),
         ("corpus.max-seconds", config.corpus.max_seconds),
@@ -210,7 +220,7 @@ def validate(config: Config, *, training: bool = True) -> Config:
         raise ConfigError(f"--augment.speeds {config.augment.speeds}: factors from 0.5 to 2 make sense.")
     model = config.model
     for name in ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout",
-                 "layerdrop", "mask_time_prob", "mask_feature_prob"):  # fmt: skip
+                 "layerdrop", "lora_dropout", "mask_time_prob", "mask_feature_prob"):  # fmt: skip
         share = getattr(model, name)
         if share is not None and not 0 <= share < 1:
             raise ConfigError(f"--model.{name.replace('_', '-')} {share} must be in [0, 1).")
@@ -224,11 +234,7 @@ def validate(config: Config, *, training: bool = True) -> Config:
         )
     if missing:
         raise ConfigError(f"Preset {config.preset} needs {'; '.join(missing)}.")
-    if model.adapter_only and (model.size is not None or model.freeze_feature_encoder is False):
-        raise ConfigError(
-            "--model.adapter-only trains a checkpoint's adapter and head and nothing else: leave out --model.size and "
-            "--model.no-freeze-feature-encoder."
-        )
+    _refuse_frozen(model)
     if model.target_lang is not None and model.size is not None:
         raise ConfigError("--model.target-lang is a language of a multilingual checkpoint: leave out --model.size.")
     language = config.corpus.language
@@ -252,9 +258,39 @@ def validate(config: Config, *, training: bool = True) -> Config:
         raise ConfigError("--precision fp16 needs CUDA: on a CPU use fp32 (or bf16, which is slower there).")
     if training and config.strict and not (config.corpus.store or config.corpus.has_digests):
         raise ConfigError("--strict compares recordings as they are stored: leave out --corpus.no-store.")
+    if config.card_memory is not None and not config.check:
+        raise ConfigError("--card-memory judges a run that is not begun: give --check too.")
     if config.resume and config.overwrite:
         raise ConfigError("--resume and --overwrite exclude each other: one continues the run, one deletes it.")
     return config
+
+
+def _refuse_frozen(model: ModelConfig) -> None:
+    """ConfigError where parts of the encoder cannot be left as they are in the way that the options ask for."""
+    given = [
+        name
+        for name, is_given in (
+            ("--model.freeze-layers", model.freeze_layers > 0),
+            ("--model.lora-rank", model.lora_rank is not None),
+            ("--model.adapter-only", model.adapter_only),
+        )
+        if is_given
+    ]
+    if given and (model.size is not None or model.freeze_feature_encoder is False):
+        raise ConfigError(
+            f"{given[0]} leaves most of a checkpoint as it is: leave out --model.size and "
+            "--model.no-freeze-feature-encoder."
+        )
+    if model.adapter_only and len(given) > 1:
+        raise ConfigError(
+            f"--model.adapter-only trains a checkpoint's adapter and head and nothing else: leave out {given[0]}."
+        )
+    if unknown := [name for name in model.lora_targets or () if name not in LORA_TARGETS]:
+        raise ConfigError(f"--model.lora-targets {unknown[0]}: choose from {', '.join(LORA_TARGETS)}.")
+    defaults = ModelConfig()
+    for name in ("lora_alpha", "lora_targets", "lora_dropout"):
+        if model.lora_rank is None and getattr(model, name) != getattr(defaults, name):
+            raise ConfigError(f"--model.{name.replace('_', '-')} needs --model.lora-rank.")
 
 
 def _refuse_folders(config: Config) -> None:
@@ -282,7 +318,7 @@ def resolve(config: Config) -> Config:
     random_weights = config.model.size is not None
     model = replace(
         config.model,
-        freeze_feature_encoder=config.model.adapter_only
+        freeze_feature_encoder=config.model.keeps_encoder
         or (not random_weights if config.model.freeze_feature_encoder is None else config.model.freeze_feature_encoder),
     )
     lr = LEARNING_RATES[config.model.size] if config.optim.lr is None else config.optim.lr

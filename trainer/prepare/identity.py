@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from trainer.prepare.corpus import PreparedCorpus
 
 FREE = {
     "preset", "name", "runs_dir", "cache_dir", "device", "precision", "auto_precision", "resume", "overwrite", "check",
-    "profile", "processes", "backend", "parallel",
+    "card_memory", "profile", "processes", "backend", "parallel",
     "strict", "allow_changes", "batching.num_workers", "batching.worker_timeout", "train.log_every", "train.save_every",
     "train.save_total_limit", "train.max_skips", "train.export", "model.pretrained", "model.revision",
     "model.activation_checkpointing", "model.cache_features", "report", "push_to_hub",
@@ -33,6 +34,9 @@ FREE = {
 """Options that a resumed run may change. Some cannot shape the weights (cached features and batches of evaluation: only
 by rounding). The effect of the others is compared by content: corpus, initial weights, precision. A corpus marks its
 own as free (data.config.option)."""
+
+PLAIN = ("torch", "transformers", "bitsandbytes", "device", "precision")
+"""Content that is told as it is, and not as a digest."""
 
 
 def identity(
@@ -50,6 +54,7 @@ def identity(
             "transformers": transformers.__version__,
             "device": device.type,
             "precision": precision,
+            **({"bitsandbytes": version("bitsandbytes")} if config.optim.moments == "8bit" else {}),
         },
         "tokens": list(data.vocab.tokens),
     }
@@ -68,7 +73,7 @@ def compare(where: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], allo
             before, now = theirs[part].get(key), _as_json(ours[part].get(key))
             # an older version may have stored what is free now
             if before != now and not (part == "options" and key in free and key not in ours[part]):
-                hidden = part == "content" and key not in ("torch", "transformers", "device", "precision")
+                hidden = part == "content" and key not in PLAIN
                 what = "content differs" if hidden else f"{before} before, {now} now"
                 if key == "initial weights" and not str(before).startswith(DIGEST):
                     what = "not comparable, since an older version of this program hashed them in another way"

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 from torch.amp import GradScaler
+from transformers import PreTrainedModel
 
 from data.batches.collate import BatchDataset, Frontend
 from data.batches.loading import TrainLoader
@@ -15,6 +16,7 @@ from data.batches.shares import ALL, Shares
 from data.batches.specaugment import SpecAugment
 from data.example_table import ids_of, lengths_of
 from data.randomness import derive_seed
+from models.checkpoints.lora import add_updates, lora_of
 from models.checkpoints.pretrained import EncoderSource
 from models.checkpoints.weights import LoadReport, load_pretrained
 from models.ctc import CTCModel
@@ -45,13 +47,32 @@ def build_model(
         hf_model, report = load_pretrained(encoder.pretrained, hf_config, seed, keep_head=data.own_tokenizer)
     if config.model.adapter_only and getattr(hf_config, "adapter_attn_dim", None) is None:
         raise ModelError(f"{config.model.pretrained or 'the model'} has no adapters: leave out --model.adapter-only.")
+    add_or_refuse_updates(config, encoder, hf_model)
     model = CTCModel(
         hf_model,
         freeze_feature_encoder=bool(config.model.freeze_feature_encoder),
         adapter_only=config.model.adapter_only,
+        freeze_layers=config.model.freeze_layers,
         activation_checkpointing=config.model.activation_checkpointing,
     )
     return model.to(device), report
+
+
+def add_or_refuse_updates(config: Config, encoder: EncoderSource, hf_model: PreTrainedModel) -> None:
+    """Put the low-rank updates that `config` asks for into `hf_model`. ModelError when these layers cannot have any, or
+    cannot be frozen as it asks."""
+    layers, frozen, lora = hf_model.config.num_hidden_layers, config.model.freeze_layers, lora_of(config.model)
+    if frozen > layers - (lora is not None):
+        left = "" if lora is None else ", and one must be left to update"
+        raise ModelError(f"--model.freeze-layers {frozen}: this encoder has {layers} layers{left}.")
+    if lora is None:
+        return
+    if encoder.pretrained is not None and encoder.pretrained.has_no_such_language:
+        raise ModelError(
+            f"--model.lora-rank leaves the adapter of {encoder.pretrained.language} as it is, but it is new and must "
+            "be trained: use --model.adapter-only instead."
+        )
+    add_updates(hf_model, lora, derive_seed(config.seed, "lora"))
 
 
 def build_parts(

@@ -22,11 +22,20 @@ from data.utterance import SAMPLE_RATE, Corpus
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.errors import UserError
+from trainer.loop.optim import moment_bytes
 from trainer.loop.step import train_step
 from trainer.parallel.world import ALONE, World
 from trainer.prepare.build import PreparedRun, prepare, with_cache
+from trainer.prepare.card_memory import judge_card
 from trainer.prepare.fault_report import tell_faults
-from trainer.prepare.features import ROOM, fits_device, num_table_bytes, seconds_to_fill, table_examples, table_folder
+from trainer.prepare.features import (
+    ROOM,
+    fits_device,
+    num_table_bytes,
+    seconds_to_fill,
+    table_examples,
+    table_folder,
+)
 from trainer.prepare.quality import find_outliers
 from trainer.prepare.shapes import describe_padding
 from trainer.prepare.text_report import describe_text
@@ -51,15 +60,15 @@ def check(config: Config, console: Console, corpus: Corpus | None = None, world:
             raise
         faults.add(Fault("the check ends here", *split_remedy(str(error))))
     else:
-        code = _describe(run, console)
+        code = _describe(run, config, console)
         splits = {"train": run.data.train, **run.data.evaluation}
         for fault in find_outliers(splits, partial(console.progress, desc="listening", unit="utterance")):
             faults.add(fault)
     return max(code, 2 if tell_faults(faults.found, config.run_dir / "check.jsonl", console) else 0)
 
 
-def _describe(run: PreparedRun, console: Console) -> int:
-    """What the run would do and need; 2 when the disk is too small, else 0."""
+def _describe(run: PreparedRun, asked: Config, console: Console) -> int:
+    """What the run would do and need; 2 when the disk or the card that `asked` names is too small, else 0."""
     plan, config, model = run.plan, run.config, run.parts.model
     say = console.say
     say(_lengths("train", run.data.train))
@@ -84,9 +93,23 @@ def _describe(run: PreparedRun, console: Console) -> int:
     table = _find_table(run)
     if table.is_refused:
         run.config = with_cache(run.config, False)
+    code = 0
+    if asked.card_memory is not None:
+        code = judge_card(run, asked, table.num_bytes, say)
+    if asked.card_memory is not None and run.parts.device.type == "cpu":
+        say("time:      not estimated, since the card is not here")
+    else:
+        _tell_time_and_memory(run, table, padded, say)
+    if table.num_bytes:
+        say(table.describe())
+    return max(code, _check_disk(run, table, say), 2 if table.is_refused and run.table_was_asked_for else 0)
+
+
+def _tell_time_and_memory(run: PreparedRun, table: _Table, padded: Sequence[float], say: Callable[[str], None]) -> None:
+    plan, config = run.plan, run.config
     seconds_per_second, forward, memory = _time_steps(run, padded)
     filling = ""
-    if run.config.model.cache_features:
+    if config.model.cache_features:
         memory += table.num_bytes if table.lies_in_memory else 0
         if not table.is_there:
             filling = f"{clock(_seconds_to_fill(run))} for features, "
@@ -98,9 +121,6 @@ def _describe(run: PreparedRun, console: Console) -> int:
         f"{num_evals} evaluations ({run.precision} on {run.parts.device}; from a few timed steps)"
     )
     say(f"memory:    about {memory / GB:.2f} GB at its peak, on the largest batch of the first epoch")
-    if table.num_bytes:
-        say(table.describe())
-    return max(_check_disk(run, table, say), 2 if table.is_refused and run.table_was_asked_for else 0)
 
 
 @dataclass(frozen=True)
@@ -212,8 +232,9 @@ def _padded_evaluation(run: PreparedRun) -> float:
 def _check_disk(run: PreparedRun, table: _Table, say: Callable[[str], None]) -> int:
     """Room for the checkpoints that are kept, one being written, the best and the exported weights (fp32)."""
     num_all = sum(t.numel() for t in run.parts.model.state_dict().values())
-    num_trained = sum(p.numel() for p in run.parts.model.parameters() if p.requires_grad)
-    checkpoint, weights = 4 * (num_all + 2 * num_trained), 4 * num_all
+    trained = [p for p in run.parts.model.parameters() if p.requires_grad]
+    weights = 4 * num_all
+    checkpoint = weights + sum(moment_bytes(p, run.config.optim.moments) for p in trained)
     needed = checkpoint * (run.config.train.save_total_limit + 1) + 3 * weights
     folder = _existing(Path(run.config.runs_dir))
     free, beside = shutil.disk_usage(folder).free, ""

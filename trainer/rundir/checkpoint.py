@@ -33,7 +33,7 @@ from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
 from trainer.parallel.world import ALONE, World
 from trainer.rundir.disk import read_manifest, remove, write_sealed
-from trainer.rundir.restore import MOMENTS, checkpoints, reason_of
+from trainer.rundir.restore import checkpoints, reason_of
 
 
 class Saver:
@@ -162,7 +162,8 @@ class HostTensors(dict[str, Tensor]):
 
 def _moments(parts: TrainingParts) -> dict[str, Tensor]:
     names: dict[Tensor, str] = {parameter: name for name, parameter in parts.model.named_parameters()}
-    return {f"{key}/{names[p]}": moments[key] for p, moments in parts.optimizer.state.items() for key in MOMENTS}
+    state = parts.optimizer.state.items()
+    return {f"{key}/{names[p]}": moment for p, moments in state for key, moment in moments.items()}
 
 
 def _on_host(tensors: Mapping[str, Tensor]) -> HostTensors:

@@ -16,15 +16,13 @@ from torch import Tensor, nn
 from data import strict_json
 from models.checkpoints.shards import fits, is_sharded_folder, is_spread, is_weight, read_into, stored_tensors
 from trainer.errors import CheckpointError, DamagedError
+from trainer.loop.optim import new_moments
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
 from trainer.rundir.disk import recover, remove, verify
 
 WEIGHTS, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 """The files of a checkpoint that one process writes."""
-
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""What AdamW keeps for each parameter."""
 
 
 def checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
@@ -118,20 +116,22 @@ def load_best(run_dir: Path, model: nn.Module) -> None:
 def _restore_optimizer(folder: Path, parts: TrainingParts) -> None:
     names: dict[Tensor, str] = {parameter: name for name, parameter in parts.model.named_parameters()}
     trained = [p for group in parts.optimizer.param_groups for p in group["params"]]
-    own = {f"{key}/{names[p]}": p.detach() for p in trained for key in MOMENTS if key != "step"}
-    tensors = _read_tensors(folder, OPTIMIZER, own)
+    shares = {f"{key}/{names[p]}": p.detach() for p in trained if is_spread(p) for key in ("exp_avg", "exp_avg_sq")}
+    tensors = _read_tensors(folder, OPTIMIZER, shares)
     state = {}
-    for i, p in enumerate(trained):
-        moments = {key: tensors.pop(f"{key}/{names[p]}", None) for key in MOMENTS}
-        kinds = {key: (torch.Size(), torch.float32) if key == "step" else (p.shape, p.dtype) for key in MOMENTS}
-        if all(m is not None and (m.shape, m.dtype) == kinds[key] for key, m in moments.items()):
-            state[i] = moments
+    for p in trained:
+        own = new_moments(parts.optimizer, p)
+        moments = {key: tensors.pop(f"{key}/{names[p]}", None) for key in own}
+        if all(m is not None and (m.shape, m.dtype) == (own[key].shape, own[key].dtype) for key, m in moments.items()):
+            state[p] = {key: m.to(own[key].device) for key, m in moments.items() if m is not None}
         elif any(m is not None for m in moments.values()):  # a parameter that never had a gradient has no moments
-            raise CheckpointError(f"{folder}: the moments of {names[p]} are not all there, or of another shape.")
+            raise CheckpointError(
+                f"{folder}: the moments of {names[p]} are not all there, or of another shape or kind."
+            )
     if tensors:
         raise CheckpointError(f"{folder}: moments of parameters that are not trained here: {sorted(tensors)[0]}, ...")
-    saved = parts.optimizer.state_dict()
-    parts.optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
+    parts.optimizer.state.clear()
+    parts.optimizer.state.update(state)
 
 
 def _read_tensors(folder: Path, file: str, own: Mapping[str, Tensor]) -> dict[str, Tensor]:

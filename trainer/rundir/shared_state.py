@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
+from trainer.loop.optim import new_moments
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
-from trainer.rundir.restore import MOMENTS, load_best, restore, verify_best
+from trainer.rundir.restore import load_best, restore, verify_best
 
 
 def take_checkpoint(parts: TrainingParts, found: tuple[Path, Mapping[str, Any]] | None) -> TrainState:
@@ -60,7 +61,7 @@ def share_state(parts: TrainingParts, state: TrainState) -> TrainState:
             "last_epoch": scheduler.last_epoch,
             "lrs": [group["lr"] for group in optimizer.param_groups],
             "scaler": parts.scaler.state_dict(),
-            "have_moments": [p in optimizer.state for p in trained],
+            "steps": [float(optimizer.state[p]["step"]) if optimizer.state.get(p) else None for p in trained],
         }
     )
     scheduler.last_epoch = record["last_epoch"]
@@ -68,10 +69,12 @@ def share_state(parts: TrainingParts, state: TrainState) -> TrainState:
         group["lr"] = lr
     if record["scaler"]:
         parts.scaler.load_state_dict(record["scaler"])
-    for p, has_moments in zip(trained, record["have_moments"], strict=True):
-        if has_moments and p not in optimizer.state:
-            moments = {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
-            optimizer.state[p] = {"step": torch.zeros((), device=p.device), **moments}
+    moments: list[torch.Tensor] = []
+    for p, step in zip(trained, record["steps"], strict=True):
+        if step is not None:
+            own = optimizer.state[p] = optimizer.state.get(p) or new_moments(optimizer, p)
+            own["step"].fill_(step)  # it may lie on the host, where NCCL sends nothing
+            moments += [tensor for key, tensor in own.items() if key != "step"]
     world.broadcast_tensors(parts.model.state_dict().values())
-    world.broadcast_tensors(optimizer.state[p][key] for p in trained if p in optimizer.state for key in MOMENTS)
+    world.broadcast_tensors(moments)
     return TrainState(**record["state"])
