@@ -41,6 +41,14 @@ class ShardedSaver(Saver):
         super().__init__(run_dir, keep, identity, warn, world.aside())
         self._training = world
 
+    def _write_later(
+        self, name: str, step: int, copy: Callable[[], dict[str, HostTensors]], record: dict[str, Any]
+    ) -> None:
+        if self._training.is_broken:  # it may have been lost in a pass, which leaves the layers half gathered
+            self._failures.append(f"{self.folder / name} could not be written (a process is gone, with its shares)")
+            return
+        super()._write_later(name, step, copy, record)
+
     def _seal(self, name: str, step: int, tensors: Mapping[str, HostTensors], record: dict[str, Any]) -> None:
         every = {key: tensor for part in tensors.values() for key, tensor in part.items()}
         save_together(self.world, self.folder / name, every, record)

@@ -75,7 +75,7 @@ def test_the_estimate_is_the_rate_times_all_that_is_left(
     padded = [len(b) * max(lengths[i] for i in b) / SAMPLE_RATE for b in run.plan.batches(0)]
 
     def timed(action: Callable[[], Any], device: torch.device) -> float:
-        ids = action()[2]
+        ids = action().ids
         (seconds,) = [s for s, b in zip(padded, run.plan.batches(0), strict=True)
                       if {run.data.train[i].utterance.id for i in b} == set(ids)]  # fmt: skip
         return 0.5 * seconds
