@@ -24,7 +24,7 @@ def hf_modules() -> Iterator[None]:
 def hf_front_end() -> Iterator[None]:
     """Uses transformers' feature encoder instead of models.layers.frontend."""
 
-    def extract(extractor: Any, waveforms: Tensor, *, checkpointed: bool = False) -> Tensor:
+    def extract(extractor: Any, waveforms: Tensor, **_: Any) -> Tensor:
         return extractor(waveforms).transpose(1, 2)
 
     with mock.patch.object(models.ctc, "extract_features", extract):
