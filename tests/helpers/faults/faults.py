@@ -186,11 +186,11 @@ def note_batches(folder: str) -> None:
     original = trainer.session.fit
 
     def fit(parts: Any, loader: Any, state: Any, *args: Any, **options: Any) -> bool:
-        take = trainer.loop.fit.train_step
+        take, start = trainer.loop.fit.train_step, parts.world.broadcast(time.time())
 
         def train_step(parts: Any, batches: Any, *rest: Any) -> Any:
-            note = {"step": state.step + 1, "rank": parts.world.rank, "ranks": parts.world.size,
-                    "ids": [list(batch.ids) for batch in batches], "time": time.time()}  # fmt: skip
+            note = {"step": state.step + 1, "rank": parts.world.rank, "ranks": parts.world.size, "start": start,
+                    "ids": [list(batch.ids) for batch in batches]}  # fmt: skip
             with open(Path(folder) / f"rank{parts.world.rank}.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(note) + "\n")
             return take(parts, batches, *rest)

@@ -119,18 +119,16 @@ def start_torchrun(
 def steps_read(runs: Path) -> dict[int, list[list[list[str]]]]:
     """step -> what was read for it, by attempt: the ids of each of its batches, all ranks together, sorted.
 
-    An attempt counts when all its ranks came to it. Each rank notes a step before it takes it.
+    An attempt is of ranks that started together, and counts when all of them came to it. Each rank notes a step before
+    it takes it.
     """
-    attempts: dict[int, list[dict[int, dict]]] = {}
+    attempts: dict[int, dict[float, dict[int, dict]]] = {}
     notes = [json.loads(line) for path in runs.glob("rank*.jsonl") for line in path.read_text().splitlines()]
-    for note in sorted(notes, key=lambda note: note["time"]):
-        of_step = attempts.setdefault(note["step"], [])
-        if not of_step or note["rank"] in of_step[-1] or len(of_step[-1]) == note["ranks"]:
-            of_step.append({})
-        of_step[-1][note["rank"]] = note
+    for note in sorted(notes, key=lambda note: note["start"]):
+        attempts.setdefault(note["step"], {}).setdefault(note["start"], {})[note["rank"]] = note
     found: dict[int, list[list[list[str]]]] = {}
     for step, of_step in attempts.items():
-        for by_rank in of_step:
+        for by_rank in of_step.values():
             if len(by_rank) == next(iter(by_rank.values()))["ranks"]:
                 batches = zip(*(note["ids"] for note in by_rank.values()), strict=True)
                 found.setdefault(step, []).append([sorted(i for ids in batch for i in ids) for batch in batches])
