@@ -88,12 +88,13 @@ def run(args: Namespace, inputs: Sequence[str], options: Sequence[str]) -> int:
 
     from data.processes import num_cores
     from data.shards.building import Packing, build
+    from data.shards.index import in_words
 
     utterances = read_inputs(inputs, options, args.split, console)
     packing = Packing(utterances, args.out, args.per_shard, args.on_bad == "drop")
     processes = min(args.processes or num_cores(), packing.num_shards)
     console.say(
-        f"{len(utterances)} utterances into {packing.num_shards} shards in {args.out}, "
+        f"{len(utterances)} utterances into {in_words(packing.num_shards)} in {args.out}, "
         f"{processes} {'process' if processes == 1 else 'processes'}"
     )
     seal = build(
@@ -105,8 +106,8 @@ def run(args: Namespace, inputs: Sequence[str], options: Sequence[str]) -> int:
         console.warn(f"{len(seal.dropped)} utterances were left out; all stand in {args.out / 'shards.json'}")
     num_bytes = sum(shard.bytes for shard in seal.shards)
     console.say(
-        f"{args.out}: {len(seal.shards)} shards, {seal.utterances} utterances, {seal.samples / 16_000 / 3600:.2f} h, "
-        f"{num_bytes / 1e6:.1f} MB"
+        f"{args.out}: {in_words(len(seal.shards))}, {seal.utterances} utterances, "
+        f"{seal.samples / 16_000 / 3600:.2f} h, {num_bytes / 1e6:.1f} MB"
     )
     return 0
 
@@ -154,7 +155,7 @@ def read_inputs(
 def verify(url: str, console: Console) -> int:
     """Read everything; one line for each file that is not as it was packed."""
     from data.shards.checking import find_damage
-    from data.shards.index import SEAL, read_seal
+    from data.shards.index import SEAL, in_words, read_seal
     from data.shards.storage import open_storage
 
     storage = open_storage(url)
@@ -168,7 +169,7 @@ def verify(url: str, console: Console) -> int:
             f"{url}: {len(damage)} of {len(seal.shards) + 1} files are not as they were packed (above). Bring those "
             "back, or pack the corpus again."
         )
-    console.say(f"{url}: {len(seal.shards)} shards, {seal.utterances} utterances: every byte is as it was packed")
+    console.say(f"{url}: {in_words(len(seal.shards))}, {seal.utterances} utterances: every byte is as it was packed")
     return 0
 
 

@@ -76,6 +76,14 @@ class Seal:
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, ensure_ascii=False) + "\n"
 
 
+def in_words(num_shards: int) -> str:
+    """
+    >>> in_words(1), in_words(3)
+    ('1 shard', '3 shards')
+    """
+    return "1 shard" if num_shards == 1 else f"{num_shards} shards"
+
+
 def read_seal(text: str, where: str) -> Seal:
     """CorpusError where it is of another format, or none at all."""
     try:

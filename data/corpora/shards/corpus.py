@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data.corpora.shards import ShardsConfig
 from data.faults import Faults
+from data.shards.index import in_words
 from data.shards.parts import part_bounds, read_part
 from data.shards.table import Shards, ShardTable
 from data.utterance import Splits, Utterance
@@ -46,7 +47,7 @@ class ShardsCorpus:
             table = ShardTable(Shards(url, self.cache_dir, int(self.config.range_cache_gb * 1e9)))
             seal = table.shards.seal
             hours = seal.samples / 16_000 / 3600
-            note = f"{url}: {len(seal.shards)} shards, {seal.utterances} utterances, {hours:.2f} h"
+            note = f"{url}: {in_words(len(seal.shards))}, {seal.utterances} utterances, {hours:.2f} h"
             if seal.dropped:
                 note += f"; {len(seal.dropped)} utterances were left out when it was packed ({seal.dropped[0][0]}, ...)"
             self.notes += [note] if note not in self.notes else []
