@@ -24,6 +24,7 @@ from torch.distributed.tensor import DTensor
 from transformers import MODEL_FOR_CTC_MAPPING
 
 from models.ctc import CTCModel
+from models.layers.lora import is_updated
 from models.layers.transformer import SHARDED, run_layer
 
 
@@ -60,6 +61,8 @@ def shard(model: CTCModel, device: torch.device, half: torch.dtype | None = None
 
 def why_not_sharded(model: CTCModel) -> str | None:
     """Why `model` cannot be spread; None if it can. What is exported in the end is a model of its configuration."""
+    if any(is_updated(module) for module in model.modules()):
+        return "low-rank updates (--model.lora-rank) are not spread over processes"
     own, plain = model.state_dict().keys(), _without_weights(model).state_dict().keys()
     if added := sorted(own - plain) or sorted(plain - own):
         return f"this model is not the one of its configuration ({added[0]})"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -43,13 +45,19 @@ def test_unknown_memory_shards_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not choose_sharing("auto", small_model(), "fp32", CPU, World(Launch(0, 2, 0, 2))).is_sharded
 
 
-def test_model_with_added_weights_is_refused_and_auto_leaves_it_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as low-rank updates: the export is made from the configuration, which knows nothing of them."""
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("lora_A", "low-rank updates (--model.lora-rank)"), ("more", "this model is not the one of its configuration")],
+)
+def test_model_with_added_weights_is_refused_and_auto_leaves_it_whole(
+    name: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The export is made from the configuration, which knows nothing of them."""
     model, world = small_model(), World(Launch(0, 2, 0, 2))
-    model.base.encoder.layers[0].attention.q_proj.register_parameter("lora_A", torch.nn.Parameter(torch.zeros(2, 2)))
-    with pytest.raises(ConfigError, match=r"this model is not the one of its configuration .*lora_A"):
+    model.base.encoder.layers[0].attention.q_proj.register_parameter(name, torch.nn.Parameter(torch.zeros(2, 2)))
+    with pytest.raises(ConfigError, match=re.escape(why)):
         choose_sharing("fsdp", model, "fp32", CPU, world)
     monkeypatch.setattr(trainer.prepare.sharing, "free_memory", lambda device: 1000)
     chosen = choose_sharing("auto", model, "fp32", CPU, world)
     assert not chosen.is_sharded
-    assert "but this model is not the one of its configuration" in chosen.reason
+    assert f"but {why}" in chosen.reason
