@@ -42,10 +42,10 @@ from trainer.parallel.joining import joined
 from trainer.parallel.launch import launched, told_once
 from trainer.parallel.world import World
 from trainer.prepare.build import PreparedRun, prepare, use_features
-from trainer.prepare.features import training_share
+from trainer.prepare.check.preflight import check
+from trainer.prepare.features.table import training_share
 from trainer.prepare.identity import compare, identity, refuse_mixed
 from trainer.prepare.intro import introduce
-from trainer.prepare.preflight import check
 from trainer.rundir.alarms import unigram_entropy
 from trainer.rundir.checkpoint import Saver
 from trainer.rundir.disk import write_text

@@ -1,7 +1,8 @@
 """From an encoded file to samples: float32, full scale 1, mono, 16 kHz. libsndfile decodes, soxr resamples.
 
-A file is what its content is, whatever its name: see data.audio.containers. Channels are averaged. Normalisation to
-zero mean and unit variance is not here but where a batch is made (data.batches.collate): it depends on the encoder.
+A file is what its content is, whatever its name: see data.audio.formats.containers. Channels are averaged.
+Normalisation to zero mean and unit variance is not here but where a batch is made (data.batches.collate): it depends on
+the encoder.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import numpy as np
 import soundfile
 import soxr
 
-from data.audio.containers import examine
 from data.audio.files import open_regular, stat_regular
-from data.audio.parts import Part, reason_of
+from data.audio.formats.containers import examine
+from data.audio.formats.parts import Part, reason_of
 from data.audio.quiet import quiet_mpg123
 from data.utterance import SAMPLE_RATE, AudioHeader
 from trainer.errors import AudioError

@@ -1,6 +1,6 @@
 """What can be heard to be wrong with decoded speech, measured: cut peaks, an offset, its level, the band it fills.
 
-Figures of one recording; what is too much is for whoever knows the others to say (trainer.prepare.quality).
+Figures of one recording; what is too much is for whoever knows the others to say (trainer.prepare.check.quality).
 """
 
 from __future__ import annotations

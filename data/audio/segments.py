@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 
 from data.audio.decode import EncodedAudio, at_16_khz, average_channels, decode_mono, resampled_length
-from data.audio.sphere_header import SphereHeader, read_sphere_header
+from data.audio.formats.sphere_header import SphereHeader, read_sphere_header
 from data.utterance import AudioHeader, Utterance
 from trainer.errors import AudioError
 

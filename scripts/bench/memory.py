@@ -5,8 +5,8 @@
 Between steps training holds the weights, their copies in half precision, AdamW's moments, and on CUDA a buffer for the
 gradients. A step adds gradients, activations and work space. Each row is told by count and as measured: held memory
 from the sizes of all tensors there are, a step's from a step that is played on tensors without content
-(trainer.prepare.memory), beside what torch's allocator hands out in a real step. --no-measure leaves the real step out,
-so that a large model and a large batch need neither memory nor time.
+(trainer.prepare.check.memory), beside what torch's allocator hands out in a real step. --no-measure leaves the real
+step out, so that a large model and a large batch need neither memory nor time.
 
 The resident memory of a process on a CPU is larger, since the C library keeps much of what was freed.
 """
@@ -117,7 +117,7 @@ def run(options: Namespace) -> int:
 def counted(row: Row, parts: TrainingParts, batch_size: int, seconds: float) -> dict[str, int]:
     """Bytes held between steps and taken by a step on this device, and both together as they are on CUDA."""
     from data.utterance import SAMPLE_RATE
-    from trainer.prepare.memory import count_held, step_bytes, summing_bytes
+    from trainer.prepare.check.memory import count_held, step_bytes, summing_bytes
 
     model, shape = parts.model, (batch_size // row.num_microbatches, int(seconds * SAMPLE_RATE))
     model.activation_checkpointing = row.checkpointed

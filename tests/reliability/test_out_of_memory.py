@@ -16,7 +16,7 @@ import trainer.closing
 import trainer.loop.gradients
 import trainer.loop.step
 import trainer.prepare.build
-import trainer.prepare.filling
+import trainer.prepare.features.filling
 import trainer.scoring.evaluate
 from models.ctc import CTCModel
 from scripts.transcribe import main as transcribe
@@ -150,7 +150,7 @@ def test_no_memory_outside_the_loop_is_one_line_and_resume_goes_on(
 def test_the_table_of_features_is_left_out_when_the_device_has_no_memory_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(trainer.prepare.filling, "extract_features", no_memory)
+    monkeypatch.setattr(trainer.prepare.features.filling, "extract_features", no_memory)
     run = train_on_noise(tmp_path, "--no-report")
     assert (
         "output cannot be computed (CUDA out of memory. Tried to allocate 2.00 GiB.); it is computed in every step"

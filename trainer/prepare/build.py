@@ -31,7 +31,7 @@ from trainer.loop.step import TrainingParts
 from trainer.parallel.world import ALONE, World
 from trainer.prepare.attention import choose_attention
 from trainer.prepare.corpus import PreparedCorpus, prepare_corpus, read_corpus
-from trainer.prepare.features import num_table_bytes, open_table, table_examples, wants_cache
+from trainer.prepare.features.table import num_table_bytes, open_table, table_examples, wants_cache
 from trainer.prepare.pieces import build_eval_sets, build_model, build_parts, build_train_loader, plan_batches
 from trainer.prepare.ranks import shares_of
 from trainer.prepare.shapes import with_shapes

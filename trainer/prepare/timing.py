@@ -17,7 +17,7 @@ from trainer.loop.step import TrainingParts, accumulate_gradient
 from trainer.parallel.ballot import Ballot
 from trainer.parallel.world import ALONE
 from trainer.prepare.build import PreparedRun
-from trainer.prepare.features import zero_table
+from trainer.prepare.features.table import zero_table
 
 WARM_ENOUGH = 5.0
 """Seconds. A first timing of at least this long counts: choosing kernels and taking memory are a small part of it."""

@@ -1,6 +1,6 @@
 """Write NIST SPHERE files as TIMIT has them: a 1024-byte text header, then 16 kHz 16-bit mono PCM.
 
-Reading is elsewhere: data.audio.sphere_header and data.audio.
+Reading is elsewhere: data.audio.formats.sphere_header and data.audio.
 """
 
 from pathlib import Path

@@ -29,8 +29,8 @@ from trainer.cli.console import Console
 from trainer.cli.parse import report_errors
 from trainer.device import autocast_for, choose_device, choose_precision
 from trainer.prepare.build import read_inputs
-from trainer.prepare.features import num_table_bytes, open_table, plan_table, seconds_to_fill, table_examples
-from trainer.prepare.filling import Call, compute_rows
+from trainer.prepare.features.filling import Call, compute_rows
+from trainer.prepare.features.table import num_table_bytes, open_table, plan_table, seconds_to_fill, table_examples
 from trainer.prepare.pieces import build_model
 
 NUM_COMPARED = 24

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import trainer.loop.step
+import trainer.prepare.check.preflight
 import trainer.prepare.intro
-import trainer.prepare.preflight
 import trainer.prepare.timing
 from data.utterance import SAMPLE_RATE
 from tests.helpers.resumed import differences, everything, run
@@ -21,7 +21,7 @@ from trainer.cli.console import Console
 from trainer.cli.parse import parse
 from trainer.config.schema import resolve, validate
 from trainer.prepare.build import PreparedRun, prepare
-from trainer.prepare.features import open_table, table_examples
+from trainer.prepare.features.table import open_table, table_examples
 from trainer.prepare.timing import estimate_training
 from trainer.run import main
 
@@ -103,13 +103,13 @@ def test_the_estimate_stands_before_the_first_step(options: list[str], capsys: p
 @pytest.fixture
 def timed_steps(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each step that --check times: whether its features come from a table, and no audio is loaded."""
-    original, from_table = trainer.prepare.preflight.train_step, []
+    original, from_table = trainer.prepare.check.preflight.train_step, []
 
     def train_step(parts: Any, batches: Any, *rest: Any) -> Any:
         from_table.append(parts.features is not None and batches[0].waveforms.numel() == 0)
         return original(parts, batches, *rest)
 
-    monkeypatch.setattr(trainer.prepare.preflight, "train_step", train_step)
+    monkeypatch.setattr(trainer.prepare.check.preflight, "train_step", train_step)
     return from_table
 
 
@@ -143,8 +143,8 @@ def test_a_check_without_room_for_features_times_the_run_without_them(
     options: list[str], timed_steps: list[bool], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Room for checkpoints is checked beside it, and is not there either."""
-    monkeypatch.setattr(trainer.prepare.preflight, "fits_device", lambda num_bytes, device: False)
-    monkeypatch.setattr(trainer.prepare.preflight.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr(trainer.prepare.check.preflight, "fits_device", lambda num_bytes, device: False)
+    monkeypatch.setattr(trainer.prepare.check.preflight.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     assert main([*options, *FROZEN, "--check"]) == 2
     said = capsys.readouterr().err
     assert "NOT ENOUGH: features are computed in every step" in said
@@ -164,8 +164,8 @@ def test_a_check_fails_without_room_for_features_that_were_asked_for(
     def disk_usage(path: Path) -> SimpleNamespace:
         return SimpleNamespace(free=1000 if path == tmp_path / "cache" else 10**12)
 
-    monkeypatch.setattr(trainer.prepare.preflight.shutil, "disk_usage", disk_usage)
-    monkeypatch.setattr(trainer.prepare.preflight, "fits_device", lambda num_bytes, device: in_memory)
+    monkeypatch.setattr(trainer.prepare.check.preflight.shutil, "disk_usage", disk_usage)
+    monkeypatch.setattr(trainer.prepare.check.preflight, "fits_device", lambda num_bytes, device: in_memory)
     assert main([*options, *FROZEN, *asked, "--check"]) == code
     assert timed_steps == [in_memory] * 4
     assert ("NOT ENOUGH to keep it: every run computes it anew" in capsys.readouterr().err) == in_memory
@@ -176,12 +176,12 @@ def test_checkpoints_and_features_on_one_disk_need_room_for_both(
 ) -> None:
     """Room for each alone."""
     run = prepared([*options, *FROZEN])
-    num_bytes = trainer.prepare.preflight.num_table_bytes(run.parts.model, run.data.train)
-    monkeypatch.setattr(trainer.prepare.preflight, "num_table_bytes", lambda model, examples: 10**8)
+    num_bytes = trainer.prepare.check.preflight.num_table_bytes(run.parts.model, run.data.train)
+    monkeypatch.setattr(trainer.prepare.check.preflight, "num_table_bytes", lambda model, examples: 10**8)
     assert num_bytes < 10**8
     for free, code in ((1.2e8, 2), (2e8, 0)):
         usage = SimpleNamespace(free=free)
-        monkeypatch.setattr(trainer.prepare.preflight.shutil, "disk_usage", lambda path, usage=usage: usage)
+        monkeypatch.setattr(trainer.prepare.check.preflight.shutil, "disk_usage", lambda path, usage=usage: usage)
         assert main([*options, *FROZEN, "--check"]) == code
         assert "beside the cache" in capsys.readouterr().err
 

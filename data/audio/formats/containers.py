@@ -12,15 +12,15 @@ from typing import BinaryIO
 
 import soundfile
 
-from data.audio import ogg, riff
-from data.audio.chunked import count_chunked, is_chunked
-from data.audio.flac import MAGIC as FLAC_MAGIC
-from data.audio.flac import count_flac
-from data.audio.mpeg import count_mpeg, looks_like_mpeg
-from data.audio.mpeg_frames import skip_id3
-from data.audio.parts import Contents, Part, reason_of, refuse_short
+from data.audio.formats import ogg, riff
+from data.audio.formats.chunked import count_chunked, is_chunked
+from data.audio.formats.flac import MAGIC as FLAC_MAGIC
+from data.audio.formats.flac import count_flac
+from data.audio.formats.mpeg import count_mpeg, looks_like_mpeg
+from data.audio.formats.mpeg_frames import skip_id3
+from data.audio.formats.parts import Contents, Part, reason_of, refuse_short
+from data.audio.formats.sphere_header import read_sphere_header
 from data.audio.quiet import quiet_mpg123
-from data.audio.sphere_header import read_sphere_header
 from data.utterance import AudioHeader
 from trainer.errors import AudioError, UnknownAudioError
 

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from data.audio.mpeg_frames import trailing_tags
-from data.audio.parts import Contents, Part
+from data.audio.formats.mpeg_frames import trailing_tags
+from data.audio.formats.parts import Contents, Part
 from data.utterance import AudioHeader
 from trainer.errors import AudioError
 

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
-from data.audio.parts import refuse_short
+from data.audio.formats.parts import refuse_short
 from trainer.errors import AudioError
 
 MAGIC = b"NIST_1A"

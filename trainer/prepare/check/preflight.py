@@ -26,9 +26,11 @@ from trainer.loop.optim import moment_bytes
 from trainer.loop.step import train_step
 from trainer.parallel.world import ALONE, World
 from trainer.prepare.build import PreparedRun, prepare, with_cache
-from trainer.prepare.card_memory import judge_card
-from trainer.prepare.fault_report import tell_faults
-from trainer.prepare.features import (
+from trainer.prepare.check.card_memory import judge_card
+from trainer.prepare.check.fault_report import tell_faults
+from trainer.prepare.check.quality import find_outliers
+from trainer.prepare.check.text_report import describe_text
+from trainer.prepare.features.table import (
     ROOM,
     fits_device,
     num_table_bytes,
@@ -36,9 +38,7 @@ from trainer.prepare.features import (
     table_examples,
     table_folder,
 )
-from trainer.prepare.quality import find_outliers
 from trainer.prepare.shapes import describe_padding
-from trainer.prepare.text_report import describe_text
 from trainer.prepare.timing import timed, training_batches
 from trainer.rundir.log import clock
 from trainer.rundir.results import peak_memory_bytes

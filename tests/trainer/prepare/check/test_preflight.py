@@ -18,7 +18,7 @@ from data.faults import Fault, Faults, split_remedy
 from tests.helpers.corpora import ManifestFolder
 from trainer.cli.console import Console
 from trainer.errors import CorpusError
-from trainer.prepare.fault_report import tell_faults
+from trainer.prepare.check.fault_report import tell_faults
 from trainer.run import main
 
 MODEL = ["--model.size", "tiny", "--device", "cpu", "--batching.batch-size", "8"]
@@ -27,7 +27,7 @@ MODEL = ["--model.size", "tiny", "--device", "cpu", "--batching.batch-size", "8"
 @pytest.fixture(autouse=True)
 def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds of a check that have nothing to do with faults."""
-    monkeypatch.setattr("trainer.prepare.preflight._time_steps", lambda run, padded: (0.001, 0.001, 1e9))
+    monkeypatch.setattr("trainer.prepare.check.preflight._time_steps", lambda run, padded: (0.001, 0.001, 1e9))
 
 
 def check(corpus: ManifestFolder, code: int, *options: str) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ rest (Xing, Info, VBRI): header and mark together are 64 bits. Zeros hide no fra
 
 from __future__ import annotations
 
-from data.audio.mpeg_frames import (
+from data.audio.formats.mpeg_frames import (
     FrameHeader,
     behind_tag,
     behind_zeros,

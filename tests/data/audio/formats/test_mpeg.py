@@ -1,6 +1,6 @@
 """MP3: every frame is counted. Reference: the samples that were encoded, and a frame walk of the tests' own.
 
-pytest tests/data/audio/test_mpeg.py
+pytest tests/data/audio/formats/test_mpeg.py
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from data.audio.containers import examine
-from data.audio.mpeg_frames import parse_header
+from data.audio.formats.containers import examine
+from data.audio.formats.mpeg_frames import parse_header
 from tests.helpers.audio import BytesAudio, load
 from tests.helpers.corpora import make_tone
 from tests.helpers.streams import is_info, mp3, mpeg_frames, mpeg_header, reference_mpeg, without_info

@@ -17,8 +17,8 @@ from typing import BinaryIO
 
 import soundfile
 
-from data.audio.mpeg import count_mpeg
-from data.audio.parts import MOST_SHORT_SECONDS, MOST_SHORT_SHARE, Contents, Part, reason_of, refuse_short
+from data.audio.formats.mpeg import count_mpeg
+from data.audio.formats.parts import MOST_SHORT_SECONDS, MOST_SHORT_SHARE, Contents, Part, reason_of, refuse_short
 from data.utterance import AudioHeader
 from trainer.errors import AudioError, UnknownAudioError
 

@@ -1,7 +1,7 @@
 """Whether a run fits into a card that is not here. tests/scripts/bench/test_memory.py compares what is counted with
 what torch's allocator hands out.
 
-pytest tests/trainer/prepare/test_card_memory.py
+pytest tests/trainer/prepare/check/test_card_memory.py
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trainer.cli.parse import parse
 from trainer.config.schema import OptimConfig, validate
 from trainer.errors import ConfigError
 from trainer.loop.optim import build_optimizer, moment_bytes, new_moments
-from trainer.prepare.memory import CUDA_ITSELF, Peak, count_held
+from trainer.prepare.check.memory import CUDA_ITSELF, Peak, count_held
 from trainer.run import main
 
 

@@ -1,4 +1,4 @@
-"""trainer.prepare.text_report: what `--check` tells of normalising, against counts made by hand."""
+"""trainer.prepare.check.text_report: what `--check` tells of normalising, against counts made by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data.examples import Example
 from data.text.normalise import NORMALIZERS, normalizer
 from data.text.vocab import Vocab
 from data.utterance import Utterance
-from trainer.prepare.text_report import Change, describe_text, find_changes
+from trainer.prepare.check.text_report import Change, describe_text, find_changes
 
 
 def examples_of(texts: list[str], name: str = "plain") -> tuple[list[Example], Vocab]:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import trainer.prepare.table_file
+import trainer.prepare.features.file
 from trainer.errors import DamagedError
-from trainer.prepare.table_file import FileRows, ResidentRows, map_rows, read_rows
+from trainer.prepare.features.file import FileRows, ResidentRows, map_rows, read_rows
 from trainer.rundir.disk import verify
 
 CPU = torch.device("cpu")
@@ -22,7 +22,7 @@ ROWS[0] = 0
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks, the last one short."""
-    monkeypatch.setattr(trainer.prepare.table_file, "BLOCK", 50)
+    monkeypatch.setattr(trainer.prepare.features.file, "BLOCK", 50)
 
 
 @pytest.fixture(params=["resident", "file"])
@@ -71,14 +71,14 @@ def test_a_table_of_another_size_is_refused_though_it_is_what_was_written(tmp_pa
 
 def test_a_file_that_shrinks_while_it_is_read_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sealed(tmp_path)
-    path, original = tmp_path / "KEY" / "frames.bin", trainer.prepare.table_file._read_fully
+    path, original = tmp_path / "KEY" / "frames.bin", trainer.prepare.features.file._read_fully
 
     def cut(*args: object) -> None:
         with open(path, "rb+") as file:
             file.truncate(300)
         original(*args)
 
-    monkeypatch.setattr(trainer.prepare.table_file, "_read_fully", cut)
+    monkeypatch.setattr(trainer.prepare.features.file, "_read_fully", cut)
     with pytest.raises(DamagedError, match="ends too early"):
         read_rows(tmp_path / "KEY", torch.empty(23, 8))
 

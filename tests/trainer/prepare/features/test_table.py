@@ -17,9 +17,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import trainer.prepare.features
-import trainer.prepare.filling
-import trainer.prepare.table_file
+import trainer.prepare.features.file
+import trainer.prepare.features.filling
+import trainer.prepare.features.table
 import trainer.rundir.disk
 import trainer.session
 from data.batches.collate import BatchDataset, Frontend
@@ -29,8 +29,8 @@ from models.feature_table import FeatureTable
 from models.layers.frontend import extract_features
 from tests.helpers.models import example, padded_batch, small_model
 from trainer.config.presets import PRESETS
-from trainer.prepare.features import open_table, seconds_to_fill, training_share
-from trainer.prepare.filling import NUM_SLOTS, Call
+from trainer.prepare.features.filling import NUM_SLOTS, Call
+from trainer.prepare.features.table import open_table, seconds_to_fill, training_share
 from trainer.run import main
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_curves")
@@ -51,7 +51,7 @@ def short_calls(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_room_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """The table must lie on the disk."""
-    monkeypatch.setattr(trainer.prepare.features, "free_memory", lambda device: 0)
+    monkeypatch.setattr(trainer.prepare.features.table, "free_memory", lambda device: 0)
 
 
 def examples() -> list[Example]:
@@ -213,7 +213,7 @@ def test_a_table_that_fits_into_memory_is_not_begun_on_a_disk_without_room(
     """Reference: a table that has room."""
     model, warnings = small_model(freeze_feature_encoder=True), list[str]()
     expected = table(model, tmp_path / "roomy", []).rows
-    monkeypatch.setattr(trainer.prepare.features.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr(trainer.prepare.features.table.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     rows = table(model, tmp_path / "full", [], warn=warnings.append, later=pytest.fail).rows
     assert torch.equal(rows, expected)
     (warning,) = warnings
@@ -263,8 +263,8 @@ def test_the_estimate_is_that_of_all_calls(tmp_path: Path, monkeypatch: pytest.M
         calls[0] += 1
         return extract_features(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(trainer.prepare.filling, "extract_features", counted)
-    monkeypatch.setattr(trainer.prepare.features.time, "perf_counter", lambda: calls[0])
+    monkeypatch.setattr(trainer.prepare.features.filling, "extract_features", counted)
+    monkeypatch.setattr(trainer.prepare.features.table.time, "perf_counter", lambda: calls[0])
     estimate = seconds_to_fill(model, examples(), True, CPU, torch.no_grad)
     calls[0] = 0
     table(model, tmp_path, [])
@@ -320,9 +320,11 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
         raise OSError(errno.ENOSPC, "No space left on device")
 
     if request.param == "said":
-        monkeypatch.setattr(trainer.prepare.features.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+        monkeypatch.setattr(
+            trainer.prepare.features.table.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000)
+        )
     else:
-        monkeypatch.setattr(trainer.prepare.table_file, "_write_fully", refuse)
+        monkeypatch.setattr(trainer.prepare.features.file, "_write_fully", refuse)
 
 
 FULL_DISK = pytest.mark.parametrize("full_disk", ["said", "found"], indirect=True)
@@ -413,4 +415,6 @@ def test_a_table_that_cannot_be_exact_is_refused_with_the_reason(
 
 def test_group_norm_is_refused_because_it_sees_the_padding() -> None:
     model = small_model("wav2vec2", "group", freeze_feature_encoder=True)
-    assert "group norm sees the batch's padding" in str(trainer.prepare.features.why_not(PRESETS["manifest"](), model))
+    assert "group norm sees the batch's padding" in str(
+        trainer.prepare.features.table.why_not(PRESETS["manifest"](), model)
+    )

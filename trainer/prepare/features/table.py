@@ -5,8 +5,8 @@
 The table is computed into the memory of the device that trains, where it fits, and training begins at once; a thread
 writes the file meanwhile, for the runs that follow. KEY is a hash of all that decides its bits: the feature encoder's
 weights and configuration, every encoded byte of audio in its order, normalisation, precision, the shape of the calls
-(trainer.prepare.filling), the GPU's model and torch's version. SHA-256 shows whether the file is damaged; the table is
-then computed again.
+(trainer.prepare.features.filling), the GPU's model and torch's version. SHA-256 shows whether the file is damaged; the
+table is then computed again.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from trainer.config.schema import Config
 from trainer.device import HostCopy, device_model, free_memory
 from trainer.errors import ConfigError, DamagedError
 from trainer.prepare.corpus import PreparedCorpus
-from trainer.prepare.filling import CALLS_AHEAD, NUM_SLOTS, Call, compute_rows, plan_calls
-from trainer.prepare.table_file import FileRows, ResidentRows, map_rows, read_rows
+from trainer.prepare.features.file import FileRows, ResidentRows, map_rows, read_rows
+from trainer.prepare.features.filling import CALLS_AHEAD, NUM_SLOTS, Call, compute_rows, plan_calls
 from trainer.rundir.disk import verify
 
 FORMAT = "features-2"

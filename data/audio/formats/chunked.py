@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import soundfile
 
-from data.audio.parts import Contents, Part, reason_of, refuse_short
+from data.audio.formats.parts import Contents, Part, reason_of, refuse_short
 from data.utterance import AudioHeader
 from trainer.errors import AudioError
 

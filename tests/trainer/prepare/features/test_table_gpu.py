@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 import torch
 
-import trainer.prepare.features
-import trainer.prepare.table_file
+import trainer.prepare.features.file
+import trainer.prepare.features.table
 from data.examples import Example
 from models.ctc import CTCModel
 from tests.helpers.models import example, small_model
 from trainer.device import autocast_for
-from trainer.prepare.features import open_table
-from trainer.prepare.filling import NUM_SLOTS, compute_rows, plan_calls
+from trainer.prepare.features.filling import NUM_SLOTS, compute_rows, plan_calls
+from trainer.prepare.features.table import open_table
 
 CUDA = torch.device(os.environ.get("GPU_TESTS_DEVICE", "cuda"))
 """GPU_TESTS_DEVICE=cpu shows that these tests run at all, where there is no GPU."""
@@ -63,9 +63,9 @@ def test_a_table_is_the_same_computed_and_found_on_the_device_and_on_the_host(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reference: the rows of each call. A thread writes the table while the device works on."""
-    monkeypatch.setattr(trainer.prepare.table_file, "BLOCK", 5000)
+    monkeypatch.setattr(trainer.prepare.features.file, "BLOCK", 5000)
     if place == "host":
-        monkeypatch.setattr(trainer.prepare.features, "free_memory", lambda device: 0)
+        monkeypatch.setattr(trainer.prepare.features.table, "free_memory", lambda device: 0)
     model = small_model(freeze_feature_encoder=True).to(CUDA)
     examples = [replace(example(9000 + 1000 * i, seed=i), digest=str(i)) for i in range(20)]
     expected = torch.cat([torch.zeros(1, 8, device=CUDA), *rows_of(model, examples, "bf16")])

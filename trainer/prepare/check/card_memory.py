@@ -13,8 +13,8 @@ from trainer.config.schema import Config
 from trainer.device import choose_precision
 from trainer.loop.graphs import why_no_graphs
 from trainer.prepare.build import PreparedRun
-from trainer.prepare.features import DEVICE_SHARE
-from trainer.prepare.memory import Held, count_held
+from trainer.prepare.check.memory import Held, count_held
+from trainer.prepare.features.table import DEVICE_SHARE
 
 GB = 1e9
 GIB = 2**30

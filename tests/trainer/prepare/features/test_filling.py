@@ -19,7 +19,7 @@ from models.geometry import FrameGeometry
 from tests.helpers.models import example, small_model
 from trainer.device import autocast_for
 from trainer.errors import AudioError
-from trainer.prepare.filling import NUM_SLOTS, compute_rows, plan_calls
+from trainer.prepare.features.filling import NUM_SLOTS, compute_rows, plan_calls
 
 CPU = torch.device("cpu")
 ODD_WIDTHS = (24, 16, 8, 40, 56, 24, 48)

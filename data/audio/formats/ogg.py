@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import soundfile
 
-from data.audio.parts import Contents, Part, reason_of
+from data.audio.formats.parts import Contents, Part, reason_of
 from data.utterance import AudioHeader
 from trainer.errors import AudioError, UnknownAudioError
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from data.audio.mpeg_frames import (
+from data.audio.formats.mpeg_frames import (
     DECODER_DELAY,
     FrameHeader,
     behind_tag,
@@ -25,8 +25,8 @@ from data.audio.mpeg_frames import (
     skip_id3,
     trailing_tags,
 )
-from data.audio.mpeg_sync import first_frame, is_tag, next_frame
-from data.audio.parts import Contents, Part
+from data.audio.formats.mpeg_sync import first_frame, is_tag, next_frame
+from data.audio.formats.parts import Contents, Part
 from data.utterance import AudioHeader
 from trainer.errors import AudioError
 

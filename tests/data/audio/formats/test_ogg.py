@@ -1,6 +1,6 @@
 """Ogg: chains are read whole, a missing page is an error. Reference: each recording decoded alone by soundfile.
 
-pytest tests/data/audio/test_ogg.py
+pytest tests/data/audio/formats/test_ogg.py
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from data.audio.ogg import count_ogg
+from data.audio.formats.ogg import count_ogg
 from tests.helpers.audio import BytesAudio, encoded, load, quantized, sound
 from tests.helpers.streams import ogg_pages, reference_ogg, with_checksum
 from trainer.errors import AudioError, UnknownAudioError

@@ -1,0 +1,1 @@
+"""`--check`: everything short of training, on one screen, with every fault and whether a card's memory suffices."""
