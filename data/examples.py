@@ -9,25 +9,24 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.compute as pc
 
 from data.audio.decode import speed_length
-from data.chain import Chain
-from data.drops import MISSING, SEGMENT, Drops, name_some, refuse_or_report
+from data.drops import SEGMENT, Drops, refuse_or_report
 from data.durations import describe_segment, find_segments
 from data.example import Example
 from data.example_table import ExampleTable, lengths_of, texts_in, writes_characters
 from data.faults import Faults
+from data.measuring import measure, why_unreadable
 from data.text.normalise import collapse_spaces, control_character, impossible_character
 from data.text.normalised import ArrowTexts
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE, Corpus, Utterance
 from data.utterance_table import UtteranceTable, first_twice
-from trainer.errors import AudioError, CorpusError
+from trainer.errors import CorpusError
 
 
 def read_split(corpus: Corpus, split: str, faults: Faults | None = None) -> Sequence[Utterance]:
@@ -200,7 +199,7 @@ def prepare_evaluation(
     (lengths, errors), segments = measure(utterances), find_segments(utterances)
     for i in sorted({*errors, *segments, *np.flatnonzero(lengths == 0).tolist()}):
         if i in errors:
-            drops.add(_why_unreadable(utterances[i]), utterances[i], str(errors[i]))
+            drops.add(why_unreadable(utterances[i]), utterances[i], str(errors[i]))
         elif i in segments:
             drops.add(SEGMENT, utterances[i], describe_segment(*segments[i]))
         else:
@@ -226,14 +225,6 @@ def refuse_wordless(examples: Sequence[Example], split: str) -> None:
         )
 
 
-def _why_unreadable(utterance: Utterance) -> str:
-    try:
-        utterance.audio.identity  # noqa: B018  raises when there is no such file
-    except AudioError:
-        return MISSING
-    return "unreadable"
-
-
 def refuse_endless(
     examples: Sequence[Example], max_seconds: float, faults: Faults | None = None, split: str = ""
 ) -> None:
@@ -245,69 +236,6 @@ def refuse_endless(
                 f"{u.origin}: utterance {u.id}: it lasts {seconds:.1f} s, over --corpus.max-eval-seconds "
                 f"{max_seconds:g}. Cut it, or raise the limit if memory allows: evaluation leaves nothing out."
             )
-
-
-def measure(utterances: Sequence[Utterance]) -> tuple[np.ndarray, dict[int, AudioError]]:
-    """int64 (n,): samples at 16 kHz of each utterance, 0 where it cannot be read; and, by position, why not.
-
-    From the headers, or from a table, which knows them.
-    """
-    if isinstance(utterances, UtteranceTable):
-        return utterances.num_samples(), utterances.errors()
-    lengths, errors = np.zeros(len(utterances), np.int64), dict[int, AudioError]()
-
-    def measure_some(first: int) -> None:
-        for i in range(first, min(first + _MEASURED_AT_ONCE, len(utterances))):
-            try:
-                lengths[i] = utterances[i].audio.num_samples
-            except AudioError as error:
-                errors[i] = error
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(measure_some, range(0, len(utterances), _MEASURED_AT_ONCE)))
-    return lengths, dict(sorted(errors.items()))
-
-
-_MEASURED_AT_ONCE = 16
-
-
-def describe_conversions(utterances: Sequence[Utterance]) -> str:
-    """How many files are resampled, downmixed, or not quite as they should be, in one line; empty when none is."""
-    rates: Counter[int] = Counter()
-    num_downmixed, longest = 0, 0.0
-    short: list[str] = []
-    remarks: dict[str, list[str]] = {}
-    for table in utterances.parts if isinstance(utterances, Chain) else [utterances]:
-        known = table.headers() if isinstance(table, UtteranceTable) else None
-        for header, count in known or ():
-            rates[header.rate] += count
-            num_downmixed += count * (header.num_channels > 1)
-        for utterance in table if known is None else ():
-            try:
-                header = utterance.audio.header
-            except AudioError:
-                continue
-            rates[header.rate] += 1
-            num_downmixed += header.num_channels > 1
-            if header.num_missing:
-                short.append(utterance.id)
-                longest = max(longest, header.num_missing / header.rate)
-            if header.remark:
-                remarks.setdefault(header.remark, []).append(utterance.id)
-    resampled = {rate: count for rate, count in sorted(rates.items()) if rate != SAMPLE_RATE}
-    parts = []
-    if resampled:
-        by_rate = ", ".join(f"{count} from {rate} Hz" for rate, count in resampled.items())
-        parts.append(f"{sum(resampled.values())} of {len(utterances)} files are resampled to 16 kHz ({by_rate})")
-    if num_downmixed:
-        parts.append(f"{num_downmixed} are downmixed to mono")
-    if short:
-        parts.append(
-            f"{len(short)} of {len(utterances)} files are shorter than they say, by {longest:.3f} s at most "
-            f"({name_some(short)})"
-        )
-    parts += [f"{len(ids)} of {len(utterances)} files: {remark} ({name_some(ids)})" for remark, ids in remarks.items()]
-    return "; ".join(parts)
 
 
 def num_reference_words(examples: Sequence[Example]) -> int:

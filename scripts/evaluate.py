@@ -17,7 +17,8 @@ from dataclasses import replace
 
 from models.config import ModelConfig
 from trainer.cli.parse import parse, report_errors
-from trainer.config.schema import Config, validate
+from trainer.config.schema import Config
+from trainer.config.validate import validate
 from trainer.errors import ConfigError
 
 REFERENCE_MODEL = "patrickvonplaten/unispeech-large-1500h-cv-timit"

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from models.config import ModelConfig
 from trainer.cli.arguments import ArgumentParser
 from trainer.cli.parse import report_errors
-from trainer.config.schema import Config, resolve, validate
+from trainer.config.schema import Config
+from trainer.config.validate import resolve, validate
 from trainer.errors import ConfigError
 
 if TYPE_CHECKING:

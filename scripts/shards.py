@@ -87,8 +87,9 @@ def run(args: Namespace, inputs: Sequence[str], options: Sequence[str]) -> int:
         return verify(args.verify, console)
 
     from data.processes import num_cores
-    from data.shards.building import Packing, build
+    from data.shards.building import build
     from data.shards.index import in_words
+    from data.shards.shard import Packing
 
     utterances = read_inputs(inputs, options, args.split, console)
     packing = Packing(utterances, args.out, args.per_shard, args.on_bad == "drop")

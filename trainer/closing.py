@@ -21,30 +21,27 @@ from data.batches.collate import Frontend
 from data.utterance import Corpus
 from models.checkpoints.export import save_huggingface
 from models.checkpoints.lora import adapter_folder, lora_of, save_updates
-from models.checkpoints.shards import is_weight, read_whole
 from models.checkpoints.weights import LoadReport
 from models.ctc import CTCModel
 from trainer.card.card import write_card
-from trainer.card.push import push_or_warn
 from trainer.card.text import versions
 from trainer.cli.console import Console
-from trainer.cli.interpreter import python_command
 from trainer.config.as_json import to_json
 from trainer.config.given import with_given
-from trainer.config.schema import Config, resolve, validate
+from trainer.config.schema import Config
+from trainer.config.validate import resolve, validate
 from trainer.device import choose_device, device_model
-from trainer.errors import CheckpointError
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
-from trainer.parallel.sharding import spread_again, twin, whole_model
+from trainer.parallel.sharding import spread_again, whole_model
 from trainer.parallel.world import ALONE, World
 from trainer.prepare.build import prepare_scoring
 from trainer.prepare.corpus import PreparedCorpus
+from trainer.publishing import exports_other_weights, publish
 from trainer.report.run import MediaSource, report_or_warn
 from trainer.rundir.disk import sync, write_text
 from trainer.rundir.log import RunLog
 from trainer.rundir.next_steps import conclude
-from trainer.rundir.restore import load_best, verify_best
 from trainer.rundir.results import describe, peak_memory_bytes, split_record, write_hypotheses, write_json
 from trainer.rundir.shared_state import take_best
 from trainer.scoring.evaluate import EvalSet, evaluate
@@ -191,11 +188,6 @@ def whole_here(parts: TrainingParts) -> CTCModel:
     return parts.model if whole is None else whole
 
 
-def exports_other_weights(config: Config, state: TrainState) -> bool:
-    """Whether the run exports weights that are not those of its last step."""
-    return config.train.export == "best" and state.best_step != state.step
-
-
 def _export(model: CTCModel, data: PreparedCorpus, frontend: Frontend, run_dir: Path, device: torch.device) -> None:
     """Write model/ without its card. On CUDA the weights are copied on a stream of their own: they do not change, and
     each copy would otherwise wait for the batch that another thread evaluates."""
@@ -242,61 +234,6 @@ def tell_time(run_dir: Path, results: dict[str, Any], runlog: RunLog, step: int)
     except OSError as error:
         console.warn(f"{run_dir / 'results.json'}: its clock stops before the report ({error.strerror or error})")
     console.tell_time(runlog.first_step)
-
-
-def publish(config: Config, source: MediaSource, console: Console) -> None:
-    """Write the report and upload the model, if each is asked for and not yet done."""
-    run_dir, repo = config.run_dir, config.push_to_hub
-    if config.report and not (run_dir / "report.html").exists():
-        with console.phase("report"):
-            report_or_warn(run_dir, config.name, source, console)
-    with console.phase("upload"):
-        if repo and not is_pushed(run_dir, repo) and push_or_warn(run_dir / "model", repo, console):
-            write_json(run_dir / "pushed.json", {"repo": repo})
-
-
-def publish_late(
-    config: Config,
-    parts: TrainingParts,
-    data: PreparedCorpus,
-    eval_sets: dict[str, EvalSet],
-    state: TrainState,
-    console: Console,
-) -> None:
-    """`publish` for a run that an earlier process closed. The weights in `parts` are those of the last step.
-
-    It is for rank 0 alone: a spread model is read whole from its checkpoint.
-    """
-    model, device = parts.model, parts.device
-    name = f"step-{state.step:08d}"
-    try:
-        if exports_other_weights(config, state):
-            verify_best(config.run_dir)
-            name = "best"
-        if model.is_sharded:
-            weights = read_whole(config.run_dir / "checkpoints" / name, is_weight)
-            model, device = twin(model, weights), torch.device("cpu")
-        elif name == "best":
-            load_best(config.run_dir, model)
-        model.merge_updates()
-    except (CheckpointError, ValueError) as error:
-        console.warn(f"no report ({error}). Later: {python_command()} -m scripts.report {config.run_dir}")
-        config = replace(config, report=False)
-    publish(config, MediaSource(model, eval_sets, device), console)
-
-
-def is_published(config: Config) -> bool:
-    """Whether `publish` has nothing left to do."""
-    run_dir, repo = config.run_dir, config.push_to_hub
-    return (not config.report or (run_dir / "report.html").exists()) and (not repo or is_pushed(run_dir, repo))
-
-
-def is_pushed(run_dir: Path, repo: str) -> bool:
-    """Whether the model was uploaded to `repo`."""
-    try:
-        return json.loads((run_dir / "pushed.json").read_text(encoding="utf-8"))["repo"] == repo
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def score_model(config: Config, corpus: Corpus | None = None) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
             with clock.phase("imports"):
                 config = parse(argv)  # imports every corpus' reader, and numpy with them
                 from trainer.cli.greeting import greet
-                from trainer.config.schema import validate
+                from trainer.config.validate import validate
 
             validate(config)
         try:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -22,10 +21,11 @@ from models.flops import forward_flops, training_flops
 from trainer.cli.clock import Clock
 from trainer.cli.console import Console, RankConsole
 from trainer.cli.signals import StopFlag, stop_on_signals
-from trainer.closing import close_run, is_closed, is_published, publish_late, score_with_first
+from trainer.closing import close_run, is_closed, score_with_first
 from trainer.config.as_json import to_json
 from trainer.config.given import with_given
-from trainer.config.schema import Config, resolve, validate
+from trainer.config.schema import Config
+from trainer.config.validate import resolve, validate
 from trainer.device import choose_device, device_model, peak_flops
 from trainer.errors import (
     SAVE_FAILED,
@@ -44,8 +44,10 @@ from trainer.parallel.world import World
 from trainer.prepare.build import PreparedRun, prepare, use_features
 from trainer.prepare.check.preflight import check
 from trainer.prepare.features.table import training_share
-from trainer.prepare.identity import compare, identity, refuse_mixed
+from trainer.prepare.identity import identity, refuse_mixed
 from trainer.prepare.intro import introduce
+from trainer.prepare.resume import resume
+from trainer.publishing import is_published, publish_late
 from trainer.rundir.alarms import unigram_entropy
 from trainer.rundir.checkpoint import Saver
 from trainer.rundir.disk import write_text
@@ -53,8 +55,6 @@ from trainer.rundir.folder import check_run_dir, clear
 from trainer.rundir.lock import lock_run, note_agents, was_begun_by
 from trainer.rundir.log import RunLog
 from trainer.rundir.profile import StepProfiler
-from trainer.rundir.restore import newest_valid, valid_best
-from trainer.rundir.shared_state import take_checkpoint
 from trainer.rundir.silent import SilentLog, SilentSaver, make_saver
 from trainer.scoring.evaluate import evaluate
 from trainer.scoring.followed import followed_positions
@@ -122,7 +122,7 @@ def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag:
         if is_published(config):
             console.say(f"{run_dir}: complete after {state.step} steps; nothing to do")
         else:
-            publish_late(config, parts, run.data, run.eval_sets, state, console)
+            publish_late(config, parts, run.eval_sets, state, console)
             console.tell_time()
         return 0
     if world.is_first:
@@ -272,41 +272,3 @@ def _fit(
         runlog=runlog,
         must_stop=lambda: profiler.at_step(state.step) or is_asked_to_stop(),
     )
-
-
-def resume(run: PreparedRun, fingerprint: dict, console: Console) -> TrainState:
-    """Put the newest sound checkpoint into `run` and return its state; a new state when there is no checkpoint.
-
-    Rank 0 finds it, and decides what it means.
-    """
-    world = run.parts.world
-    found: tuple[Path, dict] | None = None
-    with console.phase("model"):
-        with world.together("the newest checkpoint, which rank 0 looks for"):
-            if world.is_first:
-                found = _find_newest(run, fingerprint, console)
-        state = take_checkpoint(run.parts, found)
-    run.total_steps = world.broadcast(run.total_steps)
-    return state
-
-
-def _find_newest(run: PreparedRun, fingerprint: dict, console: Console) -> tuple[Path, dict] | None:
-    """The newest sound checkpoint's folder, and its record as this run takes it."""
-    config, run_dir = run.config, run.config.run_dir
-    found = newest_valid(run_dir, console.warn)
-    if found is None:
-        console.say(f"{run_dir}: no checkpoint yet; starting at step 0")
-        return None
-    folder, record = found
-    changes, state = compare(str(folder), record, fingerprint, config.allow_changes), record["state"]
-    console.say(f"resuming from {folder}")
-    if changes:
-        for change in changes:
-            console.warn(f"going on with a change: {change}")
-        state["batches_done"] -= state["batches_done"] % config.train.grad_accum_steps  # back to the start of a step
-        left = run.plan.steps_left(state["epoch"], state["batches_done"])
-        run.total_steps = min(run.total_steps, state["step"] + left)
-    if state["best_step"] is not None and not valid_best(run_dir, console.warn):
-        state["best_step"] = state["best_wer"] = None
-        state["eval_pending"] = True  # these weights are scored first; they are then the best so far
-    return folder, record

@@ -204,11 +204,13 @@ class RemoteFolder:
         return None
 
     def _has_bucket(self, bucket: str, text: str) -> bool:
+        """Whether the bucket of a missing file is there, by the error's text or by asking. S3 tells the two apart in
+        some answers only."""
         if "NoSuchBucket" in text or "bucket does not exist" in text:
             return False
         try:
             return bool(self._system().exists(bucket))
-        except Exception:
+        except Exception:  # as in _try. Not known then: the message says what is, that the file is missing
             return True
 
 

@@ -17,9 +17,11 @@ from data.audio.store import content_digests
 from data.chain import Chain
 from data.corpora.shards import ShardsConfig
 from data.example_table import ExampleTable, ids_of, lengths_of, speakers_in, texts_in, unit_counts
-from data.examples import describe_conversions, num_reference_words, prepare_evaluation, prepare_training, read_split
+from data.examples import num_reference_words, prepare_evaluation, prepare_training, read_split
 from data.leaks import find_leaks
-from data.shards.building import Packing, build
+from data.measuring import describe_conversions
+from data.shards.building import build
+from data.shards.shard import Packing
 from data.text.normalise import plain
 from data.text.normalised import ArrowTexts, normalise_all
 from data.text.vocab import Vocab

@@ -18,15 +18,8 @@ import torch
 from data.audio.decode import FileAudio
 from data.corpora.manifest import ManifestConfig
 from data.drops import Drops, refuse_unreadable
-from data.examples import (
-    describe_conversions,
-    frames_needed,
-    measure,
-    num_reference_words,
-    prepare_evaluation,
-    prepare_training,
-    read_split,
-)
+from data.examples import frames_needed, num_reference_words, prepare_evaluation, prepare_training, read_split
+from data.measuring import describe_conversions, measure
 from data.text.normalise import hf_timit, plain
 from data.text.vocab import Vocab
 from data.utterance import AudioHeader, Utterance

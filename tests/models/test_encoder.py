@@ -32,7 +32,7 @@ from tests.helpers.models import (
     small_model,
 )
 from trainer.config.presets import timit_hf
-from trainer.config.schema import resolve
+from trainer.config.validate import resolve
 
 # fp32, other orders of the same sums, on values of order 1: up to 1.5e-5 apart, by the processor
 LOGITS = dict(atol=5e-5, rtol=1e-5)

@@ -17,7 +17,8 @@ from tests.helpers.corpora import ManifestFolder
 from trainer.cli.parse import parse
 from trainer.config.as_json import from_json, to_json
 from trainer.config.presets import PRESETS
-from trainer.config.schema import Config, validate
+from trainer.config.schema import Config
+from trainer.config.validate import validate
 from trainer.errors import ConfigError
 from trainer.run import main
 

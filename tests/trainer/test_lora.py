@@ -22,7 +22,7 @@ from scripts.verify_run import verify_run
 from tests.helpers.models import noise
 from tests.helpers.runs import train_on_noise
 from trainer.cli.parse import parse
-from trainer.config.schema import resolve, validate
+from trainer.config.validate import resolve, validate
 from trainer.errors import ConfigError
 from trainer.run import main
 

@@ -20,16 +20,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from trainer.errors import PeerLost
-from trainer.parallel.alive import is_running
 from trainer.parallel.failures import as_error, as_record, is_shared_kind
 from trainer.parallel.launch import SECONDS_TO_BE_ENDED, Launch
-from trainer.parallel.store import LONGEST_NAP, SHORTEST_NAP, agent_has_store, hear
+from trainer.parallel.peers import SECONDS_BETWEEN_LOOKS, Peers
+from trainer.parallel.store import LONGEST_NAP, agent_has_store, hear
 from trainer.parallel.world import World
 
 COLLECTIVE_SECONDS = 1800.0
 """A collective that takes longer has failed: some process hangs."""
-SECONDS_BETWEEN_LOOKS = 0.25
-"""Between two looks at whether somebody is gone, or has asked to stop."""
 SUM_PATIENCE = 10.0
 """Seconds in which a sum on GPUs ends, or never does: a process was gone before it took part."""
 THROUGH, NOTICED = "first-is-through", "first-has-noticed"
@@ -44,7 +42,7 @@ class Processes(World):
     def __init__(self, launch: Launch, store: dist.Store, device: torch.device, present: Sequence[dict]) -> None:
         """All have met in `store`, where each has left what `present` holds: rank, host, machine, process id."""
         super().__init__(launch)
-        self.store, self.device, self.present = store, device, present
+        self.store, self.device, self.peers = store, device, Peers(store, launch, present)
         self.backend = "nccl" if device.type == "cuda" else "gloo"
         self.is_broken = self.has_left = False
         self._summed: torch.cuda.Event | None = None
@@ -140,7 +138,7 @@ class Processes(World):
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            lost = [rank for rank in range(self.size) if rank != self.rank and self._is_gone(rank, patience=2.0)]
+            lost = self.peers.are_gone(self.peers.others(), patience=2.0)
             if not lost and "onnection" not in str(error):  # closed, or reset, by one on another host
                 raise
             self.is_broken = True
@@ -180,8 +178,7 @@ class Processes(World):
 
     def quit(self) -> None:
         self.is_broken = True
-        with contextlib.suppress(RuntimeError):
-            self.store.set(f"gone/{self.rank}", "")
+        self.peers.say_gone()
 
     def ask_to_stop(self) -> None:
         if not self._was_asked:
@@ -210,10 +207,10 @@ class Processes(World):
         with contextlib.suppress(RuntimeError):
             if self.is_first:
                 self.store.set(THROUGH, "")
-                hear(self.store, self.launch, [rank for rank in range(self.size) if not self._has_died(rank)])
+                hear(self.store, self.launch, [rank for rank in range(self.size) if not self.peers.has_died(rank)])
                 return
             begin = time.monotonic()
-            while not (self.store.check([THROUGH]) or self._has_died(0)):
+            while not (self.store.check([THROUGH]) or self.peers.has_died(0)):
                 knows = not self.is_broken or self.store.check([NOTICED])
                 if time.monotonic() - begin > (COLLECTIVE_SECONDS if knows else SECONDS_TO_NOTICE):
                     break  # rank 0 may wait for this process in a collective, until it is gone
@@ -221,10 +218,6 @@ class Processes(World):
             hear(self.store, self.launch, ())
             if agent_has_store():
                 time.sleep(SECONDS_TO_BE_ENDED)
-
-    def name_of(self, rank: int) -> str:
-        """What a process is called in messages."""
-        return f"rank {rank} on {self.present[rank]['host']}"
 
     @contextmanager
     def _collective(self) -> Iterator[None]:
@@ -240,7 +233,7 @@ class Processes(World):
         except RuntimeError as error:
             self.is_broken = True
             self._cut_off(error)
-            lost = [rank for rank in range(self.size) if rank != self.rank and self._is_gone(rank, patience=2.0)]
+            lost = self.peers.are_gone(self.peers.others(), patience=2.0)
             reason = str(error).splitlines()[0].rstrip(".")
             raise self._lost(lost, "" if lost else f" ({reason})") from None
 
@@ -253,43 +246,15 @@ class Processes(World):
                 dist.destroy_process_group()
 
     def _wait_for(self, keys: dict[int, str], what: str) -> None:
-        """Wait until each of these ranks has set its key, however long it takes; PeerLost once one of them is gone.
-
-        The store is asked again and again: its own wait would print warnings when it ends without an answer.
-        """
-        nap, begin, next_look = SHORTEST_NAP, time.monotonic(), SECONDS_BETWEEN_LOOKS
-        while missing := [rank for rank, key in keys.items() if not self.store.check([key])]:
-            if time.monotonic() - begin > next_look:
-                next_look += SECONDS_BETWEEN_LOOKS
-                lost = [rank for rank in missing if self._is_gone(rank) and not self.store.check([keys[rank]])]
-                if lost:
-                    raise self._lost(lost, f" while {what} was waited for" if what else "")
-            time.sleep(nap)
-            nap = min(2 * nap, LONGEST_NAP)
-
-    def _is_gone(self, rank: int, patience: float = 0.0) -> bool:
-        """Whether a process has said that it failed, or, on this host, is no longer there."""
-        end = time.monotonic() + patience
-        while True:
-            with contextlib.suppress(RuntimeError):
-                if self.store.check([f"gone/{rank}"]):
-                    return True
-            if self._has_died(rank):
-                return True
-            if time.monotonic() >= end:
-                return False
-            time.sleep(0.1)
-
-    def _has_died(self, rank: int) -> bool:
-        """Whether a process of this host is no longer there; False for other hosts' processes."""
-        is_near = self.present[rank]["machine"] == self.present[self.rank]["machine"]
-        return is_near and not is_running(self.present[rank]["pid"])
+        """Wait until each of these ranks has set its key; PeerLost once one of them is gone."""
+        if lost := self.peers.wait_for(keys):
+            raise self._lost(lost, f" while {what} was waited for" if what else "")
 
     def _lost(self, ranks: Sequence[int], detail: str) -> PeerLost:
-        names = ", ".join(self.name_of(rank) for rank in ranks) or "another process of the run"
+        names = ", ".join(self.peers.name_of(rank) for rank in ranks) or "another process of the run"
         verb = "are" if len(ranks) > 1 else "is"
         error = PeerLost(f"{names} {verb} gone{detail}; what it printed says why. --resume goes on from the last save.")
-        error.is_told = self.rank != min(set(range(self.size)) - set(ranks)) and not self._is_far_from(0)
+        error.is_told = self.rank != min(set(range(self.size)) - set(ranks)) and not self.peers.is_far(0)
         self.is_broken = True
         self._notice()
         return error
@@ -300,10 +265,6 @@ class Processes(World):
             with contextlib.suppress(RuntimeError):
                 self.store.set(NOTICED, "")
 
-    def _is_far_from(self, rank: int) -> bool:
-        """Whether that process runs on another host, and this is the first of its own."""
-        return self.present[rank]["host"] != self.host and self.launch.local_rank == 0
-
     def shared(self, failures: Sequence[dict | None], own: BaseException | None) -> BaseException:
         """The error that all processes raise for `failures`, one of each process: the first, as its process saw it."""
         self._notice()
@@ -311,7 +272,7 @@ class Processes(World):
         record = failures[first]
         assert record is not None
         everywhere = all(f == record for f in failures)
-        error = as_error(record if everywhere or first == 0 else record | {"where": self.name_of(first)})
+        error = as_error(record if everywhere or first == 0 else record | {"where": self.peers.name_of(first)})
         if own is not None and as_record(own) == record and everywhere:
             error = own
         error.is_told = not self.is_first  # type: ignore[attr-defined]

@@ -5,23 +5,20 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from data.audio.segments import describe_overshoots
-from data.audio.store import open_store
 from data.chain import is_checked, once_each, overshoots_of
 from data.corpora import reading_notes
-from data.drops import Drops, is_corpus_wrong, refuse_or_report, refuse_unreadable
+from data.drops import Drops, is_corpus_wrong, refuse_unreadable
 from data.durations import describe_durations
 from data.example import Example
-from data.example_table import ExampleTable
 from data.examples import (
-    describe_conversions,
     num_reference_words,
     prepare_evaluation,
     prepare_training,
@@ -31,14 +28,16 @@ from data.examples import (
 )
 from data.faults import Fault, Faults
 from data.leaks import find_leaks
+from data.measuring import describe_conversions
 from data.text.normalise import normalizer
 from data.text.normalised import normalise_all
 from data.text.vocab import Vocab
-from data.utterance import AudioSource, Corpus, Utterance
+from data.utterance import Corpus, Utterance
 from models.checkpoints.pretrained import EncoderSource
 from trainer.cli.console import Console
 from trainer.config.schema import Config
-from trainer.errors import AudioError, CorpusError
+from trainer.errors import CorpusError
+from trainer.prepare.decoding import drop_undecodable, find_undecodable, use_store
 from trainer.prepare.vocabulary import choose_vocabulary, describe_unseen, refuse_delimiters
 
 LEAVE_OUT = "Mend them, or leave such training utterances out: --corpus.on-bad drop"
@@ -167,12 +166,12 @@ def prepare_corpus(
             conversions = f"{conversions}; {line}" if conversions else line
     with console.phase("decoding"):
         if c.store:
-            train, evaluation = _use_store(train, evaluation, drops, unreadable, on_bad, cache_dir, console)
+            train, evaluation = use_store(train, evaluation, drops, unreadable, on_bad, cache_dir, console)
         else:
             if on_bad == "drop" and not is_checked(utterances):
-                train = _drop_undecodable(train, drops, console)
+                train = drop_undecodable(train, drops, console)
             if c.on_bad_eval == "error" or faults.collects:
-                _find_undecodable(evaluation, unreadable, console)
+                find_undecodable(evaluation, unreadable, console)
     if not faults.collects:
         refuse_unreadable(unreadable, c.on_bad_eval)
     for bad in unreadable:
@@ -200,92 +199,6 @@ def prepare_corpus(
     if own and encoder.pretrained is not None and encoder.pretrained.has_adapters:
         language = encoder.pretrained.language
     return PreparedCorpus(corpus, vocab, own, train, evaluation, drops, unseen, leaks, conversions, language, faults)
-
-
-def _use_store(
-    train: Sequence[Example],
-    evaluation: dict[str, Sequence[Example]],
-    drops: Drops,
-    unreadable: Sequence[Drops],
-    on_bad: str,
-    cache_dir: Path,
-    console: Console,
-) -> tuple[Sequence[Example], dict[str, Sequence[Example]]]:
-    """The same examples, read from a store of decoded audio. What fails to decode is dropped, or has 0 samples."""
-    sources: dict[str, AudioSource] = {}
-    for example in [*train, *(e for examples in evaluation.values() for e in examples)]:
-        if example.num_samples > 0:
-            sources.setdefault(example.utterance.audio.identity, example.utterance.audio)
-    position = {identity: i for i, identity in enumerate(sources)}
-    try:
-        store = open_store(
-            list(sources.values()),
-            cache_dir,
-            log=console.say,
-            progress=lambda items, total: console.progress(items, total, "decoding", "file"),
-        )
-    except OSError as error:
-        raise CorpusError(
-            f"{cache_dir}: the decoded audio cannot be written ({error.strerror or error}). "
-            "Give another --cache-dir, or --corpus.no-store to decode on the fly."
-        ) from None
-
-    def stored(example: Example) -> Example:
-        if example.num_samples == 0:
-            return example
-        i = position[example.utterance.audio.identity]
-        if i in store.failures:
-            return replace(example, num_samples=0)
-        return replace(example, load=partial(store.load, i), digest=store.digests[i])
-
-    kept = []
-    for example in map(stored, train):
-        if example.num_samples > 0:
-            kept.append(example)
-            continue
-        message = store.failures[position[example.utterance.audio.identity]]
-        drops.add("undecodable", example.utterance, message)
-    refuse_or_report(drops, on_bad)
-    if train and not kept:
-        raise CorpusError(f"{drops.describe()}. Nothing is left to train on.")
-    scored: dict[str, Sequence[Example]] = {
-        split: list(map(stored, examples)) for split, examples in evaluation.items()
-    }
-    for bad, examples in zip(unreadable, scored.values(), strict=True):
-        for example, before in zip(examples, evaluation[bad.split], strict=True):
-            if before.num_samples and not example.num_samples:
-                bad.add("undecodable", example.utterance, store.failures[position[example.utterance.audio.identity]])
-    return kept, scored
-
-
-def _find_undecodable(
-    evaluation: Mapping[str, Sequence[Example]], unreadable: Sequence[Drops], console: Console
-) -> None:
-    """Add what fails to decode to `unreadable`: without a store, a run would only stop at its first evaluation."""
-    for bad in unreadable:
-        examples = evaluation[bad.split]
-        if isinstance(examples, ExampleTable) and examples.utterances.is_checked:
-            continue
-        for example in console.progress(examples, len(examples), f"decoding {bad.split}", "file"):
-            try:
-                if example.num_samples:
-                    example.load()
-            except AudioError as error:
-                bad.add("undecodable", example.utterance, str(error))
-
-
-def _drop_undecodable(train: Sequence[Example], drops: Drops, console: Console) -> list[Example]:
-    """The examples whose audio decodes. Without a store only decoding shows it; the plan must know it beforehand."""
-    kept = []
-    for example in console.progress(train, len(train), "decoding", "file"):
-        try:
-            example.load()
-            kept.append(example)
-        except AudioError as error:
-            drops.add("undecodable", example.utterance, str(error))
-    if train and not kept:
-        raise CorpusError(f"{drops.describe()}. Nothing is left to train on.")
-    return kept
 
 
 @contextlib.contextmanager

@@ -20,8 +20,8 @@ from data.audio.decode import EncodedAudio
 from data.corpora.columns import AUDIO, TEXT, find_speaker
 from data.corpora.hub import HubConfig
 from data.corpora.hub.loading import open_stream
-from data.shards.building import build_from_stream
 from data.shards.index import FORMAT, SEAL
+from data.shards.stream import build_from_stream
 from data.shards.table import Shards, ShardTable
 from data.utterance import Utterance
 from trainer.errors import AudioError, CorpusError

@@ -34,7 +34,8 @@ from scripts.bench.lab.record import Record, parse_part, timit_hf_options
 from scripts.bench.lab.timing import launch_microseconds, matmul_tflops, synchronize
 from trainer.cli.console import Console
 from trainer.cli.parse import parse, report_errors
-from trainer.config.schema import Config, resolve, validate
+from trainer.config.schema import Config
+from trainer.config.validate import resolve, validate
 from trainer.device import choose_device, choose_precision
 from trainer.loop.fit import finish_previous_step
 from trainer.loop.state import TrainState

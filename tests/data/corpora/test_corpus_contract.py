@@ -23,7 +23,8 @@ from data.corpora.shards import ShardsConfig
 from data.corpora.synthetic import SyntheticConfig
 from data.corpora.timit import TimitConfig
 from data.examples import Example
-from data.shards.building import Packing, build
+from data.shards.building import build
+from data.shards.shard import Packing
 from data.utterance import Corpus, Utterance
 
 ENCODINGS = [

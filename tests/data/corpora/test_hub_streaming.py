@@ -15,7 +15,7 @@ import soundfile
 
 from data.corpora.hub import HubConfig
 from data.corpora.hub.corpus import HubCorpus
-from data.shards import building
+from data.shards import shard
 from data.utterance import Utterance
 from trainer.errors import CorpusError
 
@@ -52,7 +52,7 @@ def test_a_stream_gives_the_utterances_of_the_data_set(clone: Path, tmp_path: Pa
 
 def test_a_stream_is_read_once(clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     first, _ = read(clone, tmp_path, True)
-    monkeypatch.setattr(building, "pack", None)  # nothing is packed again
+    monkeypatch.setattr(shard, "pack", None)  # nothing is packed again
     again, notes = read(clone, tmp_path, True)
     assert [u.id for u in again] == [u.id for u in first]
     assert any("was streamed before" in note for note in notes)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from data.shards.building import Packing, build
+from data.shards.building import build
 from data.shards.index import Seal
+from data.shards.shard import Packing
 from data.utterance import Utterance
 
 

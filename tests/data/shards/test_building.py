@@ -21,7 +21,7 @@ import pytest
 import soundfile
 
 from data.audio.decode import FileAudio
-from data.shards import building
+from data.shards import sealing, shard
 from data.shards.checking import find_damage
 from data.shards.index import SEAL, Seal
 from data.shards.storage import RemoteFolder, open_storage
@@ -67,7 +67,7 @@ def test_a_failure_at_any_shard_is_gone_on_from(
 ):
     """Packing dies in the shard behind the `after`-th, or while the seal is written; then it is called again."""
     packed(utterances, "whole")
-    real, calls = building.pack, 0
+    real, calls = shard.pack, 0
 
     def pack(audio):
         nonlocal calls
@@ -80,8 +80,8 @@ def test_a_failure_at_any_shard_is_gone_on_from(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(building, "pack", pack)
-        patch.setattr(building, "_put", put)
+        patch.setattr(shard, "pack", pack)
+        patch.setattr(sealing, "_put", put)
         with pytest.raises(KeyboardInterrupt):
             packed(utterances, "broken")
     again = 0
@@ -91,7 +91,7 @@ def test_a_failure_at_any_shard_is_gone_on_from(
         again += 1
         return real(audio)
 
-    monkeypatch.setattr(building, "pack", count)
+    monkeypatch.setattr(shard, "pack", count)
     packed(utterances, "broken")
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
     assert again == max(0, 10 - 3 * after)  # whole shards are kept
@@ -102,7 +102,7 @@ def test_a_damaged_shard_is_packed_again(
 ):
     packed(utterances, "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(building, "write_index", lambda path, tables: (_ for _ in ()).throw(CorpusError("stop")))
+        patch.setattr(sealing, "write_index", lambda path, tables: (_ for _ in ()).throw(CorpusError("stop")))
         with pytest.raises(CorpusError, match="stop"):
             packed(utterances, "broken")
     path = tmp_path / "broken" / "shard-000001.tar"

@@ -16,12 +16,12 @@ import pytest
 from huggingface_hub import HfApi
 
 import trainer.card.push
-import trainer.closing
+import trainer.publishing
 from tests.helpers.runs import train_on_noise
 from trainer.card.push import find_card_problems, push, push_or_warn
 from trainer.cli.console import Console
 from trainer.cli.parse import parse
-from trainer.config.schema import validate
+from trainer.config.validate import validate
 from trainer.errors import ConfigError, PushError
 
 pytestmark = pytest.mark.usefixtures("no_curves")
@@ -121,7 +121,7 @@ def test_a_run_ended_in_its_report_or_upload_makes_up_for_both_when_resumed(
 ) -> None:
     push_to_hub = ("--push-to-hub", "lab/tiny")
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.closing, during, lambda *args: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr(trainer.publishing, during, lambda *args: os.kill(os.getpid(), signal.SIGTERM))
         run_dir = train_on_noise(tmp_path, *push_to_hub, code=75)
     assert (run_dir / "results.json").exists()
     assert hub.calls == []

@@ -18,6 +18,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import trainer.closing
+import trainer.publishing
 from tests.helpers.paths import ROOT
 from tests.helpers.resumed import options, run, run_stopped
 from tests.helpers.runs import write_noise_corpus
@@ -184,7 +185,7 @@ def test_the_report_counts_though_results_stand_before_it(
         found.append(json.loads((run_dir / "results.json").read_text()))
         time.sleep(0.3)
 
-    monkeypatch.setattr(trainer.closing, "report_or_warn", slow_report)
+    monkeypatch.setattr(trainer.publishing, "report_or_warn", slow_report)
     run_dir = run(tmp_path, run_inputs, "--train.max-steps", "3", "--report")
     results = json.loads((run_dir / "results.json").read_text())
     (first,) = found

@@ -15,7 +15,8 @@ import pytest
 from trainer.cli.options import Option, options
 from trainer.cli.parse import parse
 from trainer.config.presets import PRESETS
-from trainer.config.schema import Config, resolve, validate
+from trainer.config.schema import Config
+from trainer.config.validate import resolve, validate
 from trainer.errors import ConfigError
 
 OUTSIDE = "must be a folder in runs: give a plain name. --runs-dir says where runs lie."

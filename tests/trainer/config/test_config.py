@@ -32,7 +32,8 @@ from tests.helpers.paths import ROOT
 from trainer.cli.parse import parse
 from trainer.config.as_json import from_json, to_json
 from trainer.config.presets import PRESETS
-from trainer.config.schema import Config, EvalConfig, OptimConfig, TrainConfig, resolve, validate
+from trainer.config.schema import Config, EvalConfig, OptimConfig, TrainConfig
+from trainer.config.validate import resolve, validate
 from trainer.device import choose_precision
 from trainer.errors import ConfigError
 from trainer.prepare.pieces import build_parts

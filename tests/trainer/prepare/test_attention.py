@@ -16,7 +16,8 @@ from tests.helpers.batches import EXAMPLES, plan_of
 from tests.helpers.models import small_model
 from trainer.cli.parse import parse
 from trainer.config.as_json import to_json
-from trainer.config.schema import Config, resolve, validate
+from trainer.config.schema import Config
+from trainer.config.validate import resolve, validate
 from trainer.errors import ConfigError
 from trainer.prepare.attention import choose_attention, largest_batch
 from trainer.prepare.build import with_attention

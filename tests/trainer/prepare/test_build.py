@@ -16,7 +16,7 @@ from models.layers.frontend import extract_features
 from tests.helpers.resumed import options
 from trainer.cli.console import Console
 from trainer.cli.parse import parse
-from trainer.config.schema import resolve, validate
+from trainer.config.validate import resolve, validate
 from trainer.prepare.build import PreparedRun, prepare, use_features
 
 CPU = torch.device("cpu")

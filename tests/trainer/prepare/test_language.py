@@ -11,7 +11,7 @@ from models.checkpoints.pretrained import read_encoder
 from tests.helpers.corpora import ManifestFolder
 from trainer.cli.console import Console
 from trainer.cli.parse import parse
-from trainer.config.schema import resolve, validate
+from trainer.config.validate import resolve, validate
 from trainer.prepare.corpus import prepare_corpus, read_corpus
 
 OPTIONS = ["--model.size", "tiny", "--corpus.no-store"]

@@ -19,7 +19,7 @@ from data.utterance import SAMPLE_RATE
 from tests.helpers.resumed import differences, everything, run
 from trainer.cli.console import Console
 from trainer.cli.parse import parse
-from trainer.config.schema import resolve, validate
+from trainer.config.validate import resolve, validate
 from trainer.prepare.build import PreparedRun, prepare
 from trainer.prepare.features.table import open_table, table_examples
 from trainer.prepare.timing import estimate_training

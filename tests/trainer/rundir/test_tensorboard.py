@@ -27,7 +27,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from data.text.vocab import Vocab
 from tests.helpers.models import small_model
 from trainer.config.presets import PRESETS
-from trainer.config.schema import resolve
+from trainer.config.validate import resolve
 from trainer.loop.gradients import norms_by_part, part_of
 from trainer.run import main
 from trainer.rundir.pictures import BLANK, LEFT, ROW, TOP, chosen_rows, draw_posteriors

@@ -15,7 +15,8 @@ from models.ctc import CTCModel
 from tests.helpers.corpora import ManifestFolder
 from tests.helpers.models import small_hf_model, small_model
 from trainer.cli.parse import parse
-from trainer.config.schema import OptimConfig, validate
+from trainer.config.schema import OptimConfig
+from trainer.config.validate import validate
 from trainer.errors import ConfigError
 from trainer.loop.optim import build_optimizer, moment_bytes, new_moments
 from trainer.prepare.check.memory import CUDA_ITSELF, Peak, count_held

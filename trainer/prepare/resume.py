@@ -1,0 +1,50 @@
+"""Go on with a run: its newest sound checkpoint, put into what was prepared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer.cli.console import Console
+from trainer.loop.state import TrainState
+from trainer.prepare.build import PreparedRun
+from trainer.prepare.identity import compare
+from trainer.rundir.restore import newest_valid, valid_best
+from trainer.rundir.shared_state import take_checkpoint
+
+
+def resume(run: PreparedRun, fingerprint: dict, console: Console) -> TrainState:
+    """Put the newest sound checkpoint into `run` and return its state; a new state when there is no checkpoint.
+
+    Rank 0 finds it, and decides what it means.
+    """
+    world = run.parts.world
+    found: tuple[Path, dict] | None = None
+    with console.phase("model"):
+        with world.together("the newest checkpoint, which rank 0 looks for"):
+            if world.is_first:
+                found = _find_newest(run, fingerprint, console)
+        state = take_checkpoint(run.parts, found)
+    run.total_steps = world.broadcast(run.total_steps)
+    return state
+
+
+def _find_newest(run: PreparedRun, fingerprint: dict, console: Console) -> tuple[Path, dict] | None:
+    """The newest sound checkpoint's folder, and its record as this run takes it."""
+    config, run_dir = run.config, run.config.run_dir
+    found = newest_valid(run_dir, console.warn)
+    if found is None:
+        console.say(f"{run_dir}: no checkpoint yet; starting at step 0")
+        return None
+    folder, record = found
+    changes, state = compare(str(folder), record, fingerprint, config.allow_changes), record["state"]
+    console.say(f"resuming from {folder}")
+    if changes:
+        for change in changes:
+            console.warn(f"going on with a change: {change}")
+        state["batches_done"] -= state["batches_done"] % config.train.grad_accum_steps  # back to the start of a step
+        left = run.plan.steps_left(state["epoch"], state["batches_done"])
+        run.total_steps = min(run.total_steps, state["step"] + left)
+    if state["best_step"] is not None and not valid_best(run_dir, console.warn):
+        state["best_step"] = state["best_wer"] = None
+        state["eval_pending"] = True  # these weights are scored first; they are then the best so far
+    return folder, record
