@@ -5,11 +5,12 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import TypeVar, overload
+from typing import TypeVar
 
 import pyarrow as pa
 
 from data.audio.segments import find_overshoots
+from data.lazy import Lazy
 from data.utterance import Utterance
 from data.utterance_table import UtteranceTable, first_twice
 from trainer.errors import CorpusError
@@ -17,7 +18,7 @@ from trainer.errors import CorpusError
 T = TypeVar("T")
 
 
-class Chain(Sequence[T]):
+class Chain(Lazy[T]):
     """The items of each of `parts`, one part after the other."""
 
     def __init__(self, parts: Sequence[Sequence[T]]) -> None:
@@ -30,18 +31,7 @@ class Chain(Sequence[T]):
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    @overload
-    def __getitem__(self, i: int) -> T: ...
-
-    @overload
-    def __getitem__(self, i: slice) -> Sequence[T]: ...
-
-    def __getitem__(self, i: int | slice) -> T | Sequence[T]:
-        if isinstance(i, slice):
-            return [self[k] for k in range(*i.indices(len(self)))]
-        if not -len(self) <= i < len(self):
-            raise IndexError(i)
-        i %= len(self)
+    def at(self, i: int) -> T:
         part = bisect.bisect_right(self._ends, i)
         return self.parts[part][i - (self._ends[part - 1] if part else 0)]
 

@@ -10,7 +10,6 @@ import functools
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import overload
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 
 from data.chain import Chain
 from data.example import Example
+from data.lazy import Lazy
 from data.text.chunks import chunks_of
 from data.text.normalised import ArrowTexts
 from data.text.spelling import AS_IS
@@ -25,7 +25,7 @@ from data.text.vocab import TextEncoder, Vocab
 from data.utterance_table import UtteranceTable
 
 
-class ExampleTable(Sequence[Example]):
+class ExampleTable(Lazy[Example]):
     """Some rows of a table of utterances, encoded with a vocabulary."""
 
     def __init__(
@@ -38,15 +38,11 @@ class ExampleTable(Sequence[Example]):
     def __len__(self) -> int:
         return len(self.row_numbers)
 
-    @overload
-    def __getitem__(self, i: int) -> Example: ...
+    def some(self, positions: range) -> ExampleTable:
+        lengths, rows = self.lengths[positions], self.row_numbers[positions]
+        return ExampleTable(self.utterances, self.normalised, self.vocab, lengths, rows)
 
-    @overload
-    def __getitem__(self, i: slice) -> Sequence[Example]: ...
-
-    def __getitem__(self, i: int | slice) -> Example | Sequence[Example]:
-        if isinstance(i, slice):
-            return ExampleTable(self.utterances, self.normalised, self.vocab, self.lengths[i], self.row_numbers[i])
+    def at(self, i: int) -> Example:
         row = int(self.row_numbers[i])
         utterance, text = self.utterances[row], self.normalised[row]
         return Example(
@@ -57,9 +53,6 @@ class ExampleTable(Sequence[Example]):
             utterance.audio.load,
             self.utterances.source_digest(row),
         )
-
-    def __iter__(self) -> Iterator[Example]:
-        return map(self.__getitem__, range(len(self)))
 
     @functools.cached_property
     def _encoder(self) -> TextEncoder:

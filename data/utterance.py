@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from data.faults import Faults
+from trainer.errors import CorpusError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,6 +110,20 @@ class Splits:
     def with_test(self, test: str) -> Splits:
         """The same with a test split besides: `monitor` selects the weights, `test` is reported first."""
         return replace(self, headline=test, closing=(test, *self.closing), selects=True)
+
+    def with_given_test(self, evaluation: str, test: str, *, are_same: bool) -> Splits:
+        """The same for what --corpus.eval and --corpus.test name, either empty if it was not given. A test split alone
+        is all that is scored. CorpusError if both name one place (`are_same`)."""
+        if not test:
+            return self
+        if not evaluation:  # a model is only scored
+            return replace(self, monitor="test", headline="test", closing=("test",))
+        if are_same:
+            raise CorpusError(
+                f"--corpus.test and --corpus.eval are both {test}. The test split must be another one: the evaluation "
+                "split selects the weights. Without one, leave out --corpus.test."
+            )
+        return self.with_test("test")
 
 
 class Corpus(Protocol):

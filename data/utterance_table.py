@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data.lazy import Lazy
 from data.utterance import SAMPLE_RATE, AudioHeader, Utterance
 from trainer.errors import AudioError
 
 
-class UtteranceTable(Sequence[Utterance], abc.ABC):
+class UtteranceTable(Lazy[Utterance]):
     """Utterances in the rows of an Arrow table with the columns id, text and speaker at least."""
 
     def __init__(self, rows: pa.Table) -> None:
@@ -27,21 +28,8 @@ class UtteranceTable(Sequence[Utterance], abc.ABC):
     def __len__(self) -> int:
         return len(self.rows)
 
-    @overload
-    def __getitem__(self, i: int) -> Utterance: ...
-
-    @overload
-    def __getitem__(self, i: slice) -> Sequence[Utterance]: ...
-
-    def __getitem__(self, i: int | slice) -> Utterance | Sequence[Utterance]:
-        if isinstance(i, slice):
-            return [self.utterance(k) for k in range(*i.indices(len(self)))]
-        if not -len(self) <= i < len(self):
-            raise IndexError(i)
-        return self.utterance(i % len(self))
-
-    def __iter__(self) -> Iterator[Utterance]:
-        return map(self.utterance, range(len(self)))
+    def at(self, i: int) -> Utterance:
+        return self.utterance(i)
 
     @abc.abstractmethod
     def utterance(self, i: int) -> Utterance:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -73,15 +73,8 @@ class ManifestCorpus:
         self.config = config
         self.notes: list[str] = []
         self.manifests = {"train": config.train, "eval": config.eval, "test": config.test}
-        if config.test and not config.eval:  # a model is only scored
-            self.splits = replace(self.splits, monitor="test", headline="test", closing=("test",))
-        elif config.test:
-            if os.path.realpath(config.test) == os.path.realpath(config.eval):
-                raise CorpusError(
-                    f"--corpus.test and --corpus.eval are both {config.test}. The test split must be another one: "
-                    "the evaluation split selects the weights. Without one, leave out --corpus.test."
-                )
-            self.splits = self.splits.with_test("test")
+        are_same = os.path.realpath(config.test) == os.path.realpath(config.eval)
+        self.splits = self.splits.with_given_test(config.eval, config.test, are_same=are_same)
 
     @property
     def title(self) -> str:

@@ -11,11 +11,11 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data.lazy import Lazy
 from data.processes import do_tasks, num_cores
 from data.utterance import Utterance
 from data.utterance_table import UtteranceTable
@@ -24,7 +24,7 @@ ROWS_A_TASK = 65_536
 _ROWS_AT_ONCE = 16_384
 
 
-class ArrowTexts(Sequence[str]):
+class ArrowTexts(Lazy[str]):
     """Strings in an Arrow column; each becomes a Python string when it is asked for."""
 
     def __init__(self, column: pa.ChunkedArray, name: str = "") -> None:
@@ -34,15 +34,10 @@ class ArrowTexts(Sequence[str]):
     def __len__(self) -> int:
         return len(self.column)
 
-    @overload
-    def __getitem__(self, i: int) -> str: ...
+    def some(self, positions: range) -> Sequence[str]:
+        return self.column.take(pa.array(positions, pa.int64())).to_pylist()
 
-    @overload
-    def __getitem__(self, i: slice) -> Sequence[str]: ...
-
-    def __getitem__(self, i: int | slice) -> str | Sequence[str]:
-        if isinstance(i, slice):
-            return self.column[i].to_pylist()
+    def at(self, i: int) -> str:
         return self.column[i].as_py()
 
     def __iter__(self) -> Iterator[str]:

@@ -131,7 +131,7 @@ def test_one_more_corpus_is_a_preset_with_its_options(project: Path) -> None:
     assert "--corpus.ending TEXT\n      How the texts' names end [txt]" in every
     assert "--corpus.language TEXT" in every
     check = (
-        "from trainer.cli.parse import parse; from trainer.config.schema import validate;"
+        "from trainer.cli.parse import parse; from trainer.config.validate import validate;"
         "validate(parse(['paired-files', '--model.size', 'tiny']))"
     )
     missing = call(project, "-c", check).stderr.splitlines()[-1]

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 
 from data.audio.media import find_recordings, load_recording
 from data.chain import Chain
+from data.lazy import Lazy
 from data.shards.index import SEAL
 from data.shards.parts import part_bounds
 from data.shards.table import Shards, ShardTable
@@ -33,7 +33,7 @@ class Recording:
     """float32 (num_samples,), mono at 16 kHz; AudioError when it cannot be read."""
 
 
-class ShardRecordings(Sequence[Recording]):
+class ShardRecordings(Lazy[Recording]):
     """The utterances of a folder of shards, each made when it is asked for."""
 
     def __init__(self, table: ShardTable) -> None:
@@ -42,15 +42,12 @@ class ShardRecordings(Sequence[Recording]):
     def __len__(self) -> int:
         return len(self.table)
 
-    @overload
-    def __getitem__(self, i: int) -> Recording: ...
+    def some(self, positions: range) -> Sequence[Recording]:
+        if positions.step != 1:
+            return super().some(positions)
+        return ShardRecordings(self.table.slice(positions.start, positions.stop))
 
-    @overload
-    def __getitem__(self, i: slice) -> Sequence[Recording]: ...
-
-    def __getitem__(self, i: int | slice) -> Recording | Sequence[Recording]:
-        if isinstance(i, slice):
-            return ShardRecordings(self.table.slice(*i.indices(len(self))[:2]))
+    def at(self, i: int) -> Recording:
         utterance = self.table[i]
         key = key_of(utterance.id)
         return Recording(utterance.id, Path(self.table.shards.storage.url, key), Path(key), utterance.audio.load)

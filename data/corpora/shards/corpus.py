@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from data.corpora.shards import ShardsConfig
@@ -25,15 +24,8 @@ class ShardsCorpus:
         self.part = read_part(config.part) if config.part else None
         self.notes: list[str] = []
         self.folders = {"train": config.train, "eval": config.eval, "test": config.test}
-        if config.test and not config.eval:  # a model is only scored
-            self.splits = replace(self.splits, monitor="test", headline="test", closing=("test",))
-        elif config.test:
-            if config.test.rstrip("/") == config.eval.rstrip("/"):
-                raise CorpusError(
-                    f"--corpus.test and --corpus.eval are both {config.test}. The test split must be another one: "
-                    "the evaluation split selects the weights. Without one, leave out --corpus.test."
-                )
-            self.splits = self.splits.with_test("test")
+        are_same = config.test.rstrip("/") == config.eval.rstrip("/")
+        self.splits = self.splits.with_given_test(config.eval, config.test, are_same=are_same)
 
     @property
     def title(self) -> str:

@@ -6,7 +6,6 @@ batches are those of the part `step`.
 
 from __future__ import annotations
 
-import gc
 import os
 import socket
 import sys
@@ -20,7 +19,7 @@ import torch
 
 from data.corpora.synthetic.tree import ensure_tree
 from scripts.bench.lab.record import Record, parse_part, timit_hf_options
-from scripts.bench.lab.step import Variant, read_config
+from scripts.bench.lab.step import Variant, failed, forget, read_config
 from trainer.cli.console import Console
 from trainer.cli.parse import report_errors
 from trainer.device import choose_device
@@ -72,13 +71,11 @@ def _time_variants(options: Namespace, device: torch.device, world: World) -> in
                 key: variants[name][key] for key in ("step_ms_p50", "step_ms_in_a_row", "audio_rate", "peak_memory_gb")
             } | {"last_loss": variants[name]["losses"][-1]}
         except Exception as error:
-            variants[name] = {"failed": f"{type(error).__name__}: {error}"[:2000]}
+            variants[name] = failed(error)
             headline[name] = variants[name]["failed"][:200]
         print(f"{name}: {headline[name]}", flush=True)
         record.add(headline=headline, variants=variants)
-        gc.collect()
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+        forget(device)
     return int(any("failed" in figures for figures in variants.values()))
 
 

@@ -95,17 +95,27 @@ def time_variants(options: Namespace) -> int:
                 for key in ("step_ms_p50", "step_ms_in_a_row", "audio_rate", "model_tflops", "peak_memory_gb")
             }
         except Exception as error:
-            variants[name] = {"failed": f"{type(error).__name__}: {error}"[:2000]}
+            variants[name] = failed(error)
             headline[name] = variants[name]["failed"][:200]
         if "profile" in variants[name]:
             headline["profile"] = variants[name]["profile"]["kinds_ms"]
             headline["launches"] = variants[name]["profile"]["launches"]
         print(f"{name}: {headline[name]}", flush=True)
         record.add(headline=headline, variants=variants)
-        gc.collect()
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+        forget(device)
     return int(any("failed" in figures for figures in variants.values()))
+
+
+def failed(error: Exception) -> dict[str, Any]:
+    """What is recorded of a variant that failed."""
+    return {"failed": f"{type(error).__name__}: {error}"[:2000]}
+
+
+def forget(device: torch.device) -> None:
+    """Give back the memory of the variant before."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def read_config(command: Sequence[str]) -> Config:
