@@ -5,6 +5,7 @@ pytest tests/data/shards/test_building.py
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -95,6 +96,33 @@ def test_a_failure_at_any_shard_is_gone_on_from(
     packed(utterances, "broken")
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
     assert again == max(0, 10 - 3 * after)  # whole shards are kept
+
+
+def test_shards_of_an_interrupted_call_are_kept_only_where_the_corpus_is_the_same(
+    utterances: list[Utterance], packed: Callable[..., Seal], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A transcript and a recording are mended between the two calls."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sealing, "write_index", lambda path, tables: (_ for _ in ()).throw(CorpusError("stop")))
+        with pytest.raises(CorpusError, match="stop"):
+            packed(utterances, "begun")
+    mended = list(utterances)
+    mended[1] = dataclasses.replace(utterances[1], text="mended")
+    path = tmp_path / "8.wav"
+    soundfile.write(path, np.sin(np.arange(900.0)) / 2, 16_000, subtype="PCM_16")
+    mended[8] = dataclasses.replace(utterances[8], audio=FileAudio(path))
+    packed(mended, "begun")
+    packed(mended, "whole")
+    assert contents(tmp_path / "begun") == contents(tmp_path / "whole")
+
+
+def test_a_row_that_means_a_part_of_its_file_is_refused(utterances: list[Utterance], packed: Callable[..., Seal]):
+    """Training would refuse it, and the shard would hide what it means."""
+    path = utterances[0].audio.path.with_name("long.wav")  # type: ignore[attr-defined]
+    soundfile.write(path, np.sin(np.arange(32_000.0)) / 2, 16_000, subtype="PCM_16")
+    utterances[0] = dataclasses.replace(utterances[0], audio=FileAudio(path), stated_duration=0.5)
+    with pytest.raises(CorpusError, match=r"utterance u/0: its duration is 0.5 s, its audio lasts 2.00 s: a part"):
+        packed(utterances, "parts")
 
 
 def test_a_damaged_shard_is_packed_again(
