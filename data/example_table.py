@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data.audio.store import AudioStore
 from data.chain import Chain
 from data.example import Example
 from data.lazy import Lazy
@@ -22,37 +26,67 @@ from data.text.chunks import chunks_of
 from data.text.normalised import ArrowTexts
 from data.text.spelling import AS_IS
 from data.text.vocab import TextEncoder, Vocab
+from data.utterance import AudioSource
 from data.utterance_table import UtteranceTable
+
+_DIGEST_CHARACTERS = 32
+"""Of a file's digest; the frames of a part stand behind it."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where a store has the audio of some examples."""
+
+    store: AudioStore
+    numbers: np.ndarray
+    """int64 (n,): position in the store; -1 for an example without audio."""
+
+    def load(self, i: int) -> tuple[Callable[[], np.ndarray], str] | None:
+        """What loads the audio of example `i`, and its digest; None for one without audio."""
+        number = int(self.numbers[i])
+        return (partial(self.store.load, number), self.store.digest(number)) if number >= 0 else None
 
 
 class ExampleTable(Lazy[Example]):
     """Some rows of a table of utterances, encoded with a vocabulary."""
 
     def __init__(
-        self, utterances: UtteranceTable, texts: Sequence[str], vocab: Vocab, lengths: np.ndarray, rows: np.ndarray
-    ) -> None:
-        """`lengths` and `rows`, int64 (n,): samples at 16 kHz of each example, and its row in `utterances`."""
+        self, utterances: UtteranceTable, texts: Sequence[str], vocab: Vocab, lengths: np.ndarray, rows: np.ndarray,
+        stored: Stored | None = None,
+    ) -> None:  # fmt: skip
+        """`lengths` and `rows`, int64 (n,): samples at 16 kHz of each example, and its row in `utterances`.
+
+        `stored`: where its decoded audio is; None: it is decoded when it is loaded.
+        """
         self.utterances, self.normalised, self.vocab = utterances, texts, vocab
-        self.lengths, self.row_numbers = lengths, rows
+        self.lengths, self.row_numbers, self.stored = lengths, rows, stored
 
     def __len__(self) -> int:
         return len(self.row_numbers)
 
-    def some(self, positions: range) -> ExampleTable:
+    def some(self, positions: range | np.ndarray) -> ExampleTable:
         lengths, rows = self.lengths[positions], self.row_numbers[positions]
-        return ExampleTable(self.utterances, self.normalised, self.vocab, lengths, rows)
+        stored = self.stored and Stored(self.stored.store, self.stored.numbers[positions])
+        return ExampleTable(self.utterances, self.normalised, self.vocab, lengths, rows, stored)
 
     def at(self, i: int) -> Example:
         row = int(self.row_numbers[i])
         utterance, text = self.utterances[row], self.normalised[row]
+        kept = self.stored.load(i) if self.stored is not None else None
+        load, digest = kept or (utterance.audio.load, self.utterances.source_digest(row))
         return Example(
-            utterance,
-            self.vocab.to_compare(text),
-            tuple(self._encoder(text)),
-            int(self.lengths[i]),
-            utterance.audio.load,
-            self.utterances.source_digest(row),
+            utterance, self.vocab.to_compare(text), tuple(self._encoder(text)), int(self.lengths[i]), load, digest
         )
+
+    def audio(self, i: int) -> AudioSource:
+        """The audio of example `i` as the corpus has it."""
+        return self.utterances.audio(int(self.row_numbers[i]))
+
+    def from_store(self, store: AudioStore, numbers: np.ndarray) -> ExampleTable:
+        """The same with their audio from `store`; `numbers` as in Stored. Those without audio have 0 samples."""
+        lengths = np.where(numbers < 0, 0, self.lengths)
+        stored = Stored(store, numbers)
+        return ExampleTable(self.utterances, self.normalised, self.vocab, lengths, self.row_numbers, stored)
 
     @functools.cached_property
     def _encoder(self) -> TextEncoder:
@@ -94,16 +128,29 @@ class ExampleTable(Lazy[Example]):
 
     def of_sources(self, digests: set[str]) -> Iterator[Example]:
         """Those that were made from a file with one of these digests."""
-        if not self.has_digests:
-            return iter(())
-        wanted = pa.array([bytes.fromhex(d) for d in digests if len(d) == 32], pa.binary(16))
-        found = np.flatnonzero(pc.is_in(self._taken("source"), wanted).to_numpy())
+        if self.stored is not None:
+            files = pc.utf8_slice_codeunits(self.stored.store.digests, 0, _DIGEST_CHARACTERS)
+            is_wanted = pc.is_in(files, pa.array(sorted(digests), pa.string())).to_numpy()
+            numbers = self.stored.numbers
+            found = np.flatnonzero((numbers >= 0) & is_wanted[numbers]) if len(is_wanted) else np.zeros(0, np.int64)
+        elif self.has_digests:
+            wanted = pa.array([bytes.fromhex(d) for d in digests if len(d) == _DIGEST_CHARACTERS], pa.binary(16))
+            found = np.flatnonzero(pc.is_in(self._taken("source"), wanted).to_numpy())
+        else:
+            found = np.zeros(0, np.int64)
         return (self[int(i)] for i in found)
 
     @property
     def has_digests(self) -> bool:
         """Whether every recording has a digest."""
-        return "source" in self.utterances.rows.column_names
+        return self.stored is not None or "source" in self.utterances.rows.column_names
+
+    def digests(self) -> Iterator[str]:
+        """The digest of each example's encoded audio; empty where none is known."""
+        if self.stored is None:
+            return (self.utterances.source_digest(int(row)) for row in self.row_numbers)
+        numbers = self.stored.numbers
+        return iter(ArrowTexts(_take(self.stored.store.digests, numbers, is_there=numbers >= 0)))
 
     def unit_counts(self) -> Counter[int]:
         """How often each unit is a target."""
@@ -130,8 +177,11 @@ def writes_characters(vocab: Vocab) -> bool:
     return vocab.spelling == AS_IS and not vocab.phonemes and all(len(token) == 1 for token in vocab.writable)
 
 
-def _take(column: pa.ChunkedArray, rows: np.ndarray) -> pa.ChunkedArray:
-    return column.take(pa.array(rows))
+def _take(column: pa.ChunkedArray, rows: np.ndarray, is_there: np.ndarray | None = None) -> pa.ChunkedArray:
+    """The values of `rows`; empty strings where `is_there` says no."""
+    if is_there is None or is_there.all():
+        return column.take(pa.array(rows))
+    return pc.fill_null(column.take(pa.array(rows, mask=~is_there)), "")
 
 
 def lengths_of(examples: Sequence[Example]) -> np.ndarray:
@@ -143,11 +193,25 @@ def lengths_of(examples: Sequence[Example]) -> np.ndarray:
     return np.fromiter((example.num_samples for example in examples), np.int64, len(examples))
 
 
+def audio_of(examples: Sequence[Example], i: int) -> AudioSource:
+    """The audio of example `i` as the corpus has it."""
+    return examples.audio(i) if isinstance(examples, ExampleTable) else examples[i].utterance.audio
+
+
 def ids_of(examples: Sequence[Example]) -> Sequence[str]:
     """The id of each example."""
     if isinstance(examples, ExampleTable):
         return examples.ids
     return [example.utterance.id for example in examples]
+
+
+def digests_of(examples: Sequence[Example]) -> Iterator[str]:
+    """The digest of each example's encoded audio; empty where none is known."""
+    if isinstance(examples, ExampleTable):
+        return examples.digests()
+    if isinstance(examples, Chain):
+        return itertools.chain.from_iterable(map(digests_of, examples.parts))
+    return (example.digest for example in examples)
 
 
 def speakers_in(examples: Sequence[Example]) -> set[str]:

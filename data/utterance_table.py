@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.lazy import Lazy
-from data.utterance import SAMPLE_RATE, AudioHeader, Utterance
+from data.utterance import SAMPLE_RATE, AudioHeader, AudioSource, Utterance
 from trainer.errors import AudioError
 
 
@@ -34,6 +34,10 @@ class UtteranceTable(Lazy[Utterance]):
     @abc.abstractmethod
     def utterance(self, i: int) -> Utterance:
         """The utterance of row `i`, made anew at each call."""
+
+    def audio(self, i: int) -> AudioSource:
+        """The audio of row `i`."""
+        return self.utterance(i).audio
 
     @abc.abstractmethod
     def num_samples(self) -> np.ndarray:

@@ -1,13 +1,16 @@
-"""Audio decoded once: one flat memory-mapped file and a table of offsets.
+"""Audio decoded once: one flat memory-mapped file and a table of what lies where.
 
     cache/audio/CONTENT_KEY/samples.bin   int16 where the source is 16-bit mono at 16 kHz, else float32
-    cache/audio/CONTENT_KEY/index.json    byte offset, samples and type of each utterance, and what failed to decode
+    cache/audio/CONTENT_KEY/index.arrow   byte offset, samples, type and digest of each source, and why one failed
     cache/audio/listings/KEY              which CONTENT_KEY belongs to these paths, sizes and times
     cache/audio/listings/CONTENT_KEY.lock held while the store is written
 
 The content key hashes every encoded byte, so a store is never mistaken for another; the listing spares
 reading those bytes again. Any number of processes may open the same store at once: the first one writes it, the others
 wait, and it gets its name only when it is whole. int16 samples over 32768 are exactly what libsndfile gives as float32.
+
+Sources may be millions, so they are asked for one at a time, as often as needed, and all that is known of them lies in
+arrays: of a source some 70 bytes.
 """
 
 from __future__ import annotations
@@ -15,41 +18,59 @@ from __future__ import annotations
 import fcntl
 import functools
 import hashlib
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import accumulate, groupby
+from itertools import groupby, repeat
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from data.audio.segments import AudioSegment, forget_decoded, part_digest
 from data.processes import do_tasks, num_cores
 from data.utterance import SAMPLE_RATE, AudioSource
 from trainer.errors import AudioError
 
-FORMAT = "audio-store-4 soxr-HQ mean-downmix counted-frames"
+FORMAT = "audio-store-5 soxr-HQ mean-downmix counted-frames"
 """Part of every key: changes whenever the same source would give other samples, or another failure."""
 SLICE = 32
 """Utterances that a process decodes before it takes others, but for the parts of a file, which stay together."""
 WORTH_A_PROCESS = 120.0
 """Seconds of audio. For each of these a process more is worth its start."""
+_HASHED_AT_ONCE = 16
+"""Files that a thread hashes before it takes others."""
+_NUM_BYTES = b"num_bytes"
+"""Key of the index' metadata: how long samples.bin is."""
 
 
 class AudioStore:
-    """Decoded utterances by position."""
+    """Decoded sources by position."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        index = json.loads((folder / "index.json").read_text())
-        self.offsets: list[int] = index["offsets"]
-        self.lengths: list[int] = index["lengths"]
-        self.is_int16: list[bool] = index["is_int16"]
-        self.digests: list[str] = index["digests"]
-        self.failures: dict[int, str] = {int(i): message for i, message in index["failures"].items()}
+        index = _read_index(folder)
+        self.offsets: np.ndarray = index["offset"].to_numpy()
+        """int64 (n,), in bytes of samples.bin."""
+        self.lengths: np.ndarray = index["length"].to_numpy()
+        """int64 (n,): samples; 0 where decoding failed."""
+        self.is_int16: np.ndarray = index["is_int16"].to_numpy()
+        """bool (n,)."""
+        self.digests: pa.ChunkedArray = index["digest"]
+        """Strings, as `content_digests` gives them."""
+        self._failures: pa.ChunkedArray = index["failure"]
+
+    @functools.cached_property
+    def failures(self) -> dict[int, str]:
+        """Why a source did not decode, by its position."""
+        failed = np.flatnonzero(pc.is_valid(self._failures).to_numpy())
+        return {int(i): self._failures[int(i)].as_py() for i in failed}
+
+    def digest(self, i: int) -> str:
+        return self.digests[i].as_py()
 
     @functools.cached_property
     def _bytes(self) -> np.memmap:
@@ -57,9 +78,10 @@ class AudioStore:
 
     def load(self, i: int) -> np.ndarray:
         """float32 (num_samples,), what the source's own `load` gives."""
-        width, dtype = (2, np.int16) if self.is_int16[i] else (4, np.float32)
-        samples = self._bytes[self.offsets[i] : self.offsets[i] + width * self.lengths[i]].view(dtype)
-        return samples.astype(np.float32) / 32768 if self.is_int16[i] else np.array(samples)
+        offset, length, is_int16 = int(self.offsets[i]), int(self.lengths[i]), self.is_int16[i]
+        width, dtype = (2, np.int16) if is_int16 else (4, np.float32)
+        samples = self._bytes[offset : offset + width * length].view(dtype)
+        return samples.astype(np.float32) / 32768 if is_int16 else np.array(samples)
 
 
 def open_store(
@@ -79,32 +101,59 @@ def open_store(
         if _is_whole(folder, len(sources)):
             return AudioStore(folder)
     digests = content_digests(sources)
-    folder = cache_dir / "audio" / _key(iter(digests))
+    folder = cache_dir / "audio" / _key(digest for chunk in digests.chunks for digest in chunk.to_pylist())
     listing.parent.mkdir(parents=True, exist_ok=True)
     with open(listing.with_name(f"{folder.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # wait for another run that decodes the same audio
         if not _is_whole(folder, len(sources)):
-            num_bytes = sum(s.num_samples * (2 if _fits_int16(s) else 4) for s in sources)
-            hours = sum(s.num_samples for s in sources) / SAMPLE_RATE / 3600
+            lengths = np.fromiter((source.num_samples for source in sources), np.int64, len(sources))
+            is_int16 = np.fromiter((_fits_int16(source) for source in sources), np.bool_, len(sources))
+            num_bytes, hours = int((lengths * np.where(is_int16, 2, 4)).sum()), lengths.sum() / SAMPLE_RATE / 3600
             log(f"decoding {len(sources)} files ({hours:.2f} h) once into {folder} ({num_bytes / 1e6:.0f} MB)")
-            _write(sources, digests, folder, progress)
+            _write(sources, digests, lengths, is_int16, folder, progress)
         temporary = listing.with_suffix(f".{folder.name}")
         temporary.write_text(folder.name)
         temporary.replace(listing)
         return AudioStore(folder)
 
 
-def content_digests(sources: Sequence[AudioSource]) -> list[str]:
+def content_digests(sources: Sequence[AudioSource]) -> pa.ChunkedArray:
     """A digest of each source's encoded bytes, with the frames where it is a part of a file, which is read once."""
+    firsts, file_of = distinct(_whole(source).identity for source in sources)
+    digests = np.zeros((len(firsts), 16), np.uint8)
 
-    def digest(source: AudioSource) -> str:
-        return hashlib.blake2b(source.raw(), digest_size=16).hexdigest()
+    def hash_some(first: int) -> None:
+        for k in range(first, min(first + _HASHED_AT_ONCE, len(firsts))):
+            raw = _whole(sources[int(firsts[k])]).raw()
+            digests[k] = np.frombuffer(hashlib.blake2b(raw, digest_size=16).digest(), np.uint8)
 
-    files: list[AudioSource] = [source.whole if isinstance(source, AudioSegment) else source for source in sources]
-    once = {id(file): file for file in files}
     with ThreadPoolExecutor(min(8, num_cores())) as pool:  # each holds a file; hashing lets the others run
-        digests = dict(zip(once, pool.map(digest, once.values()), strict=True))
-    return [part_digest(digests[id(file)], source) for file, source in zip(files, sources, strict=True)]
+        list(pool.map(hash_some, range(0, len(firsts), _HASHED_AT_ONCE)))
+    hexadecimal = (digests[k].tobytes().hex() for k in file_of)
+    written = (part_digest(digest, source) for digest, source in zip(hexadecimal, sources, strict=True))
+    return pa.chunked_array([pa.array(written, pa.string(), size=len(sources))])
+
+
+def distinct(names: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(Where each different name stands first, in that order, and the number of each position's name), int64 both.
+
+    >>> [found.tolist() for found in distinct(["b", "a", "b", "c"])]
+    [[0, 1, 3], [0, 1, 0, 2]]
+    """
+    digests = b"".join(
+        hashlib.blake2b(name.encode(errors="surrogateescape"), digest_size=16).digest() for name in names
+    )
+    keys = np.frombuffer(digests, np.dtype([("high", "<u8"), ("low", "<u8")]))
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first, kind="stable")
+    number = np.empty(len(order), np.int64)
+    number[order] = np.arange(len(order))
+    return first[order], number[which]
+
+
+def _whole(source: AudioSource) -> AudioSource:
+    """The file that the source is, or is a part of."""
+    return source.whole if isinstance(source, AudioSegment) else source
 
 
 def _key(parts: Iterator[str]) -> str:
@@ -119,36 +168,42 @@ def _fits_int16(source: AudioSource) -> bool:
     return header.is_pcm16 and header.rate == SAMPLE_RATE and header.num_channels == 1
 
 
+def _read_index(folder: Path) -> pa.Table:
+    return pa.ipc.open_file(pa.memory_map(str(folder / "index.arrow"))).read_all()
+
+
 def _is_whole(folder: Path, num_sources: int) -> bool:
     try:
-        index = json.loads((folder / "index.json").read_text())
-        return len(index["offsets"]) == num_sources and (folder / "samples.bin").stat().st_size == index["num_bytes"]
-    except (OSError, ValueError, KeyError):
+        index = _read_index(folder)
+        num_bytes = int(index.schema.metadata[_NUM_BYTES])
+        return len(index) == num_sources and (folder / "samples.bin").stat().st_size == num_bytes
+    except (OSError, ValueError, KeyError, TypeError):  # Arrow's errors of a damaged file are ValueErrors
         return False
 
 
-def _write(sources: Sequence[AudioSource], digests: list[str], folder: Path, progress: Callable) -> None:
-    """Decode `sources` into `folder`. The caller holds its lock."""
+def _write(
+    sources: Sequence[AudioSource], digests: pa.ChunkedArray, expected: np.ndarray, is_int16: np.ndarray, folder: Path,
+    progress: Callable,
+) -> None:  # fmt: skip
+    """Decode `sources`, of `expected` samples each, into `folder`. The caller holds its lock."""
     temporary = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
     temporary.mkdir(parents=True)
-    is_int16 = [_fits_int16(source) for source in sources]
     # every utterance starts at a multiple of 4 bytes, so that float32 can be viewed in place
-    sizes = [-(-s.num_samples * (2 if small else 4) // 4) * 4 for s, small in zip(sources, is_int16, strict=True)]
-    *offsets, num_bytes = accumulate(sizes, initial=0)
-    lengths, failures = [0] * len(sources), {}
+    ends = np.cumsum(-(-expected * np.where(is_int16, 2, 4) // 4) * 4)
+    offsets, num_bytes = np.concatenate([[0], ends[:-1]]), int(ends[-1]) if len(ends) else 0
+    lengths, failures = np.zeros(len(sources), np.int64), {}
     slices = _slices(sources)
-    seconds = sum(source.num_samples for source in sources) / SAMPLE_RATE
-    num_processes = min(num_cores(), len(slices), int(seconds / WORTH_A_PROCESS))
+    num_processes = min(num_cores(), len(slices), int(expected.sum() / SAMPLE_RATE / WORTH_A_PROCESS))
     try:
         with open(temporary / "samples.bin", "wb", buffering=0) as file:
             os.truncate(file.fileno(), num_bytes)
 
             def decode(number: int) -> list[int | str]:
                 """Write a slice's samples to their places. Returns how many each utterance has, or why it has none."""
-                return [_decode(sources[i], is_int16[i], file.fileno(), offsets[i]) for i in slices[number]]
+                return [_decode(sources[i], bool(is_int16[i]), file.fileno(), int(offsets[i])) for i in slices[number]]
 
-            bar = progress(iter([None] * len(sources)), len(sources))
+            bar = progress(repeat(None, len(sources)), len(sources))
             with closing(do_tasks(decode, len(slices), num_processes)) as answers:
                 for number, results in answers:
                     for i, result in zip(slices[number], results, strict=True):
@@ -158,15 +213,16 @@ def _write(sources: Sequence[AudioSource], digests: list[str], folder: Path, pro
                         else:
                             lengths[i] = result
             next(bar, None)
-        index = {
-            "offsets": offsets,
-            "lengths": lengths,
-            "is_int16": is_int16,
-            "failures": dict(sorted(failures.items())),
-            "digests": digests,
-            "num_bytes": num_bytes,
+        columns = {
+            "offset": pa.array(offsets, pa.int64()),
+            "length": pa.array(lengths, pa.int64()),
+            "is_int16": pa.array(is_int16, pa.bool_()),
+            "digest": digests,
+            "failure": pa.array(map(failures.get, range(len(sources))), pa.string()),
         }
-        (temporary / "index.json").write_text(json.dumps(index))
+        index = pa.table(columns).replace_schema_metadata({_NUM_BYTES: str(num_bytes)})
+        with pa.OSFile(str(temporary / "index.arrow"), "wb") as file, pa.ipc.new_file(file, index.schema) as writer:
+            writer.write_table(index)
         if folder.exists():
             shutil.rmtree(folder)
         temporary.replace(folder)
@@ -175,15 +231,15 @@ def _write(sources: Sequence[AudioSource], digests: list[str], folder: Path, pro
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _slices(sources: Sequence[AudioSource]) -> list[list[int]]:
+def _slices(sources: Sequence[AudioSource]) -> list[range]:
     """Positions of `sources`, cut into slices. The parts of one file stay together, since it may be decoded whole."""
-    files = [source.whole if isinstance(source, AudioSegment) else source for source in sources]
-    slices: list[list[int]] = []
-    for _, positions in groupby(range(len(sources)), key=lambda i: id(files[i])):
-        if not slices or len(slices[-1]) >= SLICE:
-            slices.append([])
-        slices[-1] += positions
-    return slices
+    bounds, files = [0], groupby(_whole(source).identity for source in sources)
+    end = 0
+    for _, parts in files:
+        if end - bounds[-1] >= SLICE:
+            bounds.append(end)
+        end += sum(1 for _ in parts)
+    return [range(first, last) for first, last in zip(bounds, [*bounds[1:], end], strict=True)] if end else []
 
 
 def _decode(source: AudioSource, is_int16: bool, descriptor: int, offset: int) -> int | str:

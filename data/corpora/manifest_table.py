@@ -42,29 +42,30 @@ class ManifestTable(UtteranceTable):
         self._known: list[AudioHeader] = []
 
     def utterance(self, i: int) -> Utterance:
-        row = {name: column[i].as_py() for name, column in self._columns}
+        row = {name: self._column[name][i].as_py() for name in ("id", "text", "speaker", "line", "stated")}
         return Utterance(
             id=row["id"],
-            audio=self._audio(i, row),
+            audio=self.audio(i),
             text=row["text"],
             speaker=row["speaker"],
             origin=f"{self.manifest}:{row['line']}",
             stated_duration=row["stated"],
         )
 
-    @functools.cached_property
-    def _columns(self) -> list[tuple[str, pa.ChunkedArray]]:
-        return list(zip(self.rows.column_names, self.rows.columns, strict=True))
-
-    def _audio(self, i: int, row: dict[str, Any]) -> AudioSource:
-        path = row["path"]
-        if row["is_part"]:  # its header is read once for all its parts
-            return AudioSegment(self._files.setdefault(path, FileAudio(Path(path))), row["start"], row["end"])
+    def audio(self, i: int) -> AudioSource:
+        path = self._column["path"][i].as_py()
+        if self._column["is_part"][i].as_py():  # its header is read once for all its parts
+            start, end = (self._column[name][i].as_py() for name in ("start", "end"))
+            return AudioSegment(self._files.setdefault(path, FileAudio(Path(path))), start, end)
         audio = FileAudio(Path(path))
         if self._frames[i] >= 0:
             header = dataclasses.replace(self._known[self._kinds[i]], num_frames=int(self._frames[i]))
             audio.__dict__["header"] = header  # what was read before
         return audio
+
+    @functools.cached_property
+    def _column(self) -> dict[str, pa.ChunkedArray]:
+        return dict(zip(self.rows.column_names, self.rows.columns, strict=True))
 
     @functools.cached_property
     def _lengths(self) -> np.ndarray:
@@ -73,7 +74,7 @@ class ManifestTable(UtteranceTable):
         def measure(first: int) -> None:
             for i in range(first, min(first + _MEASURED_AT_ONCE, len(self))):
                 try:
-                    audio = self.utterance(i).audio
+                    audio = self.audio(i)
                     lengths[i] = audio.num_samples
                     if isinstance(audio, FileAudio):
                         self._remember(i, audio.header)

@@ -15,7 +15,7 @@ from torch import nn
 from data.config import CorpusConfig, options_marked
 from data.corpora import KINDS
 from data.example import Example
-from data.example_table import ExampleTable
+from data.example_table import ExampleTable, digests_of, ids_of, lengths_of, texts_in
 from models.encoder import DIGEST, weights_digest
 from trainer.config.as_json import flatten
 from trainer.config.schema import Config
@@ -122,8 +122,9 @@ def corpus_digest(examples: Sequence[Example]) -> str:
     if isinstance(examples, ExampleTable) and examples.digest:
         return examples.digest
     digest = hashlib.blake2b(digest_size=16)
-    for e in examples:
-        digest.update(json.dumps([e.utterance.id, e.text, e.num_samples, e.digest]).encode())
+    lengths = lengths_of(examples).tolist()
+    for said in zip(ids_of(examples), texts_in(examples), lengths, digests_of(examples), strict=True):
+        digest.update(json.dumps(said).encode())
     return digest.hexdigest()
 
 

@@ -17,7 +17,7 @@ import trainer.rundir.disk
 from tests.helpers.damage import flip_a_bit
 from tests.helpers.steps import loader_of, make_batch, make_example, make_parts, run_fit, small_model
 from trainer.config.schema import TrainConfig
-from trainer.errors import DamagedError
+from trainer.errors import CheckpointError, DamagedError
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts, train_step
 from trainer.rundir.checkpoint import Saver
@@ -90,6 +90,19 @@ def test_what_is_saved_is_the_state_at_the_call_however_late_it_is_written(
     restored = [v for s in parts.optimizer.state.values() for v in s.values()]
     assert all(torch.equal(a, b) for a, b in zip(moments, restored, strict=True))
     assert parts.scheduler.last_epoch == 3
+
+
+def test_moments_of_what_is_not_trained_here_are_refused(trained: TrainingParts, tmp_path: Path) -> None:
+    """A run that freezes what the checkpoint trained would leave out moments and say nothing."""
+    saver = saver_in(tmp_path)
+    saver.save(trained, TrainState(step=3))
+    saver.finish()
+    found = newest_valid(tmp_path, print)
+    assert found is not None
+    model = small_model(seed=1)
+    model.hf.lm_head.bias.requires_grad_(False)
+    with pytest.raises(CheckpointError, match=r"moments of parameters that are not trained here: exp_avg/.*lm_head\.bias"):
+        restore(*found, make_parts(model))
 
 
 def test_a_third_save_waits_for_the_first(trained: TrainingParts, slow_disk: threading.Event, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from data.chain import Chain
 from data.example import Example
-from data.example_table import lengths_of
+from data.example_table import digests_of, lengths_of
 from models.ctc import CTCModel
 from models.encoder import weights_digest
 from models.feature_table import FeatureTable
@@ -244,7 +244,7 @@ def _key(model: CTCModel, examples: Sequence[Example], do_normalize: bool, preci
                 do_normalize, precision, device_model(device), torch.__version__,
                 weights_digest(model.base.feature_extractor)]  # fmt: skip
     key = hashlib.blake2b(json.dumps(settings).encode(), digest_size=12)
-    for example in examples:
-        assert example.digest or example.num_samples == 0, "no store"
-        key.update(f"{example.digest} {example.num_samples}\n".encode())
+    for digest, num_samples in zip(digests_of(examples), lengths_of(examples).tolist(), strict=True):
+        assert digest or num_samples == 0, "no store"
+        key.update(f"{digest} {num_samples}\n".encode())
     return key.hexdigest()
