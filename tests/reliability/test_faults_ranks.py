@@ -1,4 +1,4 @@
-"""Twenty kills at random, under torch's own agent, which starts the processes again. tests/distributed has the others.
+"""Kills at random under torch's own agent, which starts the processes again. tests/distributed has the others.
 
 The reference is the run of as many processes that nothing happens to. Row P6 of the matrix in docs/reliability.md.
 """
@@ -22,13 +22,15 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return corpus_of_ranks(tmp_path_factory.mktemp("ranks"))
 
 
-@pytest.mark.parametrize(("num_ranks", "num_kills"), [(2, 7), (3, 7), (4, 6)])
+@pytest.mark.parametrize(
+    ("parallel", "num_ranks", "num_kills"), [("ddp", 2, 7), ("ddp", 3, 7), ("ddp", 4, 6), ("fsdp", 2, 4)]
+)
 def test_a_run_survives_random_kills(
-    num_ranks: int, num_kills: int, corpus: Corpus, tmp_path: Path, count: Count
+    parallel: str, num_ranks: int, num_kills: int, corpus: Corpus, tmp_path: Path, count: Count
 ) -> None:
-    """20 kills on 2, 3 and 4 processes, of a random rank at a random time: some before the first step of a start."""
+    """24 kills on 2, 3 and 4 processes, of a random rank at a random time: some before the first step of a start."""
     count(injected=num_kills, resumes=num_kills)
-    steps, rng = ("--train.max-steps", "30"), random.Random(num_ranks)
+    steps, rng = ("--train.max-steps", "30", "--parallel", parallel), random.Random(num_ranks)
     run_ranks(corpus, tmp_path / "whole", num_ranks, more=steps)
     runs = tmp_path / "killed"
     torchrun = start_torchrun(corpus, runs, more=steps, max_restarts=num_kills, nproc_per_node=num_ranks)

@@ -6,6 +6,7 @@ pytest -m slow tests/data/shards/test_s3.py
 from __future__ import annotations
 
 import os
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -133,6 +134,27 @@ def test_what_is_wrong_with_a_bucket_is_one_line(
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(CorpusError, match="no rights to read it"):
         Shards(url, tmp_path / "cache", 0)
+
+
+def test_a_user_without_rights_on_the_bucket_is_told_so(monkeypatch: pytest.MonkeyPatch):
+    """A signed request that no policy allows: answered by HTTP 403, with a reason in its body or without one."""
+    with s3_server() as url:
+        client, users = boto3.client("s3", endpoint_url=url), boto3.client("iam", endpoint_url=url)
+        client.create_bucket(Bucket="closed")
+        client.put_object(Bucket="closed", Key="c/shards.json", Body=b"{}")
+        users.create_user(UserName="guest")
+        key = users.create_access_key(UserName="guest")["AccessKey"]
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+        enforce = urllib.request.Request(f"{url}/moto-api/reset-auth", b"0", {"Content-Type": "text/plain"})
+        urllib.request.urlopen(enforce).close()  # from now on the server asks who may do what
+        folder = RemoteFolder("s3://closed/c", pauses=(0.01,))
+        with pytest.raises(CorpusError, match=r"s3://closed/c/shards.json: no rights to read it"):
+            folder.read_whole("shards.json")
+        with pytest.raises(CorpusError, match=r"s3://closed/c: no rights to read it"):
+            folder.sizes()
+        with pytest.raises(StorageError, match=r"shard-1.tar at byte 5 .utterance x.: no rights to read it"):
+            folder.read("shard-1.tar", 5, 10, "utterance x")
 
 
 def test_a_store_that_is_gone_ends_in_a_named_error(utterances: list[Utterance]):

@@ -101,7 +101,7 @@ def test_moments_of_what_is_not_trained_here_are_refused(trained: TrainingParts,
     assert found is not None
     model = small_model(seed=1)
     model.hf.lm_head.bias.requires_grad_(False)
-    with pytest.raises(CheckpointError, match=r"moments of parameters that are not trained here: exp_avg/.*lm_head\.bias"):
+    with pytest.raises(CheckpointError, match=r"moments of parameters that are not trained here: .*lm_head\.bias"):
         restore(*found, make_parts(model))
 
 
