@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 import soundfile
+import torch
+from safetensors.torch import load_file
 
 from tests.helpers.paths import ROOT
 
@@ -203,14 +205,26 @@ def fingerprint(run_dir: Path) -> dict[str, Any]:
     found["schedule and scaler"] = (state["scheduler"], state["scaler"], state["tokens"])
     best, model = run_dir / "checkpoints" / "best", run_dir / "model"
     for path in [*last.glob("*.safetensors"), *best.glob("*"), *model.glob("*")]:
-        if path.name != "README.md":
-            found[str(path.relative_to(run_dir))] = hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.name not in ("README.md", "manifest.json"):  # a manifest has hashes of the files beside it
+            found[str(path.relative_to(run_dir))] = _content(path)
     found["metrics"] = [_timeless(json.loads(line)) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     found["hypotheses"] = (run_dir / "hypotheses.jsonl").read_text()
     results = json.loads((run_dir / "results.json").read_text())
     found["results"] = {k: _timeless(v) if isinstance(v, dict) else v for k, v in _timeless(results).items()}
     found["results"]["splits"] = {k: _timeless(v) for k, v in results["splits"].items()}
     return found | tensorboard(run_dir)
+
+
+def _content(path: Path) -> str:
+    """A hash of the file; of a file of tensors, one of the tensors, since its header has its notes in any order."""
+    digest = hashlib.sha256()
+    if path.suffix == ".safetensors":
+        for name, tensor in sorted(load_file(path).items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    else:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def tensorboard(run_dir: Path) -> dict[str, list[tuple[int, float | str]]]:
