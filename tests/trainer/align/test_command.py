@@ -1,0 +1,200 @@
+"""python -m scripts.align, with a recogniser of tones: folders, corpora, files, messages and exit codes.
+
+pytest tests/trainer/align/test_command.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import trainer.recognize.transcribe
+from data.corpora.synthetic.sphere import write_sphere
+from scripts.align import FORMAT_NAMES, RULE_NAMES, TIMES_FILE, choose_times, main
+from tests.helpers.spoken import recognizer, speak_words
+from trainer.align.formats import FORMATS
+from trainer.align.spelled import RULES
+from trainer.align.times import EdgeModel, SpikeTimes, save_times
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def tones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer.recognize.transcribe, "load_recognizer", lambda *args: recognizer())
+
+
+def put(folder: Path, name: str, words: list[str], text: str | bytes | None = None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    soundfile.write(folder / name, speak_words(words)[0], 16_000)
+    raw = " ".join(words).encode() if text is None else text.encode() if isinstance(text, str) else text
+    (folder / name).with_suffix(".txt").write_bytes(raw)
+
+
+def test_a_folder_becomes_one_file_a_recording_and_format(tmp_path: Path, capsys: Capture) -> None:
+    put(tmp_path / "in", "a.wav", ["abc", "face"])
+    put(tmp_path / "in" / "deep", "a.flac", ["head", "bag"], "head bag hehe")
+    out = tmp_path / "out"
+    assert main(["m", str(tmp_path / "in"), "--format", *FORMAT_NAMES, "--out", str(out)]) == 0
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*.*")) == sorted(
+        name + suffix for name in ("a", "deep/a") for suffix, _ in FORMATS.values()
+    )
+    lines = [line.split() for line in (out / "a.ctm").read_text().splitlines()]
+    assert [(line[0], line[1], line[4]) for line in lines] == [("a", "1", "abc"), ("a", "1", "face")]
+    assert [word["status"] for word in json.loads((out / "deep/a.json").read_text())["words"]][2] == "unmatched"
+    said = capsys.readouterr().err
+    assert f"warning: {tmp_path}/in/deep/a.flac: 1 of 3 words are not heard: 'hehe'" in said
+    assert "2 of 2 recordings" in said
+
+
+def test_what_cannot_be_aligned_is_named_and_the_others_go_on(tmp_path: Path, capsys: Capture) -> None:
+    folder = tmp_path / "in"
+    put(folder, "good.wav", ["abc", "face"])
+    put(folder, "latin.wav", ["abc"], "abc\nd\u00e9j\u00e0".encode("latin-1"))
+    put(folder, "empty.wav", ["abc"], " \n")
+    put(folder, "twice.wav", ["abc"])
+    put(folder, "twice.flac", ["abc"])
+    put(folder, "noaudio.wav", ["abc"])
+    (folder / "noaudio.wav").unlink()
+    put(folder, "notext.wav", ["abc"])
+    (folder / "notext.txt").unlink()
+    put(folder, "broken.wav", ["abc"])
+    (folder / "broken.wav").write_bytes(b"RIFF no audio at all")
+    put(folder, "dash.wav", ["abc"], "—")
+    assert main(["m", str(folder)]) == 2
+    captured = capsys.readouterr()
+    assert [line.split()[4] for line in captured.out.splitlines()] == ["abc", "face"]
+    errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    expected = {
+        "latin.txt:2: not UTF-8 (byte 0xe9)": "latin",
+        "empty.txt: the transcript is empty": "empty",
+        "twice.flac: twice.wav has the same name": "twice",
+        "noaudio.txt: no audio of this name": "noaudio",
+        "notext.wav: no transcript. Write what is said into notext.txt": "notext",
+        "broken.wav: ": "broken",
+        "dash.wav: the transcript has no word, only '—'": "dash",
+    }
+    assert len(errors) == len(expected)
+    for message in expected:
+        assert any(f"{folder}/{message}" in error for error in errors), message
+    assert "1 of 8 recordings" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["missing"], "missing: no such file or folder"),
+        (["a.wav"], "a.wav: neither a folder nor a manifest"),
+        (["none"], "none: no audio file in this folder"),
+        (["in", "--format", "json", "ctm"], "several formats need a folder to go to"),
+        (["in", "--out", "a.wav"], "--out a.wav is a file"),
+        (["in", "--format", "srt"], "2 recordings as srt need a folder"),
+        (["in", "--learn-times", "t.json", "--evaluate"], "--learn-times writes times and nothing else"),
+        (["in", "--times", "t.json"], "t.json: No such file or directory"),
+        (["in", "--overlap", "30"], "cannot overlap by 30 s"),
+        (["in", "--formt", "srt"], "Did you mean --format?"),
+    ],
+)
+def test_impossible_options_are_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, words: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path / "in", "x.wav", ["abc"])
+    put(tmp_path / "in", "y.wav", ["abc"])
+    put(tmp_path, "a.wav", ["abc"])
+    (tmp_path / "none").mkdir()
+    assert main(["m", *words]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert message in line
+
+
+def test_a_manifest_with_a_bad_row_aligns_the_others(tmp_path: Path, capsys: Capture) -> None:
+    put(tmp_path, "a.wav", ["abc"])
+    put(tmp_path, "b.wav", ["face", "bag"])
+    rows = [
+        {"audio_filepath": "a.wav", "text": "abc"},
+        {"audio_filepath": "a.wav"},
+        {"audio_filepath": "b.wav", "text": "face bag"},
+    ]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["m", str(tmp_path / "c.jsonl"), "--out", str(tmp_path / "out")]) == 2
+    assert f"{tmp_path}/c.jsonl:2" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a=2ewav.ctm", "b=2ewav.ctm"]
+
+
+def tree(root: Path, num_words: int = 6, *, word_rows: str | None = None) -> Path:
+    """A TIMIT tree of two times twenty sentences, whose words begin 20 ms before their tones and end 30 ms behind."""
+    for part in ("TRAIN", "TEST"):
+        for i in range(20):
+            home = root / part / "DR1" / f"FAA{chr(65 + i)}0"
+            home.mkdir(parents=True)
+            rng = np.random.default_rng([i, part == "TEST"])
+            words = ["".join(rng.choice(list("abcdefgh"), 3)) for _ in range(num_words)]
+            waveform, segments = speak_words(words, i, varied=True)
+            samples = np.rint(30_000 * waveform).astype(np.int16)
+            write_sphere(home / "SI1.WAV", samples, utterance_id="x")
+            (home / "SI1.TXT").write_text(f"0 {len(samples)} {' '.join(words)}\n")
+            rows = "".join(f"{s.start - 320} {s.end + 480} {s.label}\n" for s in segments)
+            (home / "SI1.WRD").write_text(word_rows or rows)
+            (home / "SI1.PHN").write_text(f"0 {len(samples)} h#\n")
+    (root / "SYNTHETIC.json").write_text(json.dumps({"num_utterances": {"train": 20, "test": 20}}))
+    return root
+
+
+def test_times_are_learned_from_one_split_and_shown_on_another(tmp_path: Path, capsys: Capture) -> None:
+    """The tree's words are 50 ms longer than their tones; 200 words teach it."""
+    root, times = tree(tmp_path / "TIMIT", 10), tmp_path / "times.json"
+    assert main(["m", str(root), "--split", "train", "--learn-times", str(times)]) == 0
+    assert "200 words" in capsys.readouterr().err
+    assert main(["m", str(root), "--split", "test", "--evaluate", "--times", str(times)]) == 0
+    rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
+    without, learned = float(rows["frames"][3]), float(rows["learned"][3])
+    assert rows["frames"][1:3] == rows["learned"][1:3] == ["200", "0"]
+    assert without > 15
+    assert learned < 0.6 * without
+
+
+def test_times_beside_the_model_are_used_unless_others_are_asked_for(tmp_path: Path) -> None:
+    edge = EdgeModel(1.0, {}, {}, (0.0,) * 7, (0.0,) * 7, (0.0,) * 7, (0.0, 2.0))
+    assert choose_times(None, str(tmp_path)) is None
+    save_times(SpikeTimes(edge, edge, "beside"), tmp_path / TIMES_FILE)
+    save_times(SpikeTimes(edge, edge, "other"), tmp_path / "other.json")
+    beside, other = choose_times(None, str(tmp_path)), choose_times(str(tmp_path / "other.json"), str(tmp_path))
+    assert beside is not None
+    assert beside.source == "beside"
+    assert other is not None
+    assert other.source == "other"
+    assert choose_times("none", str(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [("800 400 abc\n", "SI1.WRD:1: '800 400 abc' does not end after its beginning"),
+     ("800 1600 abc\n100 900 face\n", "SI1.WRD:2: '100 900 face' begins before the line above")],
+)  # fmt: skip
+def test_contradictory_times_name_file_and_line(tmp_path: Path, capsys: Capture, rows: str, message: str) -> None:
+    root = tree(tmp_path / "TIMIT", word_rows=rows)
+    assert main(["m", str(root), "--evaluate"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_corpus_without_times_cannot_be_compared(tmp_path: Path, capsys: Capture) -> None:
+    put(tmp_path, "a.wav", ["abc"])
+    assert main(["m", str(tmp_path), "--evaluate"]) == 2
+    assert "a.wav: no times are known. They are in the .WRD and .PHN files" in capsys.readouterr().err
+
+
+def test_forced_a_recording_that_is_too_short_says_why(tmp_path: Path, capsys: Capture) -> None:
+    put(tmp_path, "a.wav", ["abc"], "aabbccddee aabbccddee aabbccddee aabbccddee")
+    assert main(["m", str(tmp_path), "--force"]) == 2
+    assert "cannot hold the transcript's 43 units and a blank between 20 repeated ones" in capsys.readouterr().err
+
+
+def test_the_options_name_what_there_is() -> None:
+    """The command lists them before anything heavy is imported."""
+    assert tuple(FORMATS) == FORMAT_NAMES
+    assert sorted(RULE_NAMES) == sorted(RULES)

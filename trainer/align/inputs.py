@@ -1,0 +1,155 @@
+"""What is to be aligned: NAME.wav beside NAME.txt in a folder, or a corpus. What cannot be is an error among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from data.audio.files import open_regular
+from data.audio.media import SUFFIXES, load_recording
+from data.corpora.manifest import ManifestConfig, ManifestCorpus
+from data.corpora.timit import TimitCorpus, find_tree
+from data.shards.table import Shards, ShardTable
+from data.shards.tarring import key_of
+from data.utterance import Segment, Utterance
+from trainer.errors import CorpusError
+from trainer.recognize.recordings import is_shards
+
+MANIFESTS = frozenset([".jsonl", ".json", ".csv", ".tsv"])
+
+
+@dataclass(frozen=True)
+class Item:
+    """A recording and what is said in it. No audio is read yet."""
+
+    title: str
+    """For messages: the file's path, or the utterance's id."""
+    name: Path
+    """Below --out, without a suffix."""
+    load: Callable[[], np.ndarray]
+    """float32 (num_samples,), mono at 16 kHz; AudioError when it cannot be read."""
+    text: str
+    words: tuple[Segment, ...] = ()
+    phones: tuple[Segment, ...] = ()
+    """The corpus' own times, where it has them."""
+    origin: str = ""
+    """Where the corpus found it."""
+    segments: tuple[Segment, ...] = ()
+    """The known times of the words of `text`; () where the text was not made of them."""
+
+
+def find_items(source: str, split: str, cache_dir: Path) -> Sequence[Item | CorpusError]:
+    """Everything that `source` holds, in a fixed order; CorpusError where it is nothing of the kinds above.
+
+    `split` is one of a TIMIT tree's.
+    """
+    path = Path(source)
+    if is_shards(source):
+        return [_of_utterance(utterance) for utterance in ShardTable(Shards(source, cache_dir, cache_bytes=0))]
+    if path.is_file() and path.suffix.lower() in MANIFESTS:
+        readings = ManifestCorpus(ManifestConfig(eval=source)).readings("eval")
+        return [one if isinstance(one, CorpusError) else _of_utterance(one) for one in readings]
+    if path.is_file():
+        raise CorpusError(
+            f"{source}: neither a folder nor a manifest ({', '.join(sorted(MANIFESTS))}). Give the folder that holds "
+            f"{path.name} and its transcript {path.stem}.txt."
+        )
+    if not path.is_dir():
+        raise CorpusError(f"{source}: no such file or folder.")
+    if _is_tree(path):
+        return [_of_utterance(one) for one in TimitCorpus(path, "hf", "plain").utterances(split)]
+    return _pairs(path)
+
+
+def _is_tree(path: Path) -> bool:
+    try:
+        find_tree(path)
+    except CorpusError:
+        return False
+    return True
+
+
+def _of_utterance(utterance: Utterance) -> Item:
+    key = key_of(utterance.id)
+    words, phones = utterance.words, utterance.phones
+    return Item(utterance.id, Path(key), utterance.audio.load, utterance.text, words, phones, utterance.origin)
+
+
+def _pairs(folder: Path) -> list[Item | CorpusError]:
+    """NAME.wav (or another audio file) with NAME.txt, anywhere below the folder."""
+    audio: dict[Path, list[Path]] = {}
+    texts: dict[Path, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        suffix = path.suffix.lower()
+        if path.is_file() and (suffix in SUFFIXES or suffix == ".txt"):
+            (texts if suffix == ".txt" else audio).setdefault(path.with_suffix(""), []).append(path)
+    if not audio:
+        raise CorpusError(f"{folder}: no audio file in this folder. A recording is NAME.wav beside NAME.txt.")
+    found: list[Item | CorpusError] = []
+    for stem in sorted({*audio, *texts}):
+        files, transcripts = audio.get(stem, []), texts.get(stem, [])
+        if len(files) > 1 or len(transcripts) > 1:
+            twice = files if len(files) > 1 else transcripts
+            found.append(
+                CorpusError(f"{twice[0]}: {' and '.join(p.name for p in twice[1:])} has the same name. Leave one.")
+            )
+        elif not files:
+            found.append(CorpusError(f"{transcripts[0]}: no audio of this name. Put {stem.name}.wav beside it."))
+        elif not transcripts:
+            found.append(CorpusError(f"{files[0]}: no transcript. Write what is said into {stem.name}.txt beside it."))
+        else:
+            found.append(_pair(files[0], transcripts[0], stem.relative_to(folder)))
+    return found
+
+
+def _pair(audio: Path, transcript: Path, name: Path) -> Item | CorpusError:
+    try:
+        text = read_text(transcript)
+    except CorpusError as error:
+        return error
+    return Item(str(audio), name, partial(load_recording, audio), text)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file; CorpusError, with the line, where it is not UTF-8 or empty."""
+    try:
+        with open_regular(path) as file:
+            raw = file.read()
+    except OSError as error:
+        raise CorpusError(f"{path}: {error.strerror or error}.") from None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise CorpusError(f"{path}:{line}: not UTF-8 (byte 0x{raw[error.start]:02x}). Save it as UTF-8.") from None
+    if not text.strip():
+        raise CorpusError(f"{path}: the transcript is empty. Write down what is said.")
+    return text
+
+
+def with_known_times(item: Item, *, phones: bool) -> Item:
+    """`item` with the labels of its known words (or phones) as its text; CorpusError over times that cannot be."""
+    segments, kind = (item.phones, "PHN") if phones else (item.words, "WRD")
+    if not segments:
+        raise CorpusError(f"{item.title}: no times are known. They are in the .WRD and .PHN files of a TIMIT folder.")
+    before = 0
+    for number, segment in enumerate(segments, 1):
+        if segment.end <= segment.start or segment.start < before:
+            what = (
+                "does not end after its beginning" if segment.end <= segment.start else "begins before the line above"
+            )
+            line = f"{segment.start} {segment.end} {segment.label}"
+            raise CorpusError(f"{_label_file(item, kind)}:{number}: {line!r} {what}. Mend the file.")
+        before = segment.start
+    return replace(item, text=" ".join(segment.label for segment in segments), segments=segments)
+
+
+def _label_file(item: Item, kind: str) -> str:
+    """The path of a recording's .WRD or .PHN file, whose suffix may have any case."""
+    audio = Path(item.origin)
+    found = [path for path in audio.parent.glob(f"{audio.stem}.*") if path.suffix.upper() == f".{kind}"]
+    return str(found[0]) if found else f"{item.title}.{kind}"
