@@ -128,12 +128,12 @@ def look_at_metrics(run_dir: Path, folders: Sequence[Path]) -> str:
         newest, undone = state["step"], state["step"] if state["eval_pending"] else -1
     records, config = read_records(path), read_config(run_dir).train
     shown, notes = list[str](), list[str]()
-    for key, what, every in (("train/loss", "steps", config.log_every), ("eval/wer", "evaluations", config.eval_every)):
+    for key, what, every in (("train/loss", "steps", config.log_every), ("eval/loss", "evaluations", config.eval_every)):
         steps = [record["step"] for record in records if key in record]
         if twice := [b for a, b in itertools.pairwise(steps) if b <= a]:
             raise Damage(f"{what}: step {twice[0]} is told twice, or out of order")
         missing = set(range(every, newest + 1, every)) - set(steps) if every else set()
-        missing -= {undone} if key == "eval/wer" else set()
+        missing -= {undone} if key == "eval/loss" else set()
         if lost := missing & told_tensorboard(run_dir, key):
             raise Damage(f"{what}: step {min(lost)} is missing")
         if missing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from data.config import AugmentConfig, BatchingConfig, CorpusConfig
 from data.corpora import KINDS
@@ -65,6 +66,18 @@ def timit() -> Config:
     )
 
 
+def demo_phones() -> Config:
+    """the demo's phones in place of its words, in 39 classes: phone error rate"""
+    config = demo()
+    return replace(config, preset="demo-phones", corpus=SyntheticConfig(size="demo", units="phones39"))
+
+
+def timit_phones() -> Config:
+    """TIMIT's own benchmark: phones in 39 classes, no SA sentences, dev selects the weights, core-192 is the headline"""
+    config = timit()
+    return replace(config, preset="timit-phones", corpus=TimitConfig(protocol="kaldi", units="phones39"))
+
+
 def _of_corpus(kind: type[CorpusConfig]) -> Callable[[], Config]:
     """The preset that a kind of corpus has without a function of its own here."""
 
@@ -76,7 +89,13 @@ def _of_corpus(kind: type[CorpusConfig]) -> Callable[[], Config]:
 
 
 def _all_presets() -> dict[str, Callable[[], Config]]:
-    presets: dict[str, Callable[[], Config]] = {"demo": demo, "timit-hf": timit_hf, "timit": timit}
+    presets: dict[str, Callable[[], Config]] = {
+        "demo": demo,
+        "demo-phones": demo_phones,
+        "timit-hf": timit_hf,
+        "timit": timit,
+        "timit-phones": timit_phones,
+    }
     for kind in sorted(KINDS.values(), key=lambda kind: kind is not ManifestConfig):  # first what most people need
         if kind.preset in presets:
             raise ImportError(

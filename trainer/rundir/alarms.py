@@ -53,7 +53,7 @@ def all_blank(records: Sequence[Record], total_steps: int) -> str | None:
     Without evaluations LOGS_OF_BLANKS logged training steps are needed, since masks and dropout disturb these.
     """
     recent = records[-WINDOW:]
-    shares = [(r["step"], r.get("eval/blank_share") or 0.0) for r in recent if "eval/wer" in r]
+    shares = [(r["step"], r.get("eval/blank_share") or 0.0) for r in recent if "eval/loss" in r]
     needed = 2
     if not shares:
         shares = [(r["step"], r.get("train/blank_share") or 0.0) for r in recent if "train/loss" in r]
