@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
+from data.text.normalise import collapse_spaces, normalizer
 from data.text.phones import PhoneScoring
 from data.utterance import Corpus
 
@@ -104,6 +105,10 @@ class CorpusConfig(abc.ABC):
         A transcript of phones has spaces between them, and is not normalised.
         """
         return None
+
+    def text_rule(self) -> Callable[[str], str]:
+        """What makes of a transcript what the model should write."""
+        return collapse_spaces if self.phone_scoring() else normalizer(self.normalizer, self.language)
 
     @abc.abstractmethod
     def open(self, cache_dir: Path, progress: Callable[[int, int], None]) -> Corpus:

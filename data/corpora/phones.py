@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from data.config import option
-from data.text.phones import PHONE_SETS, PhoneScoring, Silences
+from data.text.phones import PHONE_SETS, PhoneScoring, RecognisedUnits, Silences
 from data.utterance import Segment
 from trainer.errors import CorpusError
 
@@ -19,10 +18,10 @@ LABELS = frozenset(PHONE_SETS["phones61"])
 class PhoneOptions:
     """What a corpus with .PHN files can be asked for."""
 
-    units: Literal["words", "phones61", "phones48", "phones39"] = option("words", common=True, free=True)
+    units: RecognisedUnits = option("words", common=True, free=True)  # noqa: RUF009
     """What is recognised: the words of .TXT, or the phones of .PHN in 61, 48 or 39 classes, scored in 39."""
 
-    silences: Silences = option("kept", common=True, free=True)
+    silences: Silences = option("kept", free=True)  # noqa: RUF009
     """How the phone error rate counts silences (closures and pauses too): kept, merged with neighbours, or removed."""
 
     def phone_scoring(self) -> PhoneScoring | None:

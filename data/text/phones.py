@@ -6,9 +6,9 @@ belongs to no class of the 48 and 39. A text of phones has a space between two l
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 DELETED = "q"
 SILENCE = "sil"
@@ -31,7 +31,7 @@ TO_39 = {
 }
 """Label of the 61, the 48 or the 39 -> class of the 39, without `q`. A label of two sets has one class in both."""
 
-PhoneSet = Literal["phones61", "phones48", "phones39"]
+RecognisedUnits = Literal["words", "phones61", "phones48", "phones39"]
 PHONE_SETS: dict[str, tuple[str, ...]] = {
     "phones61": tuple(sorted([*TO_48, DELETED])),
     "phones48": tuple(sorted(set(TO_48.values()))),
@@ -42,13 +42,13 @@ PHONE_SETS: dict[str, tuple[str, ...]] = {
 Silences = Literal["kept", "merged", "removed"]
 
 CLASSES_BY_MANNER = {
-    "vowels": "aa ae ah ao aw ax ay eh er ey ih ix iy ow oy uh uw".split(),
-    "stops": "b d dx g k p t".split(),
-    "affricates": "ch jh".split(),
-    "fricatives": "dh f s sh th v z zh".split(),
-    "nasals": "en m n ng".split(),
-    "semivowels": "el hh l r w y".split(),
-    "silence": "cl epi sil vcl".split(),
+    "vowels": ["aa", "ae", "ah", "ao", "aw", "ax", "ay", "eh", "er", "ey", "ih", "ix", "iy", "ow", "oy", "uh", "uw"],
+    "stops": ["b", "d", "dx", "g", "k", "p", "t"],
+    "affricates": ["ch", "jh"],
+    "fricatives": ["dh", "f", "s", "sh", "th", "v", "z", "zh"],
+    "nasals": ["en", "m", "n", "ng"],
+    "semivowels": ["el", "hh", "l", "r", "w", "y"],
+    "silence": ["cl", "epi", "sil", "vcl"],
 }  # fmt: skip
 """TIMIT's own groups (PHONCODE.DOC), of the classes of the 48 and 39."""
 MANNER = {label: manner for manner, labels in CLASSES_BY_MANNER.items() for label in labels}
@@ -80,15 +80,23 @@ class PhoneScoring:
         >>> PhoneScoring()("h# tcl t ix q h#"), PhoneScoring("merged")("h# tcl t ix pcl h#")
         ('sil sil t ih sil', 'sil t ih sil')
         """
-        scored: list[str] = []
-        for label in text.split():
+        return " ".join(span[2] for span in self.spans([[0.0, 0.0, label] for label in text.split()]))
+
+    def spans(self, spans: Iterable[Sequence[Any]]) -> list[list[Any]]:
+        """The same of [start, end, label, ...] of each phone; silences that are merged last from the first to the last.
+
+        What stands behind the label is the first one's.
+        """
+        scored: list[list[Any]] = []
+        for start, end, label, *more in spans:
             folded = TO_39.get(label, label)
             if label == DELETED or (folded == SILENCE and self.silences == "removed"):
                 continue
-            if folded == SILENCE and self.silences == "merged" and scored[-1:] == [SILENCE]:
-                continue
-            scored.append(folded)
-        return " ".join(scored)
+            if folded == SILENCE and self.silences == "merged" and scored and scored[-1][2] == SILENCE:
+                scored[-1][1] = end
+            else:
+                scored.append([start, end, folded, *more])
+        return scored
 
     def describe(self) -> str:
         """What is to be said wherever the phone error rate stands."""

@@ -15,7 +15,7 @@ from trainer.config.schema import Config, EvalConfig, OptimConfig, TrainConfig
 
 
 def demo() -> Config:
-    """a small UniSpeech from random weights on a synthesised TIMIT-shaped corpus: CPU, minutes"""
+    """random weights on a synthesised TIMIT-shaped corpus: CPU, minutes"""
     return Config(
         preset="demo",
         corpus=SyntheticConfig(size="demo"),
@@ -67,13 +67,13 @@ def timit() -> Config:
 
 
 def demo_phones() -> Config:
-    """the demo's phones in place of its words, in 39 classes: phone error rate"""
+    """the demo's phones in place of its words: phone error rate"""
     config = demo()
     return replace(config, preset="demo-phones", corpus=SyntheticConfig(size="demo", units="phones39"))
 
 
 def timit_phones() -> Config:
-    """TIMIT's own benchmark: phones in 39 classes, no SA sentences, dev selects the weights, core-192 is the headline"""
+    """as timit, with phones in 39 classes: TIMIT's own benchmark"""
     config = timit()
     return replace(config, preset="timit-phones", corpus=TimitConfig(protocol="kaldi", units="phones39"))
 

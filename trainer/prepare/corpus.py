@@ -29,7 +29,6 @@ from data.examples import (
 from data.faults import Fault, Faults
 from data.leaks import find_leaks
 from data.measuring import describe_conversions
-from data.text.normalise import collapse_spaces, normalizer
 from data.text.normalised import normalise_all
 from data.text.vocab import Vocab
 from data.utterance import Corpus, Utterance
@@ -119,7 +118,7 @@ def prepare_corpus(
     on_bad = "drop" if faults.collects else c.on_bad  # a check goes on without them
     corpus, utterances, eval_utterances = reading.corpus, reading.train, reading.evaluation
     splits, scoring = corpus.splits, c.phone_scoring()
-    normalize = collapse_spaces if scoring else normalizer(c.normalizer, c.language)
+    normalize = c.text_rule()
     name = "phones" if scoring else f"{c.normalizer} {c.language}"
     written = partial(normalise_all, normalize=normalize, name=name, cache_dir=cache_dir)
     texts, eval_texts = written(utterances), {split: written(of) for split, of in eval_utterances.items()}

@@ -60,8 +60,8 @@ def choose_vocabulary(
             )
         if are_phones and not own.phonemes:
             raise CorpusError(
-                f"{pretrained.source}: it writes characters, and --corpus.units asks for phones. Leave that out, or give "
-                "a model that was trained on phones."
+                f"{pretrained.source}: it writes characters, and --corpus.units asks for phones. Leave that out, or "
+                "give a model that was trained on phones."
             )
         own.refuse_delimiter(to_score)
         return fit_spelling(own, to_score, spelling, pretrained.source, console), True
@@ -204,7 +204,8 @@ def _standing_in_the_way(fit: Fit, own: Vocab) -> str:
     spelled = f", even when text is written {fit.spelling.describe()} ({fit.spelling.name})"
     how = spelled if fit.spelling != AS_IS else ""
     if own.phonemes:
-        how += "; its units are phonemes, which transcripts must hold with spaces between them (of TIMIT: --corpus.units)"
+        how += "; its units are phonemes, which transcripts must hold with spaces between them"
+        how += " (those of TIMIT: --corpus.units)"
     what = ("phoneme" if own.phonemes else "character") + ("s have" if fit.missing.total() > 1 else " has")
     return f"{fit.missing.total()} {what} no unit in its vocabulary ({describe_unseen(fit.missing)}){how}"
 
