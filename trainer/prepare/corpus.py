@@ -15,6 +15,7 @@ from tqdm import tqdm
 from data.audio.segments import describe_overshoots
 from data.chain import is_checked, once_each, overshoots_of
 from data.corpora import reading_notes
+from data.corpora.phones import PhoneOptions
 from data.drops import Drops, is_corpus_wrong, refuse_unreadable
 from data.durations import describe_durations
 from data.example import Example
@@ -130,7 +131,7 @@ def prepare_corpus(
     vocab, own = choose_vocabulary(
         c.vocabulary, texts, encoder, c.bos_eos, training,
         spelling=c.spelling, to_score=[text for of_split in eval_texts.values() for text in of_split], console=console,
-        are_phones=scoring is not None,
+        are_phones=scoring is not None if isinstance(c, PhoneOptions) else None,
     )  # fmt: skip
     vocab = replace(vocab, scoring=scoring)
 
@@ -155,7 +156,8 @@ def prepare_corpus(
         unreadable.append(bad)
         if unseen[split]:
             what = "have no unit in the checkpoint's vocabulary" if own else "were never seen in training"
-            console.warn(f"{split}: {unseen[split].total()} characters {what} ({describe_unseen(unseen[split])})")
+            pieces = "phones" if vocab.phonemes else "characters"
+            console.warn(f"{split}: {unseen[split].total()} {pieces} {what} ({describe_unseen(unseen[split])})")
     if not faults.collects:
         refuse_unreadable(list(filter(is_corpus_wrong, unreadable)), c.on_bad_eval)
     everything = once_each([utterances, *eval_utterances.values()])

@@ -39,13 +39,13 @@ def choose_vocabulary(
     spelling: str = "auto",
     to_score: Sequence[str] = (),
     console: Console | None = None,
-    are_phones: bool = False,
+    are_phones: bool | None = None,
 ) -> tuple[Vocab, bool]:
     """The vocabulary, and whether it is the checkpoint's own (then its head is kept too).
 
     `texts` are those that are trained on, `to_score` the references of evaluation, all normalised. Where only scoring
-    is done the vocabulary must be the checkpoint's. `are_phones`: texts consist of phones, so units must too.
-    CorpusError where no answer is right.
+    is done the vocabulary must be the checkpoint's. `are_phones`: whether texts, and so units, are phones or words;
+    None: the corpus does not know. CorpusError where no answer is right.
     """
     pretrained = encoder.pretrained
     own = own_vocabulary(pretrained) if pretrained is not None else None
@@ -62,6 +62,11 @@ def choose_vocabulary(
             raise CorpusError(
                 f"{pretrained.source}: it writes characters, and --corpus.units asks for phones. Leave that out, or "
                 "give a model that was trained on phones."
+            )
+        if are_phones is False and own.phonemes:
+            raise CorpusError(
+                f"{pretrained.source}: it writes phones, and the corpus was asked for words. Give the phones that it was "
+                "trained on: --corpus.units phones61, phones48 or phones39."
             )
         own.refuse_delimiter(to_score)
         return fit_spelling(own, to_score, spelling, pretrained.source, console), True
