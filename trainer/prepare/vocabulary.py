@@ -65,8 +65,8 @@ def choose_vocabulary(
             )
         if are_phones is False and own.phonemes:
             raise CorpusError(
-                f"{pretrained.source}: it writes phones, and the corpus was asked for words. Give the phones that it was "
-                "trained on: --corpus.units phones61, phones48 or phones39."
+                f"{pretrained.source}: it writes phones, and the corpus was asked for words. Give the phones that it "
+                "was trained on: --corpus.units phones61, phones48 or phones39."
             )
         own.refuse_delimiter(to_score)
         return fit_spelling(own, to_score, spelling, pretrained.source, console), True

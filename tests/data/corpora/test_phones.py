@@ -20,7 +20,9 @@ Lines = list[str]
 @pytest.mark.parametrize("units", ["phones61", "phones48", "phones39"])
 def test_a_transcript_is_the_phones_of_the_file_in_the_classes_asked_for(tiny_timit: Path, units: str) -> None:
     """Reference: the label files read here by hand, and the published table."""
-    table = {"phones61": {label: label for label in PHONE_SETS["phones61"]}, "phones48": TO_48, "phones39": TO_39}[units]
+    table = {"phones61": {label: label for label in PHONE_SETS["phones61"]}, "phones48": TO_48, "phones39": TO_39}[
+        units
+    ]
     corpus = TimitCorpus(tiny_timit, "no-sa", "plain", units=units)
     utterances = list(corpus.utterances("train-no-sa"))
     assert len(utterances) == 32
@@ -57,11 +59,11 @@ CONTRADICTIONS = [
     pytest.param(with_line(2, lambda s, e, p: f"{s + 1} {e} {p}"), 3, "leaves a gap behind the phone", id="gap"),
     pytest.param(edited(lambda lines: [lines[0], lines[2], *lines[3:]]), 2, "leaves a gap behind", id="phone lost"),
     pytest.param(edited(lambda lines: [lines[0], lines[0], *lines[1:]]), 2, "overlaps the phone before", id="twice"),
-    pytest.param(with_line(2, lambda s, e, p: f"{s} {e} xx"), 3, "the label 'xx', which is none of TIMIT's 61", id="label"),
+    pytest.param(with_line(2, lambda s, e, p: f"{s} {e} xx"), 3, "the label 'xx', which is", id="label"),
     pytest.param(with_line(2, lambda s, e, p: f"{s} {e} SIL"), 3, "none of TIMIT's 61", id="class of another set"),
-    pytest.param(with_line(-1, lambda s, e, p: f"{s} {e + 1} {p}"), -1, "ends behind the audio, which has", id="too long"),
+    pytest.param(with_line(-1, lambda s, e, p: f"{s} {e + 1} {p}"), -1, "ends behind the audio", id="too long"),
     pytest.param(with_line(2, lambda s, e, p: f"{s} {e}"), 3, "expected 'START END LABEL'", id="two fields"),
-    pytest.param(edited(lambda lines: ["", *lines[:2], "", f"5 4 {lines[2].split()[2]}"]), 5, "does not end", id="blank lines"),
+    pytest.param(edited(lambda lines: ["", *lines[:2], "", "5 4 s"]), 5, "does not end", id="blank lines"),
 ]  # fmt: skip
 
 

@@ -13,13 +13,25 @@ from data.text.phones import MANNER, PHONE_SETS, TO_39, TO_48, PhoneScoring, fol
 ALLOPHONES = {"ux": "uw", "axr": "er", "ax-h": "ax", "em": "m", "nx": "n", "eng": "ng", "hv": "hh",
               "h#": "sil", "pau": "sil", "pcl": "cl", "tcl": "cl", "kcl": "cl", "bcl": "vcl", "dcl": "vcl",
               "gcl": "vcl"}  # fmt: skip
-ONE_CLASS = [{"sil", "cl", "vcl", "epi"}, {"el", "l"}, {"en", "n"}, {"sh", "zh"}, {"ao", "aa"}, {"ih", "ix"}, {"ah", "ax"}]
+ONE_CLASS = [
+    {"sil", "cl", "vcl", "epi"},
+    {"el", "l"},
+    {"en", "n"},
+    {"sh", "zh"},
+    {"ao", "aa"},
+    {"ih", "ix"},
+    {"ah", "ax"},
+]
 PUBLISHED_39 = """aa ae ah aw ay b ch d dh dx eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh sil t th uh uw v w y
 z""".split()  # noqa: SIM905
 
 
 def test_sets_have_61_48_and_39_classes() -> None:
-    assert {name: len(labels) for name, labels in PHONE_SETS.items()} == {"phones61": 61, "phones48": 48, "phones39": 39}
+    assert {name: len(labels) for name, labels in PHONE_SETS.items()} == {
+        "phones61": 61,
+        "phones48": 48,
+        "phones39": 39,
+    }
     assert list(PHONE_SETS["phones39"]) == sorted(PUBLISHED_39)
 
 
