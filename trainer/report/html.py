@@ -159,7 +159,7 @@ def class_matrix(classes: ClassConfusion) -> str:
         cells = ""
         for written in names:
             number = classes.counts[said, written]
-            is_error = said != written and number
+            is_error = number and said not in (written, NOTHING)
             shade = f' style="--a:{min(0.75, 0.15 + 3 * number / total):.2f}"' if is_error else ""
             share = f' title="{percent(number / total)} of {total:,}"' if total and said != NOTHING else ""
             cells += f"<td{shade}{share}>{f'{number:,}' if number else ''}</td>"

@@ -115,12 +115,12 @@ def _body(
     if confusions := count_confusions(edits):
         units = hypotheses[0].units
         smallest = [e for h in hypotheses for e in align_smallest(h)]
-        what = "phones" if units == PHONES else "characters"
+        what, space = ("phones", "") if units == PHONES else ("characters", ", ␣ the space")
         note = f"A click leads to the utterances. Below, {what}: rows were said, columns were written."
         classes = class_matrix(by_class(edits)) if units == PHONES else ""
         sections.append((
             "confusions", "Confusions",
-            f'<p class="note">Of {escape(headline)}. {note} ∅ is nothing, ␣ the space.</p>'
+            f'<p class="note">Of {escape(headline)}. {note} ∅ is nothing{space}.</p>'
             f"{confusion_lists(confusions, headline)}{confusion_matrix(smallest, headline, what)}{classes}",
         ))  # fmt: skip
     return sections
