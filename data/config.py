@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
+from data.text.normalise import collapse_spaces, normalizer
+from data.text.phones import PhoneScoring
 from data.utterance import Corpus
 
 T = TypeVar("T")
@@ -96,6 +98,17 @@ class CorpusConfig(abc.ABC):
     def kind_of_speech(self) -> str:
         """Which speech this is, for the model card's limits."""
         return "this corpus, which does not say whether it was read or spoken freely"
+
+    def phone_scoring(self) -> PhoneScoring | None:
+        """How the phones that the transcripts consist of are compared; None where they consist of words.
+
+        A transcript of phones has spaces between them, and is not normalised.
+        """
+        return None
+
+    def text_rule(self) -> Callable[[str], str]:
+        """What makes of a transcript what the model should write."""
+        return collapse_spaces if self.phone_scoring() else normalizer(self.normalizer, self.language)
 
     @abc.abstractmethod
     def open(self, cache_dir: Path, progress: Callable[[int, int], None]) -> Corpus:

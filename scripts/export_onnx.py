@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.text.normalise import NORMALIZERS, collapse_spaces, normalizer
+from data.text.phones import PhoneScoring
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE, Utterance
 from trainer.cli.arguments import ArgumentParser, count
@@ -49,6 +50,8 @@ class Speech:
     waveforms: list[np.ndarray]
     references: list[str]
     """Normalised; empty for noise."""
+    scoring: PhoneScoring | None = None
+    """How phones are compared; None for words."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,6 +92,7 @@ def run(args: Namespace) -> int:
     from models.checkpoints.onnx_graph import write_onnx
     from trainer.recognize.onnx_check import max_deviation, open_graph, pytorch, quantize, word_errors
     from trainer.recognize.transcribe import load_recognizer
+    from trainer.scoring.metrics import PHONES, WORDS
 
     recognizer = load_recognizer(args.model, args.revision, "cpu", args.target_lang)
     model = Path(recognizer.source)
@@ -126,11 +130,13 @@ def run(args: Namespace) -> int:
         print(f"{small}: {megabytes(small)}")
     if not speech.references:
         print("note: no word error rate was measured; --manifest names utterances to measure it on")
+    units, scoring = (PHONES if recognizer.vocab.phonemes else WORDS), recognizer.vocab.scoring
+    label = units.label + (f" [{scoring.describe()}]" if scoring else "")
     for name, logits in versions.items() if speech.references else ():
         counts = word_errors(recognizer, logits, speech.waveforms, speech.references)
         rate = f"{100 * counts.rate:.2f} %"
         print(
-            f"{name:8} WER {rate} ({counts.num_errors:,} errors of {counts.num_reference:,} words, "
+            f"{name:8} {label} {rate} ({counts.num_errors:,} errors of {counts.num_reference:,} {units.name}, "
             f"{len(speech.waveforms)} of {speech.kind})",
             flush=True,
         )
@@ -173,8 +179,10 @@ def read_run(model: Path, number: int) -> Speech:
             config = read_config(run_dir / "config.json", fill=True)
             reading = read_corpus(config, Console(), training=False)
             split = reading.corpus.splits.headline
-            normalize = normalizer(config.corpus.normalizer, config.corpus.language)
-            return speech_of(reading.evaluation[split], normalize, number, f"{run_dir.name}'s {split}")
+            speech = speech_of(
+                reading.evaluation[split], config.corpus.text_rule(), number, f"{run_dir.name}'s {split}"
+            )
+            return replace(speech, scoring=config.corpus.phone_scoring())
         except (ValueError, OSError) as error:
             why = str(error)
     print(f"warning: {model}: no speech to measure on: {why}", file=sys.stderr)
@@ -199,6 +207,7 @@ def in_one_form(recognizer: Recognizer, speech: Speech) -> tuple[Recognizer, Spe
 
     recognizer.vocab.refuse_delimiter(speech.references)
     vocab = fit_spelling(recognizer.vocab, speech.references, "auto", recognizer.source, Console())
+    vocab = replace(vocab, scoring=speech.scoring)
     references = [collapse_spaces(vocab.to_compare(text)) for text in speech.references]
     return replace(recognizer, vocab=vocab), replace(speech, references=references)
 

@@ -109,7 +109,7 @@ def look_at_best(run_dir: Path, folders: Sequence[Path]) -> str:
     record = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     if expected is not None and record["step"] < expected:
         raise Damage(f"of step {record['step']}; the newest checkpoint tells of better ones, of step {expected}")
-    return f"{verdict}, step {record['step']}, WER {100 * record['wer']:.2f} %"
+    return f"{verdict}, step {record['step']}, error rate {100 * record['wer']:.2f} %"
 
 
 def look_at_metrics(run_dir: Path, folders: Sequence[Path]) -> str:
@@ -128,12 +128,15 @@ def look_at_metrics(run_dir: Path, folders: Sequence[Path]) -> str:
         newest, undone = state["step"], state["step"] if state["eval_pending"] else -1
     records, config = read_records(path), read_config(run_dir).train
     shown, notes = list[str](), list[str]()
-    for key, what, every in (("train/loss", "steps", config.log_every), ("eval/wer", "evaluations", config.eval_every)):
+    for key, what, every in (
+        ("train/loss", "steps", config.log_every),
+        ("eval/loss", "evaluations", config.eval_every),
+    ):
         steps = [record["step"] for record in records if key in record]
         if twice := [b for a, b in itertools.pairwise(steps) if b <= a]:
             raise Damage(f"{what}: step {twice[0]} is told twice, or out of order")
         missing = set(range(every, newest + 1, every)) - set(steps) if every else set()
-        missing -= {undone} if key == "eval/wer" else set()
+        missing -= {undone} if key == "eval/loss" else set()
         if lost := missing & told_tensorboard(run_dir, key):
             raise Damage(f"{what}: step {min(lost)} is missing")
         if missing:
@@ -159,9 +162,12 @@ def read_results(run_dir: Path) -> dict[str, Any]:
 
 
 def look_at_results(run_dir: Path) -> str:
+    from trainer.scoring.metrics import units_of
+
     results = read_results(run_dir)
-    wer = "none" if results["wer"] is None else f"{100 * results['wer']:.2f} %"
-    return f"sound: {results['steps']} steps, WER {wer} on {results['headline']}"
+    units = units_of(results)
+    rate = "none" if results[units.main] is None else f"{100 * results[units.main]:.2f} %"
+    return f"sound: {results['steps']} steps, {units.label} {rate} on {results['headline']}"
 
 
 def look_at_hypotheses(run_dir: Path) -> str:

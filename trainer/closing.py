@@ -45,11 +45,11 @@ from trainer.rundir.next_steps import conclude
 from trainer.rundir.results import describe, peak_memory_bytes, split_record, write_hypotheses, write_json
 from trainer.rundir.shared_state import take_best
 from trainer.scoring.evaluate import EvalSet, evaluate
-from trainer.scoring.metrics import METRICS
+from trainer.scoring.metrics import units_of
 from trainer.scoring.scores import Scores
 
 SELECTED = "optimistic: the weights were selected on it"
-"""What is said of a split whose WER chose among the weights that it is then scored with."""
+"""What is said of a split whose error rate chose among the weights that it is then scored with."""
 
 
 def is_closed(run_dir: Path, step: int) -> bool:
@@ -122,7 +122,7 @@ def close_run(
         "eval_seconds": state.eval_seconds,
         "audio_seconds_per_second": state.audio_seconds / state.train_seconds if state.train_seconds else 0.0,
         "padding_share": 1 - state.audio_seconds / state.padded_seconds if state.padded_seconds else 0.0,
-        "best": {"step": best_step, "wer": best_wer},
+        "best": {"step": best_step, eval_sets[splits.headline].units.main: best_wer},
         "precision": precision,
         "processes": parts.world.size,
         "backend": parts.world.backend,
@@ -279,11 +279,10 @@ def _results(
     records: dict[str, dict[str, Any]], headline: str, weights: str, model: CTCModel, device: torch.device
 ) -> dict[str, Any]:
     """The keys that every results.json has: the headline split's figures on top, then all splits."""
+    top, units = records[headline], units_of(records[headline])
+    shown = (*units.metrics, "scoring", "loss", "num_errors", f"num_reference_{units.name}", "num_undecodable")
     return {
-        **{
-            key: records[headline][key]
-            for key in (*METRICS, "loss", "num_errors", "num_reference_words", "num_undecodable")
-        },
+        **{key: top[key] for key in shown if key in top},
         "headline": headline,
         "weights": weights,
         "splits": records,

@@ -11,21 +11,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from data.audio.decode import FileAudio
 from data.audio.files import open_regular
 from data.config import CorpusConfig, option
+from data.corpora.phones import PhoneOptions, refuse_contradictions
 from data.faults import Faults
+from data.text.phones import fold
 from data.utterance import Corpus, Segment, Splits, Utterance
-from trainer.errors import CorpusError
+from trainer.errors import AudioError, CorpusError
 
 SOURCE = "TIMIT comes from the Linguistic Data Consortium, catalogue number LDC93S1."
 NUM_UTTERANCES = {"train": 4620, "test": 1680}
 HF_REFERENCE_WORDS = 14_511
 """Words of the 1680 test sentences under `hf-timit`: 3186 errors / 0.21955757701054374, the reference card's WER."""
+REFERENCE_PHONES = {"core": 7215, "dev": 15_057}
+"""Phones of the 39 classes, silences not merged (Kaldi's egs/timit/s5/RESULTS, ESPnet's egs2/timit)."""
 
 # The core test set, two men and a woman per dialect region (LDC's TESTSET.DOC)
 CORE_TEST = """
@@ -57,7 +61,7 @@ PROTOCOLS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimitConfig(CorpusConfig):
+class TimitConfig(PhoneOptions, CorpusConfig):
     """The LDC93S1 tree."""
 
     root: str = option("", common=True, place=True)
@@ -79,14 +83,19 @@ class TimitConfig(CorpusConfig):
         return "read sentences, American English, one close microphone in a quiet booth"
 
     def open(self, cache_dir: Path, progress: Callable[[int, int], None]) -> Corpus:
-        return TimitCorpus(Path(self.root), self.protocol, self.normalizer, allow_incomplete=self.allow_incomplete)
+        return TimitCorpus(
+            Path(self.root), self.protocol, self.normalizer, allow_incomplete=self.allow_incomplete, units=self.units
+        )
 
 
 class TimitCorpus:
     """The tree at `root`, read under one of PROTOCOLS."""
 
-    def __init__(self, root: Path, protocol: str, normalizer: str, *, allow_incomplete: bool = False) -> None:
-        self.splits = PROTOCOLS[protocol]
+    def __init__(
+        self, root: Path, protocol: str, normalizer: str, *, allow_incomplete: bool = False, units: str = "words"
+    ) -> None:
+        """`units` are words, or a set of phones (a key of PHONE_SETS): then an utterance's text is its phones."""
+        self.splits, self.units = PROTOCOLS[protocol], units
         self.protocol, self.normalizer, self.allow_incomplete = protocol, normalizer, allow_incomplete
         self.folders = find_tree(root)
         self._read_parts: dict[str, list[Utterance]] = {}
@@ -118,6 +127,10 @@ class TimitCorpus:
             words = words_per_split["test"]
             facts.append(f"{words:,} reference words in test (TIMIT: {HF_REFERENCE_WORDS:,})")
             same = same and words == HF_REFERENCE_WORDS
+        for split, published in REFERENCE_PHONES.items() if self.units != "words" else ():
+            phones = sum(len(fold([p.label for p in u.phones], "phones39")) for u in self.utterances(split))
+            facts.append(f"{phones:,} reference phones in {split} (TIMIT: {published:,}, silences kept)")
+            same = same and phones == published
         verdict = "as published" if same else "NOT the published corpus"
         return f"TIMIT checksum: {', '.join(facts)}: {verdict}", not same
 
@@ -139,7 +152,8 @@ class TimitCorpus:
                         incomplete.append(f"{speaker / sentence}.{missing[0]}")
                         continue
                     with faults.noted("malformed label file", part):
-                        utterances.append(_utterance(region.name.upper(), speaker.name.upper(), sentence, files))
+                        utterance = _utterance(region.name.upper(), speaker.name.upper(), sentence, files)
+                        utterances.append(utterance if self.units == "words" else self._of_phones(utterance, files))
         if (incomplete or len(utterances) != self.expected[part]) and not self.allow_incomplete:
             lacking = (
                 f" Missing: {', '.join(incomplete[:3])}{', ...' if len(incomplete) > 3 else ''}." if incomplete else ""
@@ -150,6 +164,15 @@ class TimitCorpus:
                     f"{SOURCE} To go on with what is there: --corpus.allow-incomplete."
                 )
         return utterances
+
+    def _of_phones(self, utterance: Utterance, files: dict[str, Path]) -> Utterance:
+        """`utterance` with its phones as its text; CorpusError when its .PHN file contradicts itself or the audio."""
+        try:
+            num_samples = utterance.audio.header.num_frames
+        except AudioError:  # it is reported where audio is read
+            num_samples = None
+        refuse_contradictions(files["PHN"], utterance.phones, num_samples)
+        return replace(utterance, text=" ".join(fold([phone.label for phone in utterance.phones], self.units)))
 
 
 def find_tree(root: Path) -> dict[str, Path]:

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from data.text.chunks import chunks_of
+from data.text.phones import PhoneScoring
 from data.text.spelling import AS_IS, Spelling
 from trainer.errors import CorpusError
 
@@ -48,6 +49,8 @@ class Vocab:
     clean_up: bool = False
     """Spaces before points and English contractions are taken out (clean_up_tokenization_spaces)."""
     spelling: Spelling = AS_IS
+    scoring: PhoneScoring | None = None
+    """How TIMIT's phones are compared; None where text is compared as it is written."""
 
     def __post_init__(self) -> None:
         if len(set(self.tokens)) != len(self.tokens):
@@ -71,6 +74,15 @@ class Vocab:
         characters -= {" "}
         specials = [UNKNOWN, BLANK] + (list(DEAD) if bos_eos else [])
         return cls((WORD_DELIMITER, *sorted(characters), *specials))
+
+    @classmethod
+    def build_phones(cls, texts: Iterable[str]) -> Vocab:
+        """The vocabulary of training `texts` of phones, with spaces between them: all phones, then [UNK], [PAD].
+
+        There is no word delimiter: transformers' Wav2Vec2PhonemeCTCTokenizer needs none.
+        """
+        phones = {phone for some in chunks_of(texts) for text in some for phone in text.split()}
+        return cls((*sorted(phones), UNKNOWN, BLANK), word_delimiter=None, phonemes=True)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -149,7 +161,9 @@ class Vocab:
         return clean_up_spaces(text) if self.clean_up else text
 
     def _in_one_form(self, text: str) -> str:
-        """A vocabulary that has a letter composed and decomposed may write it both ways."""
+        """A vocabulary that has a letter composed and decomposed may write it both ways. Phones are folded."""
+        if self.scoring is not None:
+            return self.scoring(text)
         return unicodedata.normalize("NFC", text) if self._has_marks and not self.spelling.form else text
 
     @property

@@ -91,7 +91,7 @@ def _eval_results(title: str, results: dict[str, Any]) -> list[EvalResult]:
     for split, record in results["splits"].items():
         if record["weights"] != results["weights"]:
             continue  # these are not the weights in this folder
-        for metric in METRICS:
+        for metric in METRICS:  # those of the run
             if record.get(metric) is not None:
                 found.append(EvalResult(
                     task_type="automatic-speech-recognition", task_name="Speech Recognition", dataset_type="speech",

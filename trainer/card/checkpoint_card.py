@@ -49,11 +49,13 @@ def write_checkpoint_card(folder: Path, run_dir: Path, checkpoint: Path) -> None
 
 def figures(records: list[dict[str, Any]], step: int, is_best: bool) -> str:
     """What training measured at `step`, and how far that can be trusted."""
-    found = next((record for record in records if record["step"] == step and "eval/wer" in record), None)
+    found = next((record for record in records if record["step"] == step and "eval/loss" in record), None)
     if found is None:
         return "No evaluation was made at this step; `python -m scripts.evaluate` makes one."
-    rates = ", ".join(f"{m.upper()} {text.format_rate(found.get(f'eval/{m}'))}" for m in METRICS)
-    selected = " These weights were selected by that WER, so it is optimistic." if is_best else ""
+    rates = ", ".join(
+        f"{m.upper()} {text.format_rate(found.get(f'eval/{m}'))}" for m in METRICS if f"eval/{m}" in found
+    )
+    selected = " These weights were selected by the first of these rates, so it is optimistic." if is_best else ""
     return (
         f"During training they reached {rates} on the split that was scored then.{selected} This is not the closing "
         "evaluation of a finished run; `python -m scripts.evaluate` scores the folder on any corpus."

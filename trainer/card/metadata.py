@@ -6,7 +6,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from trainer.config.schema import Config
 from trainer.rundir.model_source import is_hub_id
-from trainer.scoring.metrics import METRICS
+from trainer.scoring.metrics import PHONES, WORDS
 
 
 def metadata_of(config: Config, name: str, eval_results: list[EvalResult] | None = None) -> ModelCardData:
@@ -18,7 +18,7 @@ def metadata_of(config: Config, name: str, eval_results: list[EvalResult] | None
         pipeline_tag="automatic-speech-recognition",
         tags=["automatic-speech-recognition", "ctc", "speech"],
         base_model=pretrained if pretrained and is_hub_id(pretrained) else None,
-        metrics=list(METRICS),
+        metrics=list((WORDS if config.corpus.phone_scoring() is None else PHONES).metrics),
         model_name=name,
         eval_results=eval_results,
     )

@@ -11,7 +11,8 @@ from typing import Any
 from trainer.card.text import format_interval, format_loss, format_rate
 from trainer.scoring.alignment import Edit, align_characters, align_words, count_confusions, ranked
 from trainer.scoring.breakdown import FEW_UNITS, Group, breakdowns, by_speaker, knows_speakers
-from trainer.scoring.metrics import METRICS
+from trainer.scoring.classes import NOTHING, by_class
+from trainer.scoring.metrics import METRICS, PHONES, WORDS, units_of
 from trainer.scoring.scores import Hypothesis
 
 NUM_SPEAKERS_SHOWN = 5
@@ -20,31 +21,33 @@ NUM_CONFUSIONS_SHOWN = 12
 
 def training_table(records: Sequence[dict[str, Any]]) -> str:
     """The reference card's table: the last logged training loss beside each evaluation."""
-    rows = ["| Training Loss | Epoch | Step | Validation Loss | Wer |", "|:---:|:---:|:---:|:---:|:---:|"]
+    main = next((m for m in METRICS for record in records if f"eval/{m}" in record), "wer")
+    rows = [f"| Training Loss | Epoch | Step | Validation Loss | {main.capitalize()} |", "|:---:" * 5 + "|"]
     shown = "No log"
     for record in records:
         shown = format_loss(record["train/loss"]) if "train/loss" in record else shown
-        if "eval/wer" in record:
-            scores = f"{format_loss(record['eval/loss'])} | {format_rate(record['eval/wer'])}"
+        if f"eval/{main}" in record:
+            scores = f"{format_loss(record['eval/loss'])} | {format_rate(record[f'eval/{main}'])}"
             rows.append(f"| {shown} | {record['epoch']:.2f} | {record['step']} | {scores} |")
     return "\n".join(rows)
 
 
 def sample_sections(hypotheses: Sequence[Hypothesis], split: str, *, has_report: bool) -> list[str]:
-    """Three transcripts: those with the least, the middle and the highest word error rate. Empty without utterances.
+    """Three transcripts: those with the least, the middle and the highest error rate. Empty without utterances.
 
     `has_report` is whether the run leaves a report, which lies one folder above the card.
     """
     ordered = sorted(hypotheses, key=lambda h: (h.words.rate, h.id))
     if not ordered:
         return []
-    rows = ["| | Reference | Written | Word errors |", "|---|---|---|---|"]
+    units = ordered[0].units
+    rows = [f"| | Reference | Written | {units.one.capitalize()} errors |", "|---|---|---|---|"]
     places = {0: "best", len(ordered) // 2: "middle", len(ordered) - 1: "worst"}
     for place, name in places.items():
         h = ordered[place]
         reference, hypothesis = (escape(text) or "(nothing)" for text in (h.reference, h.hypothesis))
         rows.append(f"| {name} | {reference} | {hypothesis} | {h.words.num_errors} of {h.words.num_reference} |")
-    note = f"Of the {len(ordered)} utterances of {split}, by word error rate."
+    note = f"Of the {len(ordered)} utterances of {split}, by {units.title}."
     if has_report:
         note += (
             " All of them can be read, and most can be heard, in the [report](../report.html) in the run's folder. The "
@@ -54,20 +57,27 @@ def sample_sections(hypotheses: Sequence[Hypothesis], split: str, *, has_report:
 
 
 def splits_table(results: dict[str, Any]) -> str:
-    others = [metric for metric in METRICS if metric != "wer"]
-    head = ["Split", "Utterances", "WER", "95 % interval", *(m.upper() for m in others), "Errors", "Words", "Weights"]
+    units = units_of(results)
+    others = [metric for metric in units.metrics if metric != units.main]
+    head = [
+        "Split", "Utterances", units.label, "95 % interval", *(m.upper() for m in others),
+        "Errors", units.name.capitalize(), "Weights",
+    ]  # fmt: skip
     rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     over, few = [], False
     for split, r in results["splits"].items():
         note = f" ({r['note']})" if "note" in r else ""
-        interval = format_interval(r.get("wer_interval")) or "none"
+        interval = format_interval(r.get(f"{units.main}_interval")) or "none"
         rates = " | ".join(format_rate(r.get(metric)) for metric in others)
-        figures = f"{format_rate(r['wer'])} | {interval} | {rates} | {r['num_errors']}"
-        counts = f"{r['num_reference_words']} | {r['weights']}"
+        figures = f"{format_rate(r[units.main])} | {interval} | {rates} | {r['num_errors']}"
+        counts = f"{r[f'num_reference_{units.name}']} | {r['weights']}"
         rows.append(f"| {split}{note} | {r['num_utterances']} | {figures} | {counts} |")
-        if r.get("wer_interval"):
-            over.append(f"{r['wer_interval_over']} of {split}")
-            few = few or int(r["wer_interval_over"].split()[0]) < FEW_UNITS
+        if r.get(f"{units.main}_interval"):
+            drawn = r[f"{units.main}_interval_over"]
+            over.append(f"{drawn} of {split}")
+            few = few or int(drawn.split()[0]) < FEW_UNITS
+    if rule := results.get("scoring"):
+        rows.append(f"\n{units.label}: {rule}.")
     if not over:
         return "\n".join(rows)
     return "\n".join(rows) + (
@@ -103,7 +113,8 @@ def group_sections(hypotheses: Sequence[Hypothesis], split: str) -> list[str]:
 
 
 def _group_table(groups: Sequence[Group | None], *, interval: bool = True) -> str:
-    head = ["Group", "Utterances", "Speakers", "Words", "WER", "95 % interval", "CER"]
+    units = next((group.units for group in groups if group is not None), WORDS)
+    head = ["Group", "Utterances", "Speakers", units.name.capitalize(), units.label, "95 % interval", "CER"]
     rows = []
     for group in groups:
         if group is None:
@@ -116,11 +127,15 @@ def _group_table(groups: Sequence[Group | None], *, interval: bool = True) -> st
         ])  # fmt: skip
     if not interval:
         rows, head = [row[:5] + row[6:] for row in rows], head[:5] + head[6:]
+    if "cer" not in units.metrics:
+        rows, head = [row[:-1] for row in rows], head[:-1]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
 
 
 def confusion_sections(hypotheses: Sequence[Hypothesis], split: str) -> list[str]:
-    """The most frequent word and character edits."""
+    """The most frequent edits of words and characters, or of phones, which are grouped by their classes too."""
+    if hypotheses and hypotheses[0].units == PHONES:
+        return _phone_confusions(hypotheses, split)
     words = count_confusions(align_words(h.reference, h.hypothesis) for h in hypotheses)
     characters = count_confusions(align_characters(h.reference, h.hypothesis) for h in hypotheses)
     if not words:
@@ -138,6 +153,30 @@ def _confusion_table(words: Counter[Edit], characters: Counter[Edit]) -> str:
     left, right = ([*column, *[" | "] * (height - len(column))] for column in columns)
     rows = ["| Words | Times | Characters | Times |", "|---|---|---|---|"]
     return "\n".join(rows + [f"| {a} | {b} |" for a, b in zip(left, right, strict=True)])
+
+
+def _phone_confusions(hypotheses: Sequence[Hypothesis], split: str) -> list[str]:
+    alignments = [align_words(h.reference, h.hypothesis) for h in hypotheses]
+    phones = ranked(count_confusions(alignments))[:NUM_CONFUSIONS_SHOWN]
+    if not phones:
+        return []
+    classes = by_class(alignments)
+    shown = [*classes.names, NOTHING]
+    rows = [["Class", *shown, "Phones", "Wrong phone"], ["---"] * (len(shown) + 3)]
+    for name in (*classes.names, NOTHING):
+        counts = [classes.counts[name, other] for other in shown]
+        wrong = "" if name == NOTHING else format_rate(classes.wrong_rate(name))
+        rows.append([name, *map(str, counts), "" if name == NOTHING else str(classes.num_reference(name)), wrong])
+    listed = ["| Phone | Times |", "|---|---|", *(f"| {_edit(edit)} | {n} |" for edit, n in phones)]
+    return [
+        "### Most frequent confusions",
+        f"In {split}, phones:",
+        "\n".join(listed),
+        "#### Confusion by phone class",
+        f"Rows: the class that was spoken; columns: the class that was written; {NOTHING}: inserted or deleted. The "
+        "last column is the share of a class' phones that were not recognised as they are.",
+        "\n".join("| " + " | ".join(row) + " |" for row in rows),
+    ]
 
 
 def _edit(edit: Edit) -> str:

@@ -20,6 +20,7 @@ from models.checkpoints.weights import LoadReport
 from trainer.config.schema import Config
 from trainer.prepare.corpus import PreparedCorpus
 from trainer.rundir.model_source import model_name
+from trainer.scoring.metrics import units_of
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "jiwer", "soundfile", "soxr")
 
@@ -28,16 +29,22 @@ def summary(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> st
     tuned = config.model.pretrained is not None
     origin = f"is a fine-tuned version of {_origin(config)}" if tuned else "was trained from random weights"
     record = results["splits"][results["headline"]]
-    interval = format_interval(record.get("wer_interval"))
+    units = units_of(record)
+    interval = format_interval(record.get(f"{units.main}_interval"))
     num_unread = record.get("num_undecodable", 0)
     unread = f"; {num_unread} utterances without readable audio count as deletions" if num_unread else ""
-    trust = f"; 95 % interval {interval} over {record['wer_interval_over']}" if interval else ""
+    trust = f"; 95 % interval {interval} over {record[f'{units.main}_interval_over']}" if interval else ""
+    rule = f" [{record['scoring']}]" if "scoring" in record else ""
+    others = "".join(
+        f"\n- {metric.capitalize()}: {format_rate(results[metric])}" for metric in ("cer",) if metric in results
+    )
     return (
         f"This model {origin} on {data.corpus.title}.\n"
         f"It achieves the following results on the evaluation set ({results['headline']}, "
         f"{record['num_utterances']} utterances) with {weights_scored(config, data, results)}:\n\n"
-        f"- Loss: {format_loss(results['loss'])}\n- Wer: {format_rate(results['wer'])} ({results['num_errors']} errors "
-        f"of {results['num_reference_words']} words){trust}{unread}\n- Cer: {format_rate(results['cer'])}"
+        f"- Loss: {format_loss(results['loss'])}\n- {units.main.capitalize()}{rule}: "
+        f"{format_rate(results[units.main])} ({results['num_errors']} errors "
+        f"of {results[f'num_reference_{units.name}']} {units.name}){trust}{unread}{others}"
     )
 
 
@@ -45,8 +52,8 @@ def weights_scored(config: Config, data: PreparedCorpus, results: dict[str, Any]
     """Which weights the figures are of, and whether the split that selected them flatters them."""
     if results["weights"] != "best":
         return "the weights of the last step"
-    monitor = data.corpus.splits.monitor
-    said = f"the weights of step {results['best']['step']}, which had the lowest WER on {monitor} during training"
+    monitor, label = data.corpus.splits.monitor, units_of(results).label
+    said = f"the weights of step {results['best']['step']}, which had the lowest {label} on {monitor} during training"
     if monitor == results["headline"]:
         return f"{said}. The same split selected the weights, so these figures are optimistic"
     return said

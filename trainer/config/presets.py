@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from data.config import AugmentConfig, BatchingConfig, CorpusConfig
 from data.corpora import KINDS
@@ -14,7 +15,7 @@ from trainer.config.schema import Config, EvalConfig, OptimConfig, TrainConfig
 
 
 def demo() -> Config:
-    """a small UniSpeech from random weights on a synthesised TIMIT-shaped corpus: CPU, minutes"""
+    """random weights on a synthesised TIMIT-shaped corpus: CPU, minutes"""
     return Config(
         preset="demo",
         corpus=SyntheticConfig(size="demo"),
@@ -65,6 +66,18 @@ def timit() -> Config:
     )
 
 
+def demo_phones() -> Config:
+    """the demo's phones in place of its words: phone error rate"""
+    config = demo()
+    return replace(config, preset="demo-phones", corpus=SyntheticConfig(size="demo", units="phones39"))
+
+
+def timit_phones() -> Config:
+    """as timit, with phones in 39 classes: TIMIT's own benchmark"""
+    config = timit()
+    return replace(config, preset="timit-phones", corpus=TimitConfig(protocol="kaldi", units="phones39"))
+
+
 def _of_corpus(kind: type[CorpusConfig]) -> Callable[[], Config]:
     """The preset that a kind of corpus has without a function of its own here."""
 
@@ -76,7 +89,13 @@ def _of_corpus(kind: type[CorpusConfig]) -> Callable[[], Config]:
 
 
 def _all_presets() -> dict[str, Callable[[], Config]]:
-    presets: dict[str, Callable[[], Config]] = {"demo": demo, "timit-hf": timit_hf, "timit": timit}
+    presets: dict[str, Callable[[], Config]] = {
+        "demo": demo,
+        "demo-phones": demo_phones,
+        "timit-hf": timit_hf,
+        "timit": timit,
+        "timit-phones": timit_phones,
+    }
     for kind in sorted(KINDS.values(), key=lambda kind: kind is not ManifestConfig):  # first what most people need
         if kind.preset in presets:
             raise ImportError(

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from data.audio.segments import describe_overshoots
 from data.chain import is_checked, once_each, overshoots_of
 from data.corpora import reading_notes
+from data.corpora.phones import PhoneOptions
 from data.drops import Drops, is_corpus_wrong, refuse_unreadable
 from data.durations import describe_durations
 from data.example import Example
@@ -29,7 +30,6 @@ from data.examples import (
 from data.faults import Fault, Faults
 from data.leaks import find_leaks
 from data.measuring import describe_conversions
-from data.text.normalise import normalizer
 from data.text.normalised import normalise_all
 from data.text.vocab import Vocab
 from data.utterance import Corpus, Utterance
@@ -118,8 +118,10 @@ def prepare_corpus(
     c, cache_dir, faults = config.corpus, Path(config.cache_dir), reading.faults
     on_bad = "drop" if faults.collects else c.on_bad  # a check goes on without them
     corpus, utterances, eval_utterances = reading.corpus, reading.train, reading.evaluation
-    splits, normalize = corpus.splits, normalizer(c.normalizer, c.language)
-    written = partial(normalise_all, normalize=normalize, name=f"{c.normalizer} {c.language}", cache_dir=cache_dir)
+    splits, scoring = corpus.splits, c.phone_scoring()
+    normalize = c.text_rule()
+    name = "phones" if scoring else f"{c.normalizer} {c.language}"
+    written = partial(normalise_all, normalize=normalize, name=name, cache_dir=cache_dir)
     texts, eval_texts = written(utterances), {split: written(of) for split, of in eval_utterances.items()}
     refuse_delimiters(
         [(utterances, texts), *((of, eval_texts[split]) for split, of in eval_utterances.items())],
@@ -129,7 +131,9 @@ def prepare_corpus(
     vocab, own = choose_vocabulary(
         c.vocabulary, texts, encoder, c.bos_eos, training,
         spelling=c.spelling, to_score=[text for of_split in eval_texts.values() for text in of_split], console=console,
+        are_phones=scoring is not None if isinstance(c, PhoneOptions) else None,
     )  # fmt: skip
+    vocab = replace(vocab, scoring=scoring)
 
     train: Sequence[Example] = []
     drops = Drops(splits.train, len(utterances))
@@ -152,7 +156,8 @@ def prepare_corpus(
         unreadable.append(bad)
         if unseen[split]:
             what = "have no unit in the checkpoint's vocabulary" if own else "were never seen in training"
-            console.warn(f"{split}: {unseen[split].total()} characters {what} ({describe_unseen(unseen[split])})")
+            pieces = "phones" if vocab.phonemes else "characters"
+            console.warn(f"{split}: {unseen[split].total()} {pieces} {what} ({describe_unseen(unseen[split])})")
     if not faults.collects:
         refuse_unreadable(list(filter(is_corpus_wrong, unreadable)), c.on_bad_eval)
     everything = once_each([utterances, *eval_utterances.values()])

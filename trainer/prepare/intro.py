@@ -32,6 +32,8 @@ def describe(run: PreparedRun, steps_left: int, console: Console) -> Iterator[tu
     yield "scored", f"{run.monitor.split}: {_amount(run.monitor.examples)}, {_speakers(run.monitor.examples)}"
     vocab = run.data.vocab
     units = "".join(t for t in vocab.tokens if len(t) == 1 and t.isprintable())
+    if vocab.phonemes:
+        units = " ".join(t for t in vocab.tokens if t in vocab.writable)
     yield "units", f"{len(vocab)}, blank {vocab.blank}: {units if len(units) <= 48 else units[:45] + '...'}"
     origin = config.model.pretrained or f"{config.model.size}, random weights"
     num_parameters = _millions(p.numel() for p in model.parameters())

@@ -39,11 +39,13 @@ def choose_vocabulary(
     spelling: str = "auto",
     to_score: Sequence[str] = (),
     console: Console | None = None,
+    are_phones: bool | None = None,
 ) -> tuple[Vocab, bool]:
     """The vocabulary, and whether it is the checkpoint's own (then its head is kept too).
 
     `texts` are those that are trained on, `to_score` the references of evaluation, all normalised. Where only scoring
-    is done the vocabulary must be the checkpoint's. CorpusError where no answer is right.
+    is done the vocabulary must be the checkpoint's. `are_phones`: whether texts, and so units, are phones or words;
+    None: the corpus does not know. CorpusError where no answer is right.
     """
     pretrained = encoder.pretrained
     own = own_vocabulary(pretrained) if pretrained is not None else None
@@ -56,6 +58,16 @@ def choose_vocabulary(
                 f"{why}. So there is no tokenizer that matches its CTC head, and its output cannot be read. Give a "
                 "folder that a training run exported, or a fine-tuned hub model."
             )
+        if are_phones and not own.phonemes:
+            raise CorpusError(
+                f"{pretrained.source}: it writes characters, and --corpus.units asks for phones. Leave that out, or "
+                "give a model that was trained on phones."
+            )
+        if are_phones is False and own.phonemes:
+            raise CorpusError(
+                f"{pretrained.source}: it writes phones, and the corpus was asked for words. Give the phones that it "
+                "was trained on: --corpus.units phones61, phones48 or phones39."
+            )
         own.refuse_delimiter(to_score)
         return fit_spelling(own, to_score, spelling, pretrained.source, console), True
     if spelling != "auto" and (rule == "new" or own is None):
@@ -63,6 +75,12 @@ def choose_vocabulary(
             f"--corpus.spelling {spelling} is how text is written in a checkpoint's own units, and here units are new. "
             "Leave it out; --corpus.normalizer is how new ones are written."
         )
+    if are_phones and own is not None and pretrained is not None and not own.phonemes:
+        if rule == "own":
+            raise CorpusError(f"--corpus.vocabulary own: {pretrained.source} writes characters, not phones.")
+        if rule == "auto" and pretrained.has_head and console is not None:
+            console.warn(f"{pretrained.source}: it writes characters, so units and head are new: phones")
+        return Vocab.build_phones(texts), False
     if rule == "own" and own is None:
         raise CorpusError(f"--corpus.vocabulary own: {_why_not(pretrained) or 'there is no checkpoint'}.")
     if rule != "new" and own is not None and pretrained is not None:
@@ -81,7 +99,7 @@ def choose_vocabulary(
         if console is not None and (pretrained.has_head or pretrained.has_no_such_language):
             new = "vocabulary, adapter and head" if pretrained.has_no_such_language else "units and head"
             console.warn(f"{pretrained.mismatch}; without one, {new} are new")
-    return Vocab.build(texts, bos_eos=bos_eos), False
+    return Vocab.build_phones(texts) if are_phones else Vocab.build(texts, bos_eos=bos_eos), False
 
 
 def own_vocabulary(pretrained: Pretrained) -> Vocab | None:
@@ -192,6 +210,7 @@ def _standing_in_the_way(fit: Fit, own: Vocab) -> str:
     how = spelled if fit.spelling != AS_IS else ""
     if own.phonemes:
         how += "; its units are phonemes, which transcripts must hold with spaces between them"
+        how += " (those of TIMIT: --corpus.units)"
     what = ("phoneme" if own.phonemes else "character") + ("s have" if fit.missing.total() > 1 else " has")
     return f"{fit.missing.total()} {what} no unit in its vocabulary ({describe_unseen(fit.missing)}){how}"
 

@@ -21,6 +21,7 @@ from trainer.recognize.transcript import TimedTranscript, Word
 from trainer.rundir.log import read_records
 from trainer.rundir.model_source import model_name, run_of, step_of
 from trainer.rundir.results import read_results
+from trainer.scoring.metrics import UNITS
 
 SURE, UNSURE = 0.9, 0.6
 """Words below SURE and UNSURE are marked. Confidences are not calibrated: these levels only guide the eye."""
@@ -64,11 +65,12 @@ def describe_model(source: str) -> str:
         return name + _rate_in_training(folder)
     try:
         card = ModelCard.load(folder / "README.md").data if (folder / "README.md").exists() else None
-        rates = [r for r in (card.eval_results or []) if r.metric_type == "wer"] if card else []
+        mains = {units.main for units in UNITS.values()}
+        rates = [r for r in (card.eval_results or []) if r.metric_type in mains] if card else []
         notes = _notes(folder)
         splits = [notes.get(r.dataset_split, r.dataset_split) for r in rates]
         found = [
-            f"WER {100 * float(r.metric_value):.1f} % on {r.dataset_name} ({split})"
+            f"{r.metric_type.upper()} {100 * float(r.metric_value):.1f} % on {r.dataset_name} ({split})"
             for r, split in zip(rates, splits, strict=True)
         ]
     except (ValueError, TypeError, OSError):  # a card that others wrote may say anything
@@ -84,9 +86,14 @@ def _rate_in_training(checkpoint: Path) -> str:
         records = [] if run_dir is None else read_records(run_dir / "metrics.jsonl")
     except (OSError, ValueError, KeyError):
         return ""
-    wer = next((r["eval/wer"] for r in records if r["step"] == step and r.get("eval/wer") is not None), None)
+    rates = (
+        f": {units.label} {100 * r[f'eval/{units.main}']:.1f} % in training"
+        for r in records
+        for units in UNITS.values()
+        if r["step"] == step and r.get(f"eval/{units.main}") is not None
+    )
     selected = ", by which the weights were selected: optimistic" if checkpoint.name == "best" else ""
-    return "" if wer is None else f": WER {100 * wer:.1f} % in training{selected}"
+    return next((f"{rate}{selected}" for rate in rates), "")
 
 
 def _notes(model: Path) -> dict[str | None, str]:

@@ -21,7 +21,7 @@ FILES = {
     "metrics.jsonl": "figures of every step",
 }
 """Files of a run's folder that the report leads to."""
-PLACES = ("root", "train", "eval", "test", "dataset", "subset", "size", "protocol")
+PLACES = ("root", "train", "eval", "test", "dataset", "subset", "size", "protocol", "units")
 """Options of a corpus that say which one it is."""
 
 

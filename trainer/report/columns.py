@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from trainer.scoring.metrics import EditCounts
+from trainer.scoring.metrics import WORDS, EditCounts, Units
 from trainer.scoring.scores import Hypothesis
 
 Systems = Sequence[Hypothesis]
@@ -30,8 +30,8 @@ class Column:
     """Whether the page shows a histogram of the column, and the reader can choose a range of its values."""
 
 
-def columns(num_systems: int) -> list[Column]:
-    """The columns of a report (one system) or of a comparison (two or more)."""
+def columns(num_systems: int, units: Units = WORDS) -> list[Column]:
+    """The columns of a report (one system) or of a comparison (two or more) whose transcripts consist of `units`."""
     shown = [
         Column("id", "Utterance", "text", lambda split, h: h[-1].id),
         Column("split", "Split", "text", lambda split, h: split, is_choice=True),
@@ -39,14 +39,15 @@ def columns(num_systems: int) -> list[Column]:
         Column("dialect", "Region", "text", lambda split, h: h[-1].dialect, is_choice=True),
         Column("sex", "Sex", "text", lambda split, h: h[-1].sex, is_choice=True),
         Column("seconds", "Seconds", "seconds", lambda split, h: h[-1].seconds, is_range=True),
-        Column("words", "Words", "number", lambda split, h: h[-1].words.num_reference),
+        Column("words", units.name.capitalize(), "number", lambda split, h: h[-1].words.num_reference),
     ]
     if num_systems == 1:
+        of_characters = [Column("cer", "CER %", "rate", lambda split, h: _rate(h[0].characters))]
         return [
             *shown,
             Column("errors0", "Errors", "number", lambda split, h: h[0].words.num_errors),
-            Column("wer", "WER %", "rate", lambda split, h: _rate(h[0].words), is_range=True),
-            Column("cer", "CER %", "rate", lambda split, h: _rate(h[0].characters)),
+            Column(units.main, f"{units.label} %", "rate", lambda split, h: _rate(h[0].words), is_range=True),
+            *(of_characters if "cer" in units.metrics else []),
         ]
     errors = [
         Column(f"errors{i}", f"Errors {letter(i)}", "number", functools.partial(_errors_of, i))
@@ -70,7 +71,7 @@ def _errors_of(system: int, split: str, systems: Systems) -> int:
 
 
 def _spread(split: str, systems: Systems) -> int:
-    """How far the worst and the best system are apart, in word errors."""
+    """How far the worst and the best system are apart, in errors."""
     errors = [h.words.num_errors for h in systems]
     return max(errors) - min(errors)
 

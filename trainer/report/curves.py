@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from trainer.scoring.metrics import METRICS
+
 if TYPE_CHECKING:  # matplotlib is imported by whoever draws: a run need not wait for it before its first step
     from matplotlib.figure import Figure
 
@@ -16,13 +18,14 @@ logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it reports on its fon
 # (name, title, [(tag, label)], logarithmic)
 CURVES: tuple[tuple[str, str, list[tuple[str, str]], bool], ...] = (
     ("loss", "Loss (nats per unit)", [("train/loss", "training"), ("eval/loss", "evaluation")], True),
-    ("wer", "Error rate (%)", [("eval/wer", "words"), ("eval/cer", "characters")], False),
+    ("wer", "Error rate (%)", [("eval/wer", "words"), ("eval/per", "phones"), ("eval/cer", "characters")], False),
     ("lr", "Learning rate", [("train/lr", "")], False),
 )
 COMPARED = (
     ("loss", "Training loss (nats per unit)", "train/loss", True),
     ("eval", "Evaluation loss (nats per unit)", "eval/loss", True),
     ("wer", "Word error rate (%)", "eval/wer", False),
+    ("per", "Phone error rate (%)", "eval/per", False),
 )
 """The same of the pictures that compare runs, with one tag each."""
 INK, SERIES = "#5c6470", ("#2f6fb3", "#b3542f", "#3d7d4a", "#7a55a3")
@@ -52,7 +55,7 @@ def compare_curves(runs: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Fi
 
 
 def _points(records: Sequence[dict[str, Any]], tag: str, name: str) -> list[tuple[int, float]]:
-    factor = 100.0 if name == "wer" else 1.0
+    factor = 100.0 if name in METRICS else 1.0
     return [(r["step"], factor * r[tag]) for r in records if r.get(tag) is not None]
 
 

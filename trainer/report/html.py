@@ -11,7 +11,8 @@ from typing import Any
 
 from trainer.scoring.alignment import Edit, ranked
 from trainer.scoring.breakdown import Group
-from trainer.scoring.metrics import EditCounts
+from trainer.scoring.classes import NOTHING, ClassConfusion
+from trainer.scoring.metrics import WORDS, EditCounts
 
 MOST_CHARACTERS = 30
 NUM_CONFUSIONS = 14
@@ -61,7 +62,8 @@ def group_table(title: str, groups: Sequence[Group | None], split: str) -> str:
             f'<td class="bar"{hint}><span style="--w:{100 * share:.1f}%">{whisker}</span></td></tr>'
         )
     head = '<tr><th scope="col"></th><th class="number" scope="col">Utterances</th>'
-    head += '<th class="number" scope="col">WER</th><th scope="col"></th></tr>'
+    label = next((group.units for group in groups if group), WORDS).label
+    head += f'<th class="number" scope="col">{label}</th><th scope="col"></th></tr>'
     return f"<div><h3>By {escape(title)}</h3><table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table></div>"
 
 
@@ -115,8 +117,9 @@ def _edit_text(edit: Edit) -> str:
     return " → ".join(f"<bdi>{escape(text)}</bdi>" for text in (edit.reference, edit.hypothesis) if text)
 
 
-def confusion_matrix(edits: Iterable[Edit], split: str) -> str:
-    """A table of the most confused characters: said (rows) against written (columns). "" if there is no error.
+def confusion_matrix(edits: Iterable[Edit], split: str, what: str = "characters") -> str:
+    """A table of the most confused characters, or of `what` the edits are of: said (rows) against written (columns).
+    "" if there is no error.
 
     Each count is a button that finds its utterances in `split`.
     """
@@ -140,8 +143,35 @@ def confusion_matrix(edits: Iterable[Edit], split: str) -> str:
         cells = "".join(_cell(said, written, counts, most, totals[said], split) for written in [*names, ""])
         rows.append(f'<tr><th scope="row">{_character(said)}</th>{cells}</tr>')
     return (
-        '<div class="scroll"><table class="matrix"><caption class="hidden">Characters said against characters written'
-        f"</caption><thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        '<div class="scroll"><table class="matrix"><caption class="hidden">'
+        f"{what.capitalize()} said against {what} written</caption>"
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def class_matrix(classes: ClassConfusion) -> str:
+    """A table of the classes of phones: said (rows) against written (columns), and how many of a class were wrong."""
+    names = [*classes.names, NOTHING]
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in [*names, "wrong phone"])
+    rows = []
+    for said in names:
+        total, wrong = classes.num_reference(said), classes.wrong_rate(said)
+        cells = ""
+        for written in names:
+            number = classes.counts[said, written]
+            is_error = number and said not in (written, NOTHING)
+            shade = f' style="--a:{min(0.75, 0.15 + 3 * number / total):.2f}"' if is_error else ""
+            share = f' title="{percent(number / total)} of {total:,}"' if total and said != NOTHING else ""
+            cells += f"<td{shade}{share}>{f'{number:,}' if number else ''}</td>"
+        last = "" if said == NOTHING or wrong is None else percent(wrong)
+        rows.append(f'<tr><th scope="row">{escape(said)}</th>{cells}<td>{last}</td></tr>')
+    return (
+        "<h3>By phone class</h3>"
+        f'<p class="note">Rows were said, columns were written; {NOTHING}: put in or left out. On the diagonal are '
+        "phones of the same class, right or wrong; the last column is the share that was left out or taken for another "
+        "phone, of the same class too.</p>"
+        '<div class="scroll"><table class="matrix classes"><caption class="hidden">Phone classes said against phone '
+        f"classes written</caption><thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from data.audio.decode import normalize
 from data.examples import Example
 from data.text.vocab import Vocab
-from data.utterance import SAMPLE_RATE, Segment
+from data.utterance import SAMPLE_RATE, Segment, Utterance
 from models.ctc import CTCModel
 from trainer.recognize.words import find_words
 
@@ -44,10 +44,20 @@ def utterance_media(
         "wave": to_base64(wave_outline(waveform).tobytes()),
         "spectrogram": to_base64(spectrogram(waveform)),
         **frame_posteriors(model, posteriors),
+        **spoken(example.utterance, vocab),
         "written": written_words(model, posteriors, vocab),
-        "words": _seconds(example.utterance.words),
-        "phones": _seconds(example.utterance.phones),
     }
+
+
+def spoken(utterance: Utterance, vocab: Vocab) -> dict[str, list[list[Any]]]:
+    """[start, end, label] of all that the corpus knows the times of, in seconds.
+
+    `said` is in the units that are scored: words, or phones as they are compared. `words` and `phones` are the corpus'.
+    """
+    words, phones = _seconds(utterance.words), _seconds(utterance.phones)
+    if vocab.scoring is not None:
+        return {"said": vocab.scoring.spans(phones), "words": words, "phones": phones}
+    return {"said": [] if vocab.phonemes else words, "words": [], "phones": phones}
 
 
 def encode_audio(waveform: np.ndarray) -> bytes:
@@ -94,13 +104,17 @@ def read_posteriors(model: CTCModel, waveform: np.ndarray, do_normalize: bool, d
     return model.read(samples[None].to(device))[0].softmax(-1).cpu()
 
 
-def written_words(model: CTCModel, posteriors: Tensor, vocab: Vocab) -> list[list[float | str]]:
-    """[start, end, word, confidence] of each word of the best path, in seconds, as scripts.transcribe finds them."""
+def written_words(model: CTCModel, posteriors: Tensor, vocab: Vocab) -> list[list[Any]]:
+    """[start, end, word, confidence] of each word of the best path, in seconds, as scripts.transcribe finds them.
+
+    Phones are in the form in which they are compared.
+    """
     if len(posteriors) == 0:
         return []
     best, units = posteriors.max(-1)
     words = find_words(units.numpy(), best.log().numpy(), vocab, model.geometry)
-    return [[round(w.start_seconds, 3), round(w.end_seconds, 3), w.text, round(w.confidence, 3)] for w in words]
+    spans = [[round(w.start_seconds, 3), round(w.end_seconds, 3), w.text, round(w.confidence, 3)] for w in words]
+    return spans if vocab.scoring is None else vocab.scoring.spans(spans)
 
 
 def frame_posteriors(model: CTCModel, posteriors: Tensor) -> dict[str, str | float]:
@@ -128,5 +142,5 @@ def to_base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def _seconds(segments: Sequence[Segment]) -> list[list[float | str]]:
+def _seconds(segments: Sequence[Segment]) -> list[list[Any]]:
     return [[round(s.start / SAMPLE_RATE, 4), round(s.end / SAMPLE_RATE, 4), s.label] for s in segments]

@@ -18,7 +18,8 @@ from trainer.report.columns import columns
 from trainer.report.html import LETTERS, to_script_json
 from trainer.report.media_choice import Media, MediaSource, Scored, collect_media
 from trainer.rundir.disk import write_text
-from trainer.scoring.alignment import align_characters, align_words
+from trainer.scoring.alignment import Edit, align_characters, align_words
+from trainer.scoring.metrics import PHONES, WORDS
 from trainer.scoring.scores import Hypothesis
 
 MOST_BYTES = 15_000_000
@@ -67,6 +68,7 @@ def write_page(
             f"<script>{(assets / f'{name}.js').read_text(encoding='utf-8')}</script>" for name in SCRIPTS
         ),
     }
+    counted = scored[0][1].units if scored else WORDS
     template, units = Template((assets / "report.html").read_text(encoding="utf-8")), []
     media = Media(note=why_none or "This file holds text only.")
     used = sum(len(text.encode()) for text in fixed.values()) + len(to_script_json(rows).encode()) + 20 * len(rows)
@@ -83,12 +85,25 @@ def write_page(
         f'<script type="application/json" id="media-{i}">{text}</script>' for i, text in enumerate(media.elements)
     )
     told = [{"key": c.key, "name": c.title, "kind": c.kind, "isChoice": c.is_choice, "isRange": c.is_range}
-            for c in columns(len(systems))]  # fmt: skip
-    content = {"systems": list(systems), "columns": told, "sort": sort, "units": units, "rows": rows}
+            for c in columns(len(systems), counted)]  # fmt: skip
+    content = {
+        "counted": counted.name,
+        "rate": counted.label,
+        "systems": list(systems),
+        "columns": told,
+        "sort": sort,
+        "units": units,
+        "rows": rows,
+    }
     write_text(path, template.substitute(
         fixed, data=to_script_json(content), media="\n".join(elements), media_note=escape(media.note)
     ))  # fmt: skip
     return media
+
+
+def align_smallest(h: Hypothesis) -> list[Edit]:
+    """The edits of what the confusion matrix shows: characters, or phones."""
+    return (align_words if h.units == PHONES else align_characters)(h.reference, h.hypothesis)
 
 
 def describe_page(path: Path, num_utterances: int, media: Media, most_bytes: int | None) -> str:
@@ -111,19 +126,14 @@ def utterance_row(split: str, systems: Sequence[Hypothesis]) -> dict[str, Any]:
         "errors": [s.words.num_errors for s in systems],
         "cells": [
             round(value, 2) if isinstance(value, float) else value
-            for value in (column.value(split, systems) for column in columns(len(systems)))
+            for value in (column.value(split, systems) for column in columns(len(systems), h.units))
         ],
         "edits": [
             [e.reference if e.kind == "hit" else [LETTERS[e.kind], e.reference, e.hypothesis] for e in edits]
             for edits in (align_words(s.reference, s.hypothesis) for s in systems)
         ],
         "characters": sorted(
-            {
-                (e.reference, e.hypothesis)
-                for s in systems
-                for e in align_characters(s.reference, s.hypothesis)
-                if e.kind != "hit"
-            }
+            {(e.reference, e.hypothesis) for s in systems for e in align_smallest(s) if e.kind != "hit"}
         ),
         "text": " ".join([h.reference, *(s.hypothesis for s in systems)]),
         "failure": next((s.failure for s in systems if s.failure), ""),

@@ -18,6 +18,7 @@ from trainer.cli.interpreter import python_command
 from trainer.report.about import about
 from trainer.report.curves import draw_curves, to_svg
 from trainer.report.html import (
+    class_matrix,
     confusion_lists,
     confusion_matrix,
     error_kinds,
@@ -27,12 +28,13 @@ from trainer.report.html import (
     speaker_table,
 )
 from trainer.report.media_choice import MediaSource
-from trainer.report.page import MOST_BYTES, Page, describe_page, utterance_row, write_page
+from trainer.report.page import MOST_BYTES, Page, align_smallest, describe_page, utterance_row, write_page
 from trainer.rundir.log import read_records
 from trainer.rundir.results import read_hypotheses, read_results
-from trainer.scoring.alignment import align_characters, align_words, count_confusions
+from trainer.scoring.alignment import align_words, count_confusions
 from trainer.scoring.breakdown import FEW_UNITS, breakdowns, by_speaker, knows_speakers, wer_interval
-from trainer.scoring.metrics import METRICS, pool
+from trainer.scoring.classes import by_class
+from trainer.scoring.metrics import METRICS, PHONES, pool
 from trainer.scoring.scores import Hypothesis
 
 
@@ -111,20 +113,23 @@ def _body(
             f'<div class="groups">{"".join(tables)}</div>',
         ))  # fmt: skip
     if confusions := count_confusions(edits):
-        characters = [e for h in hypotheses for e in align_characters(h.reference, h.hypothesis)]
-        note = "A click leads to the utterances. Below, characters: rows were said, columns were written."
+        units = hypotheses[0].units
+        smallest = [e for h in hypotheses for e in align_smallest(h)]
+        what, space = ("phones", "") if units == PHONES else ("characters", ", ␣ the space")
+        note = f"A click leads to the utterances. Below, {what}: rows were said, columns were written."
+        classes = class_matrix(by_class(edits)) if units == PHONES else ""
         sections.append((
             "confusions", "Confusions",
-            f'<p class="note">Of {escape(headline)}. {note} ∅ is nothing, ␣ the space.</p>'
-            f"{confusion_lists(confusions, headline)}{confusion_matrix(characters, headline)}",
+            f'<p class="note">Of {escape(headline)}. {note} ∅ is nothing{space}.</p>'
+            f"{confusion_lists(confusions, headline)}{confusion_matrix(smallest, headline, what)}{classes}",
         ))  # fmt: skip
     return sections
 
 
 def _figures(results: dict[str, Any], splits: dict[str, list[Hypothesis]], headline: str) -> str:
     hypotheses = splits[headline]
-    words = pool(h.words for h in hypotheses)
-    counted = {metric: pool(h.counts(metric) for h in hypotheses) for metric in METRICS if metric != "wer"}
+    words, units = pool(h.words for h in hypotheses), hypotheses[0].units
+    counted = {m: pool(h.counts(m) for h in hypotheses) for m in units.metrics if m != units.main}
     rates = [
         figure(METRICS[metric].title.capitalize(), percent(counts.rate), f"{counts.num_errors:,} errors")
         for metric, counts in counted.items()
@@ -133,13 +138,19 @@ def _figures(results: dict[str, Any], splits: dict[str, list[Hypothesis]], headl
     trust = [f"{percent(interval[0])} to {percent(interval[1])}, 95 % over {over}"] if interval else []
     notes = {split: record["note"] for split, record in results.get("splits", {}).items() if record.get("note")}
     trust += [notes[headline]] if headline in notes else []
+    trust += [results["scoring"]] if results.get("scoring") else []
     kinds = f"{words.substitutions} substituted, {words.insertions} inserted, {words.deletions} deleted"
     seconds = sum(h.seconds or 0.0 for h in hypotheses)
     hours = [f"{seconds / 3600:.2f} h of {headline}"] if seconds else [f"of {headline}"]
     failed = sum(bool(h.failure) for h in hypotheses)
     lines = [
-        figure("Word error rate", percent(words.rate), *trust),
-        figure("Word errors", f"{words.num_errors:,}", f"of {words.num_reference:,}: {kinds}", bar=error_kinds(words)),
+        figure(units.title.capitalize(), percent(words.rate), *trust),
+        figure(
+            f"{units.one.capitalize()} errors",
+            f"{words.num_errors:,}",
+            f"of {words.num_reference:,}: {kinds}",
+            bar=error_kinds(words),
+        ),
         *rates,
         figure("Utterances", f"{len(hypotheses):,}", *hours, *([f"{failed} without audio"] if failed else [])),
     ]

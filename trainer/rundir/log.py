@@ -95,17 +95,21 @@ class RunLog:
 
     def evaluation(self, state: TrainState, scores: Scores, improved: bool) -> None:
         """Record one evaluation of the monitored split."""
-        words, rates = scores.words, scores.rates
+        words, rates, units = scores.words, scores.rates, scores.units
         self._write(state, {
             "eval/loss": scores.loss, **{f"eval/{metric}": rate for metric, rate in rates.items()},
             "eval/blank_share": scores.blank_share,
-            "eval/num_errors": words.num_errors, "eval/num_reference_words": words.num_reference,
+            "eval/num_errors": words.num_errors, f"eval/num_reference_{units.name}": words.num_reference,
             "eval/num_infinite": scores.num_infinite, "eval/seconds": scores.seconds,
         })  # fmt: skip
         self.board.evaluation(state.step, scores, self.vocab)
-        self.shown["WER"] = f"WER {100 * words.rate:.1f} %"
+        self.shown["WER"] = f"{units.label} {100 * words.rate:.1f} %"
         self._update_bar(state)
-        shown = "  ".join(f"{metric.upper()} {100 * rate:.2f} %" for metric, rate in rates.items())
+        rule = f" [{scores.rule}]" if scores.rule else ""
+        shown = "  ".join(
+            f"{metric.upper()}{rule if metric == units.main else ''} {100 * rate:.2f} %"
+            for metric, rate in rates.items()
+        )
         infinite = f"  {scores.num_infinite} utterances without finite loss" if scores.num_infinite else ""
         self.console.say(
             f"step {state.step}/{self.total_steps}  {scores.split}: {shown}  loss {scores.loss:.4f}"

@@ -17,21 +17,22 @@ from data import strict_json
 from trainer.errors import ResultsError
 from trainer.rundir.disk import write_text
 from trainer.scoring.breakdown import wer_interval
-from trainer.scoring.metrics import EditCounts, count_character_errors
+from trainer.scoring.metrics import UNITS, WORDS, EditCounts, count_character_errors
 from trainer.scoring.scores import Hypothesis, Scores
 
 
 def split_record(scores: Scores, weights: str, note: str = "") -> dict[str, Any]:
     """One split's figures; rates are fractions, None where there is no number."""
-    words = scores.words
+    words, units = scores.words, scores.units
     interval, over = wer_interval(scores.hypotheses)
     record = {
         **scores.rates,
-        "wer_interval": interval,
-        "wer_interval_over": over,
+        **({"scoring": scores.rule} if scores.rule else {}),
+        f"{units.main}_interval": interval,
+        f"{units.main}_interval_over": over,
         "loss": scores.loss,
         "num_errors": words.num_errors,
-        "num_reference_words": words.num_reference,
+        f"num_reference_{units.name}": words.num_reference,
         "substitutions": words.substitutions,
         "insertions": words.insertions,
         "deletions": words.deletions,
@@ -47,13 +48,15 @@ def split_record(scores: Scores, weights: str, note: str = "") -> dict[str, Any]
 
 def describe(scores: Scores) -> str:
     """`test: WER 12.34 % (123 errors of 997 words: 80 sub, 20 ins, 23 del), CER 4.56 %, SER 40.00 %`."""
-    w = scores.words
+    w, units = scores.words, scores.units
     others = ", ".join(
-        f"{metric.upper()} {100 * rate:.2f} %" for metric, rate in scores.rates.items() if metric != "wer"
+        f"{metric.upper()} {100 * rate:.2f} %" for metric, rate in scores.rates.items() if metric != units.main
     )
+    rule = f" [{scores.rule}]" if scores.rule else ""
     unread = f"; no audio of {len(scores.failures)} utterances: all deletions" if scores.failures else ""
     return (
-        f"{scores.split}: WER {100 * w.rate:.2f} % ({w.num_errors:,} errors of {w.num_reference:,} words: "
+        f"{scores.split}: {units.label}{rule} {100 * w.rate:.2f} % ({w.num_errors:,} errors of {w.num_reference:,} "
+        f"{units.name}: "
         f"{w.substitutions} sub, {w.insertions} ins, {w.deletions} del), {others}{unread}"
     )
 
@@ -77,8 +80,7 @@ def write_hypotheses(path: Path, all_scores: Iterable[Scores]) -> None:
                 "reference": h.reference,
                 "hypothesis": h.hypothesis,
                 **dataclasses.asdict(h.words),
-                "num_character_errors": h.characters.num_errors,
-                "num_reference_characters": h.characters.num_reference,
+                **_of_characters(h),
                 "loss": h.loss,
                 "seconds": h.seconds,
             }
@@ -86,6 +88,16 @@ def write_hypotheses(path: Path, all_scores: Iterable[Scores]) -> None:
             record |= {key: value for key, value in known.items() if value is not None}
             lines.append(strict_json.dumps(record) + "\n")
     write_text(path, "".join(lines))
+
+
+def _of_characters(h: Hypothesis) -> dict[str, Any]:
+    """What a line says of characters; of phones it says that they are phones."""
+    if h.units != WORDS:
+        return {"units": h.units.name}
+    return {
+        "num_character_errors": h.characters.num_errors,
+        "num_reference_characters": h.characters.num_reference,
+    }
 
 
 def read_hypotheses(path: Path) -> dict[str, list[Hypothesis]]:
@@ -97,14 +109,16 @@ def read_hypotheses(path: Path) -> dict[str, list[Hypothesis]]:
             number += 1
             r = json.loads(line)
             reference, hypothesis = str(r["reference"]), str(r["hypothesis"])
+            units = UNITS[r.get("units", WORDS.name)]
             splits.setdefault(str(r["split"]), []).append(Hypothesis(
                 id=str(r["id"]),
                 reference=reference,
                 hypothesis=hypothesis,
                 words=EditCounts(*(int(r[key]) for key in ("hits", "substitutions", "insertions", "deletions"))),
-                characters=count_character_errors(reference, hypothesis),
+                characters=count_character_errors(reference, hypothesis) if units == WORDS else EditCounts(),
                 loss=math.inf if r["loss"] is None else float(r["loss"]),
                 failure=str(r.get("failure", "")),
+                units=units,
                 **{key: r.get(key) for key in ("seconds", "speaker", "sex", "dialect")},
             ))  # fmt: skip
     except OSError as error:

@@ -110,7 +110,7 @@ class Board:
         """Write transcripts as a table and posteriors as pictures."""
         shown = [scores.hypotheses[i] for i in shown_positions(len(scores.hypotheses))]
         rows = [(h.id, h.reference, h.hypothesis, f"{h.words.num_errors} of {h.words.num_reference}") for h in shown]
-        cells = ["utterance | reference | hypothesis | word errors", "---|---|---|---"]
+        cells = [f"utterance | reference | hypothesis | {scores.units.one} errors", "---|---|---|---"]
         cells += [" | ".join(map(_cell, row)) for row in rows]
         table = "\n".join(f"| {row} |" for row in cells)
         self.show(lambda writer: writer.add_text("eval/transcripts", table, step))
@@ -128,7 +128,7 @@ class Board:
 
     def end(self, config: Config, results: Mapping[str, Any], num_steps: int) -> None:
         """Write options and final figures for the tab HParams, into the run's own event file."""
-        final = {f"trained/{name}": results[name] for name in (*METRICS, "loss")}
+        final = {f"trained/{name}": results[name] for name in (*METRICS, "loss") if name in results}
         final = {tag: math.nan if value is None else value for tag, value in final.items()}
         for summary in hparams({"steps": num_steps, **flat_options(config)}, final):
             self.show(lambda writer: writer._get_file_writer().add_summary(summary))  # noqa: B023

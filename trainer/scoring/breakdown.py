@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from trainer.scoring.metrics import EditCounts, pool
+from trainer.scoring.metrics import WORDS, EditCounts, Units, pool
 from trainer.scoring.scores import Hypothesis
 from trainer.scoring.statistics import bootstrap_interval
 
@@ -29,6 +29,8 @@ class Group:
     None where it was not asked for, or where there is only one unit to draw."""
     where: tuple[str, str | tuple[float, float]] = ("", "")
     """How to find its utterances: a field of Hypothesis, and its value or its (lowest, highest) value."""
+    units: Units = WORDS
+    """What `words` counts."""
     is_small: bool = False
     """Whether there are fewer than FEW_UNITS units to draw, so that the interval is too narrow."""
 
@@ -142,5 +144,6 @@ def _group(
         characters=pool(h.characters for h in part),
         interval=_interval(part, units) if interval else None,
         where=where,
+        units=part[0].units,
         is_small=interval and len(set(units)) < FEW_UNITS,
     )

@@ -35,7 +35,7 @@ from trainer.parallel.world import ALONE, World
 from trainer.scoring.decode import collapse, written_units
 from trainer.scoring.forward import Replays, batch_logits
 from trainer.scoring.found import Found, Scored, from_json, join_found, to_json
-from trainer.scoring.metrics import count_character_errors, count_word_errors
+from trainer.scoring.metrics import PHONES, WORDS, EditCounts, Units, count_character_errors, count_word_errors
 from trainer.scoring.scores import Followed, Hypothesis, Scores
 
 
@@ -52,6 +52,11 @@ class EvalSet:
     worker_timeout: float = 600.0
     features: FeatureTable | None = None
     """The frozen feature encoder's output for `examples`, if it was computed beforehand; then no audio is loaded."""
+
+    @property
+    def units(self) -> Units:
+        """What its transcripts consist of."""
+        return PHONES if self.vocab.phonemes else WORDS
 
 
 class Transcript(NamedTuple):
@@ -109,9 +114,11 @@ def evaluate(
     failures = {e.utterance.id: "no audio could be decoded" for e in examples if e.num_samples == 0} | found.failures
     nothing = Transcript((), math.inf, 0, 0)
     hypotheses = tuple(
-        _hypothesis(examples[i], found.scored[i])
+        _hypothesis(examples[i], found.scored[i], eval_set.units)
         if i in found.scored
-        else _hypothesis(example, _score(example, eval_set.vocab, nothing), failures.get(example.utterance.id, ""))
+        else _hypothesis(
+            example, _score(example, eval_set.vocab, nothing), eval_set.units, failures.get(example.utterance.id, "")
+        )
         for i, example in enumerate(examples)
     )
     num_audio_seconds = sum(lengths) / SAMPLE_RATE
@@ -120,7 +127,11 @@ def evaluate(
         Followed(examples[i].utterance.id, examples[i].targets, lengths[i] / SAMPLE_RATE, found.posteriors[i])
         for i in sorted(found.posteriors)
     )
-    return Scores(eval_set.split, hypotheses, seconds, num_audio_seconds, failures, shown)
+    scoring = eval_set.vocab.scoring
+    rule = scoring.describe() if scoring else "the checkpoint's own phonemes" if eval_set.vocab.phonemes else ""
+    return Scores(
+        eval_set.split, hypotheses, seconds, num_audio_seconds, failures, shown, units=eval_set.units, rule=rule
+    )
 
 
 def _score_batches(
@@ -259,14 +270,14 @@ def _score(example: Example, vocab: Vocab, written: Transcript) -> Scored:
     return Scored(
         hypothesis=text,
         words=count_word_errors(reference, text),
-        characters=count_character_errors(reference, text),
+        characters=EditCounts() if vocab.phonemes else count_character_errors(reference, text),
         loss=written.loss,
         num_frames=written.num_frames,
         num_blank_frames=written.num_blank_frames,
     )
 
 
-def _hypothesis(example: Example, scored: Scored, failure: str = "") -> Hypothesis:
+def _hypothesis(example: Example, scored: Scored, units: Units, failure: str = "") -> Hypothesis:
     utterance = example.utterance
     return Hypothesis(
         id=utterance.id,
@@ -277,4 +288,5 @@ def _hypothesis(example: Example, scored: Scored, failure: str = "") -> Hypothes
         sex=utterance.sex,
         dialect=utterance.dialect,
         failure=failure,
+        units=units,
     )

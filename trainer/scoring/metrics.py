@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import jiwer
@@ -82,12 +82,49 @@ class Metric:
     title: str
     count: Callable[[str, str], EditCounts]
     """A function from a reference and a hypothesis to the edits between them."""
+    of: tuple[str, ...] = ("words",)
+    """What transcripts consist of where this rate means something: names of UNITS."""
 
 
 METRICS = {
     "wer": Metric("word error rate", count_word_errors),
+    "per": Metric("phone error rate", count_word_errors, of=("phones",)),  # a text of phones has spaces between them
     "cer": Metric("character error rate", count_character_errors),
-    "ser": Metric("sentence error rate", count_sentence_errors),
+    "ser": Metric("sentence error rate", count_sentence_errors, of=("words", "phones")),
 }
 """Key in results.json -> error rate. A new entry appears in the evaluation lines, TensorBoard, metrics.jsonl,
-results.json, the model card and the report."""
+results.json, the model card and the report of the runs whose transcripts it is `of`."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """What a run's transcripts consist of. The errors in them are counted by `main`, which also selects weights."""
+
+    name: str
+    one: str
+    main: str
+    """A key of METRICS."""
+
+    @property
+    def label(self) -> str:
+        """The main error rate as it is printed: WER."""
+        return self.main.upper()
+
+    @property
+    def title(self) -> str:
+        """The main error rate's full name."""
+        return METRICS[self.main].title
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """The error rates that mean something, the main one first."""
+        return {key: metric for key, metric in METRICS.items() if self.name in metric.of}
+
+
+WORDS, PHONES = Units("words", "word", "wer"), Units("phones", "phone", "per")
+UNITS = {units.name: units for units in (WORDS, PHONES)}
+
+
+def units_of(record: Mapping[str, object]) -> Units:
+    """The units that a record of results.json is about: it holds their main error rate."""
+    return next((units for units in UNITS.values() if units.main in record), WORDS)

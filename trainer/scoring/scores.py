@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.scoring.metrics import METRICS, EditCounts, pool
+from trainer.scoring.metrics import METRICS, WORDS, EditCounts, Units, pool
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,9 @@ class Hypothesis:
     reference: str
     hypothesis: str
     words: EditCounts
+    """The edits that the main error rate counts: of words, or of phones where `units` says so."""
     characters: EditCounts
+    """None are counted where the units are phones."""
     loss: float
     """Nats per unit; infinite where CTC cannot write the reference, or where there is no audio."""
     seconds: float | None = None
@@ -30,10 +32,11 @@ class Hypothesis:
     num_frames: int = 0
     num_blank_frames: int = 0
     """Frames whose most likely unit is the blank."""
+    units: Units = WORDS
 
     def counts(self, metric: str) -> EditCounts:
-        """The edits that `metric` of METRICS counts. Those of words and characters are already there."""
-        kept = {"wer": self.words, "cer": self.characters}.get(metric)
+        """The edits that `metric` of METRICS counts. Those of `words` and `characters` are already there."""
+        kept = {self.units.main: self.words, "cer": self.characters}.get(metric)
         return METRICS[metric].count(self.reference, self.hypothesis) if kept is None else kept
 
 
@@ -59,6 +62,10 @@ class Scores:
     failures: dict[str, str]
     """Id -> reason, for utterances whose audio could not be decoded; they count as deletions."""
     followed: tuple[Followed, ...] = ()
+    units: Units = WORDS
+    """What its transcripts consist of."""
+    rule: str = ""
+    """How phones were compared; empty for words."""
 
     @property
     def words(self) -> EditCounts:
@@ -70,8 +77,8 @@ class Scores:
 
     @property
     def rates(self) -> dict[str, float]:
-        """Every error rate of METRICS, as a fraction."""
-        return {metric: pool(h.counts(metric) for h in self.hypotheses).rate for metric in METRICS}
+        """Every error rate of METRICS that means something here, as a fraction."""
+        return {metric: pool(h.counts(metric) for h in self.hypotheses).rate for metric in self.units.metrics}
 
     @property
     def blank_share(self) -> float:

@@ -12,7 +12,7 @@ from data.utterance import Corpus
 
 @dataclass(frozen=True, kw_only=True)
 class HubConfig(CorpusConfig):
-    """a data set of the `datasets` library: --corpus.dataset HUB_ID_OR_FOLDER"""
+    """a data set of `datasets`: --corpus.dataset HUB_ID_OR_FOLDER"""
 
     preset = "hub"
 

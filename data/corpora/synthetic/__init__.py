@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from data.config import CorpusConfig, option
+from data.corpora.phones import PhoneOptions
 from data.corpora.synthetic.tree import ensure_tree
 from data.corpora.timit import TimitCorpus
 from data.utterance import Corpus
 
 
 @dataclass(frozen=True, kw_only=True)
-class SyntheticConfig(CorpusConfig):
+class SyntheticConfig(PhoneOptions, CorpusConfig):
     """A TIMIT-shaped tree spoken by espeak-ng, made on the spot."""
 
     size: Literal["tiny", "demo", "full"] = "demo"
@@ -31,4 +32,4 @@ class SyntheticConfig(CorpusConfig):
 
     def open(self, cache_dir: Path, progress: Callable[[int, int], None]) -> Corpus:
         root = ensure_tree(self.size, self.seed, cache_dir, progress=progress)
-        return TimitCorpus(root, self.protocol, self.normalizer)
+        return TimitCorpus(root, self.protocol, self.normalizer, units=self.units)

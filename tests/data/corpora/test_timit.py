@@ -195,6 +195,21 @@ def test_words_are_compared_only_for_the_whole_test_set_under_hf_timit(protocol:
     assert not is_suspicious
 
 
+def test_checksum_of_a_corpus_of_phones_counts_them_in_39_classes(timit_shape: Path):
+    """Every file of this tree holds `h# sh`, two phones. Reference: Kaldi's and ESPnet's 7215 and 15,057."""
+    line, is_suspicious = corpus_at(timit_shape, units="phones61").checksum({})
+    assert "384 reference phones in core (TIMIT: 7,215, silences kept)" in line
+    assert "800 reference phones in dev (TIMIT: 15,057, silences kept): NOT the published corpus" in line
+    assert is_suspicious
+
+
+def test_checksum_of_phones_confirms_the_published_counts(timit_shape: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("data.corpora.timit.REFERENCE_PHONES", {"core": 384, "dev": 800})
+    line, is_suspicious = corpus_at(timit_shape, units="phones48").checksum({})
+    assert line.endswith("800 reference phones in dev (TIMIT: 800, silences kept): as published")
+    assert not is_suspicious
+
+
 @pytest.mark.parametrize(
     ("is_marked", "expected"), [(True, []), (False, ["warning: TIMIT checksum: 40/40 utterances"])]
 )

@@ -69,7 +69,7 @@ def test_every_common_option_is_an_option_of_some_preset() -> None:
         ("demo --lr 1", "no option --lr. Did you mean --optim.lr?"),
         ("demo --batch_size 1", "Did you mean --batching.batch-size or --eval.batch-size?"),
         ("demo --no-store", "Did you mean --corpus.no-store?"),
-        ("demo --corpus.root T", "preset demo has no option --corpus.root: that is for timit-hf, timit."),
+        ("demo --corpus.root T", "preset demo has no option --corpus.root: that is for timit-hf, timit, timit-phones."),
         ("demo --zzzzz", "no option --zzzzz. --help-all lists every option."),
         ("demo --hlep", "no option --hlep. Did you mean --help?"),
         ("demo --no-corpus.store", "Did you mean --corpus.no-store?"),

@@ -405,7 +405,7 @@ def test_bad_option_exits_with_2_and_names_it(line: str, capsys: pytest.CaptureF
 def test_unknown_preset_is_named_with_its_nearest_neighbour(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["timit-fh"]) == 2
     message = capsys.readouterr().err
-    there = "demo, timit-hf, timit, manifest, hub, shards"
+    there = "demo, demo-phones, timit-hf, timit, timit-phones, manifest, hub, shards"
     assert f"no preset 'timit-fh'; there are {there}. Did you mean timit-hf?" in message
 
 

@@ -17,7 +17,6 @@ from data.batches.plan import evaluation_batches
 from data.examples import Example, frames_needed
 from data.faults import Fault, Faults, split_remedy
 from data.leaks import describe_leaks
-from data.text.normalise import normalizer
 from data.utterance import SAMPLE_RATE, Corpus
 from trainer.cli.console import Console
 from trainer.config.schema import Config
@@ -74,7 +73,7 @@ def _describe(run: PreparedRun, asked: Config, console: Console) -> int:
     say(_lengths("train", run.data.train))
     for split, examples in run.data.evaluation.items():
         say(_lengths(split, examples))
-    normalize = normalizer(config.corpus.normalizer, config.corpus.language)
+    normalize = config.corpus.text_rule()
     for line in describe_text(run.data.train, normalize, run.data.vocab):
         say(line)
     num_frames = model.num_frames

@@ -39,9 +39,10 @@ function drawFigure(svg, media, frames, units, columns, width) {
   }
   band(116, "posteriors of the best path", (top, height) => drawPosteriors(svg, frames, units, x, top + 42, height - 46, media.step, width));
   for (const { name, spans, isExact } of words) band(48, name, (top, height) => drawSpans(svg, spans, x, top + 14, height - 14, width, isExact));
-  if (media.phones.length) {
-    const spans = media.phones.map(([start, end, text]) => ({ start, end, text, mark: "" }));
-    band(48, "phones", (top, height) => drawSpans(svg, spans, x, top + 14, height - 14, width, true));
+  for (const [name, segments] of [["phones", media.phones], ["words", media.words]]) {
+    if (!segments.length) continue;
+    const spans = segments.map(([start, end, text]) => ({ start, end, text, mark: "" }));
+    band(48, name, (top, height) => drawSpans(svg, spans, x, top + 14, height - 14, width, true));
   }
   drawSeconds(svg, media.seconds, x, width, y + 13);
   svg.append(names);
@@ -53,9 +54,11 @@ function drawFigure(svg, media, frames, units, columns, width) {
 // The words as bands under the picture: what was said and what was written, where times are known
 function wordBands(media, columns) {
   const bands = [], timed = columns.filter((column) => column.end !== undefined), said = timed.filter((column) => column.said);
-  if (media.words.length) {
-    const matched = media.words.length === said.length;
-    bands.push({ name: "said", isExact: true, spans: media.words.map(([start, end, text], i) => ({ start, end, text: matched ? said[i].said : text, mark: "" })) });
+  if (media.said.length) {
+    const matched = media.said.length === said.length;
+    bands.push({ name: "said", isExact: true, spans: media.said.map(([start, end, text], i) => ({
+      start, end, text: matched ? said[i].said : text, mark: (matched && said[i].cells.at(-1)[0] === "d" && MARKS.d) || "",
+    })) });
   } else if (said.length) {
     bands.push({ name: "said (about where)", isExact: false, spans: said.map(({ start, end, said: text }) => ({ start, end, text, mark: "" })) });
   }

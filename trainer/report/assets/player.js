@@ -76,7 +76,7 @@ function showPicture(cell, media, units, columns, player) {
     const frame = frames[Math.min(Math.max(Math.round((at - media.first) / media.step), 0), frames.length - 1)];
     const parts = [`${at.toFixed(2)} s`];
     if (frame) parts.push(`${shownUnit(units[frame.unit])} ${frame.best.toFixed(2)}`, `blank ${frame.blank.toFixed(2)}`);
-    const word = under(media.words, at), phone = under(media.phones, at), written = under(media.written, at);
+    const word = under(media.said, at), phone = under(media.phones, at), written = under(media.written, at);
     if (word) parts.push(`said \u2068${word[2]}\u2069`);
     if (written) parts.push(`written \u2068${written[2]}\u2069 ${Math.round(100 * written[3])} %`);
     if (phone) parts.push(`phone ${phone[2]}`);

@@ -22,7 +22,7 @@ render = (opened = null) => {
   const errors = data.systems.map((_, i) => visible.reduce((sum, r) => sum + r.errors[i], 0));
   const words = visible.reduce((sum, r) => sum + r.words, 0);
   document.getElementById("count").textContent = `${visible.length} of ${data.rows.length} utterances, ` +
-    errors.map((n, i) => `${n} errors of ${words} words${isComparison ? ` (${LETTERS[i]})` : ""}, WER ${shownPercent(percent(n, words))} %`).join("; ");
+    errors.map((n, i) => `${n} errors of ${words} ${data.counted}${isComparison ? ` (${LETTERS[i]})` : ""}, ${data.rate} ${shownPercent(percent(n, words))} %`).join("; ");
   const more = document.getElementById("more");
   more.hidden = visible.length <= state.shown;
   more.textContent = `Show ${Math.min(ROWS_AT_ONCE, visible.length - state.shown)} more of ${visible.length - state.shown}`;

@@ -37,8 +37,8 @@ function addTimes(columns, media) {
       Object.assign(column, { start, end, confidence });
     });
   }
-  if (media.words?.length && media.words.length === said.length) {
-    said.forEach((column, i) => Object.assign(column, { start: media.words[i][0], end: media.words[i][1] }));
+  if (media.said?.length && media.said.length === said.length) {
+    said.forEach((column, i) => Object.assign(column, { start: media.said[i][0], end: media.said[i][1] }));
   }
   if (!columns.some((column) => column.end !== undefined)) return;
   columns.forEach((column, i) => {

@@ -1,0 +1,100 @@
+"""Phones of .PHN files as transcripts (data.corpora.phones), and files that cannot be trusted."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from data.corpora.synthetic import SyntheticConfig
+from data.corpora.timit import TimitCorpus
+from data.faults import Faults
+from data.text.phones import PHONE_SETS, TO_39, TO_48
+from trainer.errors import CorpusError
+
+Lines = list[str]
+
+
+@pytest.mark.parametrize("units", ["phones61", "phones48", "phones39"])
+def test_a_transcript_is_the_phones_of_the_file_in_the_classes_asked_for(tiny_timit: Path, units: str) -> None:
+    """Reference: the label files read here by hand, and the published table."""
+    table = {"phones61": {label: label for label in PHONE_SETS["phones61"]}, "phones48": TO_48, "phones39": TO_39}[
+        units
+    ]
+    corpus = TimitCorpus(tiny_timit, "no-sa", "plain", units=units)
+    utterances = list(corpus.utterances("train-no-sa"))
+    assert len(utterances) == 32
+    for u in utterances:
+        labels = [line.split()[2] for line in Path(u.origin).with_suffix(".PHN").read_text().splitlines()]
+        assert u.text.split() == [table[label] for label in labels if label in table]
+        assert [phone.label for phone in u.phones] == labels  # times and labels stay as they are
+
+
+def test_only_phones_are_scored_as_phones() -> None:
+    assert SyntheticConfig().phone_scoring() is None
+    scoring = SyntheticConfig(units="phones48", silences="merged").phone_scoring()
+    assert scoring is not None
+    assert scoring.describe() == "39 classes, q removed, silences merged"
+
+
+def edited(edit: Callable[[Lines], Lines]) -> Callable[[Path], None]:
+    return lambda path: path.write_text("".join(f"{line}\n" for line in edit(path.read_text().splitlines())))
+
+
+def with_line(i: int, change: Callable[[int, int, str], str]) -> Callable[[Path], None]:
+    def edit(lines: Lines) -> Lines:
+        start, end, label = lines[i].split()
+        return [*lines[:i], change(int(start), int(end), label), *lines[i + 1 :]]
+
+    return edited(edit)
+
+
+CONTRADICTIONS = [
+    pytest.param(lambda path: path.write_text(""), 1, "the file has no phone", id="empty"),
+    pytest.param(with_line(2, lambda s, e, p: f"{s} {s} {p}"), 3, "does not end after its beginning", id="no length"),
+    pytest.param(with_line(2, lambda s, e, p: f"{e} {s} {p}"), 3, "does not end after its beginning", id="backwards"),
+    pytest.param(with_line(2, lambda s, e, p: f"{s - 1} {e} {p}"), 3, "overlaps the phone before it", id="overlap"),
+    pytest.param(with_line(2, lambda s, e, p: f"{s + 1} {e} {p}"), 3, "leaves a gap behind the phone", id="gap"),
+    pytest.param(edited(lambda lines: [lines[0], lines[2], *lines[3:]]), 2, "leaves a gap behind", id="phone lost"),
+    pytest.param(edited(lambda lines: [lines[0], lines[0], *lines[1:]]), 2, "overlaps the phone before", id="twice"),
+    pytest.param(with_line(2, lambda s, e, p: f"{s} {e} xx"), 3, "the label 'xx', which is", id="label"),
+    pytest.param(with_line(2, lambda s, e, p: f"{s} {e} SIL"), 3, "none of TIMIT's 61", id="class of another set"),
+    pytest.param(with_line(-1, lambda s, e, p: f"{s} {e + 1} {p}"), -1, "ends behind the audio", id="too long"),
+    pytest.param(with_line(2, lambda s, e, p: f"{s} {e}"), 3, "expected 'START END LABEL'", id="two fields"),
+    pytest.param(edited(lambda lines: ["", *lines[:2], "", "5 4 s"]), 5, "does not end", id="blank lines"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tree(tiny_timit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(tiny_timit, tmp_path_factory.mktemp("phones") / "TIMIT"))
+
+
+@pytest.fixture
+def file(tree: Path) -> Path:
+    """A label file that the test may change; it is as it was afterwards."""
+    return next(tree.glob("TRAIN/*/*/SX*.PHN"))
+
+
+@pytest.mark.parametrize(("spoil", "line", "what"), CONTRADICTIONS)
+def test_a_contradictory_file_is_named_with_its_line(
+    tree: Path, file: Path, spoil: Callable[[Path], None], line: int, what: str
+) -> None:
+    sound = file.read_text()
+    try:
+        spoil(file)
+        with pytest.raises(CorpusError) as error:
+            list(TimitCorpus(tree, "no-sa", "plain", units="phones39").utterances("train-no-sa"))
+        faults = Faults(collects=True)
+        list(TimitCorpus(tree, "no-sa", "plain", units="phones39").utterances("train-no-sa", faults))
+        assert any(what in fault.message for fault in faults.found), "a check goes on and lists it"
+        if "START" not in what:
+            list(TimitCorpus(tree, "no-sa", "plain").utterances("train-no-sa"))  # words do not need it
+    finally:
+        file.write_text(sound)
+    line = len(sound.splitlines()) if line == -1 else line
+    assert str(error.value).startswith(f"{file}:{line}: ")
+    assert what in str(error.value)
+    assert "\n" not in str(error.value)
