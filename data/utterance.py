@@ -91,6 +91,10 @@ class Utterance:
     """Seconds that the corpus says the whole file lasts; None where it says nothing, and for a part of a file."""
 
 
+SELECTED = "optimistic: the weights were selected on it"
+"""What is said of a split whose WER chose among the weights that it is then scored with."""
+
+
 @dataclass(frozen=True)
 class Splits:
     """What a corpus (and its protocol) is trained and scored on."""
@@ -106,6 +110,41 @@ class Splits:
     """`monitor` is there to select weights: the best ones on it are exported unless the user says otherwise."""
     unselected: dict[str, str] = field(default_factory=dict)
     """Splits that overlap `monitor`, scored with the last weights only, and the note that says so."""
+    within: dict[str, str] = field(default_factory=dict)
+    """Split -> a split that holds all its utterances. Where both are scored, the smaller is taken from the larger."""
+    protocols: dict[str, str] = field(default_factory=dict)
+    """Split -> the name under which its figures are published; {} in it stands for the number of utterances."""
+    notes: dict[str, str] = field(default_factory=dict)
+    """Split -> what must be said of its figures after training on `train`."""
+
+    def protocol(self, split: str, num_utterances: int) -> str:
+        """The published name of a split of so many utterances, as core-192; "" where it has none.
+
+        The number is counted: a tree that lacks files must not claim the name of a whole one.
+        """
+        return self.protocols.get(split, "").format(num_utterances)
+
+    def around(self, split: str) -> list[str]:
+        """The splits that hold all utterances of `split`, the smallest first."""
+        found: list[str] = []
+        while (split := self.within.get(split, "")) and split not in found:
+            found.append(split)
+        return found
+
+    def note(self, split: str, *, selected: bool) -> str:
+        """What must be said of a split's figures: how its utterances took part in training and, if the weights were
+        `selected` on `monitor`, in that choice; "" if there is nothing to say."""
+        selection = self._selection(split) if selected else self.unselected.get(split, "")
+        return "; ".join(filter(None, [selection, self.notes.get(split, "")]))
+
+    def _selection(self, split: str) -> str:
+        if split == self.monitor:
+            return SELECTED
+        if self.monitor in self.around(split):
+            return f"optimistic: part of {self.monitor}, on which the weights were selected"
+        if split in self.around(self.monitor):
+            return f"optimistic: contains {self.monitor}, on which the weights were selected"
+        return ""
 
     def with_test(self, test: str) -> Splits:
         """The same with a test split besides: `monitor` selects the weights, `test` is reported first."""

@@ -1,16 +1,16 @@
-"""Write the report of a finished run, or compare runs utterance by utterance.
+"""Write the report of a finished run. `python -m scripts.compare runs/A runs/B` compares runs.
 
     python -m scripts.report runs/NAME [--media all|none] [--model MODEL] [--cache-dir DIR] [--out FILE]
-    python -m scripts.report runs/A runs/B [runs/C ...]
 
-The result is one HTML file that opens from disk: runs/NAME/report.html, or runs/B/compare-A.html. Audio and posteriors
-need model/ and the run's corpus, which its config.json names. Without them the file holds text only and says so. The
-folder of an evaluation has no model/: if the run that it scored was renamed, --model names it.
+The result is one HTML file that opens from disk: runs/NAME/report.html. Audio and posteriors need model/ and the run's
+corpus, which its config.json names. Without them the file holds text only and says so. The folder of an evaluation has
+no model/: if the run that it scored was renamed, --model names it.
 --media all lifts the limit of 15 MB, --media none leaves out all audio and pictures.
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from trainer.report.media_choice import MediaSource
 
 
-MOST_RUNS = 8
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 written, 2 something in options, runs or disk is wrong."""
     return report_errors(lambda: report(parse(argv)))
@@ -40,44 +37,47 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str] | None) -> Namespace:
     """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.report", description=(__doc__ or "").strip())
-    parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="runs/NAME", help="one finished run, or several to compare"
-    )
+    parser.add_argument("run", nargs="+", type=Path, metavar="runs/NAME", help="a finished run")
+    add_options(parser)
+    args = parser.parse_args(argv)
+    if len(args.run) > 1:
+        raise ConfigError(f"{len(args.run)} runs: python -m scripts.compare {shlex.join(map(str, args.run))}")
+    return args
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """The options that a report and a comparison share."""
     parser.add_argument("--media", choices=("fit", "all", "none"), default="fit",
                         help="audio and pictures: as much as fits into 15 MB, all or none (default: fit)")  # fmt: skip
     parser.add_argument("--model", help="the model that the run scored, if it is not where the run says")
     parser.add_argument("--cache-dir", help="where the corpus' cache is, if not where the run had it")
     parser.add_argument("--out", type=Path, help="the file to write")
-    args = parser.parse_args(argv)
-    if len(args.runs) > MOST_RUNS:
-        raise ConfigError(f"{len(args.runs)} runs: at most {MOST_RUNS} can be read side by side.")
-    return args
 
 
 def report(args: Namespace) -> int:
-    """Write the report or the comparison, and print where it is."""
-    from trainer.report.compare import write_comparison
-    from trainer.report.page import MOST_BYTES
+    """Write the report, and print where it is."""
     from trainer.report.run import write_report
     from trainer.rundir.results import read_results
 
-    for run in args.runs:
-        read_results(run)  # a folder that holds no finished run is said before anything else
-    runs, out = args.runs, args.out
-    last, most_bytes = runs[-1], None if args.media == "all" else MOST_BYTES
-    source, why_none = None, "Audio and pictures were not asked for."
-    if args.media != "none":
-        source, why_none = open_source(last, args.cache_dir, args.model)
-        if source is None:
-            print(f"warning: text only: {why_none}", file=sys.stderr)
-            why_none = f"Text only, without audio and pictures: {why_none}"
-    if len(runs) > 1:
-        path = out or last / f"compare-{'-'.join(run.resolve().name for run in runs[:-1])}.html"
-        lines = write_comparison(runs, path, source, why_none=why_none, most_bytes=most_bytes)
-        print("\n".join(lines))
-    else:
-        print(write_report(last, last.resolve().name, source, why_none=why_none, most_bytes=most_bytes, path=out))
+    run = args.run[0]
+    read_results(run)  # a folder that holds no finished run is said before anything else
+    source, why_none, most_bytes = media_of(run, args)
+    print(write_report(run, run.resolve().name, source, why_none=why_none, most_bytes=most_bytes, path=args.out))
     return 0
+
+
+def media_of(run: Path, args: Namespace) -> tuple[MediaSource | None, str, int | None]:
+    """(Where audio and posteriors come from, why from nowhere, the page's limit in bytes) as the options ask."""
+    from trainer.report.page import MOST_BYTES
+
+    most_bytes = None if args.media == "all" else MOST_BYTES
+    if args.media == "none":
+        return None, "Audio and pictures were not asked for.", most_bytes
+    source, why_none = open_source(run, args.cache_dir, args.model)
+    if source is None:
+        print(f"warning: text only: {why_none}", file=sys.stderr)
+        why_none = f"Text only, without audio and pictures: {why_none}"
+    return source, why_none, most_bytes
 
 
 def open_source(run_dir: Path, cache_dir: str | None, model: str | None) -> tuple[MediaSource | None, str]:

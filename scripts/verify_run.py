@@ -173,7 +173,8 @@ def look_at_results(run_dir: Path) -> str:
 def look_at_hypotheses(run_dir: Path) -> str:
     """Check that each split that was scored with the exported weights has as many lines as utterances."""
     lines = (run_dir / "hypotheses.jsonl").read_text(encoding="utf-8").split("\n")  # U+2028 in an id ends no line
-    found = Counter(json.loads(line)["split"] for line in lines if line)
+    records = [json.loads(line) for line in lines if line]
+    found = Counter(split for record in records for split in (record["split"], *record.get("also", ())))
     results = read_results(run_dir)
     for split, record in results["splits"].items():
         if record["weights"] == results["weights"] and found[split] != record["num_utterances"]:

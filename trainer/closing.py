@@ -18,7 +18,7 @@ import torch
 
 from data import strict_json
 from data.batches.collate import Frontend
-from data.utterance import Corpus
+from data.utterance import Corpus, Splits
 from models.checkpoints.export import save_huggingface
 from models.checkpoints.lora import adapter_folder, lora_of, save_updates
 from models.checkpoints.weights import LoadReport
@@ -37,6 +37,7 @@ from trainer.parallel.sharding import spread_again, whole_model
 from trainer.parallel.world import ALONE, World
 from trainer.prepare.build import prepare_scoring
 from trainer.prepare.corpus import PreparedCorpus
+from trainer.prepare.identity import corpus_digest
 from trainer.publishing import exports_other_weights, publish
 from trainer.report.run import MediaSource, report_or_warn
 from trainer.rundir.disk import sync, write_text
@@ -47,9 +48,7 @@ from trainer.rundir.shared_state import take_best
 from trainer.scoring.evaluate import EvalSet, evaluate
 from trainer.scoring.metrics import units_of
 from trainer.scoring.scores import Scores
-
-SELECTED = "optimistic: the weights were selected on it"
-"""What is said of a split whose error rate chose among the weights that it is then scored with."""
+from trainer.scoring.subsets import score_splits
 
 
 def is_closed(run_dir: Path, step: int) -> bool:
@@ -82,11 +81,9 @@ def close_run(
     """
     in_own_precision(parts)
     run_dir, splits, console, model = config.run_dir, data.corpus.splits, runlog.console, parts.model
-    records: dict[str, dict[str, Any]] = {}
-    for split, note in splits.unselected.items():
-        scores = score_closing(model, eval_sets[split], parts.device, console, parts.world)
-        records[split] = split_record(scores, "last", note)
-        console.say(f"{describe(scores)} ({note}; last weights)")
+    score = _scorer(parts, eval_sets, splits, console)
+    with_last, with_exported = _scored_with(config, splits, state)
+    last = score(with_last)
     weights, best_step, best_wer = str(config.train.export), state.best_step, state.best_wer
     all_saved = True
     if exports_other_weights(config, state):
@@ -101,19 +98,20 @@ def close_run(
         # Neither needs the other, and the device is busy with the evaluation alone
         whole = whole_here(parts)
         exporting = pool.submit(_export, whole, data, eval_sets[splits.headline].frontend, run_dir, parts.device)
-        closing = [
-            score_closing(model, eval_sets[split], parts.device, console, parts.world) for split in splits.closing
-        ]
+        closing = score(with_exported)
         all_saved = finish_saves() and all_saved
         parts.world.leave()  # the rest is for this rank alone
         with console.phase("export"):
             exporting.result()
-    for scores in closing:
-        note = SELECTED if weights == "best" and scores.split == splits.monitor else ""
-        records[scores.split] = split_record(scores, weights, note)
-        console.say(f"{describe(scores)}{f' ({note})' * bool(note)}")
+    records: dict[str, dict[str, Any]] = {}
+    for scores, of_step in [*((scores, weights) for scores in closing), *((scores, "last") for scores in last)]:
+        note = splits.note(scores.split, selected=of_step == "best")
+        records[scores.split] = split_record(scores, of_step, note)
+        said = "; ".join(filter(None, [note, "last weights" if of_step != weights else ""]))
+        console.say(f"{describe(scores)}{f' ({said})' * bool(said)}")
     results = _results(records, splits.headline, weights, model, parts.device) | strict_json.finite({
         "command": None if argv is None else list(argv),
+        "training_data": corpus_digest(data.train),
         "steps": state.step,
         "num_skipped": state.num_skipped,
         "num_halved": state.num_halved,
@@ -156,18 +154,34 @@ def score_with_first(
     """What other ranks do while rank 0 is in `close_run`, call by call. Returns what `finish_saves` does."""
     in_own_precision(parts)
     splits = data.corpus.splits
-    for split in splits.unselected:
-        score_closing(parts.model, eval_sets[split], parts.device, console, parts.world)
+    score = _scorer(parts, eval_sets, splits, console)
+    with_last, with_exported = _scored_with(config, splits, state)
+    score(with_last)
     all_saved = True
     if exports_other_weights(config, state):
         all_saved = finish_saves()
         take_best(config.run_dir, parts)
     whole_here(parts)
-    for split in splits.closing:
-        score_closing(parts.model, eval_sets[split], parts.device, console, parts.world)
+    score(with_exported)
     all_saved = finish_saves() and all_saved
     parts.world.leave()
     return all_saved
+
+
+def _scored_with(config: Config, splits: Splits, state: TrainState) -> tuple[list[str], list[str]]:
+    """(Splits scored with the last weights alone, splits scored with the weights that the run exports)."""
+    if exports_other_weights(config, state):
+        return list(splits.unselected), list(splits.closing)
+    return [], [*splits.closing, *splits.unselected]
+
+
+def _scorer(
+    parts: TrainingParts, eval_sets: dict[str, EvalSet], splits: Splits, console: Console
+) -> Callable[[Sequence[str]], list[Scores]]:
+    """A function that scores the splits it is given with the weights that `parts` has then."""
+    return lambda wanted: score_splits(
+        splits, wanted, eval_sets, lambda one: score_closing(parts.model, one, parts.device, console, parts.world)
+    )
 
 
 def in_own_precision(parts: TrainingParts) -> None:
@@ -247,10 +261,12 @@ def score_model(config: Config, corpus: Corpus | None = None) -> dict[str, Any]:
     if given.load_report is not None:
         console.say(f"{config.model.pretrained}: {given.load_report.describe()}")
     splits = given.data.corpus.splits
-    scored = [
-        score_closing(given.model, given.eval_sets[split], given.device, console)
-        for split in (*splits.closing, *splits.unselected)
-    ]
+    scored = score_splits(
+        splits,
+        [*splits.closing, *splits.unselected],
+        given.eval_sets,
+        lambda one: score_closing(given.model, one, given.device, console),
+    )
     for scores in scored:
         console.say(describe(scores))
     records = {s.split: split_record(s, "given", splits.unselected.get(s.split, "")) for s in scored}
@@ -284,6 +300,7 @@ def _results(
     return {
         **{key: top[key] for key in shown if key in top},
         "headline": headline,
+        **{key: records[headline][key] for key in ("protocol",) if key in records[headline]},
         "weights": weights,
         "splits": records,
         "device": device_model(device),

@@ -39,12 +39,15 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
         try:
             with stop_on_signals() as flag:
                 flag.is_silent = not launch.is_first
-                if launch.is_first:
+                if launch.is_first and not config.seeds:
                     greet(config)
                 grow_segments()
                 with clock.phase("imports"):
+                    from trainer.seeds import train_seeds
                     from trainer.session import train  # imports torch, which takes seconds
 
+                if config.seeds:
+                    return train_seeds(config, argv, flag, clock)
                 return train(config, argv, flag, clock)
         except Stopped as stop:
             if launch.is_first:

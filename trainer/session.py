@@ -31,6 +31,7 @@ from trainer.errors import (
     SAVE_FAILED,
     AudioError,
     CheckpointError,
+    ConfigError,
     LoaderError,
     SaveError,
     TrainingStopped,
@@ -81,6 +82,8 @@ def train(
     launch = launched()
     with told_once(launch):
         config = resolve(validate(with_given(config, corpus)))
+    if config.seeds:
+        raise ConfigError("--seeds asks for several runs: trainer.seeds.train_seeds trains them.")
     if config.check:
         return check(config, Console(clock=clock), corpus, World(launch)) if launch.is_first else 0
     always = config.parallel == "fsdp"

@@ -46,18 +46,38 @@ DEV = """
 _PLAIN_ROWS = re.compile(r"^([0-9]{1,10}) ([0-9]{1,10}) (\S+)\n", re.MULTILINE)
 """The lines of a label file as the LDC wrote it."""
 
+# TEST holds "test-no-sa" (the complete test set of the LDC), which is "test-minus-dev" and "dev" together
+_WITHIN = {"test-no-sa": "test", "test-minus-dev": "test-no-sa", "dev": "test-no-sa", "core": "test-minus-dev"}
+_NAMES = {
+    "test": "hf-{}", "test-no-sa": "full-{}", "core": "core-{}", "dev": "dev-{}", "test-minus-dev": "full-minus-dev",
+}  # fmt: skip
+_SCORED = ("test", "test-no-sa", "test-minus-dev", "core", "dev")
+_WITH_SA = dict.fromkeys(_SCORED, "SA sentences were in training") | {
+    "test": "its SA sentences were in training too, from other speakers"
+}
+_WITHOUT_SA = {"test": "holds SA sentences, none of which were in training"}
+
 PROTOCOLS = {
-    "hf": Splits(train="train", monitor="test", headline="test", closing=("test",)),
-    "no-sa": Splits(train="train-no-sa", monitor="test-no-sa", headline="test-no-sa", closing=("test-no-sa",)),
+    "hf": Splits(
+        train="train", monitor="test", headline="test", closing=_SCORED,
+        within=_WITHIN, protocols=_NAMES, notes=_WITH_SA,
+    ),
+    "no-sa": Splits(
+        train="train-no-sa", monitor="test-no-sa", headline="test-no-sa",
+        closing=("test-no-sa", "test", "test-minus-dev", "core", "dev"),
+        within=_WITHIN, protocols=_NAMES, notes=_WITHOUT_SA,
+    ),
     "kaldi": Splits(
         train="train-no-sa",
         monitor="dev",
         headline="core",
         closing=("core", "test-minus-dev", "dev"),
         selects=True,
-        unselected={"test-no-sa": "contains dev"},
+        unselected={"test-no-sa": "contains dev", "test": "contains dev"},
+        within=_WITHIN, protocols=_NAMES, notes=_WITHOUT_SA,
     ),
-}
+}  # fmt: skip
+"""What each protocol trains and selects on. All report the same published test sets side by side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +115,10 @@ class TimitCorpus:
         self, root: Path, protocol: str, normalizer: str, *, allow_incomplete: bool = False, units: str = "words"
     ) -> None:
         """`units` are words, or a set of phones (a key of PHONE_SETS): then an utterance's text is its phones."""
-        self.splits, self.units = PROTOCOLS[protocol], units
+        self.units = units
         self.protocol, self.normalizer, self.allow_incomplete = protocol, normalizer, allow_incomplete
         self.folders = find_tree(root)
+        self.splits = _with_speakers(PROTOCOLS[protocol], self.folders["test"])
         self._read_parts: dict[str, list[Utterance]] = {}
         marker = self.folders["train"].parent / "SYNTHETIC.json"
         self.is_synthetic = marker.exists()
@@ -187,6 +208,14 @@ def find_tree(root: Path) -> dict[str, Path]:
     raise CorpusError(
         f"{root}: not a TIMIT tree: expected TRAIN and TEST with DR1 to DR8 in them, found {found}. {SOURCE}"
     )
+
+
+def _with_speakers(splits: Splits, test: Path) -> Splits:
+    """`splits` without those sets of speakers that a small tree does not hold; what it cannot do without stays."""
+    speakers = {p.name.upper() for region in _subfolders(test, r"DR[1-8]") for p in region.iterdir()}
+    there = {"core": speakers & {*CORE_TEST}, "dev": speakers & {*DEV}, "test-minus-dev": speakers - {*DEV}}
+    lacking = {split for split, found in there.items() if not found} - {splits.monitor, splits.headline}
+    return replace(splits, closing=tuple(split for split in splits.closing if split not in lacking))
 
 
 def _belongs(utterance: Utterance, split: str) -> bool:

@@ -70,9 +70,9 @@ def without_clock(record: dict) -> dict:
     return {k: v for k, v in record.items() if k not in WALL_CLOCK}
 
 
-def everything(run_dir: Path) -> dict:
-    """All that a run computed, tensors as bytes, without the clock."""
-    last = run_dir / "checkpoints" / "step-00000010"
+def everything(run_dir: Path, step: int = 10) -> dict:
+    """All that a run of so many steps computed, tensors as bytes, without the clock."""
+    last = run_dir / "checkpoints" / f"step-{step:08d}"
     tensors = {
         f"{path.relative_to(run_dir)}:{name}": tensor.numpy().tobytes()
         for path in [

@@ -96,7 +96,7 @@ def _eval_results(title: str, results: dict[str, Any]) -> list[EvalResult]:
                 found.append(EvalResult(
                     task_type="automatic-speech-recognition", task_name="Speech Recognition", dataset_type="speech",
                     dataset_name=title, dataset_split=split, metric_type=metric, metric_name=metric.upper(),
-                    metric_value=record[metric],
+                    metric_value=record[metric], dataset_config=record.get("protocol"),
                 ))  # fmt: skip
     return found
 

@@ -17,7 +17,7 @@ TOLD_UNDER_OTHER_NAMES = {
 }  # fmt: skip
 """Options that the card lists under the reference card's names, or together with their meaning."""
 NOT_HYPERPARAMETERS = {
-    "preset", "name", "runs_dir", "cache_dir", "resume", "overwrite", "allow_changes",  # about the run as such
+    "preset", "name", "seeds", "runs_dir", "cache_dir", "resume", "overwrite", "allow_changes",  # about the run as such
     "check", "card_memory", "processes", "backend",
     "profile",
     "report", "push_to_hub", "train.log_every", "train.save_total_limit",  # about what it leaves

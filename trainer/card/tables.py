@@ -59,9 +59,10 @@ def sample_sections(hypotheses: Sequence[Hypothesis], split: str, *, has_report:
 def splits_table(results: dict[str, Any]) -> str:
     units = units_of(results)
     others = [metric for metric in units.metrics if metric != units.main]
+    protocols = any("protocol" in r for r in results["splits"].values())
     head = [
-        "Split", "Utterances", units.label, "95 % interval", *(m.upper() for m in others),
-        "Errors", units.name.capitalize(), "Weights",
+        "Split", *(["Protocol"] if protocols else []), "Utterances", units.label, "95 % interval",
+        *(m.upper() for m in others), "Errors", units.name.capitalize(), "Weights",
     ]  # fmt: skip
     rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     over, few = [], False
@@ -71,7 +72,8 @@ def splits_table(results: dict[str, Any]) -> str:
         rates = " | ".join(format_rate(r.get(metric)) for metric in others)
         figures = f"{format_rate(r[units.main])} | {interval} | {rates} | {r['num_errors']}"
         counts = f"{r[f'num_reference_{units.name}']} | {r['weights']}"
-        rows.append(f"| {split}{note} | {r['num_utterances']} | {figures} | {counts} |")
+        name = f"{split}{note}" + (f" | {r.get('protocol', 'none')}" if protocols else "")
+        rows.append(f"| {name} | {r['num_utterances']} | {figures} | {counts} |")
         if r.get(f"{units.main}_interval"):
             drawn = r[f"{units.main}_interval_over"]
             over.append(f"{drawn} of {split}")

@@ -38,9 +38,10 @@ def summary(config: Config, data: PreparedCorpus, results: dict[str, Any]) -> st
     others = "".join(
         f"\n- {metric.capitalize()}: {format_rate(results[metric])}" for metric in ("cer",) if metric in results
     )
+    protocol = f"{record['protocol']}, " if "protocol" in record else ""
     return (
         f"This model {origin} on {data.corpus.title}.\n"
-        f"It achieves the following results on the evaluation set ({results['headline']}, "
+        f"It achieves the following results on the evaluation set ({results['headline']}, {protocol}"
         f"{record['num_utterances']} utterances) with {weights_scored(config, data, results)}:\n\n"
         f"- Loss: {format_loss(results['loss'])}\n- {units.main.capitalize()}{rule}: "
         f"{format_rate(results[units.main])} ({results['num_errors']} errors "

@@ -118,6 +118,10 @@ class Config:
     seed: int = 42
     """Batch order, masks, dropout and random weights follow from this number."""
 
+    seeds: str | None = None
+    """Train once with each of these seeds, as in 1,2,3: runs NAME-seed1 and so on, then mean and spread in
+    NAME-seeds.json; none: one run, with the seed above."""
+
     runs_dir: str = "runs"
     """Folder of all runs, for tensorboard --logdir."""
 

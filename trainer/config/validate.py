@@ -15,6 +15,8 @@ MOST = 2**31 - 1
 """The largest count that is accepted. A larger one is a typing error."""
 MOST_EPOCHS = 100_000
 MOST_SEED = 2**63 - 1
+DEFAULT_SEED = 42
+"""Config.seed where nobody chose one."""
 
 
 def validate(config: Config, *, training: bool = True) -> Config:
@@ -108,9 +110,24 @@ def validate(config: Config, *, training: bool = True) -> Config:
         raise ConfigError("--strict compares recordings as they are stored: leave out --corpus.no-store.")
     if config.card_memory is not None and not config.check:
         raise ConfigError("--card-memory judges a run that is not begun: give --check too.")
+    if config.seeds is not None:
+        read_seeds(config.seeds)
+        if config.seed != DEFAULT_SEED:
+            raise ConfigError(f"--seed {config.seed} and --seeds {config.seeds} exclude each other: leave out one.")
     if config.resume and config.overwrite:
         raise ConfigError("--resume and --overwrite exclude each other: one continues the run, one deletes it.")
     return config
+
+
+def read_seeds(text: str) -> tuple[int, ...]:
+    """The numbers of `1,2,3`; ConfigError where they are none, or one stands twice."""
+    words = text.split(",")
+    if not all(word.isascii() and word.isdigit() and int(word) <= MOST_SEED for word in words):
+        raise ConfigError(f"--seeds {text}: give whole numbers with commas between them and no spaces, as in 1,2,3.")
+    seeds = tuple(map(int, words))
+    if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
+        raise ConfigError(f"--seeds {text}: {twice[0]} stands there twice, and would train the same run again.")
+    return seeds
 
 
 def _refuse_frozen(model: ModelConfig) -> None:

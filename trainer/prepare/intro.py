@@ -29,7 +29,9 @@ def describe(run: PreparedRun, steps_left: int, console: Console) -> Iterator[tu
     """(Name, text) of each line of the first screen."""
     config, model, plan = run.config, run.parts.model, run.plan
     yield "corpus", f"{run.data.corpus.title}: {_amount(run.data.train)}, {_speakers(run.data.train)}"
-    yield "scored", f"{run.monitor.split}: {_amount(run.monitor.examples)}, {_speakers(run.monitor.examples)}"
+    protocol = run.data.corpus.splits.protocol(run.monitor.split, len(run.monitor.examples))
+    name = run.monitor.split + f" ({protocol})" * bool(protocol)
+    yield "scored", f"{name}: {_amount(run.monitor.examples)}, {_speakers(run.monitor.examples)}"
     vocab = run.data.vocab
     units = "".join(t for t in vocab.tokens if len(t) == 1 and t.isprintable())
     if vocab.phonemes:

@@ -6,29 +6,43 @@ utterances. Two runs are A and B; with more there is a table of all and a test o
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from trainer.errors import ResultsError
 from trainer.report.columns import letter
+from trainer.report.comparable import Evaluated, normalizers, pair, read_runs, remarks
 from trainer.report.curves import compare_curves, to_svg
 from trainer.report.differences import gained_and_lost, groups_table, options_table
 from trainer.report.media_choice import MediaSource
 from trainer.report.page import MOST_BYTES, Page, describe_page, utterance_row, write_page
 from trainer.report.run import complete
-from trainer.report.verdict import Row, compare_systems, describe, many_systems, two_systems, verdict
+from trainer.report.terminal import options_lines, rates_lines
+from trainer.report.verdict import (
+    Row,
+    compare_systems,
+    describe,
+    many_systems,
+    matched,
+    other_metrics,
+    two_systems,
+    verdict,
+)
 from trainer.rundir.log import read_records
-from trainer.rundir.results import read_hypotheses, read_results
-from trainer.scoring.scores import Hypothesis
+from trainer.rundir.results import once_each
 
+OVERLAP = (
+    "The test sets overlap and each is tested by itself: no p value is adjusted for their number. Name the one that "
+    "counts before looking"
+)
 Section = tuple[str, str, str]
 """(Anchor, title, HTML)."""
 
 
 def write_comparison(
-    runs: Sequence[Path],
+    folders: Sequence[Path],
     path: Path,
     source: MediaSource | None,
     *,
@@ -38,83 +52,92 @@ def write_comparison(
     """Write a page that compares finished runs. The lines returned say what was found, the last one where it is.
 
     `source` has the last run's corpus and model. An utterance is left out unless all runs have it with the same
-    reference.
+    reference. ConfigError or ResultsError where nothing can be compared.
     """
-    read = [read_hypotheses(run / "hypotheses.jsonl") for run in runs]
+    runs = read_runs(folders)
+    read = [run.splits for run in runs]
     if source is not None:
         read[-1] = complete(read[-1], source)
-    scored, lost = match(read)
-    if not scored:
-        raise ResultsError(f"{' and '.join(map(str, runs))} have no utterance with the same reference in common.")
-    names = [run.resolve().name for run in runs]
+    splits, left_out = pair(read)
+    if not splits:
+        why = f" ({left_out.example}{normalizers(folders)})" if left_out.example else ""
+        raise ResultsError(
+            f"{' and '.join(map(str, folders))} have no utterance with the same reference in common{why}. Compare runs "
+            "that scored the same split under the same normaliser."
+        )
+    names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
-        names = [str(run) for run in runs]
-    splits = {s: [row for split, row in scored if split == s] for s in dict.fromkeys(split for split, _ in scored)}
-    verdicts, lines, sections = _findings(splits, names)
-    if lost:
-        lines.append(f"left out: {lost} utterances that not all runs have with the same reference")
-        verdicts.append(f'<p class="note">{escape(lines[-1].capitalize())}.</p>')
-    verdicts += [f'<p class="note">{escape(told)}</p>' for told in _notes(runs, splits)]
+        names = [str(folder) for folder in folders]
+    told = list(remarks(runs, splits, left_out))
+    rows = distinct(splits, str(runs[-1].results.get("headline", "")))
+    own = Counter(split for split, _ in rows)
+    titles = {split: title_of(split, runs, len(of)) for split, of in splits.items()}
+    verdicts, lines, sections = list[str](), list[str](), list[Section]()
+    for split, of in splits.items():
+        said, of_split, html = _findings(titles[split], names, of)
+        verdicts.append(f'<p class="verdict">{escape(said)}</p>{html}')
+        lines += ["", *of_split]
+        if own[split] == len(of):  # a click finds an utterance under one split alone
+            sections += _sections(split, of)
+    told += [OVERLAP] if sum(own.values()) < sum(map(len, splits.values())) else []
+    verdicts += [f'<p class="note">{escape(remark)}.</p>' for remark in told]
     legend = ", ".join(f"{letter(i)} is {escape(name)}" for i, name in enumerate(names))
     first: Section = ("verdict", "", f'<p class="note">{legend}.</p>{"".join(verdicts)}')
     page = Page(
         title=" and ".join(names),
         kind=f"Comparison of {'two' if len(runs) == 2 else len(runs)} speech recognisers",
         heading=", ".join(f"{name} ({letter(i)})" for i, name in enumerate(names)),
-        body=[first, ("options", "Options that differ", options_table(runs)), *_curves(runs), *sections],
+        body=[first, ("options", "Options that differ", options_table(folders)), *_curves(folders), *sections],
     )
-    rows = [utterance_row(split, row) for split, row in scored]
-    of_last = [(split, row[-1]) for split, row in scored]
+    shown, of_last = [utterance_row(split, row) for split, row in rows], [(split, row[-1]) for split, row in rows]
     sort = "-change" if len(runs) == 2 else "-spread"
-    media = write_page(path, page, rows, of_last, names, sort, source, why_none, most_bytes)
-    return [*lines, describe_page(path, len(rows), media, most_bytes)]
+    media = write_page(path, page, shown, of_last, names, sort, source, why_none, most_bytes)
+    head = [f"{letter(i)}: {folder}" for i, folder in enumerate(folders)]
+    note = [f"note: {remark}" for remark in told]
+    return [*head, *note, *lines, "", *options_lines(folders), describe_page(path, len(rows), media, most_bytes)]
 
 
-def _notes(runs: Sequence[Path], splits: Iterable[str]) -> Iterator[str]:
-    """What results.json notes of a split's figures, as that a run's weights were selected on it."""
-    for i, run in enumerate(runs):
-        with contextlib.suppress(ResultsError):  # hypotheses alone are enough to compare
-            records = read_results(run).get("splits", {})
-            for split in splits:
-                if note := records.get(split, {}).get("note"):
-                    yield f"{letter(i)} on {split}: {note}."
+def distinct(splits: Mapping[str, Sequence[Row]], first: str) -> list[tuple[str, Row]]:
+    """(Split, utterance), each utterance once, as trainer.rundir.results.once_each does for the last run."""
+    of_last = once_each({split: [row[-1] for row in rows] for split, rows in splits.items()}, first)
+    known = {(split, row[-1].id): row for split, rows in splits.items() for row in rows}
+    return [(split, known[split, h.id]) for split, h in of_last]
 
 
-def match(read: Sequence[dict[str, list[Hypothesis]]]) -> tuple[list[tuple[str, Row]], int]:
-    """The utterances that all runs scored, as (split, hypotheses of all runs), in the last run's order.
-
-    The number besides is of utterances, of any run, that are left out.
-    """
-    known = [{(split, h.id): h for split, some in splits.items() for h in some} for splits in read]
-    rows = []
-    for split, hypotheses in read[-1].items():
-        for h in hypotheses:
-            row = tuple(of_run.get((split, h.id)) for of_run in known[:-1])
-            found = tuple(other for other in row if other is not None and other.reference == h.reference)
-            if len(found) == len(row):
-                rows.append((split, (*found, h)))
-    num_all = sum(len(some) for splits in read for some in splits.values())
-    return rows, num_all - len(read) * len(rows)
+def title_of(split: str, runs: Sequence[Evaluated], num_utterances: int) -> str:
+    """`core (core-192)` where all runs name that protocol and all its utterances are paired; else the split's name."""
+    records = [run.results.get("splits", {}).get(split, {}) for run in runs]
+    protocols = {record.get("protocol", "") for record in records}
+    is_whole = all(record.get("num_utterances") == num_utterances for record in records)
+    return f"{split} ({protocols.pop()})" if len(protocols) == 1 and "" not in protocols and is_whole else split
 
 
-def _findings(splits: dict[str, list[Row]], names: Sequence[str]) -> tuple[list[str], list[str], list[Section]]:
-    """Verdicts as HTML, lines for the terminal, and the sections of every split."""
-    verdicts, lines, sections = list[str](), list[str](), list[Section]()
-    for i, (split, rows) in enumerate(splits.items()):
-        if len(names) == 2:
-            c, over = compare_systems(rows)
-            said, line, figures = verdict(split, rows, c, over), describe(rows, c, over), two_systems(rows, c, over)
-            lines.append(f"{split}: {line}")
-        else:
-            said, line, figures = many_systems(split, names, rows)
-            lines.append(line)
-        verdicts.append(f'<p class="verdict">{escape(said)}</p>{figures}')
-        note = f'<p class="note">Of {escape(split)}. A click leads to the utterances.</p>'
-        if groups := groups_table(split, rows):
-            sections.append((f"groups-{i}", f"Who and what: {split}", note + groups))
-        if len(names) == 2 and (words := gained_and_lost(split, rows)):
-            sections.append((f"words-{i}", f"Words gained and lost: {split}", note + words))
-    return verdicts, lines, sections
+def _findings(title: str, names: Sequence[str], rows: Sequence[Row]) -> tuple[str, list[str], str]:
+    """The verdict, lines for the terminal, and the figures as HTML, of one split."""
+    table = rates_lines(title, rows)
+    if len(names) > 2:
+        said, tests, html = many_systems(title, names, rows)
+        return said, [*table, *(f"  {line}" for line in tests), f"  {said.removeprefix(f'{title}: ')}"], html
+    (c, over), pairs = compare_systems(rows), matched(rows)
+    said, (differs, tests_of_two) = verdict(title, rows, c, over), describe(c, pairs, over)
+    others = other_metrics(rows)
+    lines = [
+        *table,
+        f"  B − A: {differs}",
+        f"    {tests_of_two}",
+        f"    {others}",
+        f"  {said.removeprefix(f'{title}: ')}",
+    ]
+    return said, lines, f'{two_systems(rows, c, pairs, over)}<p class="note">{escape(others)}.</p>'
+
+
+def _sections(split: str, rows: Sequence[Row]) -> Iterator[Section]:
+    """Groups of utterances, and for two runs the words that were gained and lost."""
+    note = f'<p class="note">Of {escape(split)}. A click leads to the utterances.</p>'
+    if groups := groups_table(split, rows):
+        yield f"groups-{split}", f"Who and what: {split}", note + groups
+    if len(rows[0]) == 2 and (words := gained_and_lost(split, rows)):
+        yield f"words-{split}", f"{rows[0][0].units.name.capitalize()} gained and lost: {split}", note + words
 
 
 def _curves(runs: Sequence[Path]) -> list[Section]:

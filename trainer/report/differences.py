@@ -33,14 +33,20 @@ PLACE = (
 """Options that say where a run was done and not how."""
 
 
+def options_that_differ(runs: Sequence[Path]) -> list[tuple[str, list[str]]]:
+    """(Option, its value in each run) of all in which the runs differ; ConfigError where they are not known."""
+    options = [_options(run / "config.json") for run in runs]
+    names = [name for name in dict.fromkeys(name for known in options for name in known) if name not in PLACE]
+    rows = [(name, [_shown(known, name) for known in options]) for name in names]
+    return [(name, values) for name, values in rows if len(set(values)) > 1]
+
+
 def options_table(runs: Sequence[Path]) -> str:
     """A table of the options in which the runs differ. A line of text if they are alike or not known."""
     try:
-        options = [_options(run / "config.json") for run in runs]
+        rows = options_that_differ(runs)
     except ConfigError as error:
         return f'<p class="note">Options are not known: {escape(str(error))}</p>'
-    names = [name for name in dict.fromkeys(name for known in options for name in known) if name not in PLACE]
-    rows = [(name, values) for name in names if len(set(values := [_shown(known, name) for known in options])) > 1]
     if not rows:
         return '<p class="note">All options are the same.</p>'
     body = "".join(
@@ -91,7 +97,7 @@ def groups_table(split: str, rows: Sequence[Row]) -> str:
             f'<tr><td>{group_button(group, split)}</td><td class="number">{group.num_utterances}</td>'
             f"{rates}{difference}</tr>"
         )
-    heads = ["", "Utterances", *(f"WER {letter(i)}" for i in range(num_systems))]
+    heads = ["", "Utterances", *(f"{last[0].units.label} {letter(i)}" for i in range(num_systems))]
     return _table([*heads, *(["B − A, points", "95 % interval"] if num_systems == 2 else [])], "".join(body), first=1)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from trainer.scoring.alignment import Edit, ranked
 from trainer.scoring.breakdown import Group
 from trainer.scoring.classes import NOTHING, ClassConfusion
-from trainer.scoring.metrics import WORDS, EditCounts
+from trainer.scoring.metrics import WORDS, EditCounts, units_of
 
 MOST_CHARACTERS = 30
 NUM_CONFUSIONS = 14
@@ -91,6 +91,39 @@ def speaker_table(speakers: Sequence[Group], split: str) -> str:
     if len(speakers) > worst + best + 1:
         shown = [*speakers[:worst], None, *speakers[-best:]]
     return group_table(f"speaker, worst first, of {len(speakers)}", shown, split)
+
+
+def splits_table(results: Mapping[str, Any]) -> str:
+    """The figures of all splits side by side, under the names of their protocols. "" for a single split."""
+    splits: dict[str, dict[str, Any]] = results.get("splits", {})
+    if len(splits) < 2:
+        return ""
+    rows, units = list[str](), units_of(next(iter(splits.values())))
+    main, others = units.main, [metric for metric in units.metrics if metric != units.main]
+    for split, r in splits.items():
+        interval, shown = r.get(f"{main}_interval"), "none"
+        if interval:
+            shown = f"{percent(interval[0])} to {percent(interval[1])}, over {r[f'{main}_interval_over']}"
+        rates = "".join(f'<td class="number">{_rate(r.get(metric))}</td>' for metric in others)
+        rows.append(
+            f'<tr><th scope="row">{escape(r.get("protocol", split))}</th><td>{escape(split)}</td>'
+            f'<td class="number">{r["num_utterances"]:,}</td><td class="number">{_rate(r[main])}</td>'
+            f"<td>{escape(shown)}</td>{rates}"
+            f'<td class="number">{r["num_errors"]:,} of {r[f"num_reference_{units.name}"]:,}</td>'
+            f"<td>{escape(r['weights'])}</td><td>{escape(r.get('note', ''))}</td></tr>"
+        )
+    titles = "".join(f'<th scope="col" class="number">{metric.upper()}</th>' for metric in others)
+    head = (
+        '<th scope="col">Test set</th><th scope="col">Split</th><th scope="col" class="number">Utterances</th>'
+        f'<th scope="col" class="number">{units.label}</th><th scope="col">95 % interval</th>{titles}'
+        f'<th scope="col" class="number">Errors of {units.name}</th><th scope="col">Weights</th>'
+        '<th scope="col">Note</th>'
+    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _rate(rate: float | None) -> str:
+    return "none" if rate is None else percent(rate)
 
 
 def confusion_lists(words: Counter[Edit], split: str) -> str:

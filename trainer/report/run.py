@@ -26,11 +26,12 @@ from trainer.report.html import (
     group_table,
     percent,
     speaker_table,
+    splits_table,
 )
 from trainer.report.media_choice import MediaSource
 from trainer.report.page import MOST_BYTES, Page, align_smallest, describe_page, utterance_row, write_page
 from trainer.rundir.log import read_records
-from trainer.rundir.results import read_hypotheses, read_results
+from trainer.rundir.results import once_each, read_hypotheses, read_results
 from trainer.scoring.alignment import align_words, count_confusions
 from trainer.scoring.breakdown import FEW_UNITS, breakdowns, by_speaker, knows_speakers, wer_interval
 from trainer.scoring.classes import by_class
@@ -56,8 +57,8 @@ def write_report(
     splits = read_hypotheses(run_dir / "hypotheses.jsonl")
     if source is not None:
         splits = complete(splits, source)
-    scored = [(split, h) for split, hypotheses in splits.items() for h in hypotheses]
     headline = results["headline"] if results.get("headline") in splits else next(iter(splits))
+    scored = once_each(splits, headline)
     metrics = run_dir / "metrics.jsonl"
     body = _body(results, splits, headline, read_records(metrics) if metrics.exists() else [])
     body.insert(0, ("about", "", about(run_dir, results, headline)))
@@ -95,6 +96,8 @@ def _body(
     hypotheses = splits[headline]
     edits = [align_words(h.reference, h.hypothesis) for h in hypotheses]
     sections = [("figures", "", _figures(results, splits, headline))]
+    if table := splits_table(results):
+        sections.append(("splits", "Test sets", table))
     curves = draw_curves(records)
     if curves:
         drawn = "".join(to_svg(curve, f"{name} over training steps") for name, curve in curves.items())
@@ -158,11 +161,4 @@ def _figures(results: dict[str, Any], splits: dict[str, list[Hypothesis]], headl
         took = f"{results['train_seconds']:.0f} s, {results['audio_seconds_per_second']:.0f} audio s/s"
         lines.append(figure("Steps", f"{results['steps']:,}", took, f"scored: the {results['weights']} weights"))
     lines.append(figure("Parameters", f"{results['num_parameters'] / 1e6:.2f} M", f"on {results['device']}"))
-    others = [
-        f"{escape(split)} {percent(pool(h.words for h in found).rate)}"
-        + (f" ({escape(notes[split])})" if split in notes else "")
-        for split, found in splits.items()
-        if split != headline
-    ]
-    also = f'<p class="note">Other splits: {", ".join(others)}.</p>' if others else ""
-    return f'<dl class="figures">{"".join(lines)}</dl>{also}'
+    return f'<dl class="figures">{"".join(lines)}</dl>'

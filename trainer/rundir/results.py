@@ -7,7 +7,7 @@ import json
 import math
 import resource
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,8 @@ def split_record(scores: Scores, weights: str, note: str = "") -> dict[str, Any]
         "eval_seconds": scores.seconds,
         "weights": weights,
     }
-    return strict_json.finite({**record, "note": note} if note else record)
+    said = {"protocol": scores.protocol, "note": note}
+    return strict_json.finite({**record, **{key: text for key, text in said.items() if text}})
 
 
 def describe(scores: Scores) -> str:
@@ -54,8 +55,9 @@ def describe(scores: Scores) -> str:
     )
     rule = f" [{scores.rule}]" if scores.rule else ""
     unread = f"; no audio of {len(scores.failures)} utterances: all deletions" if scores.failures else ""
+    name = scores.split + f" ({scores.protocol})" * bool(scores.protocol)
     return (
-        f"{scores.split}: {units.label}{rule} {100 * w.rate:.2f} % ({w.num_errors:,} errors of {w.num_reference:,} "
+        f"{name}: {units.label}{rule} {100 * w.rate:.2f} % ({w.num_errors:,} errors of {w.num_reference:,} "
         f"{units.name}: "
         f"{w.substitutions} sub, {w.insertions} ins, {w.deletions} del), {others}{unread}"
     )
@@ -69,11 +71,18 @@ def peak_memory_bytes(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def write_hypotheses(path: Path, all_scores: Iterable[Scores]) -> None:
-    """Write one utterance a line: the reference, what the model wrote, and the edits between them."""
-    lines = []
+def write_hypotheses(path: Path, all_scores: Sequence[Scores]) -> None:
+    """Write one utterance a line: the reference, what the model wrote, and the edits between them.
+
+    What one evaluation found for several splits stands there once: under the first of them, with "also" naming the
+    others.
+    """
+    records: dict[int, dict[str, Any]] = {}
     for scores in all_scores:
         for h in scores.hypotheses:
+            if id(h) in records:
+                records[id(h)].setdefault("also", []).append(scores.split)
+                continue
             record = {
                 "id": h.id,
                 "split": scores.split,
@@ -85,9 +94,8 @@ def write_hypotheses(path: Path, all_scores: Iterable[Scores]) -> None:
                 "seconds": h.seconds,
             }
             known = {"speaker": h.speaker, "sex": h.sex, "dialect": h.dialect, "failure": h.failure or None}
-            record |= {key: value for key, value in known.items() if value is not None}
-            lines.append(strict_json.dumps(record) + "\n")
-    write_text(path, "".join(lines))
+            records[id(h)] = record | {key: value for key, value in known.items() if value is not None}
+    write_text(path, "".join(strict_json.dumps(record) + "\n" for record in records.values()))
 
 
 def _of_characters(h: Hypothesis) -> dict[str, Any]:
@@ -101,7 +109,10 @@ def _of_characters(h: Hypothesis) -> dict[str, Any]:
 
 
 def read_hypotheses(path: Path) -> dict[str, list[Hypothesis]]:
-    """Split -> its utterances in hypotheses.jsonl, in order; ResultsError when the file is not readable."""
+    """Split -> its utterances in hypotheses.jsonl, in order; ResultsError when the file is not readable.
+
+    An utterance of several splits is the same object in each of them.
+    """
     splits: dict[str, list[Hypothesis]] = {}
     number = 0
     try:
@@ -110,7 +121,7 @@ def read_hypotheses(path: Path) -> dict[str, list[Hypothesis]]:
             r = json.loads(line)
             reference, hypothesis = str(r["reference"]), str(r["hypothesis"])
             units = UNITS[r.get("units", WORDS.name)]
-            splits.setdefault(str(r["split"]), []).append(Hypothesis(
+            found = Hypothesis(
                 id=str(r["id"]),
                 reference=reference,
                 hypothesis=hypothesis,
@@ -120,7 +131,9 @@ def read_hypotheses(path: Path) -> dict[str, list[Hypothesis]]:
                 failure=str(r.get("failure", "")),
                 units=units,
                 **{key: r.get(key) for key in ("seconds", "speaker", "sex", "dialect")},
-            ))  # fmt: skip
+            )
+            for split in (r["split"], *r.get("also", ())):
+                splits.setdefault(str(split), []).append(found)
     except OSError as error:
         raise ResultsError(f"{path}: not readable ({error.strerror}). Has the run come to its end?") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -128,6 +141,17 @@ def read_hypotheses(path: Path) -> dict[str, list[Hypothesis]]:
     if not splits:
         raise ResultsError(f"{path}: holds no utterance.")
     return splits
+
+
+def once_each(splits: Mapping[str, Sequence[Hypothesis]], first: str = "") -> list[tuple[str, Hypothesis]]:
+    """(Split, utterance) of all, each utterance once: under the split `first` if that has it, else under the first one
+    that has it."""
+    seen: set[int] = set()
+    found = []
+    for split in dict.fromkeys([*([first] if first in splits else []), *splits]):
+        found += [(split, h) for h in splits[split] if id(h) not in seen]
+        seen |= set(map(id, splits[split]))
+    return found
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:

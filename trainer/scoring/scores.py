@@ -62,6 +62,8 @@ class Scores:
     failures: dict[str, str]
     """Id -> reason, for utterances whose audio could not be decoded; they count as deletions."""
     followed: tuple[Followed, ...] = ()
+    protocol: str = ""
+    """The name under which figures of this split are published, such as core-192; empty where there is none."""
     units: Units = WORDS
     """What its transcripts consist of."""
     rule: str = ""

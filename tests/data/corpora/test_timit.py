@@ -138,13 +138,53 @@ def test_kaldi_protocol_selects_on_dev_and_reports_core():
     splits = PROTOCOLS["kaldi"]
     assert (splits.train, splits.monitor, splits.headline, splits.selects) == ("train-no-sa", "dev", "core", True)
     assert set(splits.closing) == {"core", "test-minus-dev", "dev"}
-    assert splits.unselected == {"test-no-sa": "contains dev"}
+    assert splits.unselected == {"test-no-sa": "contains dev", "test": "contains dev"}
 
 
 def test_hf_protocol_is_the_reference_runs_all_of_train_and_test_without_selection():
     splits = PROTOCOLS["hf"]
     assert (splits.train, splits.monitor, splits.headline) == ("train", "test", "test")
     assert not splits.selects
+
+
+NAMES = {
+    "test": "hf-1680", "test-no-sa": "full-1344", "core": "core-192", "dev": "dev-400",
+    "test-minus-dev": "full-minus-dev",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", list(PROTOCOLS))
+def test_every_protocol_reports_all_published_test_sets_under_their_names(timit_shape: Path, protocol: str):
+    splits = corpus_at(timit_shape, protocol).splits
+    assert {*splits.closing, *splits.unselected} == NAMES.keys()
+    numbers = {"test": 1680, "test-no-sa": 1344, "core": 192, "dev": 400, "test-minus-dev": 944}
+    assert {split: splits.protocol(split, number) for split, number in numbers.items()} == NAMES
+
+
+def test_a_split_that_is_within_another_has_no_utterance_besides(kaldi: TimitCorpus):
+    """What makes it right to read the smaller one's scores off the larger one's."""
+    ids = {split: {u.id for u in kaldi.utterances(split)} for split in NAMES}
+    assert kaldi.splits.within.keys() == NAMES.keys() - {"test"}
+    assert all(ids[part] < ids[whole] for part, whole in kaldi.splits.within.items())
+
+
+def test_what_selected_the_weights_and_what_was_in_training_is_said(kaldi: TimitCorpus, hf: TimitCorpus):
+    selected = {split: kaldi.splits.note(split, selected=True) for split in NAMES}
+    assert selected["core"] == selected["test-minus-dev"] == ""
+    assert selected["dev"] == "optimistic: the weights were selected on it"
+    assert selected["test-no-sa"] == "optimistic: contains dev, on which the weights were selected"
+    assert selected["test"] == f"{selected['test-no-sa']}; holds SA sentences, none of which were in training"
+    assert all("SA sentences were in training" in hf.splits.note(split, selected=False) for split in NAMES)
+    assert "part of test, on which the weights were selected" in hf.splits.note("core", selected=True)
+
+
+def test_a_tree_without_speakers_of_a_set_leaves_that_set_out(tree: Path):
+    for speaker in [*CORE_24, *DEV_50]:
+        for folder in (tree / "TEST").glob(f"DR*/{speaker.upper()}"):
+            shutil.rmtree(folder)
+    splits = corpus_at(tree, "no-sa", allow_incomplete=True).splits
+    assert splits.closing == ("test-no-sa", "test", "test-minus-dev")
+    assert "core" in corpus_at(tree, "kaldi", allow_incomplete=True).splits.closing  # that protocol needs it
 
 
 # The checksum

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from scripts.compare import main
+from scripts.report import main as report_main
 from tests.helpers.reports import Spoken, hypothesis, write_run
-from trainer.errors import ResultsError
-from trainer.report.compare import match, write_comparison
+from trainer.errors import ConfigError, ResultsError
+from trainer.report.comparable import pair, read_runs
+from trainer.report.compare import write_comparison
 from trainer.report.differences import gained_and_lost, groups_table
 from trainer.report.run import write_report
+from trainer.report.seeds import compare_summaries
+from trainer.report.trn import write_trn
 from trainer.report.verdict import compare_systems, many_systems, verdict
-from trainer.scoring.scores import Hypothesis
+from trainer.rundir.results import write_hypotheses
+from trainer.scoring.scores import Hypothesis, Scores
 from trainer.scoring.statistics import holm
 
 REFERENCE = "the cat sat on the mat"
@@ -76,12 +83,13 @@ def test_verdict_warns_of_few_speakers_and_of_one_unit() -> None:
 
 
 def test_three_systems_are_ranked_and_tested_pair_by_pair() -> None:
-    text, line, html = many_systems("eval", ["x", "y & z", "w"], rows(system(20), system(2), system(3)))
+    text, lines, html = many_systems("eval", ["x", "y & z", "w"], rows(system(20), system(2), system(3)))
     assert text == (
         "eval: B has the lowest word error rate, 1.4 %. It is better than A. "
         "No difference is shown between it and C."
     )  # fmt: skip
-    assert line.startswith("eval: A 13.9 %, B 1.4 %, C 2.1 %; B has the lowest")
+    assert [line[:5] for line in lines if not line.startswith(" ")] == ["B − A", "C − A", "C − B"]
+    assert sum("Holm over 3 pairs" in line for line in lines) == 3
     assert re.findall(r"<tr><td>(\w(?: − \w)?)</td>", html) == ["B", "C", "A", "B − A", "C − A", "C − B"]
     assert "y &amp; z" in html
 
@@ -120,9 +128,10 @@ def test_utterances_that_one_run_lacks_or_spells_otherwise_are_left_out_of_all()
     first, second, third = ({"eval": list(map(hypothesis, system(n)))} for n in (1, 2, 3))
     first["eval"] = first["eval"][1:]
     third["eval"][5] = hypothesis(Spoken("u05", SILENCE, "other words", "other", "s"))
-    found, lost = match([first, second, third])
-    assert [row[0].id for _, row in found] == [f"u{i:02d}" for i in range(24) if i not in (0, 5)]
-    assert lost == 23 + 24 + 24 - 3 * 22
+    found, left_out = pair([first, second, third])
+    assert [row[0].id for row in found["eval"]] == [f"u{i:02d}" for i in range(24) if i not in (0, 5)]
+    assert (left_out.missing, left_out.respelt) == (2, 3)  # u00 is in two runs, u05 in three
+    assert left_out.example == f"eval, u05: {REFERENCE!r} and 'other words'"
 
 
 @pytest.mark.parametrize("number", [2, 3])
@@ -176,10 +185,178 @@ def test_nothing_in_common_is_refused(tmp_path: Path) -> None:
 def test_rates_of_selected_weights_are_called_optimistic_once(tmp_path: Path) -> None:
     """In the report beside the rate, and in a comparison with the letter of the run whose weights were selected."""
     note = "optimistic: the weights were selected on it"
-    selected = {"splits": {"eval": {"note": note}, "more": {"note": "contains eval"}}}
+    figures = {"wer": 0.1, "num_utterances": 24, "num_errors": 1, "num_reference_words": 144, "weights": "best"}
+    selected = {"splits": {"eval": figures | {"note": note}, "more": figures | {"note": "contains eval"}}}
     for name, results in (("a", {}), ("b", selected)):
         write_run(tmp_path / name, system(1), **results)
     write_report(tmp_path / "b", "b", None)
-    assert (tmp_path / "b" / "report.html").read_text().count(note) == 1
+    report = (tmp_path / "b" / "report.html").read_text()
+    assert report.count(note) == 2  # beside the figure, and in the table of test sets
+    assert "<td>contains eval</td>" in report
     write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "page.html", None)
     assert (tmp_path / "page.html").read_text().count(f"B on eval: {note}.") == 1
+
+
+def comparison_lines(tmp_path: Path, *runs: list[Spoken], **results: Any) -> list[str]:
+    folders = [tmp_path / chr(ord("a") + i) for i in range(len(runs))]
+    for folder, spoken in zip(folders, runs, strict=True):
+        write_run(folder, spoken, **results)
+    return write_comparison(folders, tmp_path / "c.html", None)
+
+
+def test_terminal_shows_rates_both_tests_and_the_effect(tmp_path: Path) -> None:
+    """20 errors of 144 words become 5. Each stands alone in its utterance: 20 segments, of which 15 lose an error;
+    z is -0.75 over the error of 15 ones and 5 zeros, sqrt(0.75 * 0.25 * 20 / 19 / 20)."""
+    lines = comparison_lines(tmp_path, system(20), system(5))
+    table = [line.split() for line in lines]
+    assert ["A", "13.89", "%"] in [row[:3] for row in table]
+    assert ["B", "3.47", "%"] in [row[:3] for row in table]
+    differs = next(line for line in lines if "B − A: −10.42 points" in line)
+    assert "−75.0 % errors" in differs
+    z = -0.75 / (0.75 * 0.25 * 20 / 19 / 20) ** 0.5
+    tests = next(line for line in lines if "MAPSSWE" in line)
+    assert f"MAPSSWE p < 0.001 (20 segments, z {z:+.3f})" in tests
+    assert any("CER" in line and "SER" in line and "bootstrap p" in line for line in lines)
+
+
+def test_a_run_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", system(1))
+    with pytest.raises(ConfigError, match="is given twice"):
+        read_runs([tmp_path / "a", tmp_path / "x" / ".." / "a"])
+
+
+def test_a_run_that_is_not_over_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", system(1))
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "config.json").write_text("{}")
+    with pytest.raises(ResultsError, match=r"b: the run has not come to its end.*--resume"):
+        read_runs([tmp_path / "a", tmp_path / "b"])
+
+
+def test_a_run_without_transcripts_is_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_run(tmp_path / name, system(1))
+    (tmp_path / "b" / "hypotheses.jsonl").unlink()
+    with pytest.raises(ResultsError, match=r"b/hypotheses.jsonl: not readable"):
+        read_runs([tmp_path / "a", tmp_path / "b"])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            lambda text: "".join(text.splitlines(keepends=True)[:-3]),
+            "21 utterances of eval, but results.json tells of",
+        ),
+        (lambda text: text.replace("the cat sat on the mat", "the cat sat", 1), "the counts are not those"),
+        (lambda text: text[: len(text) // 2], "not an utterance as a run writes it"),
+    ],
+    ids=["lines gone", "another reference", "cut"],
+)
+def test_a_damaged_file_is_refused(damage: Any, message: str, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_run(tmp_path / name, system(1), splits={"eval": {"num_utterances": 24, "num_errors": 1}})
+    path = tmp_path / "b" / "hypotheses.jsonl"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(ResultsError, match=message):
+        read_runs([tmp_path / "a", tmp_path / "b"])
+
+
+def test_words_and_phones_are_not_compared(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", system(1))
+    write_run(tmp_path / "b", system(1))
+    path = tmp_path / "b" / "hypotheses.jsonl"
+    path.write_text(path.read_text().replace('"split"', '"units": "phones", "split"'))
+    with pytest.raises(ResultsError, match="write different units"):
+        read_runs([tmp_path / "a", tmp_path / "b"])
+
+
+def test_phones_are_compared_by_their_own_rate(tmp_path: Path) -> None:
+    for name, number in (("a", 20), ("b", 5)):
+        write_run(tmp_path / name, system(number))
+        path = tmp_path / name / "hypotheses.jsonl"
+        path.write_text(path.read_text().replace('"split"', '"units": "phones", "split"'))
+    lines = write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "c.html", None)
+    assert any("PER" in line and "of phones" in line for line in lines)
+    assert any("The phone error rate is 13.9 % with A and 3.5 % with B" in line for line in lines)
+    assert not any("WER" in line for line in lines)
+
+
+def test_runs_on_different_data_are_called_that(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", system(1), training_data="1")
+    write_run(tmp_path / "b", system(2), training_data="2")
+    lines = write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "c.html", None)
+    assert any("trained on different data (A / B)" in line for line in lines)
+    assert "trained on different data" in (tmp_path / "c.html").read_text()
+
+
+def test_the_same_data_is_no_remark_and_unknown_data_is(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", system(1), training_data="1")
+    write_run(tmp_path / "b", system(2), training_data="1")
+    write_run(tmp_path / "c", system(2))
+    known = write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "c.html", None)
+    assert not any("trained" in line for line in known)
+    unknown = write_comparison([tmp_path / "a", tmp_path / "c"], tmp_path / "c.html", None)
+    assert any("What B was trained on is not known" in line for line in unknown)
+
+
+def test_a_set_within_another_is_compared_too_and_its_utterances_stand_in_the_table_once(tmp_path: Path) -> None:
+    """The first eight utterances are the core; the page's table has each utterance once, all under the headline."""
+    for name, number in (("a", 20), ("b", 5)):
+        source = [hypothesis(s) for s in system(number)]
+        scores = Scores("eval", tuple(source), 1.0, 1.0, {})
+        write_run(tmp_path / name, system(number))
+        write_hypotheses(
+            tmp_path / name / "hypotheses.jsonl", [scores, replace(scores, split="core", hypotheses=tuple(source[:8]))]
+        )
+    lines = write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "c.html", None)
+    assert [line.split(":")[0] for line in lines if "utterances of" in line] == ["eval", "core"]
+    assert any("The test sets overlap" in line for line in lines)
+    page = page_of(tmp_path / "c.html")
+    assert len(page["rows"]) == 24
+    assert {row["split"] for row in page["rows"]} == {"eval"}
+
+
+def test_trn_files_hold_what_sclite_reads(tmp_path: Path) -> None:
+    for name, number in (("a", 2), ("b", 1)):
+        write_run(tmp_path / name, system(number))
+    write_trn([tmp_path / "a", tmp_path / "b"], tmp_path / "trn")
+    first = {name: (tmp_path / "trn" / f"eval.{name}.trn").read_text().splitlines()[1] for name in ("ref", "A", "B")}
+    assert first == {
+        "ref": "the cat sat on the mat (s0001-000001)",
+        "A": "the sat on the mat (s0001-000001)",
+        "B": "the cat sat on the mat (s0001-000001)",
+    }
+
+
+def summary(path: Path, values: list[float]) -> Path:
+    runs = [{"seed": i} for i in range(len(values))]
+    path.write_text(json.dumps({"metric": "wer", "runs": runs, "splits": {"eval": {"wer": {"values": values}}}}))
+    return path
+
+
+def test_two_groups_of_seeds_are_compared_by_welch(tmp_path: Path) -> None:
+    """Reference: tests/trainer/scoring/test_statistics.py has the same numbers, ten times as large."""
+    lines = compare_summaries(
+        summary(tmp_path / "a.json", [0.1, 0.2, 0.3]), summary(tmp_path / "b.json", [0.2, 0.4, 0.7, 0.9])
+    )
+    row = next(line.split() for line in lines if line.startswith("eval"))
+    assert row == ["eval", "3,", "4", "20.00", "%", "55.00", "%", "+35.00", "−12.13", "to", "+82.13", "0.107"]
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(ResultsError, match=r"x.json: not a summary"):
+        compare_summaries(tmp_path / "a.json", tmp_path / "x.json")
+
+
+def test_the_report_sends_several_runs_to_the_comparison(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report_main(["runs/a", "runs/b c"]) == 2
+    assert "python -m scripts.compare runs/a 'runs/b c'" in capsys.readouterr().err
+
+
+def test_command_compares_and_one_run_is_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, number in (("a", 20), ("b", 5)):
+        write_run(tmp_path / name, system(number))
+    assert main([str(tmp_path / "a"), str(tmp_path / "b"), "--media", "none"]) == 0
+    assert "B is better than A, 75 % fewer errors" in capsys.readouterr().out
+    assert (tmp_path / "b" / "compare-a.html").exists()
+    assert main([str(tmp_path / "a")]) == 2
+    assert "give 2 to 8" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from scripts.compare import main as compare
 from scripts.report import main as report
 from tests.helpers.browser import NEEDS_CHROMIUM
 from trainer.run import main as train
@@ -276,7 +277,7 @@ def test_two_runs_stand_side_by_side(browser: Any, run: Path, tmp_path: Path) ->
     lines[0] |= {"hypothesis": "", "hits": 0, "substitutions": 0, "insertions": 0,
                  "deletions": len(lines[0]["reference"].split())}  # fmt: skip
     (other / "hypotheses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert report([str(run), str(other)]) == 0
+    assert compare([str(run), str(other)]) == 0
     opened = browser.new_page()
     said: list[str] = []
     opened.on("console", lambda message: said.append(message.text))

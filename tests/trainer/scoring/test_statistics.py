@@ -1,4 +1,4 @@
-"""Intervals and comparisons (trainer.scoring.statistics) against every sample there is, the normal law and hand counts.
+"""Intervals and comparisons (trainer.scoring.statistics) against every sample there is, printed tables, hand counts.
 
 pytest tests/trainer/scoring/test_statistics.py
 """
@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import itertools
 import math
-import random
-from statistics import NormalDist
+from statistics import mean, stdev
 
 import pytest
 
-from trainer.scoring.statistics import bootstrap_interval, compare, matched_pairs
+from trainer.scoring.statistics import bootstrap_interval, compare, spread, t_quantile, welch
 
 COUNTS = [(3, 10), (1, 12), (7, 9), (0, 11), (2, 30)]
 """(Errors, words) of five speakers."""
@@ -63,20 +62,6 @@ def test_interval_is_the_same_every_time_and_moves_little_with_the_seed() -> Non
     assert bootstrap_interval(COUNTS, seed=1) == pytest.approx(bootstrap_interval(COUNTS), abs=0.02)
 
 
-def test_matched_pairs_is_the_normal_test_on_differences() -> None:
-    """Reference: mean 0.6 and standard deviation sqrt(0.44 * 10/9) by hand, the tail from the standard library."""
-    differences = [1, 1, 1, 0, 1, -1, 1, 1, 0, 1]
-    z = 0.6 / math.sqrt(0.44 * 10 / 9 / 10)
-    assert matched_pairs(differences) == pytest.approx(2 * (1 - NormalDist().cdf(z)), rel=1e-9)
-    assert matched_pairs([-d for d in differences]) == matched_pairs(differences)
-
-
-def test_matched_pairs_without_spread_or_pairs() -> None:
-    assert matched_pairs([0, 0, 0]) == 1.0
-    assert matched_pairs([2, 2, 2]) == 0.0
-    assert math.isnan(matched_pairs([1]))
-
-
 PAIRS = [("a", 3, 1, 10), ("b", 1, 2, 12), ("c", 7, 4, 9), ("d", 0, 1, 11), ("e", 2, 0, 30)]
 
 
@@ -100,13 +85,13 @@ def test_comparison_the_other_way_round_has_the_other_sign() -> None:
     there, back = compare(PAIRS), compare([(unit, b, a, words) for unit, a, b, words in PAIRS])
     assert (back.difference, back.low, back.high) == pytest.approx((-there.difference, -there.high, -there.low))
     assert back.bootstrap_p == pytest.approx(there.bootstrap_p)
-    assert back.matched_pairs_p == there.matched_pairs_p
+    assert back.effect == pytest.approx(-there.effect)
 
 
 def test_a_system_does_not_differ_from_itself() -> None:
     found = compare([(unit, a, a, words) for unit, a, _, words in PAIRS])
     assert (found.difference, found.low, found.high) == (0.0, 0.0, 0.0)
-    assert (found.bootstrap_p, found.matched_pairs_p) == (1.0, 1.0)
+    assert (found.bootstrap_p, found.effect, found.relative) == (1.0, 0.0, 0.0)
     assert found.num_equal == 5
 
 
@@ -116,11 +101,54 @@ def test_utterances_of_a_speaker_are_drawn_together() -> None:
     assert compare(pairs).bootstrap_p > 0.4
 
 
-def test_chance_differences_are_found_as_often_as_the_level_says() -> None:
-    """400 comparisons of two systems that differ by chance alone: p below 0.1 in about 10 %, here 6 to 14 %."""
-    rng = random.Random(0)
-    hits = 0
-    for _ in range(400):
-        differences = [rng.choice([-1, 0, 0, 1]) for _ in range(60)]
-        hits += matched_pairs(differences) < 0.1
-    assert 24 <= hits <= 56
+def test_relative_change_and_effect_size_by_hand() -> None:
+    """13 errors become 8. The speakers' rates change by -2/10, 1/12, -3/9, 1/11 and -2/30."""
+    found, changes = compare(PAIRS), [-2 / 10, 1 / 12, -3 / 9, 1 / 11, -2 / 30]
+    assert found.relative == pytest.approx(8 / 13 - 1)
+    assert found.relative_low < found.relative < found.relative_high
+    assert found.effect == pytest.approx(mean(changes) / stdev(changes))
+
+
+def test_effect_of_a_system_without_errors_and_of_one_unit() -> None:
+    perfect = compare([("a", 0, 1, 10), ("b", 0, 1, 10)])
+    assert math.isnan(perfect.relative)
+    assert perfect.effect == math.inf
+    assert math.isnan(compare([("a", 1, 0, 10)]).effect)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "t"), [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (30, 2.042), (120, 1.980)]
+)
+def test_t_quantiles_are_those_of_the_printed_table(freedom: int, t: float) -> None:
+    """Reference: the table of Student's distribution in any textbook, 97.5 %, three decimals."""
+    assert t_quantile(0.975, freedom) == pytest.approx(t, abs=0.0005)
+
+
+def test_spread_of_three_runs_by_hand() -> None:
+    """Mean 0.20, standard deviation 0.01, so the interval is 0.20 ± 4.303 · 0.01 / √3; one run has none."""
+    found = spread([0.19, 0.20, 0.21])
+    half = 4.302653 * 0.01 / math.sqrt(3)
+    assert (found.n, found.mean, found.deviation) == (3, pytest.approx(0.2), pytest.approx(0.01))
+    assert (found.low, found.high) == (pytest.approx(0.2 - half), pytest.approx(0.2 + half))
+    assert (found.least, found.most) == (0.19, 0.21)
+    assert math.isnan(spread([0.2]).low)
+
+
+def test_welch_on_a_worked_example() -> None:
+    """Reference, by hand: means 2 and 5.5, s² 1 and 29/3, so error √(1/3 + 29/12) and 3.745 degrees of freedom; the
+    tail of that t by integrating the density, here by a plain sum of 400,000 rectangles."""
+    difference, low, high, p = welch([1, 2, 3], [2, 4, 7, 9])
+    error = math.sqrt(1 / 3 + 29 / 12)
+    freedom = (1 / 3 + 29 / 12) ** 2 / ((1 / 3) ** 2 / 2 + (29 / 12) ** 2 / 3)
+    scale = math.gamma((freedom + 1) / 2) / math.gamma(freedom / 2) / math.sqrt(freedom * math.pi)
+    width = 3.5 / error / 400_000
+    inner = sum((1 + ((i + 0.5) * width) ** 2 / freedom) ** (-(freedom + 1) / 2) for i in range(400_000)) * width
+    assert difference == pytest.approx(3.5)
+    assert p == pytest.approx(1 - 2 * scale * inner, abs=1e-6)
+    assert (low + high) / 2 == pytest.approx(3.5)
+    assert low < 0 < p < 0.2
+
+
+def test_welch_says_nothing_of_one_run_or_of_runs_that_do_not_vary() -> None:
+    for a, b in (([0.1], [0.2, 0.3]), ([0.1, 0.1], [0.2, 0.2])):
+        assert math.isnan(welch(a, b)[3])

@@ -1,0 +1,60 @@
+"""Two groups of runs that differ in their seeds alone, from the summaries that `--seeds` writes."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import ResultsError
+from trainer.report.terminal import aligned
+from trainer.report.verdict import points, shown_p
+from trainer.scoring.statistics import spread, welch
+
+
+def compare_summaries(a: Path, b: Path) -> list[str]:
+    """Lines that compare the main error rates of two summaries, split by split; ResultsError where they cannot be."""
+    if a.resolve() == b.resolve():
+        raise ResultsError(f"{b} is given twice. Name each summary once.")
+    groups = [_read(path) for path in (a, b)]
+    lines = [
+        f"{letter}: {path}, {len(of['runs'])} runs, seeds {', '.join(str(run['seed']) for run in of['runs'])}"
+        for letter, path, of in zip("AB", (a, b), groups, strict=True)
+    ]
+    mains = {of["metric"] for of in groups}
+    if len(mains) > 1:
+        raise ResultsError(f"{a} and {b} have different error rates ({', '.join(sorted(mains))}).")
+    main = mains.pop()
+    common = [split for split in groups[0]["splits"] if split in groups[1]["splits"]]
+    if not common:
+        raise ResultsError(f"{a} and {b} have no split in common.")
+    table = [["split", "runs", f"mean {main.upper()} A", "B", "B − A, points", "95 % interval", "p, Welch"]]
+    for split in common:
+        values = [of["splits"][split][main]["values"] for of in groups]
+        difference, low, high, p = welch(*values)
+        interval = "none" if math.isnan(low) else f"{points(low)} to {points(high)}"
+        means = [f"{100 * spread(of).mean:.2f} %" for of in values]
+        table.append([split, f"{len(values[0])}, {len(values[1])}", *means, points(difference), interval, shown_p(p)])
+    return [
+        *lines,
+        *aligned(table),
+        "Compared are the means over seeds, each run a sample: does the recipe of B beat that of A with another seed? "
+        "The test speakers are taken as they are: python -m scripts.compare on two runs asks about other speakers.",
+        "No p value is adjusted for the number of splits.",
+    ]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        for record in summary["splits"].values():
+            if len(record[summary["metric"]]["values"]) != len(summary["runs"]):
+                raise ValueError("a run lacks a figure")
+        if not summary["runs"] or not all("seed" in run for run in summary["runs"]):
+            raise ValueError("no runs")
+    except OSError as error:
+        raise ResultsError(f"{path}: not readable ({error.strerror}).") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ResultsError(f"{path}: not a summary as --seeds writes it ({error}).") from None
+    return summary
