@@ -18,6 +18,7 @@ from trainer.errors import ResultsError
 from trainer.rundir.disk import write_text
 from trainer.scoring.breakdown import wer_interval
 from trainer.scoring.metrics import EditCounts, count_character_errors
+from trainer.scoring.reliability import reliability
 from trainer.scoring.scores import Hypothesis, Scores
 
 
@@ -25,7 +26,7 @@ def split_record(scores: Scores, weights: str, note: str = "") -> dict[str, Any]
     """One split's figures; rates are fractions, None where there is no number."""
     words = scores.words
     interval, over = wer_interval(scores.hypotheses)
-    record = {
+    record: dict[str, Any] = {
         **scores.rates,
         "wer_interval": interval,
         "wer_interval_over": over,
@@ -42,6 +43,8 @@ def split_record(scores: Scores, weights: str, note: str = "") -> dict[str, Any]
         "eval_seconds": scores.seconds,
         "weights": weights,
     }
+    if (of_words := reliability(scores.hypotheses)) is not None:
+        record["confidence"] = of_words
     return strict_json.finite({**record, "note": note} if note else record)
 
 
@@ -83,6 +86,8 @@ def write_hypotheses(path: Path, all_scores: Iterable[Scores]) -> None:
                 "seconds": h.seconds,
             }
             known = {"speaker": h.speaker, "sex": h.sex, "dialect": h.dialect, "failure": h.failure or None}
+            if h.confidences is not None:
+                record["confidences"] = [round(c, 6) for c in h.confidences]
             record |= {key: value for key, value in known.items() if value is not None}
             lines.append(strict_json.dumps(record) + "\n")
     write_text(path, "".join(lines))
@@ -105,6 +110,7 @@ def read_hypotheses(path: Path) -> dict[str, list[Hypothesis]]:
                 characters=count_character_errors(reference, hypothesis),
                 loss=math.inf if r["loss"] is None else float(r["loss"]),
                 failure=str(r.get("failure", "")),
+                confidences=None if r.get("confidences") is None else tuple(map(float, r["confidences"])),
                 **{key: r.get(key) for key in ("seconds", "speaker", "sex", "dialect")},
             ))  # fmt: skip
     except OSError as error:
