@@ -26,7 +26,15 @@ def as_json(transcript: TimedTranscript) -> str:
         }
         for w in transcript.words
     ]
-    record = {"file": transcript.name, "seconds": round(transcript.seconds, 4), "text": transcript.text, "words": words}
+    sure = transcript.confidence
+    record = {
+        "file": transcript.name,
+        "seconds": round(transcript.seconds, 4),
+        "text": transcript.text,
+        "confidence": None if sure is None else round(sure, 4),
+        "calibrated": transcript.is_calibrated,
+        "words": words,
+    }
     return strict_json.dumps(record) + "\n"
 
 

@@ -1,0 +1,98 @@
+"""One way to use a model from Python: everything that the commands and the page do with one.
+
+from trainer.recognizer import Recognizer
+
+recognizer = Recognizer("runs/demo/model")
+transcript = recognizer.transcribe("speech.wav")
+print(transcript.text, transcript.confidence, [(w.text, w.start_seconds, w.confidence) for w in transcript.words])
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.audio.media import load_recording
+from data.audio.sampled import recording_of
+from data.utterance import SAMPLE_RATE
+from trainer.errors import AudioError
+from trainer.recognize import transcribe
+from trainer.recognize.streaming import Chunks, Stream
+from trainer.recognize.transcribe import Progress, Windows, load_recognizer, read_frames
+from trainer.recognize.transcript import TimedTranscript
+
+
+def no_progress(batches: Any, total: int) -> Any:
+    return batches
+
+
+class Recognizer(transcribe.Recognizer):
+    """A fine-tuned model, in evaluation mode on its device, that transcribes files, arrays and streams.
+
+    `source` is a run, one of its checkpoints, a model folder or a hub id; ModelError when it has no CTC head.
+    `windows` says how long recordings are cut: see trainer.recognize.transcribe.
+
+    Audio is the path of a file of any format and rate, or samples at `rate`: floating-point with full scale 1, or
+    signed integers; (n,), or (channels, n), which are averaged. Arrays, tensors and whatever numpy reads will do.
+    AudioError says why audio cannot be used: no samples, nothing but zeros, NaN, or shorter than one frame (25 ms).
+    """
+
+    windows: Windows
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        device: str = "auto",
+        language: str | None = None,
+        windows: Windows | None = None,
+    ) -> None:
+        loaded = load_recognizer(os.fspath(source), revision, device, language)
+        super().__init__(**{field.name: getattr(loaded, field.name) for field in dataclasses.fields(loaded)})
+        object.__setattr__(self, "windows", windows or Windows())  # the base is frozen
+
+    def transcribe(
+        self,
+        audio: Any,
+        rate: int = SAMPLE_RATE,
+        *,
+        name: str = "",
+        windows: Windows | None = None,
+        progress: Progress = no_progress,
+    ) -> TimedTranscript:
+        """The words of `audio` with times and confidences; trainer.recognize.formats writes it in many formats.
+
+        `name` is the transcript's, a path unless given; `rate` is that of samples, a file has its own. `progress` wraps
+        the batches of windows, as tqdm does.
+        """
+        waveform, name = self.read(audio, rate, name)
+        return transcribe.transcribe(self, name, waveform, windows or self.windows, progress)
+
+    def logits(self, audio: Any, rate: int = SAMPLE_RATE, *, windows: Windows | None = None) -> np.ndarray:
+        """Logits float32 (T, V) of `audio`: `vocab.tokens` are the units, and frame t stands for the `geometry.stride`
+        samples at 16 kHz from `geometry.boundary(t)` on."""
+        waveform, _ = self.read(audio, rate)
+        return read_frames(self, waveform, windows or self.windows, keep=lambda logits: logits)[1]
+
+    def stream(self, rate: int = SAMPLE_RATE, chunks: Chunks | None = None) -> Stream:
+        """A stream of speech at `rate`, for a microphone: feed it samples, and it gives words as they are settled."""
+        return Stream(self, rate, chunks or Chunks())
+
+    def read(self, audio: Any, rate: int = SAMPLE_RATE, name: str = "") -> tuple[np.ndarray, str]:
+        """(float32 (num_samples,), mono at 16 kHz; the name) of `audio`, which all methods take."""
+        if isinstance(audio, str | os.PathLike):
+            waveform, name = load_recording(Path(audio)), name or os.fspath(audio)
+        else:
+            name = name or "audio"
+            waveform = recording_of(audio, rate, name)
+        if self.model.num_frames(len(waveform)) == 0:
+            raise AudioError(
+                f"{name}: {len(waveform) / SAMPLE_RATE:.4f} s are shorter than one frame of the model "
+                f"({self.geometry.receptive_field / SAMPLE_RATE:g} s)."
+            )
+        return waveform, name
