@@ -52,7 +52,16 @@ class Recognizer(transcribe.Recognizer):
         language: str | None = None,
         windows: Windows | None = None,
     ) -> None:
-        loaded = load_recognizer(os.fspath(source), revision, device, language)
+        self._take_over(load_recognizer(os.fspath(source), revision, device, language), windows)
+
+    @classmethod
+    def of(cls, loaded: transcribe.Recognizer, windows: Windows | None = None) -> Recognizer:
+        """One around a model that is loaded already."""
+        recognizer = cls.__new__(cls)
+        recognizer._take_over(loaded, windows)
+        return recognizer
+
+    def _take_over(self, loaded: transcribe.Recognizer, windows: Windows | None) -> None:
         super().__init__(**{field.name: getattr(loaded, field.name) for field in dataclasses.fields(loaded)})
         object.__setattr__(self, "windows", windows or Windows())  # the base is frozen
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from data.text.vocab import Vocab
 from models.geometry import FrameGeometry
-from trainer.recognize.transcribe import Recognizer
+from trainer.recognize import transcribe
+from trainer.recognizer import Recognizer
 
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 VOCAB = Vocab(("[PAD]", "|", *"abcdefgh", "[UNK]"))
@@ -41,7 +42,8 @@ class ToneModel:
 
 
 def tone_recognizer(delay: Any = lambda row: 0) -> Recognizer:
-    return Recognizer(ToneModel(delay), VOCAB, False, torch.device("cpu"), "tones")  # type: ignore[arg-type]
+    loaded = transcribe.Recognizer(ToneModel(delay), VOCAB, False, torch.device("cpu"), "tones")  # type: ignore[arg-type]
+    return Recognizer.of(loaded)
 
 
 def speak(text: str, rng: np.random.Generator) -> np.ndarray:

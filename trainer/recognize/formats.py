@@ -93,6 +93,8 @@ FORMATS: dict[str, tuple[str, Callable[[TimedTranscript], str]]] = {
     "ctm": (".ctm", as_ctm),
 }
 """Name -> (suffix of a file, function)."""
+WITH_CONFIDENCE = frozenset(["json", "ctm"])
+"""Formats that hold confidences."""
 ONE_A_LINE = ("text", "json", "ctm")
 """Formats in which many recordings can follow one another."""
 
