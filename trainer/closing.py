@@ -277,7 +277,7 @@ def score_model(config: Config, corpus: Corpus | None = None) -> dict[str, Any]:
         calibration, why_none = calibration_of(scored, splits, size)
         write_calibration(run_dir, calibration)
         if calibration is not None:
-            console.say(f"{run_dir / NAME}: copied into the model's folder, it makes this its calibration")
+            console.say(f"{run_dir / NAME}: copy it into the model's folder, and its confidences are calibrated")
     console.say(describe_calibration(calibration, why_none))
     scored = [with_confidences(s, calibration, size) for s in scored]
     records = {s.split: split_record(s, "given", splits.unselected.get(s.split, "")) for s in scored}
