@@ -48,7 +48,7 @@ def draw_reliability(record: dict[str, Any]) -> Figure:
     axes.grid(alpha=0.2, color=INK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(INK)
-    axes.legend(frameon=False, fontsize=8, labelcolor="linecolor", loc="upper left")
+    axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="upper left")
     return figure
 
 
@@ -90,7 +90,7 @@ def reliability_section(results: dict[str, Any], headline: str) -> list[tuple[st
     )
     return [(
         "confidence", "Confidence",
-        f'<p class="note">{escape(note)}</p><div class="curves"><div>{svg}</div></div>'
+        f'<p class="note">{escape(note)}</p><div class="curves reliability">{svg}</div>'
         f'<div class="scroll">{_table(reliability_rows(results))}</div><p class="note">{escape(EXPLAINED)}</p>',
     )]  # fmt: skip
 
