@@ -78,6 +78,7 @@ def read_speakers(args: Namespace) -> tuple[dict[tuple[int, str], list[Any]], in
 
     import torch
 
+    from data.corpora.synthetic import SyntheticConfig
     from models.config import ModelConfig
     from trainer.cli.console import Console
     from trainer.closing import score_closing
@@ -89,7 +90,7 @@ def read_speakers(args: Namespace) -> tuple[dict[tuple[int, str], list[Any]], in
     model = ModelConfig(pretrained=find_model(str(args.run)), freeze_feature_encoder=True)
     speakers: dict[tuple[int, str], list[Any]] = {}
     for seed in args.seeds:
-        corpus = replace(config.corpus, seed=seed)
+        corpus = SyntheticConfig(size="demo", seed=seed)
         config = replace(config, model=model, cache_dir=args.cache_dir, corpus=corpus)
         given = prepare_scoring(config, torch.device("cpu"), 0, Console())
         eval_set = given.eval_sets[given.data.corpus.splits.headline]
