@@ -41,9 +41,10 @@ class ToneModel:
         return scores
 
 
-def tone_recognizer(delay: Any = lambda row: 0) -> Recognizer:
-    loaded = transcribe.Recognizer(ToneModel(delay), VOCAB, False, torch.device("cpu"), "tones")  # type: ignore[arg-type]
-    return Recognizer.of(loaded)
+def tone_recognizer(delay: Any = lambda row: 0, model: ToneModel | None = None) -> Recognizer:
+    """One around `model`, or a ToneModel of this `delay`."""
+    heard: Any = model or ToneModel(delay)
+    return Recognizer.of(transcribe.Recognizer(heard, VOCAB, False, torch.device("cpu"), "tones"))
 
 
 def speak(text: str, rng: np.random.Generator) -> np.ndarray:
