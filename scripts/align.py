@@ -34,12 +34,10 @@ if TYPE_CHECKING:
     from trainer.align.inputs import Item
     from trainer.align.search import AlignOptions, Found, Prepared
     from trainer.align.times import SpikeTimes
-    from trainer.recognize.transcribe import Recognizer
+    from trainer.recognize.transcribe import LoadedModel
 
 FORMAT_NAMES = ("ctm", "unit-ctm", "textgrid", "json", "srt")
 RULE_NAMES = ("plain", "plain-upper", "hf-timit", "none")
-TIMES_FILE = "times.json"
-"""What is looked for in the model's folder."""
 TOGETHER_SECONDS = 120.0
 """Audio whose best paths are searched together."""
 
@@ -64,7 +62,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
                         help="how the transcripts become what the model writes (default: plain)")  # fmt: skip
     parser.add_argument("--language", default="", help="ISO 639 code: tr, az and lt have their own rules of case")
     parser.add_argument("--times", metavar="FILE",
-                        help=f"correction of CTC's lag (default: {TIMES_FILE} beside the model, if it is there; "
+                        help="correction of CTC's lag (default: times.json in the model's folder, if it is there; "
                         "none: words last from their first to their last frame)")  # fmt: skip
     parser.add_argument("--learn-times", type=Path, metavar="FILE",
                         help="learn that correction from a corpus with known times, and write it")  # fmt: skip
@@ -131,7 +129,7 @@ class Tally:
 
 
 def find_all(
-    recognizer: Recognizer,
+    recognizer: LoadedModel,
     items: Sequence[Item | CorpusError],
     options: AlignOptions,
     tally: Tally,
@@ -168,7 +166,10 @@ def find_all(
             fail(item)
             continue
         try:
-            known = with_known_times(item, phones=recognizer.vocab.phonemes) if has_known_times else item
+            known = item
+            if has_known_times:
+                vocab = recognizer.vocab
+                known = with_known_times(item, phones=vocab.phonemes, units=vocab.writable)
             batch.append((known, known.load()))
         except CorpusError as error:
             fail(error)
@@ -177,7 +178,9 @@ def find_all(
     yield from finish()
 
 
-def learn_times(recognizer: Recognizer, found: Iterable[tuple[Item, Prepared, Found]], source: str, path: Path) -> None:
+def learn_times(
+    recognizer: LoadedModel, found: Iterable[tuple[Item, Prepared, Found]], source: str, path: Path
+) -> None:
     """Learn the distances from spikes to known boundaries, and write them to `path`."""
     from trainer.align.boundaries import learn
     from trainer.align.reading import word_spikes
@@ -189,7 +192,7 @@ def learn_times(recognizer: Recognizer, found: Iterable[tuple[Item, Prepared, Fo
     say(f"{path}: learned from {times.source}")
 
 
-def align_all(args: Namespace, recognizer: Recognizer, found: Iterable[tuple[Item, Prepared, Found]]) -> None:
+def align_all(args: Namespace, recognizer: LoadedModel, found: Iterable[tuple[Item, Prepared, Found]]) -> None:
     """Write or print every alignment, or compare it with what is known."""
     from trainer.align.boundaries import HEADER, BoundaryErrors, describe
     from trainer.align.reading import to_alignment
@@ -213,14 +216,11 @@ def align_all(args: Namespace, recognizer: Recognizer, found: Iterable[tuple[Ite
 
 def choose_times(asked: str | None, source: str) -> SpikeTimes | None:
     """The file that --times names, or the one beside the model; None with `none`, or where there is no such file."""
-    from trainer.align.times import load_times
+    from trainer.align.times import load_times, times_beside
 
     if asked == "none":
         return None
-    if asked is not None:
-        return load_times(Path(asked))
-    beside = Path(source) / TIMES_FILE
-    return load_times(beside) if beside.is_file() else None
+    return times_beside(source) if asked is None else load_times(Path(asked))
 
 
 def deliver(alignment: Alignment, formats: Sequence[str], folder: Path | None, name: Path) -> None:

@@ -35,7 +35,7 @@ from trainer.errors import ConfigError
 if TYPE_CHECKING:
     import numpy as np
 
-    from trainer.recognize.transcribe import Recognizer
+    from trainer.recognize.transcribe import LoadedModel
 
 TOLERANCE, NUM_COMPARED = 1e-4, 50
 NUM_SCORED = 200
@@ -200,7 +200,7 @@ def speech_of(utterances: Sequence[Utterance], normalize: Callable[[str], str], 
     return Speech(f"{len(utterances):,} utterances of {origin}", [u.audio.load() for u in chosen], references)
 
 
-def in_one_form(recognizer: Recognizer, speech: Speech) -> tuple[Recognizer, Speech]:
+def in_one_form(recognizer: LoadedModel, speech: Speech) -> tuple[LoadedModel, Speech]:
     """Both with the references written as the model's units are: see trainer.prepare.vocabulary."""
     from trainer.cli.console import Console
     from trainer.prepare.vocabulary import fit_spelling

@@ -62,18 +62,21 @@ def run(args: Namespace) -> int:
     from trainer.cli.console import Console
     from trainer.recognize.clips import NO_CLIPS, clips_of_files, clips_of_run
     from trainer.recognize.page import Limits, is_loopback, serving
-    from trainer.recognize.transcribe import Windows, advise, load_recognizer
+    from trainer.recognize.transcribe import Windows, advise
+    from trainer.recognizer import Recognizer
 
     limits, windows = Limits(args.max_seconds, args.max_megabytes, args.at_once), Windows(args.window, args.overlap)
     examples, console = NO_CLIPS, Console()
     if args.examples is not None:
         examples = clips_of_files(args.examples, limits.max_seconds)
-    recognizer = load_recognizer(args.model, args.revision, args.device, args.target_lang)
+    recognizer = Recognizer(
+        args.model, revision=args.revision, device=args.device, language=args.target_lang, windows=windows
+    )
     if args.examples is None and is_loopback(args.host):  # a corpus' licence may not allow others to hear it
-        examples = clips_of_run(Path(recognizer.source), limits.max_seconds, console)
+        examples = clips_of_run(Path(recognizer.loaded.source), limits.max_seconds, console)
     if not is_loopback(args.host):
         console.warn(f"whoever reaches port {args.port} of {args.host} can use this page")
-    if advice := advise(recognizer, windows, limits.max_seconds):
+    if advice := advise(recognizer.loaded, windows, limits.max_seconds):
         console.warn(f"long recordings are {advice}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM removes uploads too
     with (

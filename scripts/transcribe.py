@@ -29,8 +29,10 @@ from trainer.cli.arguments import ArgumentParser
 from trainer.cli.parse import report_errors
 from trainer.cli.streams import print_exactly
 from trainer.errors import AudioError, ConfigError
-from trainer.recognize.formats import FORMATS, ONE_A_LINE
+from trainer.recognize.formats import FORMATS, ONE_A_LINE, WITH_CONFIDENCE
 from trainer.recognize.transcript import TimedTranscript
+
+UNCALIBRATED = "not calibrated: they rank words, but are no probabilities"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,10 +80,13 @@ def run(args: Namespace) -> int:
     if args.out is not None and args.out.exists() and not args.out.is_dir():
         raise ConfigError(f"--out {args.out} is a file. Name a folder.")
 
-    from trainer.recognize.transcribe import Windows, advise, load_recognizer, transcribe
+    from trainer.recognize.transcribe import Windows, advise
+    from trainer.recognizer import Recognizer
 
     windows = Windows(args.window, args.overlap, args.batch_size)
-    recognizer = load_recognizer(args.model, args.revision, args.device, args.target_lang)
+    recognizer = Recognizer(
+        args.model, revision=args.revision, device=args.device, language=args.target_lang, windows=windows
+    )
     begin, num_samples, errors, is_cut, advice = time.perf_counter(), 0, 0, False, None
     names = output_names([(recording.path, recording.name) for recording in recordings])
     is_many = len(recordings) > 1
@@ -92,13 +97,13 @@ def run(args: Namespace) -> int:
         path = recording.title
         try:
             waveform = recording.load()
+            if advice is None and (advice := advise(recognizer.loaded, windows, len(waveform) / SAMPLE_RATE)):
+                tqdm.write(f"warning: {path}: {advice}", file=sys.stderr)  # once: the others are no different
+            transcript = recognizer.transcribe(waveform, name=path, progress=windows_bar)
         except AudioError as error:
             errors += 1
             tqdm.write(f"error: {error}", file=sys.stderr)
             continue
-        if advice is None and (advice := advise(recognizer, windows, len(waveform) / SAMPLE_RATE)):
-            tqdm.write(f"warning: {path}: {advice}", file=sys.stderr)  # once: the others are no different
-        transcript = transcribe(recognizer, path, waveform, windows, windows_bar)
         transcript = replace(transcript, label=name.as_posix())
         num_samples += len(waveform)
         is_cut |= len(waveform) > args.window * SAMPLE_RATE
@@ -111,8 +116,11 @@ def run(args: Namespace) -> int:
                 "PYTHONIOENCODING=utf-8, or write files with --out FOLDER.",
                 file=sys.stderr,
             )
-    if is_cut and not recognizer.model.is_batch_invariant:
+    if is_cut and not recognizer.loaded.model.is_batch_invariant:
         say("note: this encoder has a group norm over time, so reading long recordings in windows is an approximation")
+    if WITH_CONFIDENCE & set(args.format):
+        calibration = recognizer.loaded.calibration
+        say(f"note: confidences are {f'by {calibration.describe()}' if calibration else UNCALIBRATED}")
     seconds = time.perf_counter() - begin
     audio = num_samples / SAMPLE_RATE
     done = len(recordings) - errors

@@ -40,6 +40,14 @@ from trainer.prepare.corpus import PreparedCorpus
 from trainer.prepare.identity import corpus_digest
 from trainer.publishing import exports_other_weights, publish
 from trainer.report.run import MediaSource, report_or_warn
+from trainer.rundir.calibration import (
+    NAME,
+    calibration_of,
+    calibration_record,
+    describe_calibration,
+    read_calibration,
+    write_calibration,
+)
 from trainer.rundir.disk import sync, write_text
 from trainer.rundir.log import RunLog
 from trainer.rundir.next_steps import conclude
@@ -47,6 +55,7 @@ from trainer.rundir.results import describe, peak_memory_bytes, split_record, wr
 from trainer.rundir.shared_state import take_best
 from trainer.scoring.evaluate import EvalSet, evaluate
 from trainer.scoring.metrics import units_of
+from trainer.scoring.reliability import with_confidences
 from trainer.scoring.scores import Scores
 from trainer.scoring.subsets import score_splits
 
@@ -103,13 +112,18 @@ def close_run(
         parts.world.leave()  # the rest is for this rank alone
         with console.phase("export"):
             exporting.result()
+    calibration, why_none = calibration_of(closing, splits, len(data.vocab))
+    write_calibration(run_dir / "model", calibration)
+    console.say(describe_calibration(calibration, why_none))
+    closing = with_confidences(closing, calibration, len(data.vocab))
     records: dict[str, dict[str, Any]] = {}
     for scores, of_step in [*((scores, weights) for scores in closing), *((scores, "last") for scores in last)]:
         note = splits.note(scores.split, selected=of_step == "best")
         records[scores.split] = split_record(scores, of_step, note)
         said = "; ".join(filter(None, [note, "last weights" if of_step != weights else ""]))
         console.say(f"{describe(scores)}{f' ({said})' * bool(said)}")
-    results = _results(records, splits.headline, weights, model, parts.device) | strict_json.finite({
+    judged = calibration_record(calibration, why_none)
+    results = _results(records, splits.headline, weights, model, parts.device) | judged | strict_json.finite({
         "command": None if argv is None else list(argv),
         "training_data": corpus_digest(data.train),
         "steps": state.step,
@@ -269,9 +283,22 @@ def score_model(config: Config, corpus: Corpus | None = None) -> dict[str, Any]:
     )
     for scores in scored:
         console.say(describe(scores))
+    size, why_none = len(given.data.vocab), ""
+    calibration = read_calibration(str(config.model.pretrained), config.model.revision)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    part: Any = getattr(config.corpus, "part", "")
+    if calibration is None and part:
+        why_none = "the model has no calibration, and a part of a corpus makes none"
+    elif calibration is None:
+        calibration, why_none = calibration_of(scored, splits, size)
+        write_calibration(run_dir, calibration)
+        if calibration is not None:
+            console.say(f"{run_dir / NAME}: copy it into the model's folder, and its confidences are calibrated")
+    console.say(describe_calibration(calibration, why_none))
+    scored = with_confidences(scored, calibration, size)
     records = {s.split: split_record(s, "given", splits.unselected.get(s.split, "")) for s in scored}
     results = _results(records, splits.headline, "given", given.model, given.device)
-    run_dir.mkdir(parents=True, exist_ok=True)
+    results |= calibration_record(calibration, why_none)
     write_text(run_dir / "config.json", to_json(config))
     write_hypotheses(run_dir / "hypotheses.jsonl", scored)
     write_json(run_dir / "results.json", results)
@@ -288,7 +315,7 @@ def score_closing(
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     bar = partial(console.progress, desc=f"scoring {eval_set.split}", unit="batch")
     with console.phase("closing_evaluation"):
-        return evaluate(model, replace(eval_set, features=None), device, nullcontext, bar, world=world)
+        return evaluate(model, replace(eval_set, features=None), device, nullcontext, bar, world=world, confidence=True)
 
 
 def _results(

@@ -58,6 +58,13 @@ class SampledAudio:
         return samples
 
 
+def recording_of(waveform: Any, rate: int, name: str) -> np.ndarray:
+    """float32 (num_samples,), mono at SAMPLE_RATE, of samples at `rate` as `to_mono` takes them. AudioError when they
+    are no sound; `name` begins the message."""
+    samples = to_mono(waveform, name)
+    return SampledAudio(name, lambda: samples, len(samples), digest_of(samples), rate).load()
+
+
 def digest_of(samples: np.ndarray) -> str:
     return hashlib.blake2b(samples.tobytes(), digest_size=16).hexdigest()
 

@@ -8,8 +8,8 @@ import numpy as np
 from torch.nn.functional import one_hot
 
 from data.utterance import Segment
-from tests.helpers.tones import FREQUENCIES, VOCAB, tone_recognizer
-from trainer.recognize.transcribe import Recognizer
+from tests.helpers.tones import FREQUENCIES, VOCAB, tone_model
+from trainer.recognize.transcribe import LoadedModel
 
 PAUSE = 960
 """Samples of silence behind each letter."""
@@ -17,9 +17,9 @@ SURENESS = 9.0
 """Nats by which the best unit of a frame is above every other one, as in a trained model; without it, hundreds."""
 
 
-def recognizer() -> Recognizer:
+def recognizer() -> LoadedModel:
     """Hears tones, with posteriors like a trained model's."""
-    hears = tone_recognizer()
+    hears = tone_model()
     read = hears.model.read
     hears.model.read = lambda waveforms: SURENESS * one_hot(read(waveforms).argmax(-1), len(VOCAB)).float()  # type: ignore[method-assign]
     return hears

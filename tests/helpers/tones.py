@@ -11,7 +11,8 @@ from torch import Tensor
 
 from data.text.vocab import Vocab
 from models.geometry import FrameGeometry
-from trainer.recognize.transcribe import Recognizer
+from trainer.recognize.transcribe import LoadedModel
+from trainer.recognizer import Recognizer
 
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 VOCAB = Vocab(("[PAD]", "|", *"abcdefgh", "[UNK]"))
@@ -40,8 +41,15 @@ class ToneModel:
         return scores
 
 
-def tone_recognizer(delay: Any = lambda row: 0) -> Recognizer:
-    return Recognizer(ToneModel(delay), VOCAB, False, torch.device("cpu"), "tones")  # type: ignore[arg-type]
+def tone_model(delay: Any = lambda row: 0, model: ToneModel | None = None) -> LoadedModel:
+    """`model`, or a ToneModel of this `delay`, as if it had been loaded."""
+    heard: Any = model or ToneModel(delay)
+    return LoadedModel(heard, VOCAB, False, torch.device("cpu"), "tones")
+
+
+def tone_recognizer(delay: Any = lambda row: 0, model: ToneModel | None = None) -> Recognizer:
+    """One around `tone_model`."""
+    return Recognizer(tone_model(delay, model))
 
 
 def speak(text: str, rng: np.random.Generator) -> np.ndarray:

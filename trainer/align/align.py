@@ -16,11 +16,11 @@ from trainer.align.reading import to_alignment
 from trainer.align.search import AS_USUAL, AlignOptions, Found, Prepared, prepare, search
 from trainer.align.times import SpikeTimes
 from trainer.errors import CorpusError
-from trainer.recognize.transcribe import Recognizer
+from trainer.recognize.transcribe import LoadedModel
 
 
 def align(
-    recognizer: Recognizer,
+    recognizer: LoadedModel,
     name: str,
     waveform: np.ndarray,
     text: str,
@@ -39,7 +39,7 @@ def align(
 
 
 def align_many(
-    recognizer: Recognizer,
+    recognizer: LoadedModel,
     items: Iterable[tuple[str, np.ndarray, str]],
     *,
     times: SpikeTimes | None = None,
@@ -53,7 +53,7 @@ def align_many(
 
 
 def find_many(
-    recognizer: Recognizer, items: Iterable[tuple[str, np.ndarray, str]], options: AlignOptions = AS_USUAL
+    recognizer: LoadedModel, items: Iterable[tuple[str, np.ndarray, str]], options: AlignOptions = AS_USUAL
 ) -> list[tuple[Prepared, Found] | CorpusError]:
     """The frames of every unit of each (name, waveform, text), from which `to_alignment` and `word_spikes` read."""
     prepared: list[Prepared | CorpusError] = []

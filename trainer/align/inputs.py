@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.corpora.timit import TimitCorpus, find_tree
 from data.shards.table import Shards, ShardTable
 from data.shards.tarring import key_of
+from data.text.phones import PHONE_SETS, fold
 from data.utterance import Segment, Utterance
 from trainer.errors import CorpusError
 from trainer.recognize.recordings import is_shards
@@ -131,7 +132,7 @@ def read_text(path: Path) -> str:
     return text
 
 
-def with_known_times(item: Item, *, phones: bool) -> Item:
+def with_known_times(item: Item, *, phones: bool, units: Collection[str] = ()) -> Item:
     """`item` with the labels of its known words (or phones) as its text; CorpusError over times that cannot be."""
     segments, kind = (item.phones, "PHN") if phones else (item.words, "WRD")
     if not segments:
@@ -145,7 +146,18 @@ def with_known_times(item: Item, *, phones: bool) -> Item:
             line = f"{segment.start} {segment.end} {segment.label}"
             raise CorpusError(f"{_label_file(item, kind)}:{number}: {line!r} {what}. Mend the file.")
         before = segment.start
+    if phones:
+        segments = _in_units(segments, units)
     return replace(item, text=" ".join(segment.label for segment in segments), segments=segments)
+
+
+def _in_units(phones: Sequence[Segment], units: Collection[str]) -> tuple[Segment, ...]:
+    """TIMIT's phones in the classes that a vocabulary of `units` has: 39, 48 or TIMIT's own 61. A vocabulary has those
+    that occur in training. Phones of another kind stay as they are."""
+    known = next((name for name in sorted(PHONE_SETS) if set(units) <= set(PHONE_SETS[name])), None)
+    if known is None:
+        return tuple(phones)
+    return tuple(phone._replace(label=label) for phone in phones for label in fold([phone.label], known))
 
 
 def _label_file(item: Item, kind: str) -> str:

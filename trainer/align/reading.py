@@ -11,11 +11,11 @@ from models.geometry import FrameGeometry
 from trainer.align.alignment import AlignedUnit, AlignedWord, Alignment, Status, Unwritten
 from trainer.align.search import Found, Prepared, silent_ids, too_few
 from trainer.align.times import NEAR, Sides, Spike, SpikeTimes, WordSpikes, bounds, unit_bounds
-from trainer.recognize.transcribe import Recognizer
+from trainer.recognize.transcribe import LoadedModel
 from trainer.recognize.words import text_of
 
 
-def to_alignment(recognizer: Recognizer, item: Prepared, found: Found, times: SpikeTimes | None) -> Alignment:
+def to_alignment(recognizer: LoadedModel, item: Prepared, found: Found, times: SpikeTimes | None) -> Alignment:
     """Words with times in samples; where `times` is None those of the frames in which they are written."""
     speech = {gap: _heard(recognizer, item, frames) for gap, frames in found.speech.items()}
     words = word_spikes(recognizer, item, found)
@@ -29,7 +29,7 @@ def to_alignment(recognizer: Recognizer, item: Prepared, found: Found, times: Sp
     return Alignment(item.name, item.num_samples, tuple(filled), tuple(unwritten), _notes(recognizer, item, filled))
 
 
-def _heard(recognizer: Recognizer, item: Prepared, frames: tuple[int, int]) -> tuple[int, int, str]:
+def _heard(recognizer: LoadedModel, item: Prepared, frames: tuple[int, int]) -> tuple[int, int, str]:
     """(Start, end, what is read) of a stretch of speech, without the silence at its ends."""
     ids = item.heard.best[frames[0] : frames[1] + 1]
     said = np.flatnonzero(~np.isin(ids, silent_ids(recognizer)))
@@ -52,7 +52,7 @@ def _spike(item: Prepared, unit: str, frames: tuple[int, int], geometry: FrameGe
     return Spike(unit, start, stop, min(max(centre, start), stop))
 
 
-def word_spikes(recognizer: Recognizer, item: Prepared, found: Found) -> dict[int, WordSpikes]:
+def word_spikes(recognizer: LoadedModel, item: Prepared, found: Found) -> dict[int, WordSpikes]:
     """{Which word of the transcript: its spikes and those around its boundaries} of each word that is aligned."""
     geometry, numbers = recognizer.geometry, item.spelled.numbers
     spikes = {
@@ -131,7 +131,7 @@ def _fill_in(
     return words, unwritten
 
 
-def _notes(recognizer: Recognizer, item: Prepared, words: Sequence[AlignedWord]) -> tuple[str, ...]:
+def _notes(recognizer: LoadedModel, item: Prepared, words: Sequence[AlignedWord]) -> tuple[str, ...]:
     notes = []
     if item.spelled.lost:
         lost = ", ".join(f"{c!r} {n}x" for c, n in item.spelled.lost.most_common(8))

@@ -17,7 +17,7 @@ from trainer.align.posteriors import Posteriors, read_posteriors
 from trainer.align.spelled import SpelledText, spell_text
 from trainer.align.viterbi import MAX_BYTES, Path, best_paths
 from trainer.errors import CorpusError
-from trainer.recognize.transcribe import Recognizer, Windows
+from trainer.recognize.transcribe import LoadedModel, Windows
 
 MIN_PIECE_SECONDS = 20.0
 """Between two anchors that cut a recording there is at least so much."""
@@ -54,7 +54,7 @@ class Prepared:
     """Unit -> its column in heard.log_probs; a space is the delimiter."""
 
 
-def prepare(recognizer: Recognizer, name: str, waveform: np.ndarray, text: str, options: AlignOptions) -> Prepared:
+def prepare(recognizer: LoadedModel, name: str, waveform: np.ndarray, text: str, options: AlignOptions) -> Prepared:
     vocab = recognizer.vocab
     try:
         spelled = spell_text(text, vocab, options.normalizer, options.language)
@@ -113,7 +113,7 @@ class Found:
     """Gap -> frames in which something else is said."""
 
 
-def search(recognizer: Recognizer, items: Sequence[Prepared], options: AlignOptions) -> list[Found]:
+def search(recognizer: LoadedModel, items: Sequence[Prepared], options: AlignOptions) -> list[Found]:
     pieces = [piece for i, item in enumerate(items) for piece in _pieces(recognizer, i, item, options)]
     found = [Found() for _ in items]
     for some in _batches(pieces, options.max_bytes):
@@ -126,7 +126,7 @@ def search(recognizer: Recognizer, items: Sequence[Prepared], options: AlignOpti
     return found
 
 
-def _pieces(recognizer: Recognizer, owner: int, item: Prepared, options: AlignOptions) -> Iterator[_Piece]:
+def _pieces(recognizer: LoadedModel, owner: int, item: Prepared, options: AlignOptions) -> Iterator[_Piece]:
     columns, vocab = item.columns, recognizer.vocab
     delimiter = columns.get(" ")
     words, free = list[tuple[int, ...]](), set[int]()
@@ -168,7 +168,7 @@ def _batches(pieces: Sequence[_Piece], max_bytes: int) -> Iterator[list[_Piece]]
         yield some
 
 
-def _emissions(item: Prepared, piece: _Piece, costs: Costs, recognizer: Recognizer) -> np.ndarray:
+def _emissions(item: Prepared, piece: _Piece, costs: Costs, recognizer: LoadedModel) -> np.ndarray:
     """float32 (T, K + 1): log posteriors relative to each frame's best unit; speech comes last."""
     heard = item.heard.best[piece.begin : piece.end]
     log_probs = item.heard.log_probs[piece.begin : piece.end]
@@ -180,7 +180,7 @@ def _emissions(item: Prepared, piece: _Piece, costs: Costs, recognizer: Recogniz
     return np.concatenate([log_probs[:, :-1] - log_probs[:, -1:], speech[:, None].astype(np.float32)], 1)
 
 
-def silent_ids(recognizer: Recognizer) -> list[int]:
+def silent_ids(recognizer: LoadedModel) -> list[int]:
     """Ids of what is written where nothing is said: the blank and what stands between words."""
     vocab = recognizer.vocab
     return [vocab.blank_id, *(i for i in range(len(vocab)) if vocab.is_boundary(i))]

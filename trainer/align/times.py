@@ -19,9 +19,12 @@ from typing import Any
 import numpy as np
 
 from data import strict_json
+from models.checkpoints.trust import find_file
 from trainer.errors import ConfigError
 
 FORMAT = 1
+TIMES_FILE = "times.json"
+"""What is looked for in a model's folder."""
 NUM_DISTANCES = 7
 RIDGE = 3.0
 """Weight of the penalty, in boundaries: a unit that was seen three times gets half of its own offset."""
@@ -185,6 +188,12 @@ def load_times(path: Path) -> SpikeTimes:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path}: no times that --learn-times wrote ({type(error).__name__}: {error}).") from None
+
+
+def times_beside(source: str, revision: str | None = None) -> SpikeTimes | None:
+    """The times in the folder of the model `source`, or in its hub repository; None where it has none."""
+    path = find_file(source, TIMES_FILE, revision)
+    return None if path is None else load_times(Path(path))
 
 
 def save_times(times: SpikeTimes, path: Path) -> None:

@@ -17,6 +17,7 @@ from huggingface_hub import EvalResult, ModelCard
 
 from models.checkpoints.weights import LoadReport
 from trainer.card import tables, text
+from trainer.card.confidence import confidence_sections
 from trainer.card.hyperparameters import hyperparameters
 from trainer.card.metadata import metadata_of
 from trainer.config.schema import Config
@@ -70,6 +71,7 @@ def write_card(
         tables.splits_table(results),
         *tables.group_sections(hypotheses.get(headline, []), headline),
         *tables.confusion_sections(hypotheses.get(headline, []), headline),
+        *confidence_sections(run_dir / "model", results),
         "### Speed and memory",
         text.speed(results),
         "### Framework versions",

@@ -26,7 +26,15 @@ def as_json(transcript: TimedTranscript) -> str:
         }
         for w in transcript.words
     ]
-    record = {"file": transcript.name, "seconds": round(transcript.seconds, 4), "text": transcript.text, "words": words}
+    sure = transcript.confidence
+    record = {
+        "file": transcript.name,
+        "seconds": round(transcript.seconds, 4),
+        "text": transcript.text,
+        "confidence": None if sure is None else round(sure, 4),
+        "calibrated": transcript.is_calibrated,
+        "words": words,
+    }
     return strict_json.dumps(record) + "\n"
 
 
@@ -85,6 +93,8 @@ FORMATS: dict[str, tuple[str, Callable[[TimedTranscript], str]]] = {
     "ctm": (".ctm", as_ctm),
 }
 """Name -> (suffix of a file, function)."""
+WITH_CONFIDENCE = frozenset(["json", "ctm"])
+"""Formats that hold confidences."""
 ONE_A_LINE = ("text", "json", "ctm")
 """Formats in which many recordings can follow one another."""
 

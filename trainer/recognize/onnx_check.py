@@ -15,7 +15,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from data.audio.decode import normalize
 from data.text.normalise import collapse_spaces
 from models.checkpoints.onnx_graph import INPUTS
-from trainer.recognize.transcribe import Recognizer
+from trainer.recognize.transcribe import LoadedModel
 from trainer.scoring.decode import collapse, written_units
 from trainer.scoring.metrics import EditCounts, count_word_errors, pool
 
@@ -50,7 +50,7 @@ def open_graph(path: Path, num_threads: int = 0) -> Logits:
     return logits
 
 
-def pytorch(recognizer: Recognizer) -> Logits:
+def pytorch(recognizer: LoadedModel) -> Logits:
     """The reference: PyTorch, one utterance at a time."""
 
     def logits(waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -75,7 +75,7 @@ def max_deviation(reference: Logits, graph: Logits, waveforms: Sequence[np.ndarr
 
 
 def word_errors(
-    recognizer: Recognizer, logits: Logits, waveforms: Sequence[np.ndarray], references: Sequence[str]
+    recognizer: LoadedModel, logits: Logits, waveforms: Sequence[np.ndarray], references: Sequence[str]
 ) -> EditCounts:
     """Word edits, summed over utterances, from greedy decoding of one at a time. Without a frame there are no words.
 

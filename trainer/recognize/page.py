@@ -17,11 +17,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
 
 import gradio
+import numpy as np
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
@@ -32,7 +33,8 @@ from data.utterance import SAMPLE_RATE
 from trainer.errors import AudioError, ConfigError
 from trainer.recognize.clips import NO_CLIPS, Clips, write_clips
 from trainer.recognize.page_parts import CSS, SEEK, describe_lengths, describe_model, words_as_html, write_files
-from trainer.recognize.transcribe import Recognizer, Windows, transcribe
+from trainer.recognize.transcribe import LoadedModel, Windows
+from trainer.recognize.transcript import TimedTranscript
 
 SERVED = re.compile(
     r"/|/(config|theme\.css|favicon\.ico|manifest\.json|pwa_icon(/\d+)?|login_check/?|static/.*|assets/.*)"
@@ -62,6 +64,14 @@ class Limits:
             raise ConfigError("the limits on seconds and megabytes must be above 0, and not infinite.")
         if self.num_at_once < 1:
             raise ConfigError(f"{self.num_at_once} recordings at once: give 1 or more.")
+
+
+class Listener(Protocol):
+    """What the page needs of a trainer.recognizer.Recognizer."""
+
+    loaded: LoadedModel
+
+    def transcribe(self, audio: np.ndarray, *, name: str, windows: Windows) -> TimedTranscript: ...
 
 
 class Guard:
@@ -102,7 +112,7 @@ def read_uploads_only(component: gradio.Audio) -> gradio.Audio:
     return component
 
 
-def build_page(recognizer: Recognizer, limits: Limits, windows: Windows, examples: Clips) -> gradio.Blocks:
+def build_page(recognizer: Listener, limits: Limits, windows: Windows, examples: Clips) -> gradio.Blocks:
     """The page around `recognizer`."""
     uploads = os.environ["GRADIO_TEMP_DIR"]  # as it is now: another page of this process may have another one
 
@@ -112,10 +122,10 @@ def build_page(recognizer: Recognizer, limits: Limits, windows: Windows, example
         begin = time.perf_counter()
         try:
             waveform = load_recording(Path(path), limits.max_seconds)
+            transcript = recognizer.transcribe(waveform, name=Path(path).name, windows=windows)
         except AudioError as error:  # a visitor should not learn in which folder the file lies
             message = str(error).replace(str(Path(path).parent) + os.sep, "")
             raise gradio.Error(message, print_exception=False) from None
-        transcript = transcribe(recognizer, Path(path).name, waveform, windows)
         rows = [
             [w.text, f"{w.start_seconds:.2f}", f"{w.end_seconds:.2f}", f"{100 * w.confidence:.0f} %"]
             for w in transcript.words
@@ -125,10 +135,11 @@ def build_page(recognizer: Recognizer, limits: Limits, windows: Windows, example
         files = write_files(transcript, uploads)
         return transcript.text or "(no words)", rows, took, words_as_html(transcript, path), files
 
+    loaded = recognizer.loaded
     with gradio.Blocks(title="Speech to words", analytics_enabled=False, delete_cache=(600, 600)) as page:
         gradio.Markdown(
-            f"# Speech to words\n`{describe_model(recognizer.source)}`\n\n{describe_lengths(recognizer.trained_on)}On "
-            f"{recognizer.device}. At most {limits.max_seconds:g} s and {limits.max_megabytes:g} MB."
+            f"# Speech to words\n`{describe_model(loaded.source)}`\n\n{describe_lengths(loaded.trained_on)}On "
+            f"{loaded.device}. At most {limits.max_seconds:g} s and {limits.max_megabytes:g} MB."
         )
         audio = read_uploads_only(gradio.Audio(sources=["upload", "microphone"], type="filepath", buttons=["download"],
                                                 label="Recording"))  # fmt: skip
@@ -170,7 +181,7 @@ def upload_folder() -> Iterator[None]:
 
 @contextlib.contextmanager
 def serving(
-    recognizer: Recognizer, limits: Limits, windows: Windows, host: str, port: int, examples: Clips = NO_CLIPS
+    recognizer: Listener, limits: Limits, windows: Windows, host: str, port: int, examples: Clips = NO_CLIPS
 ) -> Iterator[str]:
     """Serve the page within this context, which gives its address. ConfigError when the port cannot be used."""
     middleware, name = [Middleware(Guard)], f"[{host}]" if ":" in host else host  # a browser writes ::1 in brackets

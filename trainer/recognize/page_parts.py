@@ -24,7 +24,7 @@ from trainer.rundir.results import read_results
 from trainer.scoring.metrics import UNITS
 
 SURE, UNSURE = 0.9, 0.6
-"""Words below SURE and UNSURE are marked. Confidences are not calibrated: these levels only guide the eye."""
+"""Words below SURE and UNSURE are marked. Where confidences are not calibrated, these levels only guide the eye."""
 MOST_LINE_SECONDS = 15.0
 """A line of words lasts no longer, so that somebody who speaks without a pause can be followed too."""
 KEPT = ("text", "srt", "vtt", "json", "textgrid")
@@ -121,7 +121,8 @@ def words_as_html(transcript: TimedTranscript, audio: str | None = None) -> str:
         for line in _lines(transcript.words)
     ]
     legend = (
-        f'<p><small>Confidence: <span class="sure2">below {100 * SURE:.0f} %</span>, '
+        f"<p><small>Confidence ({'calibrated' if transcript.is_calibrated else 'not calibrated'}): "
+        f'<span class="sure2">below {100 * SURE:.0f} %</span>, '
         f'<span class="sure3">below {100 * UNSURE:.0f} %</span>. A click on a word plays from there.</small></p>'
     )
     return f'<div class="lines">{player}{"".join(lines)}{legend}</div>'

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from data.audio.decode import normalize
 from data.text.vocab import Vocab
@@ -32,20 +33,25 @@ from trainer.errors import ConfigError
 from trainer.prepare.corpus import choose_vocabulary
 from trainer.recognize.transcript import TimedTranscript
 from trainer.recognize.words import find_words, text_of
+from trainer.rundir.calibration import read_calibration
 from trainer.rundir.model_source import find_model
+from trainer.scoring.confidence import Calibration, frame_evidence
 
 Progress = Callable[..., Iterable[Any]]
 
 
 @dataclass(frozen=True)
-class Recognizer:
-    """A fine-tuned model with its vocabulary, ready to transcribe."""
+class LoadedModel:
+    """A fine-tuned model with its vocabulary: what the functions here take. trainer.recognizer has the class that
+    loads one by itself and has them as methods."""
 
     model: CTCModel
     vocab: Vocab
     do_normalize: bool
     device: torch.device
     source: str
+    calibration: Calibration | None = None
+    """How confidences become probabilities; None where the model's folder does not say."""
 
     @property
     def geometry(self) -> FrameGeometry:
@@ -80,7 +86,7 @@ class Windows:
 
 def load_recognizer(
     source: str, revision: str | None = None, device: str = "auto", language: str | None = None
-) -> Recognizer:
+) -> LoadedModel:
     """The fine-tuned model `source` in evaluation mode; ModelError when it has no CTC head.
 
     `source` is whatever trainer.rundir.model_source knows: a hub id, a model folder, a run or one of its checkpoints.
@@ -95,14 +101,15 @@ def load_recognizer(
     hf_model, report = load_pretrained(encoder.pretrained, config, 0, keep_head=True)
     refuse_new_head(source, report)
     model = CTCModel(hf_model, freeze_feature_encoder=True).eval().to(chosen)
-    return Recognizer(model, vocab, encoder.do_normalize, chosen, source)
+    calibration = read_calibration(source, encoder.pretrained.commit or revision)
+    return LoadedModel(model, vocab, encoder.do_normalize, chosen, source, calibration)
 
 
 FAR_LONGER = 3.0
 """A piece that is this many times as long as 95 of 100 training utterances is far longer than they are."""
 
 
-def advise(recognizer: Recognizer, windows: Windows, seconds: float) -> str | None:
+def advise(recognizer: LoadedModel, windows: Windows, seconds: float) -> str | None:
     """What to try where a recording of `seconds` is read in pieces that are far longer than the training utterances.
 
     None where they are not, or where the model does not say how long those were.
@@ -117,25 +124,38 @@ def advise(recognizer: Recognizer, windows: Windows, seconds: float) -> str | No
     )
 
 
-def transcribe(recognizer: Recognizer, name: str, waveform: np.ndarray, windows: Windows = Windows(),
+def transcribe(recognizer: LoadedModel, name: str, waveform: np.ndarray, windows: Windows = Windows(),
                progress: Progress = lambda batches, total: batches) -> TimedTranscript:  # fmt: skip
     """The words of `waveform`, float32 (num_samples,), mono at SAMPLE_RATE and not normalised.
 
     data.audio.media.load_recording reads a file so. `name` becomes the transcript's.
     """
-    ids, log_probs = best_frames(recognizer, waveform, windows, progress)
-    vocab = recognizer.vocab
-    words = find_words(ids, log_probs, vocab, recognizer.geometry)
-    return TimedTranscript(name, len(waveform), words, written=text_of(ids, vocab))
+    ids, evidence = read_frames(recognizer, waveform, windows, progress)
+    vocab, calibration = recognizer.vocab, recognizer.calibration
+    words = find_words(ids, evidence[:, 0], vocab, recognizer.geometry, evidence, calibration)
+    written = text_of(ids, vocab)
+    return TimedTranscript(name, len(waveform), words, written=written, is_calibrated=calibration is not None)
 
 
-def best_frames(recognizer: Recognizer, waveform: np.ndarray, windows: Windows,
+def best_frames(recognizer: LoadedModel, waveform: np.ndarray, windows: Windows,
                 progress: Progress = lambda batches, total: batches) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Each frame's best unit, int64 (T,), and its log posterior, float32 (T,). T is as in one pass over everything."""
+    ids, evidence = read_frames(recognizer, waveform, windows, progress)
+    return ids, evidence[:, 0]
+
+
+def read_frames(recognizer: LoadedModel, waveform: np.ndarray, windows: Windows,
+                progress: Progress = lambda batches, total: batches,
+                keep: Callable[[Tensor], Tensor] = frame_evidence) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Each frame's best unit, int64 (T,), and what `keep` makes of its logits, float32 (T, K).
+
+    `keep` is a function from logits (B, T, V) to (B, T, K); as it is, the evidence that confidences are computed from.
+    """
     geometry = recognizer.geometry
     num_frames = recognizer.model.num_frames(len(waveform))
     if num_frames == 0:
-        return np.zeros(0, np.int64), np.zeros(0, np.float32)
+        width = keep(torch.zeros(1, 1, len(recognizer.vocab))).shape[-1]
+        return np.zeros(0, np.int64), np.zeros((0, width), np.float32)
     if recognizer.do_normalize:
         waveform = normalize(waveform)
     frame_rate = SAMPLE_RATE / geometry.stride
@@ -143,7 +163,7 @@ def best_frames(recognizer: Recognizer, waveform: np.ndarray, windows: Windows,
     window = min(num_frames, max(2 * overlap, round(windows.seconds * frame_rate)))
     starts = window_starts(num_frames, window, overlap)
     batches = [starts[i : i + windows.batch_size] for i in range(0, len(starts), windows.batch_size)]
-    read = _read_windows(recognizer, waveform, window, progress(batches, total=len(batches)))
+    read = _read_windows(recognizer, waveform, window, progress(batches, total=len(batches)), keep)
     return stitch(starts, list(read))
 
 
@@ -163,47 +183,49 @@ def window_starts(num_frames: int, window: int, overlap: int) -> list[int]:
 
 
 def stitch(starts: Sequence[int], read: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Join windows into one row of frames. Window k begins at `starts[k]`; `read[k]` is its (ids, log_probs)."""
+    """Join windows into one row of frames. Window k begins at `starts[k]`; `read[k]` is its (ids, figures)."""
     begin, kept = 0, []
-    for k, (ids, log_probs) in enumerate(read):
+    for k, (ids, figures) in enumerate(read):
         end = starts[k] + len(ids)
         if k + 1 < len(read):
             shared = max(begin, starts[k + 1])  # the last window may begin before the previous seam
             end = shared + seam(ids[shared - starts[k] :], read[k + 1][0][shared - starts[k + 1] : end - starts[k + 1]])
-        kept.append((ids[begin - starts[k] : end - starts[k]], log_probs[begin - starts[k] : end - starts[k]]))
+        kept.append((ids[begin - starts[k] : end - starts[k]], figures[begin - starts[k] : end - starts[k]]))
         begin = end
-    return np.concatenate([ids for ids, _ in kept]), np.concatenate([log_probs for _, log_probs in kept])
+    return np.concatenate([ids for ids, _ in kept]), np.concatenate([figures for _, figures in kept])
 
 
 SURE = 8
 """Two windows that agree over this many frames on either side of a seam count as aligned there (0.16 s)."""
 
 
-def seam(left: np.ndarray, right: np.ndarray) -> int:
+def seam(left: np.ndarray, right: np.ndarray, allowed: range | None = None) -> int:
     """The frame at which to change from window `left` to window `right`; both (n,) are readings of the same frames.
 
     Two windows may write a unit one or two frames apart, and a cut between the two places would lose or double it. So
     the cut lies where both windows agree for SURE frames on either side, or for as many as possible. It lies in the
-    inner half of the frames, as near to the middle as possible.
+    inner half of the frames, or among those `allowed`, as near to their middle as possible.
     """
     agree = left == right
     n, before, after = len(agree), np.zeros(len(agree) + 1, np.int64), np.zeros(len(agree) + 1, np.int64)
     for i in range(n):
         before[i + 1] = before[i] + 1 if agree[i] else 0
         after[n - 1 - i] = after[n - i] + 1 if agree[n - 1 - i] else 0
-    inner = range(n // 4, n - n // 4 + 1)
-    return max(inner, key=lambda t: (min(before[t], after[t], SURE), -abs(2 * t - n)))
+    inner = range(n // 4, n - n // 4 + 1) if allowed is None else allowed
+    middle = inner[0] + inner[-1]
+    return max(inner, key=lambda t: (min(before[t], after[t], SURE), -abs(2 * t - middle)))
 
 
 @torch.inference_mode()
 def _read_windows(
-    recognizer: Recognizer, waveform: np.ndarray, window: int, batches: Iterable[Sequence[int]]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(ids, log_probs) of each window. All windows have the same length, so none is padded."""
+    recognizer: LoadedModel, waveform: np.ndarray, window: int, batches: Iterable[Sequence[int]],
+    keep: Callable[[Tensor], Tensor],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+    """(ids, what `keep` makes of the logits) of each window. All windows have the same length, so none is padded."""
     model, geometry = recognizer.model, recognizer.geometry
     is_whole = model.num_frames(len(waveform)) == window  # then read to the last sample, as in an evaluation
     for starts in batches:
         rows = waveform[None] if is_whole else np.stack([waveform[geometry.seen(s, s + window)] for s in starts])
         waveforms = torch.from_numpy(rows).to(recognizer.device)
-        log_probs, ids = model.read(waveforms).log_softmax(-1).max(-1)
-        yield from zip(ids.cpu().numpy(), log_probs.cpu().numpy(), strict=True)
+        logits = model.read(waveforms)
+        yield from zip(logits.argmax(-1).cpu().numpy(), keep(logits).cpu().numpy(), strict=True)

@@ -19,7 +19,7 @@ class Word:
     start: int
     end: int
     confidence: float
-    """Geometric mean of its units' highest posteriors. It is not calibrated."""
+    """P(the word is right) where that is calibrated, else the geometric mean of its units' highest posteriors."""
     times: tuple[tuple[int, int], ...] = ()
     """(start, end) of each character of `text`; () when not known."""
 
@@ -45,10 +45,17 @@ class TimedTranscript:
     """A name without suffix that is unique among the recordings; empty: the file's stem."""
     written: str | None = None
     """The text as the checkpoint's tokenizer writes it; None: the words with spaces between them."""
+    is_calibrated: bool = False
+    """Whether the words' confidences are probabilities, calibrated on a development split."""
 
     @property
     def text(self) -> str:
         return " ".join(word.text for word in self.words) if self.written is None else self.written
+
+    @property
+    def confidence(self) -> float | None:
+        """The mean of its words' confidences: the share of them to expect to be right. None without words."""
+        return sum(word.confidence for word in self.words) / len(self.words) if self.words else None
 
     @property
     def seconds(self) -> float:

@@ -59,11 +59,16 @@ def _points(records: Sequence[dict[str, Any]], tag: str, name: str) -> list[tupl
     return [(r["step"], factor * r[tag]) for r in records if r.get(tag) is not None]
 
 
-def _draw(title: str, lines: Sequence[tuple[str, list[tuple[int, float]], str]], logarithmic: bool) -> Figure:
-    """A picture of `lines`, each (label, points (step, value), tag). Lines differ in colour and in style."""
+def empty_figure(width: float, height: float) -> Figure:
+    """A picture to draw in, its size in inches of 72 points."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.0, 2.5), layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _draw(title: str, lines: Sequence[tuple[str, list[tuple[int, float]], str]], logarithmic: bool) -> Figure:
+    """A picture of `lines`, each (label, points (step, value), tag). Lines differ in colour and in style."""
+    figure = empty_figure(4.0, 2.5)
     axes = figure.add_subplot()
     for i, (label, points, tag) in enumerate(lines):
         if points:

@@ -97,6 +97,8 @@ def _fill(media: Media, source: MediaSource, wanted: list[Scored], room: float) 
             except AudioError:
                 media.num_failed += 1
                 continue
+            if len(written := found.get("written", ())) == len(sure := hypothesis.confidences or ()):
+                found["written"] = [[*word[:3], round(c, 3)] for word, c in zip(written, sure, strict=True)]
             text = to_script_json(found)
             if media.num_bytes + len(text) + BYTES_AROUND > room:
                 return wanted[i:]

@@ -30,6 +30,7 @@ from trainer.report.html import (
 )
 from trainer.report.media_choice import MediaSource
 from trainer.report.page import MOST_BYTES, Page, align_smallest, describe_page, utterance_row, write_page
+from trainer.report.reliability import reliability_section
 from trainer.rundir.log import read_records
 from trainer.rundir.results import once_each, read_hypotheses, read_results
 from trainer.scoring.alignment import align_words, count_confusions
@@ -61,6 +62,7 @@ def write_report(
     scored = once_each(splits, headline)
     metrics = run_dir / "metrics.jsonl"
     body = _body(results, splits, headline, read_records(metrics) if metrics.exists() else [])
+    body += reliability_section(results, headline)
     body.insert(0, ("about", "", about(run_dir, results, headline)))
     page = Page(title=f"{name}: report", kind="Report of a speech recogniser", heading=name, body=body)
     rows = [utterance_row(split, [h]) for split, h in scored]

@@ -18,6 +18,7 @@ from trainer.errors import ResultsError
 from trainer.rundir.disk import write_text
 from trainer.scoring.breakdown import wer_interval
 from trainer.scoring.metrics import UNITS, WORDS, EditCounts, count_character_errors
+from trainer.scoring.reliability import reliability
 from trainer.scoring.scores import Hypothesis, Scores
 
 
@@ -25,7 +26,7 @@ def split_record(scores: Scores, weights: str, note: str = "") -> dict[str, Any]
     """One split's figures; rates are fractions, None where there is no number."""
     words, units = scores.words, scores.units
     interval, over = wer_interval(scores.hypotheses)
-    record = {
+    record: dict[str, Any] = {
         **scores.rates,
         **({"scoring": scores.rule} if scores.rule else {}),
         f"{units.main}_interval": interval,
@@ -43,6 +44,8 @@ def split_record(scores: Scores, weights: str, note: str = "") -> dict[str, Any]
         "eval_seconds": scores.seconds,
         "weights": weights,
     }
+    if (of_words := reliability(scores.hypotheses)) is not None:
+        record["confidence"] = of_words
     said = {"protocol": scores.protocol, "note": note}
     return strict_json.finite({**record, **{key: text for key, text in said.items() if text}})
 
@@ -94,6 +97,8 @@ def write_hypotheses(path: Path, all_scores: Sequence[Scores]) -> None:
                 "seconds": h.seconds,
             }
             known = {"speaker": h.speaker, "sex": h.sex, "dialect": h.dialect, "failure": h.failure or None}
+            if h.confidences is not None:
+                record["confidences"] = [round(c, 6) for c in h.confidences]
             records[id(h)] = record | {key: value for key, value in known.items() if value is not None}
     write_text(path, "".join(strict_json.dumps(record) + "\n" for record in records.values()))
 
@@ -130,6 +135,7 @@ def read_hypotheses(path: Path) -> dict[str, list[Hypothesis]]:
                 loss=math.inf if r["loss"] is None else float(r["loss"]),
                 failure=str(r.get("failure", "")),
                 units=units,
+                confidences=None if r.get("confidences") is None else tuple(map(float, r["confidences"])),
                 **{key: r.get(key) for key in ("seconds", "speaker", "sex", "dialect")},
             )
             for split in (r["split"], *r.get("also", ())):

@@ -32,6 +32,7 @@ from trainer.config.schema import EvalConfig
 from trainer.device import HostCopy
 from trainer.parallel.lockstep import idle_pass, in_lockstep, out_of_memory_alone
 from trainer.parallel.world import ALONE, World
+from trainer.scoring.confidence import frame_evidence, written_evidence
 from trainer.scoring.decode import collapse, written_units
 from trainer.scoring.forward import Replays, batch_logits
 from trainer.scoring.found import Found, Scored, from_json, join_found, to_json
@@ -66,6 +67,8 @@ class Transcript(NamedTuple):
     loss: float
     num_frames: int
     num_blank_frames: int
+    frames: tuple[np.ndarray, np.ndarray] | None = None
+    """Each frame's best unit (T,) and evidence (T, 3), where confidences are asked for."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,11 @@ class Launched:
     """What comes back of a batch that was launched."""
 
     tensors: HostCopy
-    """The unit of each frame (B, T), nats per unit (B,), blank frames (B,), and posteriors (T, V) of those followed."""
+    """The unit of each frame (B, T), nats per unit (B,), blank frames (B,), posteriors (T, V) of those followed, and
+    where confidences are asked for, each frame's best unit (B, T) and evidence (B, T, 3)."""
     followed: list[int]
     """Their positions."""
+    has_evidence: bool
 
 
 @torch.inference_mode()
@@ -89,11 +94,13 @@ def evaluate(
     replays: Replays | None = None,
     followed: Collection[int] = (),
     world: World = ALONE,
+    confidence: bool = False,
 ) -> Scores:
     """Scores of `model` on every utterance of `eval_set`; the model's mode is restored.
 
     `replays` gives the logits of shapes that it has captured. The posteriors of the utterances at the positions
-    `followed` are kept. StopRequested once `must_stop`, also while a batch is waited for.
+    `followed` are kept, and with `confidence` the evidence for each word that is written. StopRequested once
+    `must_stop`, also while a batch is waited for.
 
     Each of several ranks scores its share of the batches, whole ones, and all get the same Scores. What one of them
     raises is raised in all.
@@ -107,7 +114,17 @@ def evaluate(
     plain = torch.inference_mode(not model.is_sharded), torch.no_grad()
     with plain[0], plain[1], world.together("the other ranks' share of an evaluation"), world.noticing():
         found = _score_batches(
-            model, eval_set, of_ranks[world.rank], device, autocast, progress, must_stop, replays, followed, world
+            model,
+            eval_set,
+            of_ranks[world.rank],
+            device,
+            autocast,
+            progress,
+            must_stop,
+            replays,
+            followed,
+            world,
+            confidence,
         )
     if not world.is_alone:
         found = join_found([from_json(record) for record in world.gather(to_json(found))], plan)
@@ -137,7 +154,7 @@ def evaluate(
 def _score_batches(
     model: CTCModel, eval_set: EvalSet, plan: list[list[int]], device: torch.device,
     autocast: Callable[[], AbstractContextManager], progress: Callable, must_stop: Callable[[], bool],
-    replays: Replays | None, followed: Collection[int], world: World,
+    replays: Replays | None, followed: Collection[int], world: World, confidence: bool,
 ) -> Found:  # fmt: skip
     """What the model writes for the utterances of `plan`, and how much of it is wrong.
 
@@ -151,7 +168,14 @@ def _score_batches(
         if in_step:
             batches = in_lockstep(iter(batches), world, must_stop, functools.partial(_idle, model, device, autocast))
         write = functools.partial(
-            _launch, model, eval_set.features, device=device, autocast=autocast, replays=replays, followed=followed
+            _launch,
+            model,
+            eval_set.features,
+            device=device,
+            autocast=autocast,
+            replays=replays,
+            followed=followed,
+            confidence=confidence,
         )
         for batch, transcripts, posteriors in _read_behind(
             _launch_all(batches, write, None if in_step else model.num_frames)
@@ -202,6 +226,7 @@ def _idle(model: CTCModel, device: torch.device, autocast: Callable[[], Abstract
 def _launch(
     model: CTCModel, features: FeatureTable | None, batch: Batch, device: torch.device,
     autocast: Callable[[], AbstractContextManager], replays: Replays | None, followed: Collection[int],
+    confidence: bool,
 ) -> tuple[Batch, Launched]:  # fmt: skip
     """Launch a batch; nothing is waited for but the lengths that CTC reads."""
     n, blank_id = len(batch.ids), model.blank_id  # rows behind the utterances' only fill the batch's shape
@@ -214,8 +239,9 @@ def _launch(
     num_blank = ((best == blank_id) & is_real).sum(1)
     shown = [k for k, i in enumerate(batch.positions) if i in followed]
     posteriors = [logits[k, : int(batch.frame_lengths[k])].float().softmax(-1) for k in shown]
-    transcripts = HostCopy(collapse(best, frame_lengths, blank_id), nats, num_blank, *posteriors)
-    return batch, Launched(transcripts, [batch.positions[k] for k in shown])
+    evidence = [best, frame_evidence(logits)] if confidence else []
+    transcripts = HostCopy(collapse(best, frame_lengths, blank_id), nats, num_blank, *posteriors, *evidence)
+    return batch, Launched(transcripts, [batch.positions[k] for k in shown], confidence)
 
 
 def _read_behind(
@@ -229,7 +255,11 @@ def _read_behind(
             batch, (units, nats, num_blank, *posteriors) = before[0], before[1].tensors.wait()
             written = map(written_units, units)
             frames = batch.frame_lengths[: len(batch.ids)].tolist()
-            rows = zip(written, nats.tolist(), frames, num_blank.tolist(), strict=True)
+            seen: list[tuple[np.ndarray, np.ndarray] | None] = [None] * len(frames)
+            if before[1].has_evidence:
+                *posteriors, best, evidence = posteriors
+                seen = [(best[k, :n].numpy(), evidence[k, :n].numpy()) for k, n in enumerate(frames)]
+            rows = zip(written, nats.tolist(), frames, num_blank.tolist(), seen, strict=True)
             arrays = [p.numpy() for p in posteriors]
             yield batch, [Transcript(*row) for row in rows], dict(zip(before[1].followed, arrays, strict=True))
         before = now
@@ -267,6 +297,7 @@ def _load(
 
 def _score(example: Example, vocab: Vocab, written: Transcript) -> Scored:
     reference, text = collapse_spaces(example.text), collapse_spaces(vocab.decode_to_compare(written.units))
+    evidence = written.frames and written_evidence(*written.frames, vocab, len(text.split()))
     return Scored(
         hypothesis=text,
         words=count_word_errors(reference, text),
@@ -274,6 +305,7 @@ def _score(example: Example, vocab: Vocab, written: Transcript) -> Scored:
         loss=written.loss,
         num_frames=written.num_frames,
         num_blank_frames=written.num_blank_frames,
+        evidence=evidence,
     )
 
 

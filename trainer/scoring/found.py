@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from trainer.scoring.confidence import NUM_FIGURES, WordEvidence
 from trainer.scoring.metrics import EditCounts
 
 
@@ -22,6 +23,7 @@ class Scored(NamedTuple):
     loss: float
     num_frames: int
     num_blank_frames: int
+    evidence: WordEvidence | None = None
 
 
 @dataclass
@@ -46,6 +48,11 @@ def to_json(found: Found) -> dict[str, Any]:
         "posteriors": [
             [i, p.shape, base64.b64encode(p.astype(np.float32).tobytes()).decode()] for i, p in found.posteriors.items()
         ],
+        "evidence": [
+            [i, base64.b64encode(e.units.tobytes()).decode(), e.lengths.tolist()]
+            for i, e in ((i, s.evidence) for i, s in found.scored.items())
+            if e is not None
+        ],
         "failures": found.failures,
     }
 
@@ -55,6 +62,9 @@ def from_json(record: dict[str, Any]) -> Found:
     found = Found(failures=record["failures"])
     for i, hypothesis, words, characters, *rest in record["scored"]:
         found.scored[i] = Scored(hypothesis, EditCounts(*words), EditCounts(*characters), *rest)
+    for i, content, of_words in record["evidence"]:
+        units = np.frombuffer(base64.b64decode(content), np.float32).reshape(-1, NUM_FIGURES).copy()
+        found.scored[i] = found.scored[i]._replace(evidence=WordEvidence(units, np.array(of_words, np.int32)))
     for i, shape, content in record["posteriors"]:
         found.posteriors[i] = np.frombuffer(base64.b64decode(content), np.float32).reshape(shape).copy()
     return found

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from trainer.scoring.confidence import WordEvidence
 from trainer.scoring.metrics import METRICS, WORDS, EditCounts, Units, pool
 
 
@@ -33,6 +34,10 @@ class Hypothesis:
     num_blank_frames: int = 0
     """Frames whose most likely unit is the blank."""
     units: Units = WORDS
+    evidence: WordEvidence | None = field(default=None, compare=False, repr=False)
+    """What confidences in its words are computed from; None where it was not asked for or is not known."""
+    confidences: tuple[float, ...] | None = None
+    """P(right) of each word that was written; None where it is not known."""
 
     def counts(self, metric: str) -> EditCounts:
         """The edits that `metric` of METRICS counts. Those of `words` and `characters` are already there."""

@@ -14,9 +14,11 @@ import soundfile
 
 import trainer.recognize.transcribe
 from data.corpora.synthetic.sphere import write_sphere
-from scripts.align import FORMAT_NAMES, RULE_NAMES, TIMES_FILE, choose_times, main
+from data.utterance import Segment
+from scripts.align import FORMAT_NAMES, RULE_NAMES, choose_times, main
 from tests.helpers.spoken import recognizer, speak_words
 from trainer.align.formats import FORMATS
+from trainer.align.inputs import Item, with_known_times
 from trainer.align.spelled import RULES
 from trainer.align.times import EdgeModel, SpikeTimes, save_times
 
@@ -161,7 +163,7 @@ def test_times_are_learned_from_one_split_and_shown_on_another(tmp_path: Path, c
 def test_times_beside_the_model_are_used_unless_others_are_asked_for(tmp_path: Path) -> None:
     edge = EdgeModel(1.0, {}, {}, (0.0,) * 7, (0.0,) * 7, (0.0,) * 7, (0.0, 2.0))
     assert choose_times(None, str(tmp_path)) is None
-    save_times(SpikeTimes(edge, edge, "beside"), tmp_path / TIMES_FILE)
+    save_times(SpikeTimes(edge, edge, "beside"), tmp_path / "times.json")
     save_times(SpikeTimes(edge, edge, "other"), tmp_path / "other.json")
     beside, other = choose_times(None, str(tmp_path)), choose_times(str(tmp_path / "other.json"), str(tmp_path))
     assert beside is not None
@@ -198,3 +200,22 @@ def test_the_options_name_what_there_is() -> None:
     """The command lists them before anything heavy is imported."""
     assert tuple(FORMATS) == FORMAT_NAMES
     assert sorted(RULE_NAMES) == sorted(RULES)
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [
+        (["sil", "aa", "l", "b"], "sil aa l sil b"),
+        (["sil", "vcl", "ao", "l", "b"], "sil ao l vcl b"),
+        (["h#", "q", "ao", "l", "bcl", "b"], "h# q ao l bcl b"),
+        (["ɔ", "l"], "h# q ao l bcl b"),
+    ],
+    ids=["39", "48", "61", "others"],
+)
+def test_known_phones_are_folded_as_the_models_units_are(units: list[str], expected: str) -> None:
+    """Reference: the rows of Lee and Hon's table, by hand. A vocabulary lacks the phones that training never had."""
+    phones = tuple(Segment(i, i + 1, label) for i, label in enumerate(["h#", "q", "ao", "l", "bcl", "b"]))
+    item = Item("x", Path("x"), lambda: np.zeros(1), "", phones=phones)
+    known = with_known_times(item, phones=True, units=units)
+    assert known.text == " ".join(segment.label for segment in known.segments) == expected
+    assert known.segments[-1] == Segment(5, 6, "b")

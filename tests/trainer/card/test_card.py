@@ -305,7 +305,7 @@ def test_precision_that_was_used_is_told(precision: str, words: str, tmp_path: P
 def test_pictures_of_the_curves_stand_beside_the_card(finished_run: Path, card_text: str) -> None:
     """PNG by its signature, small enough to be no burden, and no picture that the card does not show."""
     shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", card_text)
-    assert shown == ["curve_loss.png", "curve_wer.png", "curve_lr.png"]
+    assert shown == ["curve_loss.png", "curve_wer.png", "curve_lr.png", "reliability.png"]
     for name in shown:
         content = (finished_run / "model" / name).read_bytes()
         assert content.startswith(b"\x89PNG\r\n")

@@ -31,11 +31,11 @@ from models.geometry import FrameGeometry
 from models.lengths import UtteranceLengths, write_lengths
 from scripts.transcribe import main, output_names, parse
 from tests.helpers.models import HIDDEN, VOCAB, make_talkative, noise, small_hf_model, small_model
-from tests.helpers.tones import KERNELS, STRIDES, sentence, speak, tone_recognizer
+from tests.helpers.tones import KERNELS, STRIDES, sentence, speak, tone_model
 from tests.helpers.tones import VOCAB as TONES
 from trainer.errors import ConfigError, ModelError
 from trainer.recognize.transcribe import (
-    Recognizer,
+    LoadedModel,
     Windows,
     advise,
     best_frames,
@@ -71,7 +71,7 @@ def recordings(tmp_path: Path) -> Path:
     return root
 
 
-def random_local_model(seed: int) -> Recognizer:
+def random_local_model(seed: int) -> LoadedModel:
     """Convolutions with random weights, no attention: a frame depends on what its geometry says, on nothing else."""
 
     class Local(torch.nn.Module):
@@ -82,7 +82,7 @@ def random_local_model(seed: int) -> Recognizer:
                 torch.nn.Conv1d(a, b, kernel, stride)
                 for a, b, kernel, stride in zip(widths, widths[1:], KERNELS, STRIDES, strict=False)
             )
-            self.geometry, self.num_frames = tone_recognizer().geometry, tone_recognizer().model.num_frames
+            self.geometry, self.num_frames = tone_model().geometry, tone_model().model.num_frames
 
         read = CTCModel.read
 
@@ -93,7 +93,7 @@ def random_local_model(seed: int) -> Recognizer:
             return 8 * x.transpose(1, 2)
 
     torch.manual_seed(seed)
-    return Recognizer(Local().double(), VOCAB, True, torch.device("cpu"), "local")  # type: ignore[arg-type]
+    return LoadedModel(Local().double(), VOCAB, True, torch.device("cpu"), "local")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("num_samples", [400, 719, 16_000, 47_999, 48_079, 48_080, 100_123])
@@ -129,7 +129,7 @@ def test_no_word_of_joined_utterances_is_lost_or_doubled_at_a_seam(window: tuple
     rng = np.random.default_rng(7)
     texts = [sentence(rng, 4) for _ in range(12)]
     joined = np.concatenate([speak(text + " ", rng) for text in texts])
-    transcript = transcribe(tone_recognizer(), "joined", joined, Windows(*window, 5))
+    transcript = transcribe(tone_model(), "joined", joined, Windows(*window, 5))
     assert transcript.text == " ".join(texts)
 
 
@@ -139,7 +139,7 @@ def test_windows_that_write_a_little_early_or_late_lose_nothing_either(window: t
     rng = np.random.default_rng(8)
     texts = [sentence(rng, 4) for _ in range(12)]
     joined = np.concatenate([speak(text + " ", rng) for text in texts])
-    delayed = tone_recognizer(lambda row: int(abs(row[:9]).sum() * 1e6) % 3)
+    delayed = tone_model(lambda row: int(abs(row[:9]).sum() * 1e6) % 3)
     assert transcribe(delayed, "joined", joined, Windows(*window, 5)).text == " ".join(texts)
 
 
@@ -203,7 +203,7 @@ def test_word_times_are_those_of_the_tones() -> None:
         expected.append((text, at + 3000 + loud[0], at + 3000 + loud[-1]))
         parts += [silence, spoken, speak(" ", rng)]
         at = sum(map(len, parts))
-    words = transcribe(tone_recognizer(), "x", np.concatenate(parts), WHOLE).words
+    words = transcribe(tone_model(), "x", np.concatenate(parts), WHOLE).words
     assert [w.text for w in words] == [text for text, _, _ in expected]
     for word, (_, start, end) in zip(words, expected, strict=True):
         assert abs(word.start - start) <= 360
