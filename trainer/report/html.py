@@ -31,7 +31,7 @@ def error_kinds(words: EditCounts) -> str:
     """A bar with the shares of substitutions, insertions and deletions. The text beside it says the same."""
     kinds = (("sub", words.substitutions), ("ins", words.insertions), ("del", words.deletions))
     parts = "".join(f'<i class="{name}" style="--n:{number}"></i>' for name, number in kinds if number)
-    return f'<div class="split" aria-hidden="true">{parts}</div>'
+    return f'<div class="error-kinds" aria-hidden="true">{parts}</div>'
 
 
 def percent(rate: float) -> str:

@@ -249,6 +249,23 @@ def test_an_utterance_too_long_for_pictures_is_heard(
     assert said == []
 
 
+def test_every_cell_of_the_table_is_drawn_as_a_cell(browser: Any, run: Path, tmp_path: Path) -> None:
+    """A column's name is a class of its cells, which other parts of the page must not style. Two splits are shown."""
+    two = shutil.copytree(run, tmp_path / "two", ignore=shutil.ignore_patterns("checkpoints"))
+    lines = [{**row, "split": f"part-{i % 2}"} for i, row in enumerate(rows_of(run))]
+    for line in lines:
+        line.pop("also", None)
+    (two / "hypotheses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert report([str(two), "--media", "none"]) == 0
+    opened = browser.new_page()
+    opened.goto((two / "report.html").as_uri())
+    shown = "cells => cells.map(cell => getComputedStyle(cell).display)"
+    cells = opened.locator("#table tr.row").first.locator("td").evaluate_all(shown)
+    opened.close()
+    assert len(cells) > 8
+    assert set(cells) == {"table-cell"}
+
+
 def test_an_address_leads_beyond_the_rows_that_are_shown_first(browser: Any, run: Path, tmp_path: Path) -> None:
     """Of 280 utterances 200 are shown; an address that no page wrote opens nothing and breaks nothing."""
     many = shutil.copytree(run, tmp_path / "many", ignore=shutil.ignore_patterns("checkpoints"))
