@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from trainer.cli.arguments import ArgumentParser
 from trainer.cli.parse import report_errors
 
@@ -37,6 +35,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 
 def run(args: Namespace) -> int:
     """Print both tables as Markdown."""
+    import numpy as np
+
     from trainer.scoring.reliability import learn_calibration, reliability, with_confidences
     from trainer.scoring.scores import Scores
 

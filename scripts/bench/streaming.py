@@ -16,11 +16,13 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from trainer.cli.arguments import ArgumentParser
 from trainer.cli.parse import report_errors
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PAUSE_SECONDS = 0.6
 """Of faint noise between utterances."""
@@ -46,6 +48,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 
 def run(args: Namespace) -> int:
     """Print the table as Markdown."""
+    import numpy as np
     import torch
 
     from data.utterance import SAMPLE_RATE
@@ -100,7 +103,7 @@ def run(args: Namespace) -> int:
 
 
 def _pause(rng: np.random.Generator, rate: int) -> np.ndarray:
-    return (1e-4 * rng.standard_normal(round(PAUSE_SECONDS * rate))).astype(np.float32)
+    return (1e-4 * rng.standard_normal(round(PAUSE_SECONDS * rate))).astype("float32")
 
 
 if __name__ == "__main__":

@@ -90,7 +90,8 @@ def test_unknown_option_and_option_without_its_value_are_refused_in_one_line(
 
 def test_unknown_preset_is_refused_with_those_there_are(refused: Callable) -> None:
     assert refused("manifes") == (
-        "no preset 'manifes'; there are demo, timit-hf, timit, manifest, hub, shards. Did you mean manifest?"
+        "no preset 'manifes'; there are demo, demo-phones, timit-hf, timit, timit-phones, manifest, hub, shards. "
+        "Did you mean manifest?"
     )
 
 

@@ -112,7 +112,7 @@ def test_any_checkpoint_becomes_a_model_folder_with_a_card(
     number = {"best": 2, "3": 3, "step-4": 4}[step]
     assert f"The weights of step {number} of the run tiny noise." in card
     assert ("No evaluation was made at this step" in card) == (number == 3)
-    assert ("selected by that WER, so it is optimistic" in card) == (step == "best")
+    assert ("selected by the first of these rates, so it is optimistic" in card) == (step == "best")
 
 
 def test_a_run_that_is_not_over_can_be_exported_and_used(selecting_run: Path, tmp_path: Path) -> None:

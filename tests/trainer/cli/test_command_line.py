@@ -157,7 +157,7 @@ def test_value_that_cannot_be_is_refused_with_what_can(argv: str, said: str) -> 
 def test_word_that_is_no_preset_is_answered_with_the_right_one(word: str, said: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         parse([word])
-    assert str(refusal.value).startswith(f"no preset {word!r}; there are demo, timit-hf, timit, manifest, hub, shards.")
+    assert str(refusal.value).startswith(f"no preset {word!r}; there are {', '.join(PRESETS)}.")
     assert str(refusal.value).endswith(said)
 
 
