@@ -48,11 +48,12 @@ def test_a_whole_run_is_sound_line_by_line(trained: Path, capsys: pytest.Capture
     out = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in out[:-1]] == [
         "config.json", "checkpoints/step-00000002", "checkpoints/step-00000004", "checkpoints/best", "metrics.jsonl",
-        "results.json", "hypotheses.jsonl", "model",
+        "dynamics", "results.json", "hypotheses.jsonl", "model",
     ]  # fmt: skip
     assert all(" sound: " in line for line in out[:-1])
     assert "sound: 4 steps to 4, 2 evaluations to 4" in out[4]
-    assert out[7].endswith("sound: the weights of step 4")
+    assert out[5].endswith("sound: 8 visits of 4 utterances, 2 evaluations")
+    assert out[8].endswith("sound: the weights of step 4")
     assert out[-1] == f"{trained}: everything is sound; not in use"
 
 
