@@ -116,7 +116,7 @@ class LossRecorder:
     def __init__(
         self, world: World, files: LossFiles | None, num_utterances: int, eval_every: int, warn: Callable[[str], None]
     ) -> None:
-        """`files`: those of rank 0. `num_utterances`: of the training split. `eval_every`: steps between evaluations."""
+        """`files`: those of rank 0. `num_utterances`: of the training split. `eval_every`: steps, as the option."""
         self.world, self.files, self.warn = world, files, warn
         self.num_utterances, self.eval_every = num_utterances, eval_every
         self.noted: list[np.ndarray] = []

@@ -5,7 +5,7 @@
     evaluations.npy        a record of SCORE for each utterance of each evaluation during training
     evaluations-ids.arrow  the utterances of the split that is scored
 
-(Swayamdipta et al. 2020, arXiv 2009.10795, read from such losses which examples are easy, ambiguous, or labelled wrong.)
+Swayamdipta et al. 2020 (arXiv 2009.10795) read from such losses which examples are easy, ambiguous, or labelled wrong.
 Nothing goes on from these files: whoever damages one loses what it tells, and no training.
 """
 
@@ -23,6 +23,7 @@ import pyarrow as pa
 from data.text.normalised import ArrowTexts
 from trainer.errors import ConfigError, DamagedError
 from trainer.rundir.disk import write_bytes
+from trainer.rundir.record_file import map_records
 
 FOLDER = "dynamics"
 VISIT = np.dtype([("epoch", "<u4"), ("step", "<u4"), ("row", "<u4"), ("loss", "<f4")])
@@ -68,7 +69,10 @@ def read_dynamics(run_dir: Path) -> Dynamics:
     folder = run_dir / FOLDER
     if not (folder / "train.npy").exists():
         raise ConfigError(f"{folder}: holds no losses. Runs of older versions of this program kept none.")
-    tables = [(_open_records(folder, name), read_ids(folder / f"{name}-ids.arrow")) for name in TABLES]
+    tables = [
+        (map_records(folder / f"{name}.npy", dtype), read_ids(folder / f"{name}-ids.arrow"))
+        for name, dtype in TABLES.items()
+    ]
     return Dynamics(*tables[0], *tables[1])
 
 
@@ -82,17 +86,6 @@ def by_pass(records: np.ndarray, key: str, num_rows: int) -> tuple[np.ndarray, n
     losses = np.full((len(passes), num_rows), np.nan, np.float32)
     losses[which, records["row"]] = records["loss"]
     return passes, losses
-
-
-def _open_records(folder: Path, name: str) -> np.ndarray:
-    path = folder / f"{name}.npy"
-    try:
-        records = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DamagedError(f"{path}: not readable ({getattr(error, 'strerror', None) or error})") from None
-    if records.dtype != TABLES[name] or records.ndim != 1:
-        raise DamagedError(f"{path}: holds other records than this program writes")
-    return records
 
 
 def ids_column(ids: Sequence[str]) -> pa.LargeStringArray:

@@ -14,7 +14,7 @@ import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -104,8 +104,7 @@ def check_records(path: Path, dtype: np.dtype, seal: Mapping[str, Any]) -> Any:
     try:
         num_records, sealed = int(seal["records"]), str(seal["sha256"])
         with open(path, "rb") as file:
-            if np.lib.format.read_magic(file) != (1, 0) or np.lib.format.read_array_header_1_0(file)[2] != dtype:
-                raise DamagedError(f"{path}: holds other records than this program writes")
+            read_header(file, path, dtype)
             left = num_records * dtype.itemsize
             while left > 0 and (content := file.read(min(left, BYTES_AT_ONCE))):
                 digest.update(content)
@@ -123,11 +122,37 @@ def check_records(path: Path, dtype: np.dtype, seal: Mapping[str, Any]) -> Any:
     return digest
 
 
+def map_records(path: Path, dtype: np.dtype) -> np.ndarray:
+    """The records of the file, (n,), mapped into memory. DamagedError when it holds none of this type.
+
+    Where a power cut has taken the last ones that the header counts, those that are there.
+    """
+    try:
+        with open(path, "rb") as file:
+            num_records = read_header(file, path, dtype)
+            start = file.tell()
+        there = min(num_records, (path.stat().st_size - start) // dtype.itemsize)
+        return np.memmap(path, dtype, "r", start, (there,)) if there > 0 else np.empty(0, dtype)
+    except OSError as error:
+        raise DamagedError(f"{path}: not readable ({error.strerror or error})") from None
+
+
+def read_header(file: BinaryIO, path: Path, dtype: np.dtype) -> int:
+    """The number of records that the header of `path` tells of. The file stands at the first of them then."""
+    try:
+        version = np.lib.format.read_magic(file)
+        shape, _, found = np.lib.format.read_array_header_1_0(file) if version == (1, 0) else ((), False, None)
+    except (ValueError, EOFError) as error:
+        raise DamagedError(f"{path}: not readable ({str(error).splitlines()[0]})") from None
+    if found != dtype or len(shape) != 1:
+        raise DamagedError(f"{path}: holds other records than this program writes")
+    return shape[0]
+
+
 def put_aside(path: Path, step: int) -> Path:
     """Rename `path`, which a run that goes on from `step` does not go on with. Returns its new name, a free one."""
-    names = (
-        f"{path.stem}-until-{step:08d}{more}{path.suffix}" for more in ("", *(f"-{i}" for i in itertools.count(2)))
-    )
+    numbered = itertools.chain([""], (f"-{i}" for i in itertools.count(2)))
+    names = (f"{path.stem}-until-{step:08d}{more}{path.suffix}" for more in numbered)
     aside = next(path.with_name(name) for name in names if not path.with_name(name).exists())
     path.rename(aside)
     return aside
