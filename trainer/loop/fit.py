@@ -76,7 +76,10 @@ def fit(
     world = parts.world
     result: StepResult | None = None
     recent: list[Tensor] = []
-    on_skip = functools.partial(runlog.skipped, state)
+    settle = functools.partial(
+        finish_previous_step, parts=parts, state=state, max_skips=config.max_skips,
+        on_skip=functools.partial(runlog.skipped, state), dynamics=dynamics,
+    )  # fmt: skip
     clock = time.perf_counter()
 
     def catch_up() -> None:
@@ -86,7 +89,7 @@ def fit(
         recent.clear()
         state.train_seconds += time.perf_counter() - clock
         clock = time.perf_counter()
-        finish_previous_step(result, parts, state, config.max_skips, on_skip, dynamics)
+        settle(result)
 
     def evaluate_and_record() -> bool:
         """Score the monitored split; False when a signal interrupted it."""
@@ -116,9 +119,7 @@ def fit(
     try:
         steps = loader.steps(state.epoch, state.batches_done, must_stop)
         for epoch, batches, ends_epoch in parts.ballot.in_step(steps):
-            finish_previous = functools.partial(
-                finish_previous_step, result, parts, state, config.max_skips, on_skip, dynamics
-            )
+            finish_previous = functools.partial(settle, result)
             seed = derive_seed(loader.plan.seed, "step", state.step)
             log_due = state.step + 1 >= total_steps or is_due(state.step + 1, config.log_every)
             result = train_step(parts, batches, max_grad_norm, finish_previous, seed, log_due, must_stop)
