@@ -73,6 +73,8 @@ def things(run_dir: Path) -> Iterator[tuple[str, Callable[[], str]]]:
     for aside in sorted((run_dir / "checkpoints").glob("*.damaged")):
         yield f"checkpoints/{aside.name}", lambda: "put aside by a resumed run; remove it when you like"
     yield "metrics.jsonl", lambda: look_at_metrics(run_dir, folders)
+    if (run_dir / "dynamics").exists() or (folders and (folders[-1] / "state.json").exists()):
+        yield "dynamics", lambda: look_at_dynamics(run_dir, folders)
     if not (run_dir / "results.json").exists():
         yield "results", lambda: "not there yet: they are written when training is over, results.json last"
         return
@@ -143,6 +145,25 @@ def look_at_metrics(run_dir: Path, folders: Sequence[Path]) -> str:
             notes.append(f"{what}: the interval was changed on the way")
         shown.append(f"{len(steps)} {what} to {steps[-1] if steps else 0}")
     return f"sound: {'; '.join([', '.join(shown), *notes])}"
+
+
+def look_at_dynamics(run_dir: Path, folders: Sequence[Path]) -> str:
+    """Check the losses of each utterance against the seals of the newest checkpoint. What comes behind them is not
+    sealed yet: a resume cuts it off."""
+    from trainer.rundir.dynamics_files import TABLES, check_ids, read_dynamics
+    from trainer.rundir.record_file import check_records
+    from trainer.rundir.restore import seals_of
+
+    folder = run_dir / "dynamics"
+    seals = seals_of(folders[-1]) if folders else {}
+    if not folder.exists() and not seals:
+        return "none: an older version of this program kept no losses of each utterance"
+    for name, seal in seals.items():
+        check_records(folder / f"{name}.npy", TABLES[name], seal)
+        check_ids(folder / f"{name}-ids.arrow", seal["ids"])
+    kept = read_dynamics(run_dir)
+    evaluations = len({int(step) for step in kept.scores["step"]})
+    return f"sound: {len(kept.visits)} visits of {len(kept.ids)} utterances, {evaluations} evaluations"
 
 
 def told_tensorboard(run_dir: Path, tag: str) -> set[int]:

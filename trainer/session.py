@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from safetensors import SafetensorError
 
-from data.example_table import lengths_of, unit_counts
+from data.example_table import ids_of, lengths_of, unit_counts
 from data.utterance import SAMPLE_RATE, Corpus
 from models.checkpoints.lora import lora_of
 from models.checkpoints.training_checkpoint import describe_model
@@ -52,6 +52,7 @@ from trainer.publishing import is_published, publish_late
 from trainer.rundir.alarms import unigram_entropy
 from trainer.rundir.checkpoint import Saver
 from trainer.rundir.disk import write_text
+from trainer.rundir.dynamics import LossFiles, LossRecorder
 from trainer.rundir.folder import check_run_dir, clear
 from trainer.rundir.lock import lock_run, note_agents, was_begun_by
 from trainer.rundir.log import RunLog
@@ -140,6 +141,7 @@ def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag:
         config = run.config
     console.release(world.broadcast(console.warned))
     runlog: RunLog | SilentLog = SilentLog(state)
+    files: LossFiles | None = None
     with world.together("the run's folder"):
         if world.is_first:
             write_text(run_dir / "config.json", to_json(config))  # from here on the folder holds a run
@@ -151,6 +153,9 @@ def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag:
             )  # fmt: skip
             if state.step == 0:
                 runlog.board.begin(run.plan, run.monitor)
+            ids = {"train": ids_of(run.data.train), "evaluations": ids_of(run.monitor.examples)}
+            files = LossFiles(run_dir, ids, state.step, console.warn)
+    dynamics = LossRecorder(world, files, len(run.data.train), config.train.eval_every, console.warn)
     saver = make_saver(parts, run_dir, config.train.save_total_limit, fingerprint, console.warn)
     profiler = StepProfiler(run_dir, config.profile if world.is_first else 0, parts.device, console.say)
 
@@ -165,7 +170,7 @@ def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag:
     with flag.waiting_for_the_step():
         try:
             with console.phase("training"):
-                complete = _fit(run, state, saver, runlog, console, flag, profiler)
+                complete = _fit(run, state, saver, runlog, dynamics, console, flag, profiler)
         except BaseException as error:
             if not finish() and isinstance(error, TrainingStopped | LoaderError | AudioError):
                 raise SaveError(f"{error} Step {state.step} is not saved: --resume starts before it.") from None
@@ -227,8 +232,8 @@ def flops_share(run: PreparedRun) -> float | None:
 
 
 def _fit(
-    run: PreparedRun, state: TrainState, saver: Saver | SilentSaver, runlog: RunLog | SilentLog, console: Console,
-    flag: StopFlag, profiler: StepProfiler,
+    run: PreparedRun, state: TrainState, saver: Saver | SilentSaver, runlog: RunLog | SilentLog,
+    dynamics: LossRecorder, console: Console, flag: StopFlag, profiler: StepProfiler,
 ) -> bool:  # fmt: skip
     parts, config, world = run.parts, run.config, run.parts.world
     bar = partial(console.progress, desc="evaluating", unit="batch")
@@ -240,8 +245,8 @@ def _fit(
 
     def save() -> None:
         with console.phase("saves"):
-            runlog.flush()  # the log must be on the disk before the checkpoint that continues it
-            saver.save(parts, state)
+            runlog.flush()  # the log and the losses must be on the disk before the checkpoint that continues them
+            saver.save(parts, state, dynamics.collect())
 
     def save_best() -> None:
         with console.phase("saves"):
@@ -273,5 +278,6 @@ def _fit(
         save_best=save_best,
         save=save,
         runlog=runlog,
+        dynamics=dynamics,
         must_stop=lambda: profiler.at_step(state.step) or is_asked_to_stop(),
     )

@@ -20,6 +20,7 @@ from tests.helpers.paths import ROOT
 from tests.helpers.ranks import Ended, free_port, run_ranks
 from tests.helpers.resumed import options, run_stopped
 from trainer.run import main
+from trainer.rundir.dynamics_files import read_dynamics
 
 pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("one_thread", "no_curves")]
 SAME = ["--model.hidden-dropout", "0", "--optim.lr", "1e-5"]
@@ -68,6 +69,11 @@ def test_a_run_of_several_ranks_ends_as_that_of_one(size: int, run_inputs: Path,
     for ours, theirs in zip(records(tmp_path / "all"), records(tmp_path / "one"), strict=True):
         for key in ("train/loss", "eval/loss", "eval/num_errors", "eval/blank_share"):
             assert ours.get(key, 0.0) == pytest.approx(theirs.get(key, 0.0), rel=1e-5), key
+    theirs, ours = (read_dynamics(tmp_path / name / "run") for name in ("one", "all"))
+    for key in ("epoch", "step", "row"):
+        assert ours.visits[key].tolist() == theirs.visits[key].tolist(), key
+    assert ours.visits["loss"] == pytest.approx(theirs.visits["loss"], rel=1e-4)
+    assert ours.scores["loss"] == pytest.approx(theirs.scores["loss"], rel=1e-4)
     assert f"{size}, gradients summed by gloo" in ended[0].stderr
     assert [e.stderr for e in ended[1:]] == [""] * (size - 1)
 

@@ -40,7 +40,7 @@ def test_step_that_is_bad_in_one_process_changes_nothing_in_any(tmp_path: Path, 
         for (_, batches, _), _ in zip(loader.steps(0, 0, lambda: False), range(4), strict=False):
             own = {i for batch in batches for i in batch.ids}
             kept = digests(parts.model.state_dict())
-            (finite,) = train_step(parts, batches, 1.0, lambda: None).finite.wait()
+            finite, *_ = train_step(parts, batches, 1.0, lambda: None).outcome.wait()
             same = digests(parts.model.state_dict()) == kept
             parts.scheduler.step()
             outcomes.append([bool(finite), same, "u004" in own])
@@ -160,6 +160,6 @@ def test_training_after_an_evaluation_that_came_first(size: int, tmp_path: Path,
         evaluate(parts.model, eval_set(parts.model, EXAMPLES), CPU, nullcontext, world=world)
         parts.model.train()
         _, batches, _ = next(iter(loader_for(parts.model, world).steps(0, 0, lambda: False)))
-        return bool(train_step(parts, batches, 1.0, lambda: None).finite.wait()[0])
+        return bool(train_step(parts, batches, 1.0, lambda: None).outcome.wait()[0])
 
     assert in_ranks(size, work, tmp_path) == [True] * size

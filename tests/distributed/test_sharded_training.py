@@ -119,7 +119,7 @@ def test_update_kernel_clips_and_unscales_shares_as_it_does_the_whole(
             result = train_step(parts, batches, 0.1, lambda: None, seed=k)
             parts.scheduler.step()
             norms.append(result.grad_norm.item())
-            assert bool(result.finite.wait()[0]) == (k != 2)
+            assert bool(result.outcome.wait()[0]) == (k != 2)
         return [*norms, parts.scaler.get_scale()]
 
     def work(world: World) -> Any:

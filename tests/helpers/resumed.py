@@ -89,6 +89,7 @@ def everything(run_dir: Path, step: int = 10) -> dict:
         "rest": (state["scheduler"], state["scaler"], state["tokens"]),
         "metrics": metrics,
         "hypotheses": (run_dir / "hypotheses.jsonl").read_text(),
+        "dynamics": {path.name: path.read_bytes() for path in sorted((run_dir / "dynamics").iterdir())},
     }
 
 

@@ -109,13 +109,21 @@ class Recorder:
     def halved(self, state: TrainState, result: StepResult) -> None: ...
 
 
+class NoDynamics:
+    """A LossLog that forgets."""
+
+    def visited(self, result: StepResult, nats: Sequence[torch.Tensor]) -> None: ...
+
+    def evaluated(self, state: TrainState, scores: Scores) -> None: ...
+
+
 def run_fit(
     parts: TrainingParts, loader: TrainLoader, config: TrainConfig, total_steps: int, **overrides: object
 ) -> Recorder:
     log, state = Recorder(), overrides.pop("state", None) or TrainState()
     arguments = dict(
         max_grad_norm=1.0, total_steps=total_steps, score=lambda: Scores("dev", (), 0.0, 0.0, {}),
-        save_best=lambda: None, save=lambda: None, runlog=log, must_stop=lambda: False,
+        save_best=lambda: None, save=lambda: None, runlog=log, dynamics=NoDynamics(), must_stop=lambda: False,
     ) | overrides  # fmt: skip
     fit(parts, loader, state, config, **arguments)  # type: ignore[arg-type]
     return log

@@ -16,6 +16,7 @@ from data.batches.collate import Batch
 from data.batches.loading import StopRequested, TrainLoader
 from tests.helpers.steps import (
     EXAMPLES,
+    NoDynamics,
     Recorder,
     gradient_of_step,
     loader_of,
@@ -111,7 +112,7 @@ def test_a_halved_step_is_counted_and_a_step_that_fails_half_way_leaves_no_gradi
     log, state = Recorder(), TrainState()
     log.halved = lambda state, result: told.append(state.step)  # type: ignore[method-assign]
     arguments = dict(max_grad_norm=1.0, total_steps=2, score=lambda: Scores("dev", (), 0.0, 0.0, {}), save=lambda: None,
-                     save_best=lambda: None, runlog=log, must_stop=lambda: False)  # fmt: skip
+                     save_best=lambda: None, runlog=log, dynamics=NoDynamics(), must_stop=lambda: False)  # fmt: skip
     fit(parts, loader_of(EXAMPLES, batch_size=5), state, TrainConfig(), **arguments)  # type: ignore[arg-type]
     assert (state.num_halved, told) == (2, [1, 2])
 

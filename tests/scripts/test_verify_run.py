@@ -48,11 +48,12 @@ def test_a_whole_run_is_sound_line_by_line(trained: Path, capsys: pytest.Capture
     out = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in out[:-1]] == [
         "config.json", "checkpoints/step-00000002", "checkpoints/step-00000004", "checkpoints/best", "metrics.jsonl",
-        "results.json", "hypotheses.jsonl", "model",
+        "dynamics", "results.json", "hypotheses.jsonl", "model",
     ]  # fmt: skip
     assert all(" sound: " in line for line in out[:-1])
     assert "sound: 4 steps to 4, 2 evaluations to 4" in out[4]
-    assert out[7].endswith("sound: the weights of step 4")
+    assert out[5].endswith("sound: 8 visits of 4 utterances, 2 evaluations")
+    assert out[8].endswith("sound: the weights of step 4")
     assert out[-1] == f"{trained}: everything is sound; not in use"
 
 
@@ -100,6 +101,10 @@ def flip(path: Path) -> None:
         (lambda r: drop_line(r / "metrics.jsonl", 3), "metrics.jsonl", "steps: step 3 is missing"),
         (lambda r: say_twice(r / "metrics.jsonl", 1), "metrics.jsonl", "steps: step 2 is told twice"),
         (lambda r: (r / "metrics.jsonl").unlink(), "metrics.jsonl", "No such file"),
+        (lambda r: flip(r / "dynamics/train.npy"), "dynamics", "train.npy: its content is not what was written"),
+        (lambda r: flip(r / "dynamics/evaluations.npy"), "dynamics", "evaluations.npy: its content is not what"),
+        (lambda r: (r / "dynamics/train-ids.arrow").unlink(), "dynamics", "No such file"),
+        (lambda r: shutil.rmtree(r / "dynamics"), "dynamics", "train.npy: missing"),
         (lambda r: drop_line(r / "hypotheses.jsonl", 0), "hypotheses.jsonl", "3 utterances of eval; results"),
         (lambda r: (r / "results.json").write_text("[]"), "results.json", "not what was written there"),
         (lambda r: flip(r / "model/model.safetensors"), "model", "is not the weights of step 4"),
@@ -151,6 +156,8 @@ def test_what_a_crash_leaves_is_sound_when_a_resume_finds_its_way(
     checkpoints = run_dir / "checkpoints"
     with open(run_dir / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"step": 5, "train/lo')
+    with open(run_dir / "dynamics" / "train.npy", "ab") as file:
+        file.write(b"half a record")
     (checkpoints / ".step-00000006.part").mkdir()
     (checkpoints / "best").rename(checkpoints / ".best.old")
     (run_dir / "results.json").unlink()

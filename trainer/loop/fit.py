@@ -42,6 +42,15 @@ class TrainLog(Protocol):
     def halved(self, state: TrainState, result: StepResult) -> None: ...
 
 
+class LossLog(Protocol):
+    """Where the loss of each utterance goes. trainer.rundir.dynamics implements it, on every rank."""
+
+    def visited(self, result: StepResult, nats: Sequence[Tensor]) -> None:
+        """`nats` are those of `result`, on the host."""
+
+    def evaluated(self, state: TrainState, scores: Scores) -> None: ...
+
+
 def fit(
     parts: TrainingParts,
     loader: TrainLoader,
@@ -54,6 +63,7 @@ def fit(
     save_best: Callable[[], None],
     save: Callable[[], None],
     runlog: TrainLog,
+    dynamics: LossLog,
     must_stop: Callable[[], bool],
 ) -> bool:
     """Train from `state` to the end of the plan. False when `must_stop` ended training early; it is saved then.
@@ -66,7 +76,10 @@ def fit(
     world = parts.world
     result: StepResult | None = None
     recent: list[Tensor] = []
-    on_skip = functools.partial(runlog.skipped, state)
+    settle = functools.partial(
+        finish_previous_step, parts=parts, state=state, max_skips=config.max_skips,
+        on_skip=functools.partial(runlog.skipped, state), dynamics=dynamics,
+    )  # fmt: skip
     clock = time.perf_counter()
 
     def catch_up() -> None:
@@ -76,7 +89,7 @@ def fit(
         recent.clear()
         state.train_seconds += time.perf_counter() - clock
         clock = time.perf_counter()
-        finish_previous_step(result, parts, state, config.max_skips, on_skip)
+        settle(result)
 
     def evaluate_and_record() -> bool:
         """Score the monitored split; False when a signal interrupted it."""
@@ -92,6 +105,7 @@ def fit(
         if improved := state.record(scores.words.rate, scores.seconds):
             save_best()
         runlog.evaluation(state, scores, improved)
+        dynamics.evaluated(state, scores)
         return True
 
     if state.eval_pending:
@@ -105,13 +119,13 @@ def fit(
     try:
         steps = loader.steps(state.epoch, state.batches_done, must_stop)
         for epoch, batches, ends_epoch in parts.ballot.in_step(steps):
-            finish_previous = functools.partial(finish_previous_step, result, parts, state, config.max_skips, on_skip)
+            finish_previous = functools.partial(settle, result)
             seed = derive_seed(loader.plan.seed, "step", state.step)
             log_due = state.step + 1 >= total_steps or is_due(state.step + 1, config.log_every)
             result = train_step(parts, batches, max_grad_norm, finish_previous, seed, log_due, must_stop)
             recent.append(result.loss)
             state.advance(epoch, batches, ends_epoch)
-            result.step = state.step
+            result.epoch, result.step = epoch, state.step
             runlog.step(state)
             if result.is_halved:
                 state.num_halved += 1
@@ -185,16 +199,19 @@ def finish_previous_step(
     state: TrainState,
     max_skips: int,
     on_skip: Callable[[StepResult], None],
+    dynamics: LossLog | None = None,
 ) -> None:
     """Wait until the host knows whether the step of `result` was applied. Move the schedule only if it was.
 
-    Nothing happens without a result, or for one that was finished before. TrainingStopped after `max_skips` steps in a
-    row that were not applied.
+    Its losses, applied or not, go to `dynamics`. Nothing happens without a result, or for one that was finished before.
+    TrainingStopped after `max_skips` steps in a row that were not applied.
     """
     if result is None or result.settled:
         return
-    (finite,) = result.finite.wait()
+    finite, *nats = result.outcome.wait()
     result.settled = True
+    if dynamics is not None:
+        dynamics.visited(result, nats)
     if bool(finite):
         parts.scheduler.step()
         state.skipped_in_a_row = 0

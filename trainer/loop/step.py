@@ -39,11 +39,13 @@ class StepResult:
     """Scalar: nats per unit, averaged over the step's utterances."""
     grad_norm: Tensor
     """Scalar: global L2 norm before clipping."""
-    finite: HostCopy
-    """Scalar bool: whether the update was applied."""
+    outcome: HostCopy
+    """Scalar bool: whether the update was applied; and behind it `nats`, as they were in this process."""
     nats: list[Tensor]
     """(B,) of each microbatch: nats per unit of each utterance."""
     ids: list[str]
+    positions: list[int]
+    """Where each utterance of this process stands in the list of training examples."""
     blank_share: Tensor | None
     """Scalar: share of frames whose most likely unit is the blank, averaged over the step's utterances; None unless the
     step is logged."""
@@ -54,6 +56,7 @@ class StepResult:
     """Whether the step was redone in smaller microbatches, because a device ran out of memory."""
     stops: bool = False
     """Whether any rank was asked to stop when the gradient was ready; a process alone asks its own flag later."""
+    epoch: int = 0
     step: int = 0
     settled: bool = False
 
@@ -129,8 +132,8 @@ def train_step(
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
     return StepResult(
-        loss, clipped.norm, HostCopy(clipped.finite), of_rank.nats, of_rank.ids, blank_share if is_logged else None, lr,
-        clipped.part_norms, of_rank.is_halved, of_rank.vote.stops,
+        loss, clipped.norm, HostCopy(clipped.finite, *of_rank.nats), of_rank.nats, of_rank.ids, of_rank.positions,
+        blank_share if is_logged else None, lr, clipped.part_norms, of_rank.is_halved, of_rank.vote.stops,
     )  # fmt: skip
 
 
@@ -143,6 +146,7 @@ class Accumulated:
     nats: list[Tensor]
     """(B,) of each microbatch: nats per unit of each utterance."""
     ids: list[str]
+    positions: list[int]
     is_halved: bool
     vote: Outcome
 
@@ -194,7 +198,8 @@ def accumulate_gradient(
             parts.ballot.fail(out_of_memory_on(longest))
         vote = parts.ballot.cast(out_of_memory=out_of_memory, must_stop=must_stop, found=gradients.are_found)
         if not vote.out_of_memory:
-            return Accumulated(figures, nats, [i for batch in own for i in batch.ids], is_halved, vote)
+            ids, positions = [i for b in own for i in b.ids], [i for b in own for i in b.positions]
+            return Accumulated(figures, nats, ids, positions, is_halved, vote)
         parts.optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
         is_halved, num_frames = True, parts.model.num_frames

@@ -53,8 +53,11 @@ class Saver:
         self._best_step: int | None = None
         """The step of checkpoints/best, if this process wrote it."""
 
-    def save(self, parts: TrainingParts, state: TrainState) -> None:
-        """Copy everything to the host and start writing checkpoints/step-N. Reports which earlier saves failed."""
+    def save(self, parts: TrainingParts, state: TrainState, seals: Mapping[str, Any] | None = None) -> None:
+        """Copy everything to the host and start writing checkpoints/step-N. Reports which earlier saves failed.
+
+        `seals` are those of the files in dynamics/, as they are on the disk now.
+        """
 
         def copy() -> dict[str, HostTensors]:
             weights = self._weights(parts.model, state.step)
@@ -64,6 +67,7 @@ class Saver:
             "state": dataclasses.asdict(state),
             "scheduler": {"last_epoch": parts.scheduler.last_epoch},
             "scaler": parts.scaler.state_dict(),
+            "dynamics": dict(seals or {}),
             **self.identity,
         }
         self._write_later(f"step-{state.step:08d}", state.step, copy, record)

@@ -86,6 +86,12 @@ def restore(folder: Path, record: Mapping[str, Any], parts: TrainingParts) -> Tr
     return TrainState(**record["state"])
 
 
+def seals_of(folder: Path) -> dict[str, Any]:
+    """The seals of the files in dynamics/ that a checkpoint holds; none in one of an older version."""
+    seals = _read_json(folder / "state.json").get("dynamics")
+    return seals if isinstance(seals, dict) else {}
+
+
 def valid_best(run_dir: Path, warn: Callable[[str], None]) -> bool:
     """Whether the best weights are as they were written; warns if they are not."""
     try:

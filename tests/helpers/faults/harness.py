@@ -212,6 +212,8 @@ def fingerprint(run_dir: Path) -> dict[str, Any]:
     results = json.loads((run_dir / "results.json").read_text())
     found["results"] = {k: _timeless(v) if isinstance(v, dict) else v for k, v in _timeless(results).items()}
     found["results"]["splits"] = {k: _timeless(v) for k, v in results["splits"].items()}
+    if results["processes"] == 1:  # a process that is lost takes along what it had noted since the last save
+        found |= {f"dynamics/{path.name}": _content(path) for path in (run_dir / "dynamics").iterdir()}
     return found | tensorboard(run_dir)
 
 

@@ -7,7 +7,6 @@ on. tests/trainer/test_resume.py does the same through the command line.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import struct
 from pathlib import Path
@@ -26,16 +25,25 @@ from tests.helpers.steps import EXAMPLES, NUM_FRAMES, Recorder, make_parts, pois
 from trainer.config.schema import TrainConfig
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
+from trainer.parallel.world import ALONE
 from trainer.rundir.checkpoint import Saver
+from trainer.rundir.dynamics import LossFiles, LossRecorder
+from trainer.rundir.dynamics_files import read_dynamics
 from trainer.rundir.restore import newest_valid, restore
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "written_at_once")
 
 NUM_STEPS = 8
 CONFIG = TrainConfig(log_every=1, eval_every=0, save_every=3)
 SPEC = SpecAugment(hidden_size=16, time_prob=0.2, time_length=2, time_min_masks=1,
                    feature_prob=0.1, feature_length=2, feature_min_masks=1)  # fmt: skip
 IDENTITY: dict[str, Any] = {"options": {}, "content": {}, "tokens": ["a"]}
+
+
+@pytest.fixture
+def written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses reach their file with every step, so that a run that is killed leaves some behind its last save."""
+    monkeypatch.setattr("trainer.rundir.dynamics.HELD", 1)
 
 
 class Killed(BaseException):
@@ -75,6 +83,9 @@ def train(folder: Path, *, stop_at: int = 0, kill_at: int = 0) -> dict[str, Any]
     if (found := newest_valid(folder, pytest.fail)) is not None:
         state = restore(*found, parts)
     log, saver = Recorder(), Saver(folder, 3, IDENTITY, pytest.fail)
+    ids = [e.utterance.id for e in EXAMPLES]
+    files = LossFiles(folder, {"train": ids, "evaluations": ids[:2]}, state.step, pytest.fail)
+    dynamics = LossRecorder(ALONE, files, len(ids), 0, pytest.fail)
 
     def must_stop() -> bool:
         if kill_at and state.step == kill_at:  # asked before the first batch too, when no step is taken
@@ -84,7 +95,7 @@ def train(folder: Path, *, stop_at: int = 0, kill_at: int = 0) -> dict[str, Any]
     first = state.step
     try:
         run_fit(parts, loader(), CONFIG, NUM_STEPS, state=state, must_stop=must_stop, runlog=log,
-                save=functools.partial(saver.save, parts, state))  # fmt: skip
+                save=lambda: saver.save(parts, state, dynamics.collect()), dynamics=dynamics)  # fmt: skip
     finally:
         assert saver.finish()
     by_step = {first + i + 1: (bits(a), bits(b)) for i, (a, b) in enumerate(zip(log.losses, log.lrs, strict=True))}
@@ -96,6 +107,7 @@ def train(folder: Path, *, stop_at: int = 0, kill_at: int = 0) -> dict[str, Any]
         "tensors": {name: tensor.numpy().tobytes() for name, tensor in tensors.items()},
         "rest": (parts.scheduler.last_epoch, parts.scaler.state_dict(), progress, list(map(bits, state.losses))),
         "by step": by_step,
+        "dynamics": {path.name: path.read_bytes() for path in (folder / "dynamics").iterdir()},
     }
 
 
@@ -114,6 +126,7 @@ def new_folder(folder: Path) -> Path:
 def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert found["rest"] == expected["rest"]
     assert found["by step"] == expected["by step"]
+    assert found["dynamics"] == expected["dynamics"]
     odd = [name for name in expected["tensors"] if found["tensors"].get(name) != expected["tensors"][name]]
     assert odd == []
     assert found["tensors"].keys() == expected["tensors"].keys()
@@ -136,6 +149,7 @@ def test_a_run_killed_between_saves_takes_the_lost_steps_again(
 ) -> None:
     with pytest.raises(Killed):
         train(new_folder(tmp_path), kill_at=kill_at)
+    assert read_dynamics(tmp_path).visits["step"].max() >= max(1, kill_at - 1)  # which the resumed run cuts off
     after = train(tmp_path)
     assert min(after["by step"]) == resumed_from + 1
     early = {step: values for step, values in uninterrupted["by step"].items() if step <= resumed_from}

@@ -117,7 +117,7 @@ def test_a_skipped_step_names_the_utterances_whose_loss_is_not_finite(log: Calla
     stream = io.StringIO()
     zero = torch.zeros(())
     result = StepResult(zero, zero, HostCopy(torch.tensor(False)), [torch.tensor([1.0, float("nan")])],
-                        ["good", "bad"], zero, 1e-4, step=3)  # fmt: skip
+                        ["good", "bad"], [0, 1], zero, 1e-4, step=3)  # fmt: skip
     log(TrainState(), stream).skipped(TrainState(num_skipped=1), result)
     assert "step 3: loss is not finite in [bad]; weights unchanged, 1 skipped so far" in stream.getvalue()
 
