@@ -7,7 +7,6 @@ The exit code is 0 when a resume finds everything sound, 1 when something is dam
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
 import sys
@@ -21,6 +20,7 @@ from trainer.cli.arguments import ArgumentParser
 from trainer.cli.parse import report_errors
 from trainer.errors import ConfigError
 from trainer.rundir.disk import verify
+from trainer.rundir.lock import is_held
 
 if TYPE_CHECKING:
     from trainer.config.schema import Config
@@ -54,7 +54,7 @@ def verify_run(run_dir: Path) -> int:
             num_damaged += 1
             verdict = f"DAMAGED: {error if isinstance(error, OSError | ValueError) else 'not what was written there'}"
         print(f"{name:28} {verdict}")
-    state = "in use by another process" if is_locked(run_dir) else "not in use"
+    state = "in use by another process" if is_held(run_dir) else "not in use"
     verdict = f"{num_damaged} damaged" if num_damaged else "everything is sound"
     print(f"{run_dir}: {verdict}; {state}")
     return 1 if num_damaged else 0
@@ -227,18 +227,6 @@ def look_at_model(run_dir: Path) -> str:
     if not any(contents(folder) == exported for folder in there):
         raise Damage(f"model.safetensors is not the weights of step {step}, which results.json tells of")
     return f"sound: the weights of step {step}"
-
-
-def is_locked(run_dir: Path) -> bool:
-    """Whether a process holds the lock of this run."""
-    try:
-        with open(run_dir / "lock", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 if __name__ == "__main__":

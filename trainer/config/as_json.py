@@ -15,6 +15,20 @@ from data.corpora import KINDS
 from trainer.config.schema import Config
 from trainer.errors import ConfigError
 
+PLACE = (
+    "name",
+    "runs_dir",
+    "cache_dir",
+    "device",
+    "resume",
+    "overwrite",
+    "allow_changes",
+    "report",
+    "push_to_hub",
+    "check",
+)
+"""Options that say where a run was done and not how."""
+
 
 def to_json(config: Config) -> str:
     """The configuration as JSON; the corpus has its class' name under "kind"."""

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from trainer.config.as_json import flatten, read_config
+from trainer.config.as_json import PLACE, flatten, read_config
 from trainer.errors import ConfigError
 from trainer.report.columns import letter
 from trainer.report.html import filter_button, group_button, percent
@@ -18,19 +18,6 @@ from trainer.scoring.breakdown import Group, breakdowns, by_speaker
 from trainer.scoring.metrics import pool
 
 NUM_WORDS, NUM_SPEAKERS = 14, 8
-PLACE = (
-    "name",
-    "runs_dir",
-    "cache_dir",
-    "device",
-    "resume",
-    "overwrite",
-    "allow_changes",
-    "report",
-    "push_to_hub",
-    "check",
-)
-"""Options that say where a run was done and not how."""
 
 
 def options_that_differ(runs: Sequence[Path]) -> list[tuple[str, list[str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import TextIO
 
 from trainer.errors import ConfigError
 
+SECONDS_OF_A_LOOK = 0.3
+"""How long `lock_run` tries: whoever looks with `is_held` holds the lock for an instant."""
 _locks: list[TextIO] = []
 """The locks of this process. A forked loader worker shares the open file and so the flock; it closes the file."""
 
@@ -25,7 +28,7 @@ def lock_run(run_dir: Path) -> Iterator[None]:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         file = open(run_dir / "lock", "a", encoding="utf-8")  # noqa: SIM115
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(file)
     except BlockingIOError:
         if file is not None:
             file.close()
@@ -38,6 +41,30 @@ def lock_run(run_dir: Path) -> Iterator[None]:
     finally:
         _locks.remove(file)
         file.close()
+
+
+def _take(file: TextIO) -> None:
+    """Take the lock; BlockingIOError when another process keeps it for longer than a look at it takes."""
+    end = time.monotonic() + SECONDS_OF_A_LOOK
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(0.02)
+
+
+def is_held(run_dir: Path) -> bool:
+    """Whether a process holds the lock of this run. False where there is no lock, or where it may not be read."""
+    try:
+        with open(run_dir / "lock", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def was_begun_by(run_dir: Path, agents: Sequence[str]) -> bool:

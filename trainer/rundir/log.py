@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -21,6 +19,7 @@ from trainer.loop.state import TrainState
 from trainer.loop.step import StepResult
 from trainer.rundir.alarms import alarms
 from trainer.rundir.disk import write_text
+from trainer.rundir.reading import read_records
 from trainer.rundir.results import peak_memory_bytes
 from trainer.rundir.tensorboard import Board, tag_of
 from trainer.scoring.scores import Scores
@@ -225,17 +224,3 @@ def drop_records_after(path: Path, state: TrainState) -> None:
     if path.exists():
         kept = [r for r in read_records(path) if all(state.is_already_logged(r["step"], tag) for tag in r)]
         write_text(path, "".join(strict_json.dumps(r) + "\n" for r in kept))
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of metrics.jsonl; a last line cut off by a crash is left out."""
-    records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            break
-        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
-            break
-        records.append(record)
-    return records

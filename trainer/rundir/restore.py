@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,18 +19,10 @@ from trainer.loop.optim import new_moments
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
 from trainer.rundir.disk import recover, remove, verify
+from trainer.rundir.reading import checkpoints
 
 WEIGHTS, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 """The files of a checkpoint that one process writes."""
-
-
-def checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
-    """(step, folder) of every checkpoint, oldest first. Their order is that of steps, never of the clock."""
-    found = []
-    for folder in (run_dir / "checkpoints").glob("step-*"):
-        if match := re.fullmatch(r"step-(\d{8,})", folder.name):
-            found.append((int(match[1]), folder))
-    return sorted(found)
 
 
 def newest_valid(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
