@@ -58,6 +58,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.slow
 def test_results_hold_per_with_its_rule_and_no_wer(run: Path) -> None:
     """Reference: jiwer on the folded transcripts of hypotheses.jsonl."""
     results = read_results(run)
@@ -73,6 +74,7 @@ def test_results_hold_per_with_its_rule_and_no_wer(run: Path) -> None:
     assert results["num_reference_phones"] == sum(len(r["reference"].split()) for r in rows)
 
 
+@pytest.mark.slow
 def test_references_are_the_corpus_phones_folded_to_39(run: Path, tiny_timit: Path) -> None:
     """Reference: the label files, with neighbouring silences merged by a regular expression."""
     for row in lines_of(run / "hypotheses.jsonl"):
@@ -83,6 +85,7 @@ def test_references_are_the_corpus_phones_folded_to_39(run: Path, tiny_timit: Pa
         assert row["units"] == "phones"
 
 
+@pytest.mark.slow
 def test_evaluations_are_logged_as_per(run: Path) -> None:
     records = [r for r in lines_of(run / "metrics.jsonl") if "eval/loss" in r]
     assert [r["step"] for r in records] == [1, 2]
@@ -95,6 +98,7 @@ def test_evaluations_are_logged_as_per(run: Path) -> None:
     assert not {"eval/wer", "trained/wer", "trained/cer"} & tags
 
 
+@pytest.mark.slow
 def test_card_and_report_say_per_with_its_rule(run: Path) -> None:
     card, report = ((run / name).read_text(encoding="utf-8") for name in ("model/README.md", "report.html"))
     assert f"- Per [{RULE}]: " in card
@@ -107,12 +111,14 @@ def test_card_and_report_say_per_with_its_rule(run: Path) -> None:
         assert not re.search(r">WER<|\| WER|Word error|word errors", text)
 
 
+@pytest.mark.slow
 def test_hypotheses_are_read_as_what_was_written(run: Path) -> None:
     for h in read_hypotheses(run / "hypotheses.jsonl")["test-no-sa"]:
         assert h.units == PHONES
         assert h.words == h.counts("per") == count_word_errors(h.reference, h.hypothesis)
 
 
+@pytest.mark.slow
 def test_transformers_reads_the_exported_folder_and_writes_the_same_phones(run: Path, tmp_path: Path) -> None:
     """Reference: AutoModelForCTC and AutoProcessor, without a phonemizer. The model is one that writes much."""
     vocab = Vocab.build_phones(["h# sh iy kcl k ax-h q axr h#"])

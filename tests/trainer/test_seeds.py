@@ -24,6 +24,7 @@ def summary(folder: Path) -> dict:
     return json.loads((folder / "run-seeds.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_stopped_series_goes_on_and_each_run_is_that_of_its_seed_alone(
     run_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
