@@ -1,0 +1,149 @@
+"""What is added to a beam's acoustic score: n-gram model, lexicon, word score and hot words, in terms of unit ids.
+
+Of words a model scores whole ones, when the delimiter behind them is written; any spelling may be written on the way
+unless there is a lexicon. Of units (phonemes, or characters) it scores each one as it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainer.decoding.hashing import EMPTY, HashTable, extend, unit_hashes
+from trainer.decoding.hotwords import HotWords
+from trainer.decoding.ngram import NgramModel
+
+IMPOSSIBLE = -torch.inf
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much each part counts."""
+
+    lm: float = 0.5
+    """Factor of the model's natural log probability (alpha)."""
+    word: float = 0.0
+    """Added for each word (beta), or for each unit where the model is one of units."""
+    unknown: float = 0.0
+    """Added for each word that the model does not know, besides what it gives to <unk>."""
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """Tables for one vocabulary. `model` scores words through `words`, or units through `unit_words`."""
+
+    num_units: int
+    blank: int
+    is_boundary: Tensor
+    """bool (V,): units that stand between words."""
+    weights: Weights
+    device: torch.device
+    model: NgramModel | None = None
+    words: HashTable | None = None
+    """From the hash of a word's units to its number in the model."""
+    unit_words: Tensor | None = None
+    """int64 (V,): each unit's number in a model of units."""
+    lexicon: HashTable | None = None
+    """Hashes of the words that may be written; None: all."""
+    beginnings: HashTable | None = None
+    """Hashes of their beginnings."""
+    hot_words: HotWords | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_of_units", unit_hashes(self.num_units).to(self.device))
+        boundaries = self.is_boundary.nonzero()[:, 0].tolist()
+        object.__setattr__(self, "_boundaries", frozenset(boundaries))
+
+    _of_units: Tensor = torch.zeros(0)
+    _boundaries: frozenset[int] = frozenset()
+
+    @property
+    def start(self) -> int:
+        return 0 if self.model is None else self.model.start
+
+    @property
+    def hot_start(self) -> int:
+        return 0 if self.hot_words is None else self.hot_words.start
+
+    def reading(self, units: Sequence[int]) -> tuple[int, ...]:
+        """`units` with one delimiter between words and none at the ends, whichever of several is written."""
+        read: list[int] = []
+        for unit in units:
+            if unit not in self._boundaries:
+                read.append(unit)
+            elif read and read[-1] >= 0:
+                read.append(-1)
+        return tuple(read[:-1] if read[-1:] == [-1] else read)
+
+    def _ended(self, word: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """(What the end of the word that is being written adds, the context behind it); nothing for no word."""
+        is_word = word != EMPTY
+        gains = torch.where(is_word, self.weights.word, 0.0)
+        if self.lexicon is not None:
+            gains = torch.where(is_word & (self.lexicon.find(word, -1) < 0), IMPOSSIBLE, gains)
+        if self.model is None or self.words is None:
+            return gains, context
+        number = self.words.find(word, -1)
+        unknown = number < 0
+        number = torch.where(unknown, self.model.unknown, number)
+        log_prob, after = self.model.score(context, number)
+        scored = self.weights.lm * log_prob + torch.where(unknown, self.weights.unknown, 0.0)
+        return torch.where(is_word, gains + scored, gains), torch.where(is_word, after, context)
+
+    def extend(
+        self, word: Tensor, context: Tensor, hot: Tensor, units: Tensor, boundary: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """What each unit of `units` (B, K) adds to each beam (B, W), and the contexts behind them.
+
+        Returns ((B, W, K), contexts (B, W, K) of a model of units or (B, W) behind a word or None). `boundary`: whether
+        a delimiter is among the units.
+        """
+        is_boundary = self.is_boundary[units][:, None, :]
+        gains = torch.zeros(*word.shape, units.shape[1], device=self.device)
+        after: Tensor | None = None
+        if self.unit_words is not None and self.model is not None:
+            numbers = self.unit_words[units][:, None, :].expand(gains.shape)
+            log_prob, after = self.model.score(context[..., None].expand(gains.shape), numbers)
+            gains = self.weights.lm * log_prob + self.weights.word
+        elif boundary:
+            ended, after = self._ended(word, context)
+            gains = torch.where(is_boundary, ended[..., None], gains)
+        if self.beginnings is not None:
+            longer = extend(word[..., None], self._of_units[units][:, None, :])
+            is_none = (self.beginnings.find(longer, -1) < 0) & ~is_boundary
+            gains = torch.where(is_none, IMPOSSIBLE, gains)
+        if self.hot_words is not None:
+            wide = units[:, None, :].expand(gains.shape)
+            gains = gains + self.hot_words.gains[hot[..., None].expand(gains.shape), wide]
+        return gains, after
+
+    def follow(
+        self, word: Tensor, context: Tensor, hot: Tensor, unit: Tensor, slot: Tensor, column: Tensor,
+        after: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """(word, context, hot) behind `unit` (B, W), which extends the beam that was at `slot`; `column` is the unit's
+        place and `after` the contexts of `extend`."""
+        unit = unit.clamp(min=0)
+        is_boundary = self.is_boundary[unit]
+        if after is not None and after.dim() == 3:
+            context = after.flatten(1).gather(1, slot * after.shape[2] + column)
+        elif after is not None:
+            context = torch.where(is_boundary, after.gather(1, slot), context)
+        word = torch.where(is_boundary, EMPTY, extend(word, self._of_units[unit]))
+        if self.hot_words is not None:
+            hot = self.hot_words.following[hot, unit]
+        return word, context, hot
+
+    def at_end(self, word: Tensor, context: Tensor, hot: Tensor) -> Tensor:
+        """What the end of the utterance adds: the last word, and the end of the sentence."""
+        if self.unit_words is None:
+            gains, context = self._ended(word, context)
+        else:
+            gains = torch.zeros(word.shape, device=self.device)
+        if self.model is not None and self.model.end is not None:
+            end, _ = self.model.score(context, torch.full_like(context, self.model.end))
+            gains = gains + self.weights.lm * end
+        return gains if self.hot_words is None else gains + self.hot_words.at_end[hot]
