@@ -106,8 +106,10 @@ class Fusion:
         after: Tensor | None = None
         if self.unit_words is not None and self.model is not None:
             numbers = self.unit_words[units][:, None, :].expand(gains.shape)
-            log_prob, after = self.model.score(context[..., None].expand(gains.shape), numbers)
-            gains = self.weights.lm * log_prob + self.weights.word
+            wide = context[..., None].expand(gains.shape)
+            log_prob, after = self.model.score(wide, numbers.clamp(min=0))
+            gains = torch.where(numbers < 0, 0.0, self.weights.lm * log_prob + self.weights.word)
+            after = torch.where(numbers < 0, wide, after)
         elif boundary:
             ended, after = self._ended(word, context)
             gains = torch.where(is_boundary, ended[..., None], gains)
