@@ -25,7 +25,7 @@ FEWEST = 0.1
 """A model of which a smaller share of words can be written is one of another spelling or language."""
 MOST_AT_ONCE = 8_000_000
 """Log posteriors (utterances, frames, units) that are searched together."""
-BATCH = 32
+BATCH = 192
 
 
 @dataclass(frozen=True)

@@ -93,54 +93,54 @@ class Fusion:
         scored = self.weights.lm * log_prob + torch.where(unknown, self.weights.unknown, 0.0)
         return torch.where(is_word, gains + scored, gains), torch.where(is_word, after, context)
 
-    def extend(
-        self, word: Tensor, context: Tensor, hot: Tensor, units: Tensor, boundary: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """What each unit of `units` (B, K) adds to each beam (B, W), and the contexts behind them.
+    def extend(self, traits: Tensor, units: Tensor, delimited: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What each unit of `units` (B, K) adds to each beam of traits (B, W, 6), and the contexts behind them.
 
-        Returns ((B, W, K), contexts (B, W, K) of a model of units or (B, W) behind a word or None). `boundary`: whether
-        a delimiter is among the units.
+        Returns ((B, W, K), contexts (B, W, K) of a model of units or (B, W) behind a word or None). `delimited`: the
+        utterances that have a delimiter among the units.
         """
-        is_boundary = self.is_boundary[units][:, None, :]
-        gains = torch.zeros(*word.shape, units.shape[1], device=self.device)
+        _, _, _, word, context, hot = traits.unbind(2)
+        shape = (*word.shape, units.shape[1])
+        gains = torch.zeros(shape, device=self.device)
         after: Tensor | None = None
         if self.unit_words is not None and self.model is not None:
-            numbers = self.unit_words[units][:, None, :].expand(gains.shape)
-            wide = context[..., None].expand(gains.shape)
+            numbers = self.unit_words[units][:, None, :].expand(shape)
+            wide = context[..., None].expand(shape)
             log_prob, after = self.model.score(wide, numbers.clamp(min=0))
             gains = torch.where(numbers < 0, 0.0, self.weights.lm * log_prob + self.weights.word)
             after = torch.where(numbers < 0, wide, after)
-        elif boundary:
-            ended, after = self._ended(word, context)
-            gains = torch.where(is_boundary, ended[..., None], gains)
+        elif len(delimited):
+            ended, behind = self._ended(word[delimited], context[delimited])
+            after = context.index_copy(0, delimited, behind)
+            is_boundary = self.is_boundary[units[delimited]][:, None, :]
+            gains.index_copy_(0, delimited, torch.where(is_boundary, ended[..., None], 0.0))
         if self.beginnings is not None:
             longer = extend(word[..., None], self._of_units[units][:, None, :])
-            is_none = (self.beginnings.find(longer, -1) < 0) & ~is_boundary
+            is_none = (self.beginnings.find(longer, -1) < 0) & ~self.is_boundary[units][:, None, :]
             gains = torch.where(is_none, IMPOSSIBLE, gains)
         if self.hot_words is not None:
-            wide = units[:, None, :].expand(gains.shape)
-            gains = gains + self.hot_words.gains[hot[..., None].expand(gains.shape), wide]
+            gains = gains + self.hot_words.gains[hot[..., None].expand(shape), units[:, None, :].expand(shape)]
         return gains, after
 
     def follow(
-        self, word: Tensor, context: Tensor, hot: Tensor, unit: Tensor, slot: Tensor, column: Tensor,
-        after: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """(word, context, hot) behind `unit` (B, W), which extends the beam that was at `slot`; `column` is the unit's
-        place and `after` the contexts of `extend`."""
-        unit = unit.clamp(min=0)
+        self, before: Tensor, unit: Tensor, of_unit: Tensor, slot: Tensor, column: Tensor, after: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(word, context, hot) behind `unit` (B, W), which extends the beams with the traits `before`, once at `slot`;
+        `column` is the unit's place among the units of `extend`, and `after` what it returned."""
+        _, _, _, word, context, hot = before.unbind(2)
         is_boundary = self.is_boundary[unit]
         if after is not None and after.dim() == 3:
             context = after.flatten(1).gather(1, slot * after.shape[2] + column)
         elif after is not None:
             context = torch.where(is_boundary, after.gather(1, slot), context)
-        word = torch.where(is_boundary, EMPTY, extend(word, self._of_units[unit]))
+        word = torch.where(is_boundary, EMPTY, extend(word, of_unit))
         if self.hot_words is not None:
             hot = self.hot_words.following[hot, unit]
         return word, context, hot
 
-    def at_end(self, word: Tensor, context: Tensor, hot: Tensor) -> Tensor:
+    def at_end(self, traits: Tensor) -> Tensor:
         """What the end of the utterance adds: the last word, and the end of the sentence."""
+        _, _, _, word, context, hot = traits.unbind(2)
         if self.unit_words is None:
             gains, context = self._ended(word, context)
         else:
