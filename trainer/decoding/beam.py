@@ -12,6 +12,7 @@ all. Then without a model it writes exactly what the best unit of each frame wri
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -286,15 +287,19 @@ class BeamSearch:
         extra = before + self.fusion.at_end(state.traits)
         stuck = ~(acoustic + extra > IMPOSSIBLE).any(1, keepdim=True)  # no beam ends with a word of the lexicon
         extra = torch.where(stuck, before, extra)
-        units = self.trace(steps, state.traits.shape[:2])
         acoustic = acoustic.double() + state.offset[:, None]
+        slots = torch.arange(acoustic.shape[1], device=acoustic.device).expand(acoustic.shape)
+        if self.options.max_behind is not None:  # the rest are too far behind to change the order
+            num_slots = min(slots.shape[1], max(8, 4 * num_best))
+            slots = (acoustic + extra).topk(num_slots, 1).indices
+            acoustic, extra = acoustic.gather(1, slots), extra.gather(1, slots)
+        units = self.trace(steps, slots)
         rows = zip(units, acoustic.tolist(), extra.tolist(), strict=True)
         return [self._merged(of_beams, a, e, num_best) for of_beams, a, e in rows]
 
-    def trace(self, steps: list[tuple[Tensor, Tensor]], shape: torch.Size) -> list[list[tuple[int, ...]]]:
-        """The units of every beam, in the order of the slots."""
-        slot = torch.arange(shape[1], device=self.fusion.device).expand(shape)
-        written = []
+    def trace(self, steps: list[tuple[Tensor, Tensor]], slot: Tensor) -> list[list[tuple[int, ...]]]:
+        """The units of the beams at the slots (B, N)."""
+        shape, written = slot.shape, []
         for before, unit in reversed(steps):
             written.append(unit.gather(1, slot))
             slot = before.gather(1, slot)
@@ -314,8 +319,9 @@ class BeamSearch:
         found = []
         for same in texts.values():
             first = max(same, key=lambda i: acoustic[i] + extra[i])
-            together = torch.tensor([acoustic[i] for i in same], dtype=torch.float64)
-            joined = float(together.max() if self.options.width == 1 else together.logsumexp(0))
+            top = max(acoustic[i] for i in same)
+            more = 0.0 if self.options.width == 1 else math.log(sum(math.exp(acoustic[i] - top) for i in same))
+            joined = top + more
             found.append(Found(units[first], joined + extra[first], joined))
         found.sort(key=lambda f: -f.score)
         return found[:num_best] or [Found((), IMPOSSIBLE, IMPOSSIBLE)]

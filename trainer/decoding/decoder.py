@@ -25,7 +25,7 @@ FEWEST = 0.1
 """A model of which a smaller share of words can be written is one of another spelling or language."""
 MOST_AT_ONCE = 8_000_000
 """Log posteriors (utterances, frames, units) that are searched together."""
-BATCH = 192
+BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -50,25 +50,36 @@ class Decoder:
         progress: Callable[[Iterable[list[int]], int], Iterable[list[int]]] = lambda batches, total: batches,
     ) -> list[list[Found]]:
         """The hypotheses of each utterance from its log posteriors (T, V), the best first."""
-        batches = _batches([len(one) for one in log_probs], self.search.fusion.num_units)
+        batches = _batches([self._work(one) for one in log_probs], [len(one) for one in log_probs], self.num_units)
         found: list[list[Found]] = [[] for _ in log_probs]
         for batch in progress(batches, len(batches)):
             lengths = torch.tensor([len(log_probs[i]) for i in batch])
-            padded = torch.zeros(len(batch), int(lengths.max()), self.search.fusion.num_units)
+            padded = torch.zeros(len(batch), int(lengths.max()), self.num_units)
             for row, i in zip(padded, batch, strict=True):
                 row[: len(log_probs[i])] = torch.from_numpy(log_probs[i])
             for i, hypotheses in zip(batch, self.search(padded, lengths, num_best), strict=True):
                 found[i] = hypotheses
         return found
 
+    @property
+    def num_units(self) -> int:
+        return self.search.fusion.num_units
 
-def _batches(lengths: Sequence[int], num_units: int) -> list[list[int]]:
-    """Positions of utterances of about equal length."""
+    def _work(self, log_probs: np.ndarray) -> int:
+        """What an utterance costs, roughly: units that may extend a beam, in all frames."""
+        least = self.search.options.min_log_prob
+        return log_probs.size if least is None else int((log_probs > least).sum()) - len(log_probs)
+
+
+def _batches(work: Sequence[int], lengths: Sequence[int], num_units: int) -> list[list[int]]:
+    """Positions of utterances that cost about the same: the beams of one that is clear are few."""
     batches: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: lengths[i], reverse=True):
-        longest = lengths[batches[-1][0]] if batches else 0
+    longest = 0
+    for i in sorted(range(len(lengths)), key=lambda i: work[i], reverse=True):
+        longest = max(longest, lengths[i])
         if not batches or len(batches[-1]) >= BATCH or (len(batches[-1]) + 1) * longest * num_units > MOST_AT_ONCE:
             batches.append([])
+            longest = lengths[i]
         batches[-1].append(i)
     return batches
 
