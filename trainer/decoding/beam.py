@@ -297,6 +297,18 @@ class BeamSearch:
         rows = zip(units, acoustic.tolist(), extra.tolist(), strict=True)
         return [self._merged(of_beams, a, e, num_best) for of_beams, a, e in rows]
 
+    def best_slot(self, state: State) -> Tensor:
+        """The slot of each utterance's best beam, int64 (B, 1), where the utterance is not at its end."""
+        blank, unit, extra = state.scores.unbind(2)
+        return (self.join(blank, unit) + extra).argmax(1, keepdim=True)
+
+    def only(self, state: State, slot: Tensor) -> State:
+        """The beams at `slot` (B, 1) alone, to go on from behind a blank."""
+        scores = state.scores.gather(1, slot[..., None].expand(-1, -1, 3)).clone()
+        scores[..., UNIT] = IMPOSSIBLE
+        traits = state.traits.gather(1, slot[..., None].expand(-1, -1, 6)).clone()
+        return State(scores, traits, state.offset)
+
     def trace(self, steps: list[tuple[Tensor, Tensor]], slot: Tensor) -> list[list[tuple[int, ...]]]:
         """The units of the beams at the slots (B, N)."""
         shape, written = slot.shape, []

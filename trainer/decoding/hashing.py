@@ -65,5 +65,5 @@ class HashTable:
         """The number of each of `hashes`, `missing` for those that are not there."""
         if not len(self.hashes):
             return torch.full_like(hashes, missing)
-        place = torch.searchsorted(self.hashes, hashes).clamp_(max=len(self.hashes) - 1)
+        place = torch.searchsorted(self.hashes, hashes.contiguous()).clamp_(max=len(self.hashes) - 1)
         return torch.where(self.hashes[place] == hashes, self.values[place], missing)

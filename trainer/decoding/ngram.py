@@ -87,7 +87,7 @@ class NgramModel:
         node, last = torch.full_like(words, -1), len(self.keys) - 1
         for _ in range(self.order - 1):
             key = contexts * len(self.words) + words
-            place = torch.searchsorted(self.keys, key).clamp_(max=last)
+            place = torch.searchsorted(self.keys, key.contiguous()).clamp_(max=last)
             is_new = node < 0
             found = (self.keys[place] == key) & is_new
             node = torch.where(found, place + len(self.words), node)

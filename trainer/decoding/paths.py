@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def best_path(log_probs: np.ndarray, units: Sequence[int], blank: int) -> np.ndarray:
-    """The unit or blank of each frame, int64 (T,), on the likeliest path that writes `units` (Viterbi).
+def best_path(log_probs: np.ndarray, units: Sequence[int], blank: int, *, ends_in_blank: bool = False) -> np.ndarray:
+    """The unit or blank of each frame, int64 (T,), on the likeliest path that writes `units` (Viterbi), or on the
+    likeliest one that ends in a blank.
 
     log_probs (T, V). ValueError where T frames cannot hold the units and the blanks between equal ones. Memory is
     T * (2 U + 1) bytes.
@@ -34,12 +35,12 @@ def best_path(log_probs: np.ndarray, units: Sequence[int], blank: int) -> np.nda
             reached = options.max(0)
         score = reached + log_probs[t, states]
     state = num_states - 1
-    if num_states > 1 and score[-2] > score[-1]:
+    if num_states > 1 and not ends_in_blank and score[-2] > score[-1]:
         state -= 1
     if not score[state] > -np.inf:
         raise ValueError(f"{len(units)} units have no path through {num_frames} frames")
     path = np.empty(num_frames, np.int64)
     for t in range(num_frames - 1, -1, -1):
         path[t] = states[state]
-        state -= moves[t, state]
+        state -= int(moves[t, state])
     return path
