@@ -89,7 +89,9 @@ def score(source: str, config: Config, options: Namespace) -> int:
     decoding = from_options(options) if is_asked(options) else None
     is_tuned = options.lm is not None and options.lm_weight in (None, AUTO)
     if is_tuned and options.word_score is not None:
-        raise ConfigError("--word-score: --lm-weight auto tunes it too. Give a number for --lm-weight, or leave it out.")
+        raise ConfigError(
+            "--word-score: --lm-weight auto tunes it too. Give a number for --lm-weight, or leave it out."
+        )
     results = score_model(config, decoding=decoding, is_tuned=is_tuned)
     if config.preset == "timit-hf":
         found = results["splits"]["test"]

@@ -39,7 +39,9 @@ def read_arpa(path: Path) -> NgramModel:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ModelError(f"{path}: a gzip file that is cut off or damaged ({error}). Copy it again.") from None
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error}). Give the ARPA file of a model.") from None
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror or error}). Give the ARPA file of a model."
+        ) from None
 
 
 class _Reader:
@@ -68,7 +70,9 @@ class _Reader:
         for n, count in enumerate(counts, 1):
             levels.append(self._level(lines, n, count, is_last=n == len(counts)))
         if self.begin != b"\\end\\":
-            raise self.wrong(f"{_shown(self.begin)} stands where \\end\\ belongs. The file announces {len(counts)}-grams.")
+            raise self.wrong(
+                f"{_shown(self.begin)} stands where \\end\\ belongs. The file announces {len(counts)}-grams."
+            )
         names = [self._decoded(word) for word in self.words]
         has_unknown = UNKNOWN in names
         if not has_unknown:
@@ -96,7 +100,9 @@ class _Reader:
             if line.strip() == b"\\data\\":
                 break
         else:
-            raise ModelError(f"{self.path}: no line \\data\\, so this is no ARPA file. Give an n-gram model in ARPA format.")
+            raise ModelError(
+                f"{self.path}: no line \\data\\, so this is no ARPA file. Give an n-gram model in ARPA format."
+            )
         counts: list[int] = []
         for line in lines:
             text = line.strip()

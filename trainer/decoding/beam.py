@@ -186,8 +186,10 @@ class BeamSearch:
                     torch.where(reset[:, None], IMPOSSIBLE, c),
                 )
             before.append(so_far)
-        last = torch.full_like(order[:, :1], length) if order.shape[1] else torch.full(
-            (batch, 1), length, device=log_probs.device
+        last = (
+            torch.full_like(order[:, :1], length)
+            if order.shape[1]
+            else torch.full((batch, 1), length, device=log_probs.device)
         )
         places = torch.cat([torch.where(is_there, order, length), last], 1)
         # Behind an utterance's last such frame comes its last run, once, and then nothing
@@ -212,7 +214,7 @@ class BeamSearch:
     def _step(self, state: State, x: Frames, n: int, count: int) -> tuple[State, tuple[Tensor, Tensor]]:
         """The run before frame n, and the frame, in which `count` units may extend a beam."""
         frame, units = x.frames[:, n], x.units[:, n, :count]
-        (batch, width), last, extra = state.traits.shape[:2], state.traits[..., LAST], state.scores[..., EXTRA]
+        width, last, extra = state.traits.shape[1], state.traits[..., LAST], state.scores[..., EXTRA]
         blank, unit = self._through_run(state, x, n)
         total, repeated = self.join(blank, unit), last.clamp(min=0)
 
@@ -224,8 +226,7 @@ class BeamSearch:
         # An extension that is a beam already joins it: beam q whose units but the last are those of beam p
         is_parent = state.traits[:, :, PARENT, None] == state.traits[:, None, :, KEY]
         has_parent, slot = is_parent.max(2)
-        is_last = units[:, None, :] == last[..., None]
-        is_unit, column = is_last.max(2)
+        is_unit, column = is_repeat.max(2)
         index = torch.where(has_parent & is_unit, slot * count + column, width * count)
         stays_in_unit = self.join(unit + frame.gather(1, repeated), flat.gather(1, index))
         stays_in_blank = total + frame[:, self.fusion.blank, None]
@@ -264,9 +265,7 @@ class BeamSearch:
         width = max(1, int((values > IMPOSSIBLE).sum(1).max()))
         return values[:, :width], best[:, :width]
 
-    def _extended(
-        self, before: Tensor, unit: Tensor, slot: Tensor, column: Tensor, after: Tensor | None
-    ) -> Tensor:
+    def _extended(self, before: Tensor, unit: Tensor, slot: Tensor, column: Tensor, after: Tensor | None) -> Tensor:
         """The traits of beams that were `before` (B, W, 6), once `unit` (B, W) is written."""
         of_unit = self.of_units[unit]
         key = extend(before[..., KEY], of_unit)

@@ -243,5 +243,7 @@ def read_lexicon(path: Path, vocab: Vocab, notes: list[str]) -> list[list[int]]:
     if not found:
         raise CorpusError(f"{path}: holds no word that can be written with the model's units. Give one word a line.")
     if lacking:
-        notes.append(f"{path}: {len(lacking)} words cannot be written with the model's units ({', '.join(lacking[:4])})")
+        notes.append(
+            f"{path}: {len(lacking)} words cannot be written with the model's units ({', '.join(lacking[:4])})"
+        )
     return found

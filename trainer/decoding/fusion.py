@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -52,13 +53,13 @@ class Fusion:
     """Hashes of their beginnings."""
     hot_words: HotWords | None = None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_of_units", unit_hashes(self.num_units).to(self.device))
-        boundaries = self.is_boundary.nonzero()[:, 0].tolist()
-        object.__setattr__(self, "_boundaries", frozenset(boundaries))
+    @cached_property
+    def _of_units(self) -> Tensor:
+        return unit_hashes(self.num_units).to(self.device)
 
-    _of_units: Tensor = torch.zeros(0)
-    _boundaries: frozenset[int] = frozenset()
+    @cached_property
+    def _boundaries(self) -> frozenset[int]:
+        return frozenset(self.is_boundary.nonzero()[:, 0].tolist())
 
     @property
     def start(self) -> int:

@@ -33,7 +33,9 @@ def hash_all(sequences: Sequence[Sequence[int]], num_units: int) -> Tensor:
     padded = torch.full((len(sequences), longest), -1)
     if sequences:
         lengths = torch.tensor([len(s) for s in sequences])
-        padded[torch.arange(longest) < lengths[:, None]] = torch.tensor([u for s in sequences for u in s], dtype=torch.int64)
+        padded[torch.arange(longest) < lengths[:, None]] = torch.tensor(
+            [u for s in sequences for u in s], dtype=torch.int64
+        )
     of_units, columns = unit_hashes(num_units), [torch.zeros(len(sequences), dtype=torch.int64)]
     for column in padded.T:
         columns.append(torch.where(column < 0, columns[-1], extend(columns[-1], of_units[column.clamp(min=0)])))

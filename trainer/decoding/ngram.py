@@ -11,7 +11,8 @@ If a context has no such child, its back-off weight is added and its link is the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,8 +77,8 @@ class NgramModel:
         return self.words.index(UNKNOWN)
 
     def to(self, device: torch.device) -> NgramModel:
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: t.to(device) for name, t in moved.items() if isinstance(t, Tensor)})
+        moved: dict[str, Any] = {name: t.to(device) for name, t in vars(self).items() if isinstance(t, Tensor)}
+        return replace(self, **moved)
 
     def score(self, contexts: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
         """(log p(word | context), the next context) of each pair; int64 in, float32 and int64 out, of one shape."""
@@ -181,8 +182,12 @@ def _linked(
         contexts[:] = nodes
     else:
         contexts[starts[order - 1] :] = links[starts[order - 1] : nodes]
-    tensors = (torch.from_numpy(np.ascontiguousarray(a)) for a in (all_keys, probs, weights, links, contexts))
-    return NgramModel(order, words, *tensors, has_unknown=has_unknown)
+    arrays = (all_keys, probs, weights, links, contexts)
+    all_keys, probs, weights, links, contexts = map(np.ascontiguousarray, arrays)
+    return NgramModel(
+        order, words, torch.from_numpy(all_keys), torch.from_numpy(probs), torch.from_numpy(weights),
+        torch.from_numpy(links), torch.from_numpy(contexts), has_unknown,
+    )  # fmt: skip
 
 
 def _first_twice(values: np.ndarray) -> int:

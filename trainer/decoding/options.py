@@ -8,8 +8,6 @@ from pathlib import Path
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.errors import ConfigError
 
-NAMES = ("--lm", "--lm-weight", "--word-score", "--unknown-score", "--beam", "--hot-word", "--lexicon", "--units")
-
 
 def add_options(parser: ArgumentParser, *, auto: str) -> None:
     """`auto` says what --lm-weight is by default."""

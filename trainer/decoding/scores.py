@@ -130,8 +130,8 @@ def _tuned(decoder: Decoder, model: CTCModel, eval_set: EvalSet, device: torch.d
     trials = tune(decoder, eval_set.vocab, log_probs, references, tuning)
     best, plain = trials[0], next(t for t in trials if t.weights.lm == 0)
     console.say(
-        f"tuned on {eval_set.split}: weight {best.weights.lm:g}, word score {best.weights.word:g}: {best.errors:,} word "
-        f"errors (without the model {plain.errors:,}; {len(trials)} pairs tried)"
+        f"tuned on {eval_set.split}: weight {best.weights.lm:g}, word score {best.weights.word:g}: {best.errors:,} "
+        f"word errors (without the model {plain.errors:,}; {len(trials)} pairs tried)"
     )
     chosen = decoder.with_weights(best.weights)
     return replace(chosen, decoding=replace(chosen.decoding, tuned_on=eval_set.split))

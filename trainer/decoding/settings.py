@@ -106,7 +106,9 @@ def from_options(args: Namespace, weights: Weights | None = None) -> Decoding:
     if weights.lm < 0:
         raise ConfigError(f"--lm-weight {weights.lm:g}: give 0 or more.")
     if args.lm is not None and not args.lm.is_file():
-        raise ConfigError(f"--lm {args.lm}: no such file. Give an n-gram model in ARPA format (python -m scripts.ngram).")
+        raise ConfigError(
+            f"--lm {args.lm}: no such file. Give an n-gram model in ARPA format (python -m scripts.ngram)."
+        )
     beam = BeamOptions() if args.beam is None else BeamOptions(width=args.beam)
     return Decoding(args.lm, weights, args.units, args.lexicon, read_hot_words(args.hot_word), beam)
 

@@ -28,7 +28,7 @@ PIECE_SECONDS = 10.0
 
 
 def transcribe_with(
-    decoder: Decoder, recognizer: Recognizer, name: str, waveform: np.ndarray, windows: Windows = Windows(),
+    decoder: Decoder, recognizer: Recognizer, name: str, waveform: np.ndarray, windows: Windows,
     progress: Progress = lambda batches, total: batches,
 ) -> TimedTranscript:  # fmt: skip
     """trainer.recognize.transcribe.transcribe, by the beam search of `decoder`."""
