@@ -5,7 +5,7 @@
     python -m scripts.ngram --order 4 --out demo.arpa.gz --corpus demo
 
 TEXT is a text file with one sentence a line (gzip too), or a manifest (.jsonl, .csv, .tsv), whose transcripts are the
-sentences. --corpus PRESET stands last and takes the training split of a preset's corpus; options of training may follow.
+sentences. --corpus PRESET stands last: the training split of a preset's corpus, with options of training behind it.
 All text is normalised as training normalises it (--normalizer). --units builds a model of characters.
 """
 
@@ -36,7 +36,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--order", type=count, default=4, help="words of the longest n-grams (default: 4)")
     parser.add_argument("--out", type=Path, required=True, help="the model: NAME.arpa or NAME.arpa.gz")
     parser.add_argument("--corpus", nargs=REMAINDER, metavar="PRESET",
-                        help="stands last: the training split of this preset's corpus, with options of training")  # fmt: skip
+                        help="stands last: a preset, whose training split is the text; options may follow")  # fmt: skip
     parser.add_argument("--normalizer", default="plain", choices=["plain", "plain-upper", "hf-timit", "none"],
                         help="as --corpus.normalizer; none: the text as it stands (default: plain)")  # fmt: skip
     parser.add_argument("--language", default="", help="as --corpus.language")
@@ -101,7 +101,7 @@ def texts_of(path: Path, args: Namespace) -> Iterator[str]:
         with open(path, "rb") as file:
             is_gzip = file.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rb") if is_gzip else open(path, "rb") as lines:
-            for number, line in enumerate(lines, 1):  # noqa: B007  told where a line is wrong
+            for number, line in enumerate(lines, 1):
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError:
         raise CorpusError(f"{path}:{number}: not UTF-8. Convert the file: iconv -t UTF-8.") from None
