@@ -10,7 +10,7 @@ part of shards, in a folder of its own, and scripts.merge_parts makes one result
 
 A beam besides the best path, reported apart (docs/decode.md):
   --lm FILE             n-gram model in ARPA format, gzip too (scripts.ngram builds one)
-  --lm-weight WEIGHT    factor of its log probability; auto (default): tuned on the development split, the word score too
+  --lm-weight WEIGHT    factor of its log probability; auto (default): tuned on the development split
   --word-score SCORE    added for each word            --unknown-score SCORE  for each word that the model does not know
   --beam WIDTH          beams of each utterance (64)   --lexicon FILE|lm      only these words, or those of the model
   --hot-word PHRASE[=WEIGHT]                           --units                the model is one of characters

@@ -19,7 +19,7 @@ from data.utterance import SAMPLE_RATE
 from trainer.decoding.beam import State
 from trainer.decoding.decoder import Decoder
 from trainer.decoding.paths import best_path
-from trainer.recognize.transcribe import Progress, Recognizer, Windows, seam, window_starts
+from trainer.recognize.transcribe import LoadedModel, Progress, Windows, seam, window_starts
 from trainer.recognize.transcript import TimedTranscript
 from trainer.recognize.words import find_words, text_of
 
@@ -28,7 +28,7 @@ PIECE_SECONDS = 10.0
 
 
 def transcribe_with(
-    decoder: Decoder, recognizer: Recognizer, name: str, waveform: np.ndarray, windows: Windows,
+    decoder: Decoder, recognizer: LoadedModel, name: str, waveform: np.ndarray, windows: Windows,
     progress: Progress = lambda batches, total: batches,
 ) -> TimedTranscript:  # fmt: skip
     """trainer.recognize.transcribe.transcribe, by the beam search of `decoder`."""
@@ -38,7 +38,7 @@ def transcribe_with(
 
 
 def beam_frames(
-    recognizer: Recognizer, waveform: np.ndarray, windows: Windows, decoder: Decoder,
+    recognizer: LoadedModel, waveform: np.ndarray, windows: Windows, decoder: Decoder,
     progress: Progress = lambda batches, total: batches,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """The unit that the best hypothesis has in each frame, int64 (T,), and its log posterior, float32 (T,)."""
@@ -58,7 +58,7 @@ def beam_frames(
 
 @torch.inference_mode()
 def _log_posteriors(
-    recognizer: Recognizer, waveform: np.ndarray, window: int, batches: Iterable[Sequence[int]]
+    recognizer: LoadedModel, waveform: np.ndarray, window: int, batches: Iterable[Sequence[int]]
 ) -> Iterator[np.ndarray]:
     """(T, V) of each window."""
     model, geometry = recognizer.model, recognizer.geometry

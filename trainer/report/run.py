@@ -163,4 +163,10 @@ def _figures(results: dict[str, Any], splits: dict[str, list[Hypothesis]], headl
         took = f"{results['train_seconds']:.0f} s, {results['audio_seconds_per_second']:.0f} audio s/s"
         lines.append(figure("Steps", f"{results['steps']:,}", took, f"scored: the {results['weights']} weights"))
     lines.append(figure("Parameters", f"{results['num_parameters'] / 1e6:.2f} M", f"on {results['device']}"))
-    return f'<dl class="figures">{"".join(lines)}</dl>'
+    also = ""
+    if beam := results.get("beam"):
+        rates = [f"{escape(split)} {percent(record['wer'])}" for split, record in beam["splits"].items()]
+        tuned = f", weights tuned on {escape(beam['tuned_on'])}" if beam["tuned_on"] else ""
+        model = escape(Path(beam["lm"]).name) if beam["lm"] else "no language model"
+        also = f'<p class="note">All figures are of the best path. A beam with {model}{tuned}: {", ".join(rates)}.</p>'
+    return f'<dl class="figures">{"".join(lines)}</dl>{also}'
