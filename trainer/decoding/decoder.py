@@ -13,9 +13,10 @@ from data.text.spelling import AS_IS, CANDIDATES
 from data.text.vocab import Vocab
 from trainer.decoding import hotwords
 from trainer.decoding.arpa import read_arpa
-from trainer.decoding.beam import BeamSearch, Found
+from trainer.decoding.beam import BeamSearch
 from trainer.decoding.fusion import Fusion, Weights
 from trainer.decoding.hashing import HashTable, hash_all
+from trainer.decoding.hypotheses import Found
 from trainer.decoding.ngram import BEGIN, END, UNKNOWN, NgramModel
 from trainer.decoding.settings import LM_WORDS, Decoding
 from trainer.errors import ConfigError, CorpusError, ModelError
@@ -25,7 +26,8 @@ FEWEST = 0.1
 """A model of which a smaller share of words can be written is one of another spelling or language."""
 MOST_AT_ONCE = 8_000_000
 """Log posteriors (utterances, frames, units) that are searched together."""
-BATCH = 32
+MOST_FRAMES = 65_536
+"""Frames (utterances, frames) that are searched together: the search notes 8 bytes for each beam of each."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Decoder:
         progress: Callable[[Iterable[list[int]], int], Iterable[list[int]]] = lambda batches, total: batches,
     ) -> list[list[Found]]:
         """The hypotheses of each utterance from its log posteriors (T, V), the best first."""
-        batches = _batches([self._work(one) for one in log_probs], [len(one) for one in log_probs], self.num_units)
+        batches = _batches([len(one) for one in log_probs], self.num_units)
         found: list[list[Found]] = [[] for _ in log_probs]
         for batch in progress(batches, len(batches)):
             lengths = torch.tensor([len(log_probs[i]) for i in batch])
@@ -65,21 +67,14 @@ class Decoder:
     def num_units(self) -> int:
         return self.search.fusion.num_units
 
-    def _work(self, log_probs: np.ndarray) -> int:
-        """What an utterance costs, roughly: units that may extend a beam, in all frames."""
-        least = self.search.options.min_log_prob
-        return log_probs.size if least is None else int((log_probs > least).sum()) - len(log_probs)
 
-
-def _batches(work: Sequence[int], lengths: Sequence[int], num_units: int) -> list[list[int]]:
-    """Positions of utterances that cost about the same: the beams of one that is clear are few."""
+def _batches(lengths: Sequence[int], num_units: int) -> list[list[int]]:
+    """Positions of utterances that are searched together, of similar length."""
+    most = min(MOST_FRAMES, MOST_AT_ONCE // num_units)
     batches: list[list[int]] = []
-    longest = 0
-    for i in sorted(range(len(lengths)), key=lambda i: work[i], reverse=True):
-        longest = max(longest, lengths[i])
-        if not batches or len(batches[-1]) >= BATCH or (len(batches[-1]) + 1) * longest * num_units > MOST_AT_ONCE:
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i], reverse=True):
+        if not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > most:
             batches.append([])
-            longest = lengths[i]
         batches[-1].append(i)
     return batches
 

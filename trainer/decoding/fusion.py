@@ -94,54 +94,50 @@ class Fusion:
         scored = self.weights.lm * log_prob + torch.where(unknown, self.weights.unknown, 0.0)
         return torch.where(is_word, gains + scored, gains), torch.where(is_word, after, context)
 
-    def extend(self, traits: Tensor, units: Tensor, delimited: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What each unit of `units` (B, K) adds to each beam of traits (B, W, 6), and the contexts behind them.
+    def extend(self, traits: Tensor, slot: Tensor, units: Tensor, is_alive: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What each extension adds: by `units` (E,) of the beams `slot` (E,) of `traits` (3, R): word, context, hot.
 
-        Returns ((B, W, K), contexts (B, W, K) of a model of units or (B, W) behind a word or None). `delimited`: the
-        utterances that have a delimiter among the units.
+        Returns ((E,), the contexts (E,) behind them or None where there is no model). Words are scored where `is_alive`.
         """
-        _, _, _, word, context, hot = traits.unbind(2)
-        shape = (*word.shape, units.shape[1])
-        gains = torch.zeros(shape, device=self.device)
+        word, context, hot = traits
+        gains = torch.zeros(len(units), device=self.device)
         after: Tensor | None = None
         if self.unit_words is not None and self.model is not None:
-            numbers = self.unit_words[units][:, None, :].expand(shape)
-            wide = context[..., None].expand(shape)
-            log_prob, after = self.model.score(wide, numbers.clamp(min=0))
+            numbers, after = self.unit_words[units], context[slot]
+            log_prob, behind = self.model.score(after, numbers.clamp(min=0))
             gains = torch.where(numbers < 0, 0.0, self.weights.lm * log_prob + self.weights.word)
-            after = torch.where(numbers < 0, wide, after)
-        elif len(delimited):
-            ended, behind = self._ended(word[delimited], context[delimited])
-            after = context.index_copy(0, delimited, behind)
-            is_boundary = self.is_boundary[units[delimited]][:, None, :]
-            gains.index_copy_(0, delimited, torch.where(is_boundary, ended[..., None], 0.0))
+            after = torch.where(numbers < 0, after, behind)
+        else:
+            ends = (self.is_boundary[units] & is_alive).nonzero()[:, 0]
+            of_end = slot[ends]
+            gains[ends], behind = self._ended(word[of_end], context[of_end])
+            if self.model is not None:
+                after = context[slot]
+                after[ends] = behind
         if self.beginnings is not None:
-            longer = extend(word[..., None], self._of_units[units][:, None, :])
-            is_none = (self.beginnings.find(longer, -1) < 0) & ~self.is_boundary[units][:, None, :]
+            longer = extend(word[slot], self._of_units[units])
+            is_none = (self.beginnings.find(longer, -1) < 0) & ~self.is_boundary[units]
             gains = torch.where(is_none, IMPOSSIBLE, gains)
         if self.hot_words is not None:
-            gains = gains + self.hot_words.gains[hot[..., None].expand(shape), units[:, None, :].expand(shape)]
+            gains = gains + self.hot_words.gains[hot[slot], units]
         return gains, after
 
     def follow(
-        self, before: Tensor, unit: Tensor, of_unit: Tensor, slot: Tensor, column: Tensor, after: Tensor | None
+        self, before: Tensor, unit: Tensor, of_unit: Tensor, after: Tensor | None, chosen: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(word, context, hot) behind `unit` (B, W), which extends the beams with the traits `before`, once at `slot`;
-        `column` is the unit's place among the units of `extend`, and `after` what it returned."""
-        _, _, _, word, context, hot = before.unbind(2)
-        is_boundary = self.is_boundary[unit]
-        if after is not None and after.dim() == 3:
-            context = after.flatten(1).gather(1, slot * after.shape[2] + column)
-        elif after is not None:
-            context = torch.where(is_boundary, after.gather(1, slot), context)
-        word = torch.where(is_boundary, EMPTY, extend(word, of_unit))
+        """(word, context, hot) behind `unit` (N,), which extends the beams with the traits `before` (3, N); they are
+        the extensions `chosen` (N,) of those that `extend` returned `after` of."""
+        word, context, hot = before
+        if after is not None:
+            context = after[chosen]
+        word = torch.where(self.is_boundary[unit], EMPTY, extend(word, of_unit))
         if self.hot_words is not None:
             hot = self.hot_words.following[hot, unit]
         return word, context, hot
 
     def at_end(self, traits: Tensor) -> Tensor:
-        """What the end of the utterance adds: the last word, and the end of the sentence."""
-        _, _, _, word, context, hot = traits.unbind(2)
+        """What the end of the utterance adds, of the traits (3, R): the last word, and the end of the sentence."""
+        word, context, hot = traits
         if self.unit_words is None:
             gains, context = self._ended(word, context)
         else:

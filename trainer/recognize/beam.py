@@ -18,6 +18,7 @@ from data.audio.decode import normalize
 from data.utterance import SAMPLE_RATE
 from trainer.decoding.beam import State
 from trainer.decoding.decoder import Decoder
+from trainer.decoding.hypotheses import trace
 from trainer.decoding.paths import best_path
 from trainer.recognize.transcribe import LoadedModel, Progress, Windows, seam, window_starts
 from trainer.recognize.transcript import TimedTranscript
@@ -95,9 +96,9 @@ def decode_pieces(decoder: Decoder, parts: Iterable[np.ndarray], most: int) -> t
         if is_last:
             units = search.finish(after, steps, 1)[0][0].units
         else:
-            slot = search.best_slot(after)
-            units = search.trace(steps, slot)[0][0]
-            after = search.only(after, slot)
+            place = search.best_beams(after, 1)
+            units = trace(steps, place)[0]
+            after = search.only(after, place)
         path = best_path(piece, units, blank, ends_in_blank=not is_last)
         kept.append((path, piece[np.arange(len(piece)), path]))
         return after
