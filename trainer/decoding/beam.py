@@ -15,6 +15,8 @@ all. Then without a model it writes exactly what the best unit of each frame wri
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -34,9 +36,10 @@ class BeamOptions:
     width: int = 64
     """Beams that are kept of each utterance."""
     min_log_prob: float | None = -7.0
-    """Units below this log posterior do not extend a beam in that frame."""
+    """Units, and the blank, are on no path through a frame in which their log posterior is below this; the likeliest of
+    a frame always is on one."""
     max_units: int | None = 64
-    """At most so many units, the likeliest ones, extend a beam in a frame."""
+    """Paths go through at most so many units of a frame, the likeliest ones."""
     max_behind: float | None = 15.0
     """Beams whose score is this far below the best one's are dropped."""
 
@@ -45,6 +48,8 @@ class BeamOptions:
             raise ConfigError(f"a beam of width {self.width}: give 1 or more.")
 
 
+SHARE_RUNNING = 0.8
+"""Where fewer than this share of the utterances go on, those that have ended are taken out of the list of beams."""
 EXACT = BeamOptions(min_log_prob=None, max_units=None, max_behind=None)
 
 
@@ -90,66 +95,88 @@ class BeamSearch:
 
         log_probs (B, T, V), normalised or not; lengths (B,) frames. Sequences that read as the same text are one.
         """
-        state, steps = self.search(self.begin(len(log_probs)), log_probs, lengths)
-        return self.finish(state, steps, num_best)
+        found: list[list[Found]] = [[] for _ in log_probs]
+        for state, steps in self._ended(self.begin(len(log_probs)), self.read(log_probs, lengths)):
+            for utterance, beam in self._at_end(state, steps, num_best):
+                found[utterance].append(beam)
+        return [self._merged(beams, num_best) for beams in found]
 
     @torch.inference_mode()
-    def search(self, state: State, log_probs: Tensor, lengths: Tensor) -> tuple[State, list[Step]]:
-        """The beams after all frames, and what each frame with a choice did."""
-        x = self.read(log_probs, lengths)
+    def search(self, state: State, log_probs: Tensor) -> tuple[State, list[Step]]:
+        """The beams of one utterance after its log posteriors (T, V), and what each frame with a choice did."""
+        x = self.read(log_probs[None], torch.tensor([len(log_probs)]))
+        ((after, steps),) = self._ended(state, x)
+        return after, steps
+
+    def _ended(self, state: State, x: Frames) -> Iterator[tuple[State, list[Step]]]:
+        """The beams of utterances that have ended, with their steps, some utterances at a time; each comes once."""
         steps: list[Step] = []
+        ends, num_running = sorted(x.ends), len(x.ends)
         for n in range(len(x)):
-            state, step = self._step(state, x, n)
+            now_running = len(ends) - bisect_right(ends, n)
+            if now_running < SHARE_RUNNING * num_running:
+                num_running = now_running
+                has_ended = torch.tensor([end <= n for end in x.ends], device=self.fusion.device)[state.traits[OWNER]]
+                ended, running = self._part(state, has_ended), self._part(state, ~has_ended)
+                yield self._through_run(ended[0], x, n), [*steps, ended[1]]
+                state = running[0]
+                steps.append(running[1])
+            state, step = self._step(self._through_run(state, x, n), x, n)
             steps.append(step)
-        blank, unit = self._through_run(state, x, len(x))
-        return State(torch.stack([blank, unit, state.scores[EXTRA]]), state.traits, state.num_utterances), steps
+        yield self._through_run(state, x, len(x)), steps
+
+    def _part(self, state: State, is_in: Tensor) -> tuple[State, Step]:
+        """Some of the beams, as by a step that writes nothing."""
+        places = is_in.nonzero()[:, 0]
+        part = State(state.scores.index_select(1, places), state.traits.index_select(1, places), state.num_utterances)
+        return part, Step(places.int(), torch.full_like(places, -1).int())
 
     def read(self, log_probs: Tensor, lengths: Tensor) -> Frames:
         """What the search needs of log_probs (B, T, V)."""
-        options, log_probs = self.options, log_probs.to(self.fusion.device)
-        return read_frames(
-            log_probs, lengths, self.fusion.blank, options.min_log_prob, options.max_units, takes_best=options.width == 1
-        )
+        log_probs = log_probs.to(self.fusion.device)
+        return read_frames(log_probs, lengths, self.fusion.blank, self.options.min_log_prob, self.options.max_units)
 
-    def _through_run(self, state: State, x: Frames, n: int) -> tuple[Tensor, Tensor]:
-        """(Paths that end in a blank, in the last unit) of each beam after the run before frame n."""
-        blank, unit, _ = state.scores
-        if x.runs is None or not x.runs.is_there[n]:
-            return blank, unit
-        owner, last = state.traits[OWNER], state.traits[LAST]
-        place = owner * self.fusion.num_units + last
-        to_blank, in_unit = x.runs.to_blank[n].take(place), x.runs.in_unit[n].take(place)
-        return self.join(blank + x.runs.in_blank[n][owner], unit + to_blank), unit + in_unit
+    def _through_run(self, state: State, x: Frames, n: int) -> State:
+        """The beams after the run before frame n."""
+        if not x.any_run[n]:
+            return state
+        blank, unit, extra = state.scores
+        owner = state.traits[OWNER]
+        is_run = x.is_run[n].index_select(0, owner)
+        in_blank = torch.where(is_run, self.join(blank, unit) + x.runs[n].index_select(0, owner), blank)
+        scores = torch.stack([in_blank, unit.masked_fill(is_run, IMPOSSIBLE), extra])
+        return State(scores, state.traits, state.num_utterances)
 
     def _step(self, state: State, x: Frames, n: int) -> tuple[State, Step]:
-        """The run before frame n, and the frame."""
-        frame, (owner, last, key, word, context, hot), extra = x.frames[n], state.traits, state.scores[EXTRA]
-        blank, unit = self._through_run(state, x, n)
+        """The beams after frame n."""
+        frame, (owner, last, key, word, context, hot), (blank, unit, extra) = x.frames[n], state.traits, state.scores
         total = self.join(blank, unit)
         stays_in_unit = unit + frame.take(owner * self.fusion.num_units + last)
-        stays_in_blank = total + frame[:, self.fusion.blank][owner]
+        stays_in_blank = total + frame[:, self.fusion.blank].take(owner)
 
         # Extensions: `slot` is the beam, `wider` the unit. One that repeats the last unit needs a blank between
-        counts = x.counts[n][owner]
+        counts = x.counts[n].index_select(0, owner)
         slot = torch.repeat_interleave(counts)
-        first = x.starts[n][owner] - counts.cumsum(0) + counts
-        entry = first[slot] + torch.arange(len(slot), device=slot.device)
-        wider = x.units[entry]
-        longer = torch.where(wider == last[slot], blank[slot], total[slot]) + x.scores[entry]
+        first = x.starts[n].index_select(0, owner) - counts.cumsum(0) + counts
+        entry = first.index_select(0, slot) + torch.arange(len(slot), device=slot.device)
+        wider = x.units.index_select(0, entry)
+        is_repeat = wider == last.index_select(0, slot)
+        longer = torch.where(is_repeat, blank.index_select(0, slot), total.index_select(0, slot))
+        longer += x.scores.index_select(0, entry)
 
         # One that is a beam already joins it
         ordered, order = key.sort()
-        wider_key = extend(key[slot], self.of_units[wider])
+        wider_key = extend(key.index_select(0, slot), self.of_units.index_select(0, wider))
         place = torch.searchsorted(ordered, wider_key).clamp_(max=max(0, len(ordered) - 1))
-        known = (ordered[place] == wider_key).nonzero()[:, 0]
-        same = order[place[known]]
+        known = (ordered.index_select(0, place) == wider_key).nonzero()[:, 0]
+        same = order.index_select(0, place.index_select(0, known))
         stays_in_unit[same] = self.join(stays_in_unit[same], longer[known])
         longer[known] = IMPOSSIBLE
 
         gains, after = self.fusion.extend(state.traits[WORD:], slot, wider, longer > IMPOSSIBLE)
-        added = extra[slot] + gains
+        added = extra.index_select(0, slot) + gains
         stay_values, values = self.join(stays_in_blank, stays_in_unit) + extra, longer + added
-        values, owners = torch.cat([stay_values, values]), torch.cat([owner, owner[slot]])
+        values, owners = torch.cat([stay_values, values]), torch.cat([owner, owner.index_select(0, slot)])
         chosen = self._chosen(values, owners, state.num_utterances)
         num_before = len(owner)
         is_stay = chosen < num_before
@@ -171,35 +198,35 @@ class BeamSearch:
         least = best if self.options.max_behind is None else best - self.options.max_behind
         is_kept = values > IMPOSSIBLE
         if self.options.max_behind is not None:
-            is_kept &= values >= least[owners]
+            is_kept &= values >= least.index_select(0, owners)
         kept = is_kept.nonzero()[:, 0]
-        of_kept = owners[kept]
+        of_kept = owners.index_select(0, kept)
         if not len(kept) or int(torch.bincount(of_kept, minlength=num_utterances).max()) <= self.options.width:
             return kept
         ranks, order = rank(values[kept], of_kept, best)
         return kept[order[ranks < self.options.width]]
 
-    def finish(self, state: State, steps: list[Step], num_best: int) -> list[list[Found]]:
-        """The best hypotheses once the last word of each beam and the sentence's end are scored."""
+    def finish(self, state: State, steps: list[Step], num_best: int) -> list[Found]:
+        """The best hypotheses of one utterance that `search` has come to the end of."""
+        return self._merged([beam for _, beam in self._at_end(state, steps, num_best)], num_best)
+
+    def _at_end(self, state: State, steps: list[Step], num_best: int) -> Iterator[tuple[int, Found]]:
+        """The utterance of each beam, and the beam once its last word and the sentence's end are scored; the best
+        first."""
         blank, unit, before = state.scores
         owner, acoustic = state.traits[OWNER], self.join(blank, unit)
         extra = before + self.fusion.at_end(state.traits[WORD:])
         best = best_of_each(acoustic + extra, owner, state.num_utterances)
         # Where no beam ends with a word of the lexicon, what there is
-        extra = torch.where(best[owner] > IMPOSSIBLE, extra, before)
-        values = acoustic + extra
-        kept = (values > IMPOSSIBLE).nonzero()[:, 0]
+        values = acoustic + torch.where(best[owner] > IMPOSSIBLE, extra, before)
         best = best_of_each(values, owner, state.num_utterances)
-        ranks, order = rank(values[kept], owner[kept], best)
+        ranks, places = rank(values, owner, best)
+        is_kept = values[places] > IMPOSSIBLE
         if self.options.max_behind is not None:  # the rest are too far behind to change the order
-            order = order[ranks < max(8, 4 * num_best)]
-        kept = kept[order]
-        units = trace(steps, kept)
-        rows: list[list[Found]] = [[] for _ in range(state.num_utterances)]
-        columns = (owner[kept].tolist(), units, values[kept].tolist(), acoustic[kept].tolist())
-        for utterance, of_beam, score, of_audio in zip(*columns, strict=True):
-            rows[utterance].append(Found(of_beam, score, of_audio))
-        return [self._merged(found, num_best) for found in rows]
+            is_kept &= ranks < max(8, 4 * num_best)
+        places = places[is_kept]
+        columns = (trace(steps, places), values[places].tolist(), acoustic[places].tolist())
+        return zip(owner[places].tolist(), map(Found, *columns), strict=True)
 
     def best_beams(self, state: State, most: int) -> Tensor:
         """The places of the best `most` beams of each utterance, where it is not at its end, the best first."""

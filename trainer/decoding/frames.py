@@ -1,7 +1,7 @@
-"""What a beam search reads of log posteriors: frames in which units may extend beams, and the runs of frames between.
+"""What a beam search reads of log posteriors: frames in which units may extend beams, and the runs of blanks between.
 
-In a run no unit but the blank is likely enough to extend a beam, so beams can only stay. All that a run does to a beam
-depends on its last unit alone and is computed beforehand, for all units at once.
+A unit or blank that is too unlikely in a frame is on no path through it. So in many frames of a CTC model the blank is
+alone, and a run of such frames is one sum.
 """
 
 from __future__ import annotations
@@ -15,28 +15,20 @@ IMPOSSIBLE = -torch.inf
 
 
 @dataclass(frozen=True)
-class Runs:
-    """What the run before each of N frames adds, and the run behind the last one. Without a frame it adds nothing."""
-
-    in_blank: Tensor
-    """float32 (N + 1, B): to paths that are in a blank and stay there."""
-    in_unit: Tensor
-    """float32 (N + 1, B, V): to paths that stay in a unit."""
-    to_blank: Tensor
-    """float32 (N + 1, B, V): to paths that go from a unit to the blank."""
-    is_there: list[bool]
-    """Whether any utterance has a frame in it, of each."""
-
-
-@dataclass(frozen=True)
 class Frames:
     """Frame n of an utterance is here the n-th in which units may extend beams. N is that of the utterance with the
     most; behind the last one of another, a blank costs nothing."""
 
     frames: Tensor
-    """float32 (N, B, V): log posteriors."""
-    runs: Runs | None
-    """None: no frame lies between them."""
+    """float32 (N, B, V): log posteriors, IMPOSSIBLE where a unit is too unlikely."""
+    runs: Tensor
+    """float64 (N + 1, B): log probability of the blanks before each frame, and behind the last one."""
+    is_run: Tensor
+    """bool (N + 1, B): whether there are any."""
+    any_run: list[bool]
+    """The same of any utterance."""
+    ends: list[int]
+    """How many of the N frames each utterance has."""
     counts: Tensor
     """int64 (N, B): how many units may extend beams."""
     starts: Tensor
@@ -50,75 +42,47 @@ class Frames:
         return len(self.frames)
 
 
-def read_frames(
-    log_probs: Tensor, lengths: Tensor, blank: int, least: float | None, most: int | None, *, takes_best: bool
-) -> Frames:
+def read_frames(log_probs: Tensor, lengths: Tensor, blank: int, least: float | None, most: int | None) -> Frames:
     """The frames of log_probs (B, T, V), of which lengths (B,) are the utterances'. NaN is as impossible as -inf.
 
-    Units of a log posterior of `least` and more, the `most` likeliest ones, may extend beams. `takes_best`: paths are
-    joined by their maximum in place of their sum.
+    In a frame paths go through the likeliest unit or blank and through those whose log posterior is `least` or more, but
+    through no more than the `most` likeliest units.
     """
-    batch, length, num_units = log_probs.shape
+    _, length, num_units = log_probs.shape
     log_probs = log_probs.float().nan_to_num(IMPOSSIBLE, 0.0, IMPOSSIBLE).transpose(0, 1)
-    at_end = torch.full((num_units,), IMPOSSIBLE, device=log_probs.device)
-    at_end[blank] = 0.0
-    is_real = (torch.arange(length)[:, None] < lengths.cpu()).to(log_probs.device)
-    log_probs = torch.where(is_real[..., None], log_probs, at_end)
     kept = log_probs > IMPOSSIBLE
     if least is not None:
-        kept &= log_probs >= least
-    kept[..., blank] = False
+        kept &= (log_probs >= least) | (log_probs == log_probs.amax(-1, keepdim=True))
     if most is not None and most < num_units - 1:
-        likeliest = torch.where(kept, log_probs, IMPOSSIBLE).topk(most, -1).indices
-        kept &= torch.zeros_like(kept).scatter_(-1, likeliest, True)
+        units = log_probs.clone()
+        units[..., blank] = IMPOSSIBLE
+        is_likely = torch.zeros_like(kept).scatter_(-1, units.topk(most, -1).indices, True)
+        is_likely[..., blank] = True
+        kept &= is_likely
+    is_real = (torch.arange(length)[:, None] < lengths.cpu()).to(log_probs.device)
+    kept &= is_real[..., None]
+    log_probs = log_probs.masked_fill(~kept, IMPOSSIBLE)
+    of_blank = log_probs[..., blank]
+    kept[..., blank] = False
     is_active = kept.any(-1)
-    num_frames = int(is_active.sum(0).max()) if is_active.numel() else 0
+
+    num_active = is_active.sum(0)
+    num_frames = int(num_active.max()) if is_active.numel() else 0
     order = (~is_active).int().argsort(dim=0, stable=True)[:num_frames]
     is_there = is_active.gather(0, order)
+    at_end = torch.full((num_units,), IMPOSSIBLE, device=log_probs.device)
+    at_end[blank] = 0.0
     wide = order[..., None].expand(-1, -1, num_units)
     frames = torch.where(is_there[..., None], log_probs.gather(0, wide), at_end)
     kept = kept.gather(0, wide) & is_there[..., None]
     counts = kept.sum(-1)
     starts = (counts.flatten().cumsum(0) - counts.flatten()).view(counts.shape)
     n, b, units = kept.nonzero().unbind(1)
-    runs = None
-    if bool((is_real & ~is_active).any()):
-        runs = _runs(log_probs, is_active & is_real, order, is_there, blank, takes_best=takes_best)
-    return Frames(frames, runs, counts, starts, units, frames[n, b, units])
 
-
-def _runs(
-    log_probs: Tensor, is_active: Tensor, order: Tensor, is_there: Tensor, blank: int, *, takes_best: bool
-) -> Runs:
-    """The runs before the frames `order` (N, B) of log_probs (T, B, V), and behind the last one."""
-    length, batch, num_units = log_probs.shape
-    join = torch.maximum if takes_best else torch.logaddexp
-    so_far = nothing = (
-        torch.zeros(batch, device=log_probs.device),
-        torch.zeros(batch, num_units, device=log_probs.device),
-        torch.full((batch, num_units), IMPOSSIBLE, device=log_probs.device),
+    in_run, run = is_real & ~is_active, is_active.cumsum(0)
+    nothing = torch.zeros(num_frames + 1, len(num_active), dtype=torch.float64, device=log_probs.device)
+    runs = nothing.scatter_add(0, run, of_blank.double().masked_fill(~in_run, 0.0))
+    is_run = nothing.scatter_add(0, run, in_run.double()) > 0
+    return Frames(
+        frames, runs, is_run, is_run.any(1).tolist(), num_active.tolist(), counts, starts, units, frames[n, b, units]
     )
-    before, all_active = [so_far], is_active.all(1).tolist()
-    for frame, reset, is_reset in zip(log_probs, is_active, all_active, strict=True):
-        if is_reset:
-            so_far = nothing
-        else:
-            in_blank, in_unit, to_blank = so_far
-            of_blank, wide = frame[:, blank], reset[:, None]
-            so_far = (
-                (in_blank + of_blank).masked_fill(reset, 0.0),
-                (in_unit + frame).masked_fill(wide, 0.0),
-                (join(to_blank, in_unit) + of_blank[:, None]).masked_fill(wide, IMPOSSIBLE),
-            )
-        before.append(so_far)
-    # Behind an utterance's last frame with a choice comes its last run, once, and then nothing
-    last = torch.full((1, batch), length, device=log_probs.device)
-    places = torch.cat([torch.where(is_there, order, length), last])
-    is_over = torch.cat([torch.zeros_like(last, dtype=torch.bool), ~is_there])
-    everyone = torch.arange(batch, device=log_probs.device)
-    values = [torch.stack(column)[places, everyone] for column in zip(*before, strict=True)]
-    in_blank = values[0].masked_fill(is_over, 0.0)
-    in_unit = values[1].masked_fill(is_over[..., None], 0.0)
-    to_blank = values[2].masked_fill(is_over[..., None], IMPOSSIBLE)
-    does_nothing = (in_blank == 0.0) & ~(to_blank > IMPOSSIBLE).any(-1)
-    return Runs(in_blank, in_unit, to_blank, (~does_nothing).any(1).tolist())

@@ -103,23 +103,23 @@ class Fusion:
         gains = torch.zeros(len(units), device=self.device)
         after: Tensor | None = None
         if self.unit_words is not None and self.model is not None:
-            numbers, after = self.unit_words[units], context[slot]
+            numbers, after = self.unit_words[units], context.index_select(0, slot)
             log_prob, behind = self.model.score(after, numbers.clamp(min=0))
             gains = torch.where(numbers < 0, 0.0, self.weights.lm * log_prob + self.weights.word)
             after = torch.where(numbers < 0, after, behind)
         else:
-            ends = (self.is_boundary[units] & is_alive).nonzero()[:, 0]
+            ends = (self.is_boundary.index_select(0, units) & is_alive).nonzero()[:, 0]
             of_end = slot[ends]
-            gains[ends], behind = self._ended(word[of_end], context[of_end])
+            gains[ends], behind = self._ended(word.index_select(0, of_end), context.index_select(0, of_end))
             if self.model is not None:
-                after = context[slot]
+                after = context.index_select(0, slot)
                 after[ends] = behind
         if self.beginnings is not None:
-            longer = extend(word[slot], self._of_units[units])
-            is_none = (self.beginnings.find(longer, -1) < 0) & ~self.is_boundary[units]
+            longer = extend(word.index_select(0, slot), self._of_units[units])
+            is_none = (self.beginnings.find(longer, -1) < 0) & ~self.is_boundary.index_select(0, units)
             gains = torch.where(is_none, IMPOSSIBLE, gains)
         if self.hot_words is not None:
-            gains = gains + self.hot_words.gains[hot[slot], units]
+            gains = gains + self.hot_words.gains[hot.index_select(0, slot), units]
         return gains, after
 
     def follow(
@@ -129,8 +129,8 @@ class Fusion:
         the extensions `chosen` (N,) of those that `extend` returned `after` of."""
         word, context, hot = before
         if after is not None:
-            context = after[chosen]
-        word = torch.where(self.is_boundary[unit], EMPTY, extend(word, of_unit))
+            context = after.index_select(0, chosen)
+        word = torch.where(self.is_boundary.index_select(0, unit), EMPTY, extend(word, of_unit))
         if self.hot_words is not None:
             hot = self.hot_words.following[hot, unit]
         return word, context, hot

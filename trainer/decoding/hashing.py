@@ -68,4 +68,4 @@ class HashTable:
         if not len(self.hashes):
             return torch.full_like(hashes, missing)
         place = torch.searchsorted(self.hashes, hashes.contiguous()).clamp_(max=len(self.hashes) - 1)
-        return torch.where(self.hashes[place] == hashes, self.values[place], missing)
+        return torch.where(self.hashes.take(place) == hashes, self.values.take(place), missing)

@@ -90,13 +90,13 @@ class NgramModel:
             key = contexts * len(self.words) + words
             place = torch.searchsorted(self.keys, key.contiguous()).clamp_(max=last)
             is_new = node < 0
-            found = (self.keys[place] == key) & is_new
+            found = (self.keys.take(place) == key) & is_new
             node = torch.where(found, place + len(self.words), node)
             missed = is_new & ~found
-            total = torch.where(missed, total + self.backoffs[contexts], total)
-            contexts = torch.where(missed, self.links[contexts].long(), contexts)
+            total = torch.where(missed, total + self.backoffs.take(contexts), total)
+            contexts = torch.where(missed, self.links.take(contexts).long(), contexts)
         node = torch.where(node < 0, words, node)
-        return total + self.log_probs[node], self.contexts[node].long()
+        return total + self.log_probs.take(node), self.contexts.take(node).long()
 
     def sentence(self, words: Sequence[str]) -> float:
         """log p of the sentence, its end included; words that are not known are <unk>."""

@@ -92,9 +92,9 @@ def decode_pieces(decoder: Decoder, parts: Iterable[np.ndarray], most: int) -> t
     kept: list[tuple[np.ndarray, np.ndarray]] = []
 
     def decode(piece: np.ndarray, state: State, *, is_last: bool) -> State:
-        after, steps = search.search(state, torch.from_numpy(piece)[None], torch.tensor([len(piece)]))
+        after, steps = search.search(state, torch.from_numpy(piece))
         if is_last:
-            units = search.finish(after, steps, 1)[0][0].units
+            units = search.finish(after, steps, 1)[0].units
         else:
             place = search.best_beams(after, 1)
             units = trace(steps, place)[0]
