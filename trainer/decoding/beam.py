@@ -149,7 +149,7 @@ class BeamSearch:
 
     def _step(self, state: State, x: Frames, n: int) -> tuple[State, Step]:
         """The beams after frame n."""
-        frame, (owner, last, key, word, context, hot), (blank, unit, extra) = x.frames[n], state.traits, state.scores
+        frame, (owner, last, key, *_), (blank, unit, extra) = x.frames[n], state.traits, state.scores
         total = self.join(blank, unit)
         stays_in_unit = unit + frame.take(owner * self.fusion.num_units + last)
         stays_in_blank = total + frame[:, self.fusion.blank].take(owner)
@@ -178,22 +178,21 @@ class BeamSearch:
         stay_values, values = self.join(stays_in_blank, stays_in_unit) + extra, longer + added
         values, owners = torch.cat([stay_values, values]), torch.cat([owner, owner.index_select(0, slot)])
         chosen = self._chosen(values, owners, state.num_utterances)
-        num_before = len(owner)
-        is_stay = chosen < num_before
-        stay, new = chosen[is_stay], chosen[~is_stay] - num_before
+        num_stay = int((chosen < len(owner)).sum())
+        stay, new = chosen[:num_stay], chosen[num_stay:] - len(owner)
 
-        slot, wider = slot[new], wider[new]
-        before = state.traits[:, slot]
-        word, context, hot = self.fusion.follow(before[WORD:], wider, self.of_units[wider], after, new)
-        extended = torch.stack([before[OWNER], wider, wider_key[new], word, context, hot])
-        traits = torch.cat([state.traits[:, stay], extended], 1)
-        stayed = torch.stack([stays_in_blank, stays_in_unit, extra])[:, stay]
-        written = torch.stack([torch.full_like(longer[new], IMPOSSIBLE), longer[new], added[new]])
+        slot, wider, longer = (column.index_select(0, new) for column in (slot, wider, longer))
+        behind = self.fusion.follow(state.traits[WORD:], slot, wider, self.of_units.index_select(0, wider), after, new)
+        extended = torch.stack([owner.index_select(0, slot), wider, wider_key.index_select(0, new), *behind])
+        traits = torch.cat([state.traits.index_select(1, stay), extended], 1)
+        stayed = torch.stack([stays_in_blank, stays_in_unit, extra]).index_select(1, stay)
+        written = torch.stack([torch.full_like(longer, IMPOSSIBLE), longer, added.index_select(0, new)])
         step = Step(torch.cat([stay, slot]).int(), torch.cat([torch.full_like(stay, -1), wider]).int())
         return State(torch.cat([stayed, written], 1), traits, state.num_utterances), step
 
     def _chosen(self, values: Tensor, owners: Tensor, num_utterances: int) -> Tensor:
-        """The places of the beams that go on: the best ones of each utterance, not too far behind its best one."""
+        """The places of the beams that go on, ascending: the best ones of each utterance, not too far behind its best
+        one."""
         best = best_of_each(values, owners, num_utterances)
         least = best if self.options.max_behind is None else best - self.options.max_behind
         is_kept = values > IMPOSSIBLE
@@ -204,7 +203,7 @@ class BeamSearch:
         if not len(kept) or int(torch.bincount(of_kept, minlength=num_utterances).max()) <= self.options.width:
             return kept
         ranks, order = rank(values[kept], of_kept, best)
-        return kept[order[ranks < self.options.width]]
+        return kept[order[ranks < self.options.width]].sort().values
 
     def finish(self, state: State, steps: list[Step], num_best: int) -> list[Found]:
         """The best hypotheses of one utterance that `search` has come to the end of."""

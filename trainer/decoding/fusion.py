@@ -123,14 +123,14 @@ class Fusion:
         return gains, after
 
     def follow(
-        self, before: Tensor, unit: Tensor, of_unit: Tensor, after: Tensor | None, chosen: Tensor
+        self, traits: Tensor, slot: Tensor, unit: Tensor, of_unit: Tensor, after: Tensor | None, chosen: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(word, context, hot) behind `unit` (N,), which extends the beams with the traits `before` (3, N); they are
-        the extensions `chosen` (N,) of those that `extend` returned `after` of."""
-        word, context, hot = before
-        if after is not None:
-            context = after.index_select(0, chosen)
-        word = torch.where(self.is_boundary.index_select(0, unit), EMPTY, extend(word, of_unit))
+        """(word, context, hot) behind `unit` (N,), which extends the beams `slot` (N,) of `traits` (3, R); they are the
+        extensions `chosen` (N,) of those that `extend` returned `after` of."""
+        word, context, hot = traits
+        context = context.index_select(0, slot) if after is None else after.index_select(0, chosen)
+        word = torch.where(self.is_boundary.index_select(0, unit), EMPTY, extend(word.index_select(0, slot), of_unit))
+        hot = hot.index_select(0, slot)
         if self.hot_words is not None:
             hot = self.hot_words.following[hot, unit]
         return word, context, hot

@@ -54,8 +54,8 @@ def trace(steps: list[Step], places: Tensor) -> list[tuple[int, ...]]:
     """The units of the beams at `places` (N,) after all `steps`."""
     written = []
     for step in reversed(steps):
-        written.append(step.unit[places])
-        places = step.before[places]
+        written.append(step.unit.index_select(0, places))
+        places = step.before.index_select(0, places)
     if not written:
         return [()] * len(places)
     table = torch.stack(written[::-1], 1)
@@ -70,5 +70,5 @@ def trace(steps: list[Step], places: Tensor) -> list[tuple[int, ...]]:
 def origin(steps: list[Step], places: Tensor) -> Tensor:
     """int64 (N,): where the beams at `places` stood before all `steps`."""
     for step in reversed(steps):
-        places = step.before[places]
+        places = step.before.index_select(0, places)
     return places.long()
