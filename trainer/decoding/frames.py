@@ -45,8 +45,8 @@ class Frames:
 def read_frames(log_probs: Tensor, lengths: Tensor, blank: int, least: float | None, most: int | None) -> Frames:
     """The frames of log_probs (B, T, V), of which lengths (B,) are the utterances'. NaN is as impossible as -inf.
 
-    In a frame paths go through the likeliest unit or blank and through those whose log posterior is `least` or more, but
-    through no more than the `most` likeliest units.
+    In a frame paths go through the likeliest unit or blank and through those whose log posterior is `least` or more,
+    but through no more than the `most` likeliest units.
     """
     _, length, num_units = log_probs.shape
     log_probs = log_probs.float().nan_to_num(IMPOSSIBLE, 0.0, IMPOSSIBLE).transpose(0, 1)

@@ -97,7 +97,8 @@ class Fusion:
     def extend(self, traits: Tensor, slot: Tensor, units: Tensor, is_alive: Tensor) -> tuple[Tensor, Tensor | None]:
         """What each extension adds: by `units` (E,) of the beams `slot` (E,) of `traits` (3, R): word, context, hot.
 
-        Returns ((E,), the contexts (E,) behind them or None where there is no model). Words are scored where `is_alive`.
+        Returns ((E,), the contexts (E,) behind them or None where there is no model). Words are scored where `is_alive`
+        (E,).
         """
         word, context, hot = traits
         gains = torch.zeros(len(units), device=self.device)

@@ -23,8 +23,9 @@ from trainer.decoding.tuning import tune
 from trainer.errors import ConfigError
 from trainer.rundir.results import describe, split_record, write_hypotheses
 from trainer.scoring.evaluate import EvalSet, evaluate
-from trainer.scoring.metrics import METRICS, count_character_errors, count_word_errors
+from trainer.scoring.metrics import EditCounts, count_character_errors, count_word_errors
 from trainer.scoring.scores import Hypothesis, Scores
+from trainer.scoring.subsets import score_splits
 
 AT_ONCE = 512
 """Utterances whose log posteriors are in memory at once."""
@@ -69,12 +70,13 @@ def beam_scores(
     hypotheses: list[Hypothesis] = []
     failures: dict[str, str] = {}
     seconds = audio = 0.0
+    rule = ""
     for scores, log_probs in posteriors(model, eval_set, device, progress):
         found = decoder.decode(log_probs)
         hypotheses += [_rescored(h, f[0].units, eval_set.vocab) for h, f in zip(scores.hypotheses, found, strict=True)]
         failures |= scores.failures
-        seconds, audio = seconds + scores.seconds, audio + scores.num_audio_seconds
-    return Scores(eval_set.split, tuple(hypotheses), seconds, audio, failures)
+        seconds, audio, rule = seconds + scores.seconds, audio + scores.num_audio_seconds, scores.rule
+    return Scores(eval_set.split, tuple(hypotheses), seconds, audio, failures, units=eval_set.units, rule=rule)
 
 
 def _rescored(hypothesis: Hypothesis, units: Sequence[int], vocab: Vocab) -> Hypothesis:
@@ -83,7 +85,9 @@ def _rescored(hypothesis: Hypothesis, units: Sequence[int], vocab: Vocab) -> Hyp
         hypothesis,
         hypothesis=text,
         words=count_word_errors(reference, text),
-        characters=count_character_errors(reference, text),
+        characters=EditCounts() if vocab.phonemes else count_character_errors(reference, text),
+        evidence=None,
+        confidences=None,
     )
 
 
@@ -105,16 +109,21 @@ def score_decoding(
         decoder = _tuned(decoder, model, eval_sets[split], device, console)
     decoding = decoder.decoding
     console.say(decoding.describe)
-    found: list[Scores] = []
-    for best_path in greedy:
-        scores = beam_scores(model, eval_sets[best_path.split], device, decoder, partial(bar, desc=best_path.split))
+    found = score_splits(
+        splits,
+        [best_path.split for best_path in greedy],
+        eval_sets,
+        lambda one: beam_scores(model, one, device, decoder, partial(bar, desc=one.split)),
+    )
+    for scores, best_path in zip(found, greedy, strict=True):
         console.say(f"beam {describe(scores)}; best path: {best_path.words.num_errors:,} errors")
-        found.append(scores)
     records = {s.split: split_record(s, "given", TUNED if s.split == decoding.tuned_on else "") for s in found}
     run_dir.mkdir(parents=True, exist_ok=True)
     write_hypotheses(run_dir / HYPOTHESES, found)
     write_decoding(run_dir, decoding)
-    top = {key: records[splits.headline][key] for key in (*METRICS, "num_errors", "num_reference_words")}
+    units = eval_sets[splits.headline].units
+    wanted = (*units.metrics, "num_errors", f"num_reference_{units.name}")
+    top = {key: records[splits.headline][key] for key in wanted}
     return {**top, **as_record(decoding), "splits": records}
 
 
@@ -131,7 +140,7 @@ def _tuned(decoder: Decoder, model: CTCModel, eval_set: EvalSet, device: torch.d
     best, plain = trials[0], next(t for t in trials if t.weights.lm == 0)
     console.say(
         f"tuned on {eval_set.split}: weight {best.weights.lm:g}, word score {best.weights.word:g}: {best.errors:,} "
-        f"word errors (without the model {plain.errors:,}; {len(trials)} pairs tried)"
+        f"{eval_set.units.one} errors (without the model {plain.errors:,}; {len(trials)} pairs tried)"
     )
     chosen = decoder.with_weights(best.weights)
     return replace(chosen, decoding=replace(chosen.decoding, tuned_on=eval_set.split))
