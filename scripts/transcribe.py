@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.utterance import SAMPLE_RATE
-from trainer.cli.arguments import ArgumentParser
+from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors
 from trainer.cli.streams import print_exactly
 from trainer.decoding.options import add_options, is_asked
@@ -71,8 +71,13 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--revision", help="branch, tag or commit of a hub model")
     parser.add_argument("--target-lang", metavar="LANG", help="language of a multilingual model (MMS), as tur")
     add_options(parser, auto="default: as an evaluation of this model has tuned it, else 0.5")
+    parser.add_argument(
+        "--nbest", type=count, default=0, metavar="N", help="the N best texts with scores, in JSON (a beam)"
+    )
     args = parser.parse_args(argv)
     args.format = list(dict.fromkeys("text" if name == "txt" else name for name in args.format))
+    if args.nbest and "json" not in args.format:
+        raise ConfigError(f"--nbest {args.nbest}: only JSON has room for several texts. Give --format json.")
     return args
 
 
@@ -95,11 +100,11 @@ def run(args: Namespace) -> int:
     from trainer.recognizer import Recognizer
 
     windows = Windows(args.window, args.overlap, args.batch_size)
-    decoding = choose_decoding(args) if is_asked(args) else None
+    decoding = choose_decoding(args) if is_asked(args) or args.nbest else None
     recognizer = Recognizer(
         args.model, revision=args.revision, device=args.device, language=args.target_lang, windows=windows
     )
-    transcribe = recognizer.transcribe if decoding is None else by_beam(recognizer, decoding, windows)
+    transcribe = recognizer.transcribe if decoding is None else by_beam(recognizer, decoding, windows, args.nbest)
     begin, num_samples, errors, is_cut, advice = time.perf_counter(), 0, 0, False, None
     names = output_names([(recording.path, recording.name) for recording in recordings])
     is_many = len(recordings) > 1
@@ -142,7 +147,9 @@ def run(args: Namespace) -> int:
     return 2 if errors else 0
 
 
-def by_beam(recognizer: Recognizer, decoding: Decoding, windows: Windows) -> Callable[..., TimedTranscript]:
+def by_beam(
+    recognizer: Recognizer, decoding: Decoding, windows: Windows, num_best: int
+) -> Callable[..., TimedTranscript]:
     """What transcribes in place of `recognizer.transcribe`."""
     from trainer.decoding.decoder import build_decoder
     from trainer.recognize.beam import transcribe_with
@@ -153,7 +160,7 @@ def by_beam(recognizer: Recognizer, decoding: Decoding, windows: Windows) -> Cal
 
     def transcribe(audio: np.ndarray, name: str, progress: Progress) -> TimedTranscript:
         waveform, _ = recognizer.read(audio, name=name)
-        return transcribe_with(decoder, recognizer.loaded, name, waveform, windows, progress)
+        return transcribe_with(decoder, recognizer.loaded, name, waveform, windows, progress, num_best)
 
     return transcribe
 

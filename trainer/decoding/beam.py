@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from torch import Tensor
 from trainer.decoding.frames import IMPOSSIBLE, Frames, read_frames
 from trainer.decoding.fusion import Fusion
 from trainer.decoding.hashing import EMPTY, extend, unit_hashes
-from trainer.decoding.hypotheses import Found, Step, best_of_each, rank, trace
+from trainer.decoding.hypotheses import Found, Step, best_of_each, origin, rank, trace
 from trainer.errors import ConfigError
 
 
@@ -224,7 +224,9 @@ class BeamSearch:
         if self.options.max_behind is not None:  # the rest are too far behind to change the order
             is_kept &= ranks < max(8, 4 * num_best)
         places = places[is_kept]
-        columns = (trace(steps, places), values[places].tolist(), acoustic[places].tolist())
+        columns = (
+            trace(steps, places), values[places].tolist(), acoustic[places].tolist(), origin(steps, places).tolist()
+        )  # fmt: skip
         return zip(owner[places].tolist(), map(Found, *columns), strict=True)
 
     def best_beams(self, state: State, most: int) -> Tensor:
@@ -235,15 +237,18 @@ class BeamSearch:
 
     def only(self, state: State, places: Tensor) -> State:
         """The beams at `places` alone, to go on from behind a blank."""
-        scores = state.scores[:, places]
-        scores[UNIT] = IMPOSSIBLE
+        blank, unit, extra = state.scores[:, places]
+        behind = torch.where(
+            blank > IMPOSSIBLE, blank, unit
+        )  # where a blank is too unlikely, there is one all the same
+        scores = torch.stack([behind, torch.full_like(unit, IMPOSSIBLE), extra])
         return State(scores, state.traits[:, places], state.num_utterances)
 
     def _merged(self, beams: list[Found], num_best: int) -> list[Found]:
         """Beams, the best first, that differ only in their delimiters are one hypothesis, spelled as the first."""
-        texts: dict[tuple[int, ...], list[Found]] = {}
+        texts: dict[tuple[int, tuple[int, ...]], list[Found]] = {}
         for beam in beams:
-            texts.setdefault(self.fusion.reading(beam.units), []).append(beam)
+            texts.setdefault((beam.origin, self.fusion.reading(beam.units)), []).append(beam)
         found = [same[0] if len(same) == 1 else self._sum(same) for same in texts.values()]
         found.sort(key=lambda f: -f.score)
         return found[:num_best] or [Found((), IMPOSSIBLE, IMPOSSIBLE)]
@@ -251,4 +256,4 @@ class BeamSearch:
     def _sum(self, same: list[Found]) -> Found:
         first, values = same[0], torch.tensor([one.acoustic for one in same], dtype=torch.float64)
         acoustic = float(values.max() if self.options.width == 1 else values.logsumexp(0))
-        return Found(first.units, acoustic + first.score - first.acoustic, acoustic)
+        return replace(first, score=acoustic + first.score - first.acoustic, acoustic=acoustic)

@@ -19,6 +19,8 @@ class Found:
     """Natural log; what hypotheses are ranked by."""
     acoustic: float
     """log p(units | audio), summed over the paths that the beam has kept; of width 1, the best path's."""
+    origin: int = 0
+    """Which of the beams that the search began with it goes on from."""
 
 
 @dataclass(frozen=True)

@@ -3,58 +3,106 @@
     windows -> log posteriors, joined where neighbouring windows agree -> pieces of some seconds -> beam search of each,
       from the best beam of the piece before -> the frames of its units (Viterbi) -> (T,), as greedy decoding gives them
 
-A piece ends in a frame that is most surely blank, so no unit is cut. The best beam goes on with its unfinished word and
-with its place in the n-gram model; the other beams end there.
+A piece ends in a frame that is most surely blank, so no unit is cut. The best beam, or as many as hypotheses are asked
+for, goes on with its unfinished word and with its place in the n-gram model; the other beams end there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from data.audio.decode import normalize
+from data.text.normalise import collapse_spaces
 from data.utterance import SAMPLE_RATE
 from trainer.decoding.beam import State
 from trainer.decoding.decoder import Decoder
-from trainer.decoding.hypotheses import trace
+from trainer.decoding.hypotheses import Found, origin, trace
 from trainer.decoding.paths import best_path
+from trainer.errors import ModelError
 from trainer.recognize.transcribe import LoadedModel, Progress, Windows, seam, window_starts
-from trainer.recognize.transcript import TimedTranscript
+from trainer.recognize.transcript import Alternative, TimedTranscript
 from trainer.recognize.words import find_words, text_of
 
 PIECE_SECONDS = 10.0
 """Frames that are searched before the best beam is chosen, where the recording is longer."""
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """A recording that was searched."""
+
+    ids: np.ndarray
+    """int64 (T,): the unit or blank of each frame on the best path of the best hypothesis."""
+    log_probs: np.ndarray
+    """float32 (T,): its log posterior."""
+    hypotheses: tuple[Found, ...]
+    """The best ones of the whole recording, the best first."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What a beam has written up to the end of a piece."""
+
+    before: Prefix | None
+    units: tuple[int, ...]
+    """Those of the piece."""
+    ids: np.ndarray
+    log_probs: np.ndarray
+
+    @classmethod
+    def of(
+        cls, before: Prefix | None, piece: np.ndarray, units: tuple[int, ...], blank: int, *, is_last: bool
+    ) -> Prefix:
+        path = best_path(piece, units, blank, ends_in_blank=not is_last)
+        return cls(before, units, path, piece[np.arange(len(piece)), path])
+
+    @staticmethod
+    def pieces(last: Prefix | None) -> list[Prefix]:
+        """Every piece up to `last`, in order."""
+        found = []
+        while last is not None:
+            found.append(last)
+            last = last.before
+        return found[::-1]
+
+
 def transcribe_with(
     decoder: Decoder, recognizer: LoadedModel, name: str, waveform: np.ndarray, windows: Windows,
-    progress: Progress = lambda batches, total: batches,
+    progress: Progress = lambda batches, total: batches, num_best: int = 0,
 ) -> TimedTranscript:  # fmt: skip
-    """trainer.recognize.transcribe.transcribe, by the beam search of `decoder`."""
-    ids, log_probs = beam_frames(recognizer, waveform, windows, decoder, progress)
-    words = find_words(ids, log_probs, recognizer.vocab, recognizer.geometry)
-    return TimedTranscript(name, len(waveform), words, written=text_of(ids, recognizer.vocab))
+    """trainer.recognize.transcribe.transcribe, by the beam search of `decoder`, with the `num_best` hypotheses as its
+    alternatives."""
+    vocab, decoded = recognizer.vocab, decode(recognizer, waveform, windows, decoder, progress, max(1, num_best))
+    words = find_words(decoded.ids, decoded.log_probs, vocab, recognizer.geometry)
+    alternatives: dict[str, Alternative] = {}
+    for found in decoded.hypotheses[:num_best]:
+        text = collapse_spaces(vocab.decode(found.units))
+        alternatives.setdefault(text, Alternative(text, found.score, found.acoustic))
+    written = text_of(decoded.ids, vocab)
+    return TimedTranscript(name, len(waveform), words, written=written, alternatives=tuple(alternatives.values()))
 
 
-def beam_frames(
+def decode(
     recognizer: LoadedModel, waveform: np.ndarray, windows: Windows, decoder: Decoder,
-    progress: Progress = lambda batches, total: batches,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """The unit that the best hypothesis has in each frame, int64 (T,), and its log posterior, float32 (T,)."""
+    progress: Progress = lambda batches, total: batches, num_best: int = 1,
+) -> Decoded:  # fmt: skip
+    """The search over `waveform`, float32 (num_samples,), mono at SAMPLE_RATE and not normalised."""
     geometry, num_frames = recognizer.geometry, recognizer.model.num_frames(len(waveform))
+    frame_rate = SAMPLE_RATE / geometry.stride
     if num_frames == 0:
-        return np.zeros(0, np.int64), np.zeros(0, np.float32)
+        return decode_pieces(decoder, [], round(PIECE_SECONDS * frame_rate), num_best)
     if recognizer.do_normalize:
         waveform = normalize(waveform)
-    frame_rate = SAMPLE_RATE / geometry.stride
     overlap = max(2, round(windows.overlap_seconds * frame_rate))
     window = min(num_frames, max(2 * overlap, round(windows.seconds * frame_rate)))
     starts = window_starts(num_frames, window, overlap)
     batches = [starts[i : i + windows.batch_size] for i in range(0, len(starts), windows.batch_size)]
     read = _log_posteriors(recognizer, waveform, window, progress(batches, total=len(batches)))
-    return decode_pieces(decoder, joined(starts, read), round(PIECE_SECONDS * frame_rate))
+    return decode_pieces(decoder, joined(starts, read), round(PIECE_SECONDS * frame_rate), num_best)
 
 
 @torch.inference_mode()
@@ -85,23 +133,26 @@ def joined(starts: Sequence[int], windows: Iterable[np.ndarray]) -> Iterator[np.
     yield before[begin - starts[-1] :]
 
 
-def decode_pieces(decoder: Decoder, parts: Iterable[np.ndarray], most: int) -> tuple[np.ndarray, np.ndarray]:
-    """`beam_frames` of log posteriors that come in parts (T, V), in pieces of about `most` frames."""
+def decode_pieces(decoder: Decoder, parts: Iterable[np.ndarray], most: int, num_best: int = 1) -> Decoded:
+    """The search over log posteriors that come in parts (T, V), in pieces of about `most` frames.
+
+    At the end of a piece the `num_best` best beams go on, so that is how many hypotheses may differ before it.
+    """
     search, blank = decoder.search, decoder.search.fusion.blank
     state = search.begin(1)
-    kept: list[tuple[np.ndarray, np.ndarray]] = []
+    prefixes: list[Prefix | None] = [None]
 
-    def decode(piece: np.ndarray, state: State, *, is_last: bool) -> State:
+    def go_on(piece: np.ndarray) -> State:
         after, steps = search.search(state, torch.from_numpy(piece))
-        if is_last:
-            units = search.finish(after, steps, 1)[0].units
-        else:
-            place = search.best_beams(after, 1)
-            units = trace(steps, place)[0]
-            after = search.only(after, place)
-        path = best_path(piece, units, blank, ends_in_blank=not is_last)
-        kept.append((path, piece[np.arange(len(piece)), path]))
-        return after
+        places = search.best_beams(after, num_best)
+        if not len(places):
+            raise ModelError("the model's posteriors are not numbers, or rule out every text. Is its checkpoint whole?")
+        origins, written = origin(steps, places).tolist(), trace(steps, places)
+        prefixes[:] = [
+            Prefix.of(prefixes[o], piece, units, blank, is_last=False)
+            for o, units in zip(origins, written, strict=True)
+        ]
+        return search.only(after, places)
 
     rest = np.zeros((0, search.fusion.num_units), np.float32)
     for part in parts:
@@ -109,7 +160,14 @@ def decode_pieces(decoder: Decoder, parts: Iterable[np.ndarray], most: int) -> t
         while len(rest) > 2 * most:
             last_half = rest[most // 2 : most + most // 2, blank]
             cut = most // 2 + int(last_half.argmax()) + 1
-            state = decode(rest[:cut], state, is_last=False)
+            state = go_on(rest[:cut])
             rest = rest[cut:]
-    decode(rest, state, is_last=True)
-    return np.concatenate([ids for ids, _ in kept]), np.concatenate([log_probs for _, log_probs in kept])
+    found = search.finish(*search.search(state, torch.from_numpy(rest)), num_best)
+    best = Prefix.of(prefixes[found[0].origin], rest, found[0].units, blank, is_last=True)
+    pieces = Prefix.pieces(best)
+    whole = [
+        replace(one, units=tuple(u for p in Prefix.pieces(prefixes[one.origin]) for u in p.units) + one.units)
+        for one in found
+    ]
+    ids, log_probs = (np.concatenate([getattr(p, name) for p in pieces]) for name in ("ids", "log_probs"))
+    return Decoded(ids, log_probs, tuple(whole))

@@ -155,8 +155,9 @@ def test_a_long_recording_in_pieces_reads_as_in_one(tmp_path: Path) -> None:
     text = "the cat is on a hat a hat is in the hall"
     log_probs = spoken(text, doubt={16: "c"})
     found = decoder(lm=model(tmp_path), weights=Weights(1.0))
-    whole, _ = decode_pieces(found, [log_probs], 1000)
-    pieces, posteriors = decode_pieces(found, np.array_split(log_probs, 7), 30)
+    whole = decode_pieces(found, [log_probs], 1000).ids
+    in_pieces = decode_pieces(found, np.array_split(log_probs, 7), 30)
+    pieces, posteriors = in_pieces.ids, in_pieces.log_probs
     assert pieces.tolist() == whole.tolist()
     assert posteriors.tolist() == log_probs[np.arange(len(pieces)), pieces].tolist()
     written = written_units(collapse(torch.from_numpy(pieces)[None], torch.tensor([len(pieces)]), VOCAB.blank_id)[0])
