@@ -18,12 +18,13 @@ import gzip
 import math
 import re
 import zlib
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from trainer.decoding.ngram import BEGIN, END, NEVER, UNKNOWN, Level, NgramModel, build
+from trainer.decoding.ngram import BEGIN, END, NEVER, UNKNOWN, Level, ListedTwiceError, NgramModel, build
 from trainer.errors import ModelError
 
 GZIP = b"\x1f\x8b"
@@ -37,7 +38,7 @@ def read_arpa(path: Path) -> NgramModel:
     try:
         return reader.read()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ModelError(f"{path}: a gzip file that is cut off or damaged ({error}). Copy it again.") from None
+        raise reader.wrong(f"the gzip file is cut off or damaged behind this line ({error}). Copy it again.") from None
     except OSError as error:
         raise ModelError(
             f"{path}: cannot be read ({error.strerror or error}). Give the ARPA file of a model."
@@ -50,6 +51,8 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self.path, self.number, self.begin = path, 0, b""
         self.words: dict[bytes, int] = {}
+        self.lines_of: list[array[int]] = []
+        """The line of each n-gram, level by level."""
 
     def wrong(self, what: str) -> ModelError:
         return ModelError(f"{self.path}:{self.number}: {what}")
@@ -73,7 +76,7 @@ class _Reader:
             raise self.wrong(
                 f"{_shown(self.begin)} stands where \\end\\ belongs. The file announces {len(counts)}-grams."
             )
-        names = [self._decoded(word) for word in self.words]
+        names = [word.decode() for word in self.words]
         has_unknown = UNKNOWN in names
         if not has_unknown:
             names.append(UNKNOWN)
@@ -83,16 +86,9 @@ class _Reader:
             first.backoffs = np.append(first.backoffs, np.float32(0))
         try:
             return build(names, levels, has_unknown)
-        except ModelError as error:
-            raise ModelError(f"{self.path}: {error}. Build the model again.") from None
-
-    def _decoded(self, word: bytes) -> str:
-        try:
-            return word.decode()
-        except UnicodeDecodeError:
-            raise ModelError(
-                f"{self.path}:{self.number}: the word {word!r} is not UTF-8. Convert the file: iconv -t UTF-8."
-            ) from None
+        except ListedTwiceError as error:
+            self.number = self.lines_of[error.n - 1][error.place]
+            raise self.wrong(f"{error}. Build the model again.") from None
 
     def _header(self, lines: Iterator[bytes]) -> list[int]:
         """The number of n-grams of each length."""
@@ -100,8 +96,8 @@ class _Reader:
             if line.strip() == b"\\data\\":
                 break
         else:
-            raise ModelError(
-                f"{self.path}: no line \\data\\, so this is no ARPA file. Give an n-gram model in ARPA format."
+            raise self.wrong(
+                "the file ends without a line \\data\\, so it is no ARPA file. Give an n-gram model in ARPA format."
             )
         counts: list[int] = []
         for line in lines:
@@ -119,9 +115,6 @@ class _Reader:
             raise self.wrong("\\data\\ announces no n-grams.")
         if not self.begin:
             raise self.wrong("the file ends before any n-gram. Copy it again.")
-        while len(counts) > 1 and counts[-1] == 0:  # SRILM announces what pruning has left empty
-            if self.begin:
-                break
         return counts
 
     def _level(self, lines: Iterator[bytes], n: int, count: int, *, is_last: bool) -> Level:
@@ -131,6 +124,8 @@ class _Reader:
         ids: list[int] = []
         log_probs: list[float] = []
         backoffs: list[float] = []
+        numbers = array("I")
+        self.lines_of.append(numbers)
         words, self.begin = self.words, b""
         for line in lines:
             fields = line.split()
@@ -153,6 +148,12 @@ class _Reader:
             if n == 1:
                 if fields[1] in words:
                     raise self.wrong(f"the word {_shown(fields[1])} stands twice.")
+                try:
+                    fields[1].decode()
+                except UnicodeDecodeError:
+                    raise self.wrong(
+                        f"the word {fields[1]!r} is not UTF-8. Convert the file: iconv -t UTF-8."
+                    ) from None
                 words[fields[1]] = len(words)
                 ids.append(words[fields[1]])
             else:
@@ -160,6 +161,7 @@ class _Reader:
                     ids.extend([words[word] for word in fields[1 : n + 1]])
                 except KeyError as error:
                     raise self.wrong(f"the word {_shown(error.args[0])} is not among the 1-grams.") from None
+            numbers.append(self.number)
             log_probs.append(min(log_prob, 0.0))
             backoffs.append(backoff)
         else:

@@ -119,12 +119,20 @@ class Level:
     """float32 (N,), log10; zeros on the highest level."""
 
 
+class ListedTwiceError(ModelError):
+    """The n-gram `place` of those of `n` words stands before it already."""
+
+    def __init__(self, ngram: str, n: int, place: int) -> None:
+        super().__init__(f"the n-gram {ngram!r} stands twice")
+        self.n, self.place = n, place
+
+
 def build(words: Sequence[str], levels: Sequence[Level], has_unknown: bool = True) -> NgramModel:
     """The model of `levels`, from single words (one for each of `words`, in order) upwards.
 
     A pruned model may have an n-gram without the n-gram that begins or ends it. A missing begin is put in with the
-    probability that backing off gives it; a missing end is stepped over. Neither changes a probability. ModelError
-    over an n-gram that is listed twice.
+    probability that backing off gives it; a missing end is stepped over. Neither changes a probability. ListedTwiceError
+    over an n-gram that is.
     """
     num_words, order = len(words), len(levels)
     keys = [np.zeros(0, np.int64)]
@@ -137,7 +145,7 @@ def build(words: Sequence[str], levels: Sequence[Level], has_unknown: bool = Tru
         own = np.searchsorted(found, wanted[0])
         if len(np.unique(own)) < len(own):
             twice = _first_twice(own)
-            raise ModelError(f"the n-gram {' '.join(words[i] for i in levels[n - 1].ngrams[twice])!r} stands twice")
+            raise ListedTwiceError(" ".join(words[i] for i in levels[n - 1].ngrams[twice]), n, twice)
         values = np.full((2, len(found)), [[np.nan], [0.0]], np.float32)
         values[0, own], values[1, own] = levels[n - 1].log_probs * LN_10, levels[n - 1].backoffs * LN_10
         for k, of_level in zip(range(n - 1, order), wanted, strict=True):

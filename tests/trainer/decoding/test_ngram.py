@@ -124,7 +124,7 @@ def test_an_unknown_word_without_unk_is_all_but_impossible(tmp_path: Path) -> No
     ("old", "new", "message"),
     [
         ("ngram 2=3", "ngram 2=4", r"x\.arpa:14: 3 2-grams stand here, but the head announces 4"),
-        ("\\end\\\n", "", r"x\.arpa:\d+: the file ends without \\end\\"),
+        ("\\end\\\n", "", r"x\.arpa:22: the file ends without \\end\\"),
         ("-0.05\t<s> my dög", "-0.05\t<s> my dög\t-0.3", r"x\.arpa:20: a back-off weight on the highest level, 3"),
         ("-0.6\tmy", "0.6\tmy", r"x\.arpa:11: .*at most 0"),
         ("-0.6\tmy", "nan\tmy", r"x\.arpa:11: .*at most 0"),
@@ -132,9 +132,9 @@ def test_an_unknown_word_without_unk_is_all_but_impossible(tmp_path: Path) -> No
         ("-0.4\tmy dög", "-0.4\tmy cat", r"x\.arpa:16: the word 'cat' is not among the 1-grams"),
         ("-0.4\tmy dög\t-0.25", "-0.4\tmy", r"x\.arpa:16: 1 fields behind the probability"),
         ("-0.7\tdög", "-0.7\tmy", r"x\.arpa:12: the word 'my' stands twice"),
-        ("-0.4\tmy dög\t-0.25", "-0.4\t<s> my\t-0.25", r"'<s> my' stands twice"),
+        ("-0.4\tmy dög\t-0.25", "-0.4\t<s> my\t-0.25", r"x\.arpa:16: the n-gram '<s> my' stands twice"),
         ("\\2-grams:", "\\3-grams:", r"x\.arpa:14: .* stands where \\2-grams: belongs"),
-        ("\\data\\", "data", r"no line \\data\\"),
+        ("\\data\\", "data", r"x\.arpa:23: the file ends without a line \\data\\"),
         ("ngram 1=5", "ngram 2=5", r"x\.arpa:3: .* stands where ngram 1=COUNT belongs"),
     ],
 )
@@ -144,14 +144,29 @@ def test_a_malformed_file_is_refused_with_its_line(tmp_path: Path, old: str, new
         read_arpa(write(tmp_path, SMALL.replace(old, new, 1)))
 
 
+def test_a_level_that_pruning_has_left_empty_is_read(tmp_path: Path) -> None:
+    """SRILM announces it all the same."""
+    lines = SMALL.replace("ngram 3=2", "ngram 3=0").splitlines(keepends=True)
+    empty = write(tmp_path, "".join(line for line in lines if not line.startswith(("-0.05", "-0.15"))), "empty.arpa")
+    model, table = read_arpa(empty), table_of(empty)
+    expected = sum(
+        backed_off(table, context, word)
+        for context, word in ((["<s>"], "my"), (["<s>", "my"], "dög"), (["my", "dög"], "</s>"))
+    )
+    assert model.order == 3
+    assert model.sentence(["my", "dög"]) / math.log(10) == pytest.approx(expected, abs=1e-5)
+
+
 def test_what_is_not_utf_8_or_cut_off_is_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.arpa").write_bytes(SMALL.encode("latin-1"))
-    with pytest.raises(ModelError, match=r"not UTF-8"):
+    with pytest.raises(ModelError, match=r"latin\.arpa:12: the word b'd\\xf6g' is not UTF-8"):
         read_arpa(tmp_path / "latin.arpa")
-    whole = write(tmp_path, SMALL, "x.arpa.gz").read_bytes()
+    text = SMALL.replace("\\data\\", "".join(f"{i * 7919 % 10007}\n" for i in range(5000)) + "\\data\\")
+    whole = write(tmp_path, text, "x.arpa.gz").read_bytes()
     (tmp_path / "cut.arpa.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ModelError, match=r"cut\.arpa\.gz: a gzip file that is cut off"):
+    with pytest.raises(ModelError, match=r"cut\.arpa\.gz:\d+: the gzip file is cut off") as caught:
         read_arpa(tmp_path / "cut.arpa.gz")
+    assert 1000 < int(str(caught.value).split(":")[1]) < 4900
     with pytest.raises(ModelError, match=r"cannot be read"):
         read_arpa(tmp_path / "none.arpa")
 
