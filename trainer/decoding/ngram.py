@@ -131,8 +131,8 @@ def build(words: Sequence[str], levels: Sequence[Level], has_unknown: bool = Tru
     """The model of `levels`, from single words (one for each of `words`, in order) upwards.
 
     A pruned model may have an n-gram without the n-gram that begins or ends it. A missing begin is put in with the
-    probability that backing off gives it; a missing end is stepped over. Neither changes a probability. ListedTwiceError
-    over an n-gram that is.
+    probability that backing off gives it; a missing end is stepped over. Neither changes a probability.
+    ListedTwiceError over an n-gram that is.
     """
     num_words, order = len(words), len(levels)
     keys = [np.zeros(0, np.int64)]
