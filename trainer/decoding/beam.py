@@ -236,13 +236,8 @@ class BeamSearch:
         return order[ranks < most]
 
     def only(self, state: State, places: Tensor) -> State:
-        """The beams at `places` alone, to go on from behind a blank."""
-        blank, unit, extra = state.scores[:, places]
-        behind = torch.where(
-            blank > IMPOSSIBLE, blank, unit
-        )  # where a blank is too unlikely, there is one all the same
-        scores = torch.stack([behind, torch.full_like(unit, IMPOSSIBLE), extra])
-        return State(scores, state.traits[:, places], state.num_utterances)
+        """The beams at `places` alone."""
+        return State(state.scores[:, places], state.traits[:, places], state.num_utterances)
 
     def _merged(self, beams: list[Found], num_best: int) -> list[Found]:
         """Beams, the best first, that differ only in their delimiters are one hypothesis, spelled as the first."""

@@ -73,13 +73,14 @@ def beam_scores(
     rule = ""
     for scores, log_probs in posteriors(model, eval_set, device, progress):
         found = decoder.decode(log_probs)
-        hypotheses += [_rescored(h, f[0].units, eval_set.vocab) for h, f in zip(scores.hypotheses, found, strict=True)]
+        hypotheses += [rescored(h, f[0].units, eval_set.vocab) for h, f in zip(scores.hypotheses, found, strict=True)]
         failures |= scores.failures
         seconds, audio, rule = seconds + scores.seconds, audio + scores.num_audio_seconds, scores.rule
     return Scores(eval_set.split, tuple(hypotheses), seconds, audio, failures, units=eval_set.units, rule=rule)
 
 
-def _rescored(hypothesis: Hypothesis, units: Sequence[int], vocab: Vocab) -> Hypothesis:
+def rescored(hypothesis: Hypothesis, units: Sequence[int], vocab: Vocab) -> Hypothesis:
+    """`hypothesis` with what the beam wrote, `units`, in place of the best path."""
     reference, text = hypothesis.reference, collapse_spaces(vocab.decode_to_compare(units))
     return replace(
         hypothesis,

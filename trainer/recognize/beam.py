@@ -143,7 +143,11 @@ def decode_pieces(decoder: Decoder, parts: Iterable[np.ndarray], most: int, num_
     prefixes: list[Prefix | None] = [None]
 
     def go_on(piece: np.ndarray) -> State:
-        after, steps = search.search(state, torch.from_numpy(piece))
+        ending = piece.copy()
+        ending[
+            -1, np.arange(ending.shape[1]) != blank
+        ] = -np.inf  # so that every beam ends in a blank, however unlikely
+        after, steps = search.search(state, torch.from_numpy(ending))
         places = search.best_beams(after, num_best)
         if not len(places):
             raise ModelError("the model's posteriors are not numbers, or rule out every text. Is its checkpoint whole?")

@@ -152,6 +152,13 @@ def test_delimiters_at_the_ends_and_doubled_ones_make_no_word() -> None:
     assert found.score - found.acoustic == pytest.approx(expected, abs=1e-4)
 
 
+def test_an_unlikely_blank_is_on_no_path_but_the_likeliest_of_a_frame_always_is() -> None:
+    log_probs = torch.tensor([[[-9.0, -0.1, -3.0, -8.0], [-9.0, -8.5, -9.0, -8.0]]])
+    found = BeamSearch(Fusion(4, BLANK, torch.arange(4) == 0, Weights(), CPU), BeamOptions(max_behind=None))
+    by_units = {h.units: h.acoustic for h in found(log_probs, torch.tensor([2]), 9)[0]}
+    assert by_units == {(1,): pytest.approx(-8.1), (2,): pytest.approx(-11.0)}
+
+
 def test_impossible_and_undefined_frames_do_not_stop_the_search() -> None:
     log_probs = torch.zeros(2, 4, 4).log_softmax(-1)
     log_probs[0, 1] = -torch.inf

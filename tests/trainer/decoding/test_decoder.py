@@ -18,12 +18,14 @@ from trainer.decoding.beam import BeamOptions
 from trainer.decoding.decoder import Decoder, build_decoder
 from trainer.decoding.estimate import estimate
 from trainer.decoding.fusion import Weights
-from trainer.decoding.scores import development_split
+from trainer.decoding.scores import development_split, rescored
 from trainer.decoding.settings import Decoding, read_hot_words, tuned_weights, write_decoding
 from trainer.decoding.tuning import tune
 from trainer.errors import ConfigError, CorpusError, ModelError
 from trainer.recognize.beam import decode_pieces, joined
 from trainer.scoring.decode import collapse, written_units
+from trainer.scoring.metrics import PHONES, EditCounts
+from trainer.scoring.scores import Hypothesis
 
 VOCAB = Vocab(("|", *"abcdehilnorstuw", "[UNK]", "[PAD]"))
 SENTENCES = ["the cat sat", "the hat sat on the cat", "a hat is in the hall", "the cat is on a hat"] * 3
@@ -162,6 +164,38 @@ def test_a_long_recording_in_pieces_reads_as_in_one(tmp_path: Path) -> None:
     assert posteriors.tolist() == log_probs[np.arange(len(pieces)), pieces].tolist()
     written = written_units(collapse(torch.from_numpy(pieces)[None], torch.tensor([len(pieces)]), VOCAB.blank_id)[0])
     assert VOCAB.decode_to_compare(written) == text
+
+
+def test_the_best_texts_of_a_long_recording_differ_in_all_of_its_pieces(tmp_path: Path) -> None:
+    """As in one piece; only a path that is in a unit where a piece ends is lost, hence 1e-3."""
+    log_probs = spoken("the cat is on a hat a hat is in the hall", doubt={4: "h", 36: "b"})
+    found = decoder(lm=model(tmp_path), weights=Weights(0.4))
+    whole = decode_pieces(found, [log_probs], 1000, 4).hypotheses
+    pieces = decode_pieces(found, [log_probs], 20, 4).hypotheses
+    assert [VOCAB.decode_to_compare(h.units) for h in pieces] == [VOCAB.decode_to_compare(h.units) for h in whole]
+    assert [h.score for h in pieces] == pytest.approx([h.score for h in whole], abs=1e-3)
+    assert len({h.units[:10] for h in whole}) > 1
+    assert len({h.units[-6:] for h in whole}) > 1
+
+
+def test_pieces_go_on_where_no_frame_is_blank() -> None:
+    text = "abcdehilnorstu" * 6
+    units = VOCAB.encoder()(text)
+    log_probs = np.full((len(units), len(VOCAB)), -12.0, np.float32)
+    log_probs[np.arange(len(units)), units] = 0.0
+    found = decode_pieces(decoder(), [log_probs], 20)
+    written = VOCAB.decode_to_compare(found.hypotheses[0].units)
+    assert np.isfinite(found.hypotheses[0].score)
+    assert len(written) >= len(text) - len(text) // 10  # a piece ends in a frame that must be blank
+
+
+def test_phones_are_scored_as_phones() -> None:
+    phones = Vocab(("aa", "ng", "t", "[UNK]", "[PAD]"), word_delimiter=None, phonemes=True)
+    best_path = Hypothesis("1", "aa ng t", "", EditCounts(), EditCounts(), 1.0, units=PHONES, confidences=(0.5,))
+    scored = rescored(best_path, [0, 2], phones)
+    assert (scored.hypothesis, scored.words.deletions, scored.counts("per").num_errors) == ("aa t", 1, 1)
+    assert scored.characters == EditCounts()
+    assert scored.confidences is None  # those were of the best path's words
 
 
 def test_windows_are_joined_to_the_frames_of_the_recording() -> None:
