@@ -7,18 +7,28 @@ MODEL is a run (runs/demo), one of its checkpoints (runs/demo/checkpoints/best),
 the corpus, as for training. The command writes results.json, hypotheses.jsonl and report.html into runs/evaluate-NAME
 (or --name). NAME is the run, RUN-best or RUN-step-400 for a checkpoint, or the model's name. --corpus.part K/N scores a
 part of shards, in a folder of its own, and scripts.merge_parts makes one result of all parts.
+
+A beam besides the best path, reported apart (docs/decode.md):
+  --lm FILE             n-gram model in ARPA format, gzip too (scripts.ngram builds one)
+  --lm-weight WEIGHT    factor of its log probability; auto (default): tuned on the development split
+  --word-score SCORE    added for each word            --unknown-score SCORE  for each word that the model does not know
+  --beam WIDTH          beams of each utterance (64)   --lexicon FILE|lm      only these words, or those of the model
+  --hot-word PHRASE[=WEIGHT]                           --units                the model is one of characters
 """
 
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 
 from models.config import ModelConfig
+from trainer.cli.arguments import ArgumentParser
 from trainer.cli.parse import parse, report_errors
 from trainer.config.schema import Config
 from trainer.config.validate import validate
+from trainer.decoding.options import add_options, is_asked
 from trainer.errors import ConfigError
 
 REFERENCE_MODEL = "patrickvonplaten/unispeech-large-1500h-cv-timit"
@@ -29,21 +39,26 @@ REFERENCE_ERRORS, REFERENCE_WORDS = 3186, 14_511
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 scored, 2 something in options, model or data is wrong."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    return report_errors(lambda: score(*parse_both(argv)))
+    return report_errors(lambda: score(*parse_all(argv)))
 
 
-def parse_both(argv: Sequence[str]) -> tuple[str, Config]:
-    """MODEL, and the Config of the words after it; ConfigError when they are impossible."""
+def parse_all(argv: Sequence[str]) -> tuple[str, Config, Namespace]:
+    """MODEL, the Config of the words after it, and the options of decoding among them; ConfigError when they are
+    impossible."""
     if argv[:1] in (["-h"], ["--help"]):
         print((__doc__ or "").strip())
         raise SystemExit(0)
     if not argv or argv[0].startswith("-"):
         found = f"{argv[0]} stands where MODEL belongs" if argv else "no MODEL"
         raise ConfigError(f"{found}: python -m scripts.evaluate MODEL [PRESET] [options]. --help tells more.")
-    return argv[0], parse(argv[1:], prog=f"python -m scripts.evaluate {argv[0]}")
+    prog = f"python -m scripts.evaluate {argv[0]}"
+    parser = ArgumentParser(prog=prog, description="", add_help=False)
+    add_options(parser, auto="default: auto, tuned on the development split")
+    decoding, rest = parser.parse_known_args(argv[1:])
+    return argv[0], parse(rest, prog=prog), decoding
 
 
-def score(source: str, config: Config) -> int:
+def score(source: str, config: Config, options: Namespace) -> int:
     """Score `source` on every closing split of the corpus and write the results."""
     from trainer.cli.console import Console
     from trainer.cli.greeting import places
@@ -69,8 +84,15 @@ def score(source: str, config: Config) -> int:
         raise ConfigError(f"{config.run_dir} holds a training run, which is not written over. Choose another --name.")
 
     from trainer.closing import score_model
+    from trainer.decoding.settings import AUTO, from_options
 
-    results = score_model(config)
+    decoding = from_options(options) if is_asked(options) else None
+    is_tuned = options.lm is not None and options.lm_weight in (None, AUTO)
+    if is_tuned and options.word_score is not None:
+        raise ConfigError(
+            "--word-score: --lm-weight auto tunes it too. Give a number for --lm-weight, or leave it out."
+        )
+    results = score_model(config, decoding=decoding, is_tuned=is_tuned)
     if config.preset == "timit-hf":
         found = results["splits"]["test"]
         print(

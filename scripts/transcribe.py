@@ -2,6 +2,7 @@
 
     python -m scripts.transcribe runs/demo/model speech.wav
     python -m scripts.transcribe runs/demo/model recordings/ --format srt json --out transcripts/
+    python -m scripts.transcribe runs/demo/model speech.wav --lm words.arpa.gz --hot-word Saoirse
     python -m scripts.transcribe runs/demo/model s3://bucket/shards --part 3/16 --format json --out transcripts/
 
 MODEL is a run (runs/demo), one of its checkpoints (runs/demo/checkpoints/best), a model folder, or the hub id of a
@@ -19,18 +20,27 @@ import sys
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data.utterance import SAMPLE_RATE
-from trainer.cli.arguments import ArgumentParser
+from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors
 from trainer.cli.streams import print_exactly
+from trainer.decoding.options import add_options, is_asked
 from trainer.errors import AudioError, ConfigError
 from trainer.recognize.formats import FORMATS, ONE_A_LINE, WITH_CONFIDENCE
 from trainer.recognize.transcript import TimedTranscript
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from trainer.decoding.settings import Decoding
+    from trainer.recognize.transcribe import Progress, Windows
+    from trainer.recognizer import Recognizer
 
 UNCALIBRATED = "not calibrated: they rank words, but are no probabilities"
 
@@ -60,8 +70,14 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: auto)")
     parser.add_argument("--revision", help="branch, tag or commit of a hub model")
     parser.add_argument("--target-lang", metavar="LANG", help="language of a multilingual model (MMS), as tur")
+    add_options(parser, auto="default: as an evaluation of this model has tuned it, else 0.5")
+    parser.add_argument(
+        "--nbest", type=count, default=0, metavar="N", help="the N best texts with scores, in JSON (a beam)"
+    )
     args = parser.parse_args(argv)
     args.format = list(dict.fromkeys("text" if name == "txt" else name for name in args.format))
+    if args.nbest and "json" not in args.format:
+        raise ConfigError(f"--nbest {args.nbest}: only JSON has room for several texts. Give --format json.")
     return args
 
 
@@ -84,9 +100,11 @@ def run(args: Namespace) -> int:
     from trainer.recognizer import Recognizer
 
     windows = Windows(args.window, args.overlap, args.batch_size)
+    decoding = choose_decoding(args) if is_asked(args) or args.nbest else None
     recognizer = Recognizer(
         args.model, revision=args.revision, device=args.device, language=args.target_lang, windows=windows
     )
+    transcribe = recognizer.transcribe if decoding is None else by_beam(recognizer, decoding, windows, args.nbest)
     begin, num_samples, errors, is_cut, advice = time.perf_counter(), 0, 0, False, None
     names = output_names([(recording.path, recording.name) for recording in recordings])
     is_many = len(recordings) > 1
@@ -99,7 +117,7 @@ def run(args: Namespace) -> int:
             waveform = recording.load()
             if advice is None and (advice := advise(recognizer.loaded, windows, len(waveform) / SAMPLE_RATE)):
                 tqdm.write(f"warning: {path}: {advice}", file=sys.stderr)  # once: the others are no different
-            transcript = recognizer.transcribe(waveform, name=path, progress=windows_bar)
+            transcript = transcribe(waveform, name=path, progress=windows_bar)
         except AudioError as error:
             errors += 1
             tqdm.write(f"error: {error}", file=sys.stderr)
@@ -119,7 +137,7 @@ def run(args: Namespace) -> int:
     if is_cut and not recognizer.loaded.model.is_batch_invariant:
         say("note: this encoder has a group norm over time, so reading long recordings in windows is an approximation")
     if WITH_CONFIDENCE & set(args.format):
-        calibration = recognizer.loaded.calibration
+        calibration = recognizer.loaded.calibration if decoding is None else None  # it is one of the best path
         say(f"note: confidences are {f'by {calibration.describe()}' if calibration else UNCALIBRATED}")
     seconds = time.perf_counter() - begin
     audio = num_samples / SAMPLE_RATE
@@ -127,6 +145,46 @@ def run(args: Namespace) -> int:
     factor = f", real-time factor {seconds / audio:.3f}" if audio else ""
     say(f"{done} of {len(recordings)} recordings, {audio:.1f} s of audio in {seconds:.1f} s{factor}")
     return 2 if errors else 0
+
+
+def by_beam(
+    recognizer: Recognizer, decoding: Decoding, windows: Windows, num_best: int
+) -> Callable[..., TimedTranscript]:
+    """What transcribes in place of `recognizer.transcribe`."""
+    from trainer.decoding.decoder import build_decoder
+    from trainer.recognize.beam import transcribe_with
+
+    decoder = build_decoder(recognizer.vocab, decoding, recognizer.loaded.device)
+    for note in decoder.notes:
+        say(f"note: {note}")
+
+    def transcribe(audio: np.ndarray, name: str, progress: Progress) -> TimedTranscript:
+        waveform, _ = recognizer.read(audio, name=name)
+        return transcribe_with(decoder, recognizer.loaded, name, waveform, windows, progress, num_best)
+
+    return transcribe
+
+
+def choose_decoding(args: Namespace) -> Decoding:
+    """The beam that the options ask for. Weights that are not given are those that scripts.evaluate has tuned for this
+    model and this language model, or the defaults, and a line says which."""
+    from trainer.decoding.settings import AUTO, from_options, tuned_weights
+    from trainer.rundir.model_source import model_name, run_of
+
+    run_dir, found = run_of(Path(args.model)) or Path(args.model), None
+    evaluation = run_dir.parent / f"evaluate-{model_name(args.model)}"
+    if args.lm is not None and args.lm.is_file() and args.lm_weight in (None, AUTO):
+        found = tuned_weights(evaluation, args.lm)
+        if found is None and args.lm_weight == AUTO:
+            raise ConfigError(
+                f"--lm-weight auto: {evaluation} has no weights that were tuned for {args.lm}. Tune them: python -m "
+                f"scripts.evaluate {args.model} PRESET --lm {args.lm}; or give --lm-weight and --word-score."
+            )
+    decoding = from_options(args, None if found is None else found[0])
+    if args.lm is not None:
+        origin = f"tuned on {found[1]} ({evaluation})" if found else "not tuned: scripts.evaluate --lm does that"
+        say(f"note: {decoding.describe}; {'given' if args.lm_weight not in (None, AUTO) else origin}")
+    return decoding
 
 
 def output_names(recordings: Sequence[tuple[Path, Path]]) -> list[Path]:

@@ -26,8 +26,8 @@ ALLOWED = {
     "trainer": {"data", "models", "trainer"},
     "scripts": {"data", "models", "trainer", "scripts"},
 }
-ROOMS = ("errors", "device", "parallel", "config", "cli", "scoring", "loop", "rundir", "prepare", "recognize",
-         "align", "recognizer", "report", "overview", "card", "publishing", "closing", "session", "seeds",
+ROOMS = ("errors", "device", "parallel", "config", "cli", "scoring", "loop", "rundir", "decoding", "prepare",
+         "recognize", "align", "recognizer", "report", "overview", "card", "publishing", "closing", "session", "seeds",
          "run")  # fmt: skip
 """The rooms of trainer/ in the order in which they build on one another: each imports from itself and from those
 before it."""

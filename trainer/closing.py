@@ -30,6 +30,8 @@ from trainer.config.as_json import to_json
 from trainer.config.given import with_given
 from trainer.config.schema import Config
 from trainer.config.validate import resolve, validate
+from trainer.decoding.scores import development_split, score_decoding
+from trainer.decoding.settings import Decoding
 from trainer.device import choose_device, device_model
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
@@ -264,10 +266,13 @@ def tell_time(run_dir: Path, results: dict[str, Any], runlog: RunLog, step: int)
     console.tell_time(runlog.first_step)
 
 
-def score_model(config: Config, corpus: Corpus | None = None) -> dict[str, Any]:
+def score_model(
+    config: Config, corpus: Corpus | None = None, decoding: Decoding | None = None, *, is_tuned: bool = False
+) -> dict[str, Any]:
     """Score the checkpoint `config.model.pretrained` on every closing split. Returns the content of results.json.
 
-    `corpus` is one that a program hands over, as trainer.session.train takes it. UserError tells what is wrong.
+    `corpus` is one that a program hands over, as trainer.session.train takes it. With `decoding` the splits are scored
+    a second time with a beam, whose weights are tuned first if `is_tuned`. UserError tells what is wrong.
     """
     config = resolve(validate(with_given(config, corpus), training=False))
     console, run_dir = Console(), config.run_dir
@@ -275,6 +280,8 @@ def score_model(config: Config, corpus: Corpus | None = None) -> dict[str, Any]:
     if given.load_report is not None:
         console.say(f"{config.model.pretrained}: {given.load_report.describe()}")
     splits = given.data.corpus.splits
+    if is_tuned:
+        development_split(splits)  # refused before anything is computed
     scored = score_splits(
         splits,
         [*splits.closing, *splits.unselected],
@@ -299,6 +306,11 @@ def score_model(config: Config, corpus: Corpus | None = None) -> dict[str, Any]:
     records = {s.split: split_record(s, "given", splits.unselected.get(s.split, "")) for s in scored}
     results = _results(records, splits.headline, "given", given.model, given.device)
     results |= calibration_record(calibration, why_none)
+    if decoding is not None:
+        results["beam"] = score_decoding(
+            decoding, is_tuned=is_tuned, model=given.model, eval_sets=given.eval_sets, splits=splits, greedy=scored,
+            device=given.device, run_dir=run_dir, console=console,
+        )  # fmt: skip
     write_text(run_dir / "config.json", to_json(config))
     write_hypotheses(run_dir / "hypotheses.jsonl", scored)
     write_json(run_dir / "results.json", results)

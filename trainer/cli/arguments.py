@@ -14,10 +14,11 @@ from trainer.errors import ConfigError
 class ArgumentParser(argparse.ArgumentParser):
     """Raises ConfigError where argparse prints its usage and exits."""
 
-    def __init__(self, *, prog: str, description: str) -> None:
+    def __init__(self, *, prog: str, description: str, add_help: bool = True) -> None:
         super().__init__(
             prog=prog,
             description=description,
+            add_help=add_help,
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )

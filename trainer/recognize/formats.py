@@ -35,6 +35,11 @@ def as_json(transcript: TimedTranscript) -> str:
         "calibrated": transcript.is_calibrated,
         "words": words,
     }
+    if transcript.alternatives:
+        record["alternatives"] = [
+            {"text": a.text, "score": round(a.score, 4), "acoustic": round(a.acoustic, 4)}
+            for a in transcript.alternatives
+        ]
     return strict_json.dumps(record) + "\n"
 
 

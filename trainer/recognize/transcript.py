@@ -33,6 +33,17 @@ class Word:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """What else may have been said, by a beam search (docs/decode.md)."""
+
+    text: str
+    score: float
+    """Natural log; what alternatives are ranked by, with language model and hot words."""
+    acoustic: float
+    """log p(text | audio) alone."""
+
+
+@dataclass(frozen=True)
 class TimedTranscript:
     """What the model wrote for one recording."""
 
@@ -47,6 +58,8 @@ class TimedTranscript:
     """The text as the checkpoint's tokenizer writes it; None: the words with spaces between them."""
     is_calibrated: bool = False
     """Whether the words' confidences are probabilities, calibrated on a development split."""
+    alternatives: tuple[Alternative, ...] = ()
+    """The best hypotheses, the best first, where they were asked for; the first is the text itself."""
 
     @property
     def text(self) -> str:

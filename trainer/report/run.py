@@ -36,7 +36,7 @@ from trainer.rundir.results import once_each, read_hypotheses, read_results
 from trainer.scoring.alignment import align_words, count_confusions
 from trainer.scoring.breakdown import FEW_UNITS, breakdowns, by_speaker, knows_speakers, wer_interval
 from trainer.scoring.classes import by_class
-from trainer.scoring.metrics import METRICS, PHONES, pool
+from trainer.scoring.metrics import METRICS, PHONES, pool, units_of
 from trainer.scoring.scores import Hypothesis
 
 
@@ -163,4 +163,12 @@ def _figures(results: dict[str, Any], splits: dict[str, list[Hypothesis]], headl
         took = f"{results['train_seconds']:.0f} s, {results['audio_seconds_per_second']:.0f} audio s/s"
         lines.append(figure("Steps", f"{results['steps']:,}", took, f"scored: the {results['weights']} weights"))
     lines.append(figure("Parameters", f"{results['num_parameters'] / 1e6:.2f} M", f"on {results['device']}"))
-    return f'<dl class="figures">{"".join(lines)}</dl>'
+    also = ""
+    if beam := results.get("beam"):
+        rates = [
+            f"{escape(split)} {percent(record[units_of(record).main])}" for split, record in beam["splits"].items()
+        ]
+        tuned = f", weights tuned on {escape(beam['tuned_on'])}" if beam["tuned_on"] else ""
+        model = escape(Path(beam["lm"]).name) if beam["lm"] else "no language model"
+        also = f'<p class="note">All figures are of the best path. A beam with {model}{tuned}: {", ".join(rates)}.</p>'
+    return f'<dl class="figures">{"".join(lines)}</dl>{also}'

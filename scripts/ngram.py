@@ -1,0 +1,130 @@
+"""Build an n-gram model of text, with interpolated modified Kneser-Ney smoothing, as an ARPA file.
+
+    python -m scripts.ngram corpus.txt more.txt.gz --order 4 --out words.arpa.gz
+    python -m scripts.ngram train.jsonl --order 4 --out words.arpa.gz
+    python -m scripts.ngram --order 4 --out demo.arpa.gz --corpus demo
+
+TEXT is a text file with one sentence a line (gzip too), or a manifest (.jsonl, .csv, .tsv), whose transcripts are the
+sentences. --corpus PRESET stands last: the training split of a preset's corpus, with options of training behind it.
+All text is normalised as training normalises it (--normalizer). --units builds a model of characters.
+"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from argparse import REMAINDER, Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from trainer.cli.arguments import ArgumentParser, count
+from trainer.cli.parse import report_errors
+from trainer.errors import ConfigError, CorpusError
+
+MANIFESTS = (".jsonl", ".json", ".csv", ".tsv")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 written, 2 something in options or text is wrong."""
+    return report_errors(lambda: run(parse(argv)))
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """The options of the command line; ConfigError when they are impossible."""
+    parser = ArgumentParser(prog="python -m scripts.ngram", description=(__doc__ or "").strip())
+    parser.add_argument("texts", metavar="TEXT", nargs="*", type=Path, help="text files and manifests")
+    parser.add_argument("--order", type=count, default=4, help="words of the longest n-grams (default: 4)")
+    parser.add_argument("--out", type=Path, required=True, help="the model: NAME.arpa or NAME.arpa.gz")
+    parser.add_argument("--corpus", nargs=REMAINDER, metavar="PRESET",
+                        help="stands last: a preset, whose training split is the text; options may follow")  # fmt: skip
+    parser.add_argument("--normalizer", default="plain", choices=["plain", "plain-upper", "hf-timit", "none"],
+                        help="as --corpus.normalizer; none: the text as it stands (default: plain)")  # fmt: skip
+    parser.add_argument("--language", default="", help="as --corpus.language")
+    parser.add_argument("--text-field", default="text", help="column of a manifest's transcripts (default: text)")
+    parser.add_argument("--units", action="store_true", help="a model of characters, | between words")
+    args = parser.parse_args(argv)
+    if bool(args.texts) == bool(args.corpus):
+        raise ConfigError("Give text files or manifests, or --corpus PRESET: one of both.")
+    if args.order > 12:
+        raise ConfigError(f"--order {args.order}: 12 at most.")
+    if not args.out.name.endswith((".arpa", ".arpa.gz")):
+        raise ConfigError(f"--out {args.out}: give a name that ends in .arpa or .arpa.gz.")
+    return args
+
+
+def run(args: Namespace) -> int:
+    """Count, smooth and write."""
+    from trainer.decoding.arpa import write_arpa
+    from trainer.decoding.estimate import estimate
+
+    try:
+        found = estimate(sentences(args), args.order)
+    except CorpusError as error:
+        raise CorpusError(f"{', '.join(map(str, args.texts)) or ' '.join(args.corpus)}: {error}") from None
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    write_arpa(args.out, found.words, found.levels)
+    for order in found.fallbacks:
+        say(
+            f"warning: too few different counts to estimate the discounts of {order}-grams; 0.5, 1 and 1.5 are taken "
+            "(as lmplz --discount_fallback)"
+        )
+    sizes = ", ".join(f"{len(level.log_probs):,} {n}-grams" for n, level in enumerate(found.levels, 1))
+    say(f"{args.out}: {found.num_sentences:,} sentences, {found.num_tokens:,} words: {sizes}")
+    return 0
+
+
+def sentences(args: Namespace) -> Iterator[list[str]]:
+    """The words of each sentence; empty ones are left out."""
+    from data.text.normalise import normalizer
+
+    if args.corpus:
+        texts, args.normalizer, args.language = corpus_texts(args)
+    else:
+        texts = (text for path in args.texts for text in texts_of(path, args))
+    normalize = str if args.normalizer == "none" else normalizer(args.normalizer, args.language)
+    for text in texts:
+        words = normalize(text).split()
+        if words:
+            yield list("|".join(words)) if args.units else words
+
+
+def texts_of(path: Path, args: Namespace) -> Iterator[str]:
+    """The lines of a text file, or the transcripts of a manifest; CorpusError names file and line."""
+    if path.name.lower().endswith(MANIFESTS):
+        from data.corpora.manifest import ManifestConfig, ManifestCorpus
+
+        config = ManifestConfig(train=str(path), text_field=args.text_field)
+        yield from (utterance.text for utterance in ManifestCorpus(config).utterances("train"))
+        return
+    number = 0
+    try:
+        with open(path, "rb") as file:
+            is_gzip = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rb") if is_gzip else open(path, "rb") as lines:
+            for number, line in enumerate(lines, 1):
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError:
+        raise CorpusError(f"{path}:{number}: not UTF-8. Convert the file: iconv -t UTF-8.") from None
+    except (OSError, EOFError) as error:
+        raise CorpusError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+
+
+def corpus_texts(args: Namespace) -> tuple[Iterator[str], str, str]:
+    """The transcripts of the training split of a preset's corpus, and its normaliser and language."""
+    from trainer.cli.console import Console
+    from trainer.cli.parse import parse as parse_training
+    from trainer.prepare.corpus import synthesis_bar
+
+    config = parse_training(args.corpus, prog="python -m scripts.ngram --corpus")
+    with synthesis_bar(Console()) as progress:
+        corpus = config.corpus.open(Path(config.cache_dir), progress)
+    texts = (utterance.text for utterance in corpus.utterances(corpus.splits.train))
+    return texts, config.corpus.normalizer, config.corpus.language
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

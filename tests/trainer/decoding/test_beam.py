@@ -1,0 +1,190 @@
+"""The beam search against all paths of tiny cases, against the best path, and its odd inputs.
+
+pytest tests/trainer/decoding/test_beam.py
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from trainer.decoding import hotwords
+from trainer.decoding.beam import EXACT, BeamOptions, BeamSearch
+from trainer.decoding.estimate import estimate
+from trainer.decoding.fusion import Fusion, Weights
+from trainer.decoding.hashing import HashTable, hash_all
+from trainer.decoding.ngram import NgramModel, build
+from trainer.decoding.paths import best_path
+from trainer.scoring.decode import collapse, written_units
+
+UNITS = "|ab-"
+BLANK, DELIMITER = 3, 0
+WEIGHTS = Weights(lm=0.7, word=0.4, unknown=-0.3)
+CPU = torch.device("cpu")
+TEXT = "ab a\nab b a\nb a\na\nab ab b\nb\na b ab a\nba".splitlines()
+
+
+def model_of(text: Sequence[str]) -> NgramModel:
+    found = estimate([line.split() for line in text], 3)
+    return build(found.words, found.levels)
+
+
+MODEL = model_of(TEXT)
+KNOWN = {word for line in TEXT for word in line.split()}
+
+
+def spelled(word: str) -> list[int]:
+    return [UNITS.index("|" if c == " " else c) for c in word]
+
+
+def fusion_of(hot: Mapping[str, float] = {}, lexicon: Sequence[str] = ()) -> Fusion:
+    known = sorted(KNOWN)
+    words = HashTable.of(hash_all([spelled(w) for w in known], 4)[:, -1], torch.tensor([MODEL.ids[w] for w in known]))
+    fusion = Fusion(4, BLANK, torch.arange(4) == DELIMITER, WEIGHTS, CPU, MODEL, words)
+    if lexicon:
+        hashes = hash_all([spelled(w) for w in lexicon], 4)
+        fusion = replace(fusion, lexicon=HashTable.of(hashes[:, -1]), beginnings=HashTable.of(hashes[:, 1:].flatten()))
+    if hot:
+        phrases = {tuple(spelled(phrase)): weight for phrase, weight in hot.items()}
+        fusion = replace(fusion, hot_words=hotwords.build(phrases, 4, DELIMITER))
+    return fusion
+
+
+def words_of(units: Sequence[int]) -> tuple[str, ...]:
+    return tuple(word for word in "".join(UNITS[u] for u in units).split("|") if word)
+
+
+def every_text(
+    log_probs: torch.Tensor, hot: Mapping[str, float], lexicon: Sequence[str]
+) -> dict[tuple[str, ...], tuple[float, float]]:
+    """(Score, acoustic part) of each text that any path writes, by going through all paths."""
+    paths: dict[tuple[str, ...], list[float]] = {}
+    for path in itertools.product(range(4), repeat=len(log_probs)):
+        units = [unit for unit, _ in itertools.groupby(path) if unit != BLANK]
+        paths.setdefault(words_of(units), []).append(sum(float(log_probs[t, u]) for t, u in enumerate(path)))
+    found = {}
+    for words, scores in paths.items():
+        if lexicon and not set(words) <= set(lexicon):
+            continue
+        acoustic = math.log(sum(map(math.exp, scores)))
+        bonus = sum(
+            weight * sum(list(words[i : i + len(p.split())]) == p.split() for i in range(len(words)))
+            for p, weight in hot.items()
+        )
+        unknown = WEIGHTS.unknown * sum(word not in KNOWN for word in words)
+        extra = WEIGHTS.lm * MODEL.sentence(words) + WEIGHTS.word * len(words) + unknown + bonus
+        found[words] = acoustic + extra, acoustic
+    return found
+
+
+@pytest.mark.parametrize(
+    ("hot", "lexicon"),
+    [({}, ()), ({"ab": 1.5, "b a": -1.0, "ab a": 2.0}, ()), ({}, ("ab", "b", "aab")), ({"a": 3.0}, ("b", "a"))],
+    ids=["model", "hot words", "lexicon", "both"],
+)
+def test_a_large_beam_finds_every_text_with_its_exact_score(hot: dict[str, float], lexicon: Sequence[str]) -> None:
+    """Of ragged utterances down to none of a frame. Float32 sums of some ten terms: 1e-5."""
+    log_probs = torch.randn(5, 5, 4, generator=torch.Generator().manual_seed(3)).mul(1.5).log_softmax(-1)
+    lengths = torch.tensor([5, 4, 3, 1, 0])
+    found = BeamSearch(fusion_of(hot, lexicon), replace(EXACT, width=800))(log_probs, lengths, 1000)
+    for hypotheses, frames, length in zip(found, log_probs, lengths, strict=True):
+        expected = every_text(frames[:length], hot, lexicon)
+        by_words = {words_of(h.units): (h.score, h.acoustic) for h in hypotheses}
+        assert len(by_words) == len(hypotheses)
+        assert by_words.keys() == expected.keys()
+        for words, scores in expected.items():
+            assert by_words[words] == pytest.approx(scores, abs=1e-5)
+        assert [h.score for h in hypotheses] == sorted((h.score for h in hypotheses), reverse=True)
+
+
+@pytest.mark.parametrize("options", [replace(EXACT, width=1), BeamOptions(width=1)], ids=["exact", "pruned"])
+def test_a_beam_of_width_1_without_a_model_is_the_best_path(options: BeamOptions) -> None:
+    """The same units and the best path's own probability, over lengths at which float32 sums alone would not hold."""
+    log_probs = torch.randn(6, 200, 30, generator=torch.Generator().manual_seed(0)).mul(2).log_softmax(-1)
+    lengths = torch.tensor([200, 199, 100, 3, 1, 0])
+    fusion = Fusion(30, 29, torch.arange(30) == 0, Weights(), CPU)
+    found = BeamSearch(fusion, options)(log_probs, lengths)
+    best, ids = log_probs.max(-1)
+    for one, written, of_frames, length in zip(found, collapse(ids, lengths, 29), best, lengths, strict=True):
+        assert one[0].units == written_units(written)
+        assert one[0].acoustic == pytest.approx(float(of_frames[:length].double().sum()), abs=1e-4)
+
+
+def test_frames_without_a_choice_are_folded_without_a_trace() -> None:
+    """Frames below the threshold between others: the same scores as frame by frame, which no threshold leaves out."""
+    logits = torch.randn(3, 12, 4, generator=torch.Generator().manual_seed(1))
+    logits[:, [0, 3, 4, 5, 8, 11], BLANK] += 9.0
+    log_probs, lengths = logits.log_softmax(-1), torch.tensor([12, 10, 6])
+    folded = BeamSearch(fusion_of(), BeamOptions(width=400, min_log_prob=-5.0, max_behind=None))
+    frames = folded.read(log_probs, lengths)
+    assert len(frames) < 9
+    masked = torch.where(log_probs < -5.0, -torch.inf, log_probs)
+    exact = BeamSearch(fusion_of(), replace(EXACT, width=400))(masked, lengths)
+    for ours, theirs in zip(folded(log_probs, lengths), exact, strict=True):
+        assert ours[0].units == theirs[0].units
+        assert ours[0].score == pytest.approx(theirs[0].score, abs=1e-4)
+
+
+def test_a_batch_decodes_as_its_utterances_alone() -> None:
+    log_probs = torch.randn(4, 20, 4, generator=torch.Generator().manual_seed(5)).log_softmax(-1)
+    lengths, search = torch.tensor([20, 7, 13, 2]), BeamSearch(fusion_of(), BeamOptions(width=20))
+    together = search(log_probs, lengths, 3)
+    for frames, length, found in zip(log_probs, lengths, together, strict=True):
+        alone = search(frames[None, :length], length[None], 3)[0]
+        assert [h.units for h in alone] == [h.units for h in found]
+        assert [h.score for h in alone] == pytest.approx([h.score for h in found], abs=1e-4)
+
+
+def test_delimiters_at_the_ends_and_doubled_ones_make_no_word() -> None:
+    """`||ab||b||` is two words, with the score of ab|b."""
+    path = [UNITS.index(c) for c in "|-|a-b|-|b|-|"]
+    log_probs = torch.full((1, len(path), 4), -9.0)
+    log_probs[0, torch.arange(len(path)), torch.tensor(path)] = -0.001
+    found = BeamSearch(fusion_of(), BeamOptions(width=8))(log_probs, torch.tensor([len(path)]))[0][0]
+    assert words_of(found.units) == ("ab", "b")
+    expected = WEIGHTS.lm * MODEL.sentence(["ab", "b"]) + 2 * WEIGHTS.word
+    assert found.score - found.acoustic == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_unlikely_blank_is_on_no_path_but_the_likeliest_of_a_frame_always_is() -> None:
+    log_probs = torch.tensor([[[-9.0, -0.1, -3.0, -8.0], [-9.0, -8.5, -9.0, -8.0]]])
+    found = BeamSearch(Fusion(4, BLANK, torch.arange(4) == 0, Weights(), CPU), BeamOptions(max_behind=None))
+    by_units = {h.units: h.acoustic for h in found(log_probs, torch.tensor([2]), 9)[0]}
+    assert by_units == {(1,): pytest.approx(-8.1), (2,): pytest.approx(-11.0)}
+
+
+def test_impossible_and_undefined_frames_do_not_stop_the_search() -> None:
+    log_probs = torch.zeros(2, 4, 4).log_softmax(-1)
+    log_probs[0, 1] = -torch.inf
+    log_probs[1, 2, 1] = torch.nan
+    found = BeamSearch(fusion_of(), BeamOptions(width=5))(log_probs, torch.tensor([4, 4]))
+    assert found[0][0].score == -math.inf
+    assert math.isfinite(found[1][0].score)
+
+
+def test_thousands_of_units_are_searched() -> None:
+    log_probs = torch.randn(2, 6, 6000, generator=torch.Generator().manual_seed(2)).mul(3).log_softmax(-1)
+    fusion = Fusion(6000, 5999, torch.arange(6000) == 0, Weights(), CPU)
+    found = BeamSearch(fusion, BeamOptions(width=4))(log_probs, torch.tensor([6, 6]))
+    assert all(math.isfinite(hypotheses[0].score) for hypotheses in found)
+
+
+def test_the_best_path_of_units_is_the_best_of_all_paths() -> None:
+    log_probs = torch.randn(6, 4, generator=torch.Generator().manual_seed(4)).log_softmax(-1)
+    for units in [(1,), (1, 1), (2, 1, 2), ()]:
+        path = best_path(log_probs.numpy(), units, BLANK)
+        candidates = [
+            p
+            for p in itertools.product(range(4), repeat=6)
+            if tuple(u for u, _ in itertools.groupby(p) if u != BLANK) == units
+        ]
+        best = max(candidates, key=lambda p: sum(float(log_probs[t, u]) for t, u in enumerate(p)))
+        assert path.tolist() == list(best)
+    with pytest.raises(ValueError, match="no path"):
+        best_path(np.zeros((2, 4), np.float32), (1, 1), BLANK)

@@ -1,0 +1,254 @@
+"""CTC prefix beam search over a batch, as tensor operations on the device of the log posteriors.
+
+    score of a text = log p(text | audio) + weight * log p(text in the n-gram model) + word score * words + hot words
+
+A beam is a sequence of units with the log probability of its paths that end in a blank and of those that do not
+(Hannun et al. 2014). In a frame a beam stays, or is extended by a unit; where the extended sequence is a beam already,
+the two are one, found by their hash. A word is scored when its delimiter is written, the last one at the end.
+
+The beams of all utterances lie in one list, as many of each utterance as are alive: an utterance that is hard to hear
+costs what its own beams cost, and the others are not padded to it.
+
+A beam of width 1 has room for one path, so it takes the score of the best path of a sequence in place of the sum over
+all. Then without a model it writes exactly what the best unit of each frame writes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from trainer.decoding.frames import IMPOSSIBLE, Frames, read_frames
+from trainer.decoding.fusion import Fusion
+from trainer.decoding.hashing import EMPTY, extend, unit_hashes
+from trainer.decoding.hypotheses import Found, Step, best_of_each, origin, rank, trace
+from trainer.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class BeamOptions:
+    """How much is searched. With None for all of them but `width`, nothing is left out but beams beyond that width."""
+
+    width: int = 64
+    """Beams that are kept of each utterance."""
+    min_log_prob: float | None = -7.0
+    """Units, and the blank, are on no path through a frame in which their log posterior is below this; the likeliest of
+    a frame always is on one."""
+    max_units: int | None = 64
+    """Paths go through at most so many units of a frame, the likeliest ones."""
+    max_behind: float | None = 15.0
+    """Beams whose score is this far below the best one's are dropped."""
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ConfigError(f"a beam of width {self.width}: give 1 or more.")
+
+
+SHARE_RUNNING = 0.8
+"""Where fewer than this share of the utterances go on, those that have ended are taken out of the list of beams."""
+EXACT = BeamOptions(min_log_prob=None, max_units=None, max_behind=None)
+
+
+@dataclass(frozen=True)
+class State:
+    """R beams of B utterances, in any order. An utterance that nothing can be written of has none."""
+
+    scores: Tensor
+    """float64 (3, R). BLANK: log probability of the paths that end in a blank; UNIT: of those that end in the last
+    unit; EXTRA: what model, words and hot words have added."""
+    traits: Tensor
+    """int64 (6, R). OWNER: the utterance; LAST: the last unit, the blank before the first one; KEY: hash of utterance
+    and units; WORD: hash of the units of the word that is being written; CONTEXT: where the n-gram model is; HOT: where
+    the hot words are."""
+    num_utterances: int
+
+
+BLANK, UNIT, EXTRA = range(3)
+OWNER, LAST, KEY, WORD, CONTEXT, HOT = range(6)
+
+
+class BeamSearch:
+    """Decodes batches for one model; tables are made once."""
+
+    def __init__(self, fusion: Fusion, options: BeamOptions) -> None:
+        self.fusion, self.options = fusion, options
+        self.of_units = unit_hashes(fusion.num_units).to(fusion.device)
+        self.join = torch.maximum if options.width == 1 else torch.logaddexp
+
+    def begin(self, batch: int) -> State:
+        """Before the first frame: one beam without a unit."""
+        device, fusion = self.fusion.device, self.fusion
+        scores = torch.tensor([[0.0], [IMPOSSIBLE], [0.0]], dtype=torch.float64, device=device).repeat(1, batch)
+        traits = torch.tensor([0, fusion.blank, 0, EMPTY, fusion.start, fusion.hot_start], device=device)
+        traits = traits[:, None].repeat(1, batch)
+        traits[OWNER] = torch.arange(batch, device=device)
+        traits[KEY] = extend(traits[OWNER], traits[OWNER])  # no two utterances have a key in common
+        return State(scores, traits, batch)
+
+    @torch.inference_mode()
+    def __call__(self, log_probs: Tensor, lengths: Tensor, num_best: int = 1) -> list[list[Found]]:
+        """The `num_best` hypotheses of each utterance, the best first; at least one.
+
+        log_probs (B, T, V), normalised or not; lengths (B,) frames. Sequences that read as the same text are one.
+        """
+        found: list[list[Found]] = [[] for _ in log_probs]
+        for state, steps in self._ended(self.begin(len(log_probs)), self.read(log_probs, lengths)):
+            for utterance, beam in self._at_end(state, steps, num_best):
+                found[utterance].append(beam)
+        return [self._merged(beams, num_best) for beams in found]
+
+    @torch.inference_mode()
+    def search(self, state: State, log_probs: Tensor) -> tuple[State, list[Step]]:
+        """The beams of one utterance after its log posteriors (T, V), and what each frame with a choice did."""
+        x = self.read(log_probs[None], torch.tensor([len(log_probs)]))
+        ((after, steps),) = self._ended(state, x)
+        return after, steps
+
+    def _ended(self, state: State, x: Frames) -> Iterator[tuple[State, list[Step]]]:
+        """The beams of utterances that have ended, with their steps, some utterances at a time; each comes once."""
+        steps: list[Step] = []
+        ends, num_running = sorted(x.ends), len(x.ends)
+        for n in range(len(x)):
+            now_running = len(ends) - bisect_right(ends, n)
+            if now_running < SHARE_RUNNING * num_running:
+                num_running = now_running
+                has_ended = torch.tensor([end <= n for end in x.ends], device=self.fusion.device)[state.traits[OWNER]]
+                ended, running = self._part(state, has_ended), self._part(state, ~has_ended)
+                yield self._through_run(ended[0], x, n), [*steps, ended[1]]
+                state = running[0]
+                steps.append(running[1])
+            state, step = self._step(self._through_run(state, x, n), x, n)
+            steps.append(step)
+        yield self._through_run(state, x, len(x)), steps
+
+    def _part(self, state: State, is_in: Tensor) -> tuple[State, Step]:
+        """Some of the beams, as by a step that writes nothing."""
+        places = is_in.nonzero()[:, 0]
+        part = State(state.scores.index_select(1, places), state.traits.index_select(1, places), state.num_utterances)
+        return part, Step(places.int(), torch.full_like(places, -1).int())
+
+    def read(self, log_probs: Tensor, lengths: Tensor) -> Frames:
+        """What the search needs of log_probs (B, T, V)."""
+        log_probs = log_probs.to(self.fusion.device)
+        return read_frames(log_probs, lengths, self.fusion.blank, self.options.min_log_prob, self.options.max_units)
+
+    def _through_run(self, state: State, x: Frames, n: int) -> State:
+        """The beams after the run before frame n."""
+        if not x.any_run[n]:
+            return state
+        blank, unit, extra = state.scores
+        owner = state.traits[OWNER]
+        is_run = x.is_run[n].index_select(0, owner)
+        in_blank = torch.where(is_run, self.join(blank, unit) + x.runs[n].index_select(0, owner), blank)
+        scores = torch.stack([in_blank, unit.masked_fill(is_run, IMPOSSIBLE), extra])
+        return State(scores, state.traits, state.num_utterances)
+
+    def _step(self, state: State, x: Frames, n: int) -> tuple[State, Step]:
+        """The beams after frame n."""
+        frame, (owner, last, key, *_), (blank, unit, extra) = x.frames[n], state.traits, state.scores
+        total = self.join(blank, unit)
+        stays_in_unit = unit + frame.take(owner * self.fusion.num_units + last)
+        stays_in_blank = total + frame[:, self.fusion.blank].take(owner)
+
+        # Extensions: `slot` is the beam, `wider` the unit. One that repeats the last unit needs a blank between
+        counts = x.counts[n].index_select(0, owner)
+        slot = torch.repeat_interleave(counts)
+        first = x.starts[n].index_select(0, owner) - counts.cumsum(0) + counts
+        entry = first.index_select(0, slot) + torch.arange(len(slot), device=slot.device)
+        wider = x.units.index_select(0, entry)
+        is_repeat = wider == last.index_select(0, slot)
+        longer = torch.where(is_repeat, blank.index_select(0, slot), total.index_select(0, slot))
+        longer += x.scores.index_select(0, entry)
+
+        # One that is a beam already joins it
+        ordered, order = key.sort()
+        wider_key = extend(key.index_select(0, slot), self.of_units.index_select(0, wider))
+        place = torch.searchsorted(ordered, wider_key).clamp_(max=max(0, len(ordered) - 1))
+        known = (ordered.index_select(0, place) == wider_key).nonzero()[:, 0]
+        same = order.index_select(0, place.index_select(0, known))
+        stays_in_unit[same] = self.join(stays_in_unit[same], longer[known])
+        longer[known] = IMPOSSIBLE
+
+        gains, after = self.fusion.extend(state.traits[WORD:], slot, wider, longer > IMPOSSIBLE)
+        added = extra.index_select(0, slot) + gains
+        stay_values, values = self.join(stays_in_blank, stays_in_unit) + extra, longer + added
+        values, owners = torch.cat([stay_values, values]), torch.cat([owner, owner.index_select(0, slot)])
+        chosen = self._chosen(values, owners, state.num_utterances)
+        num_stay = int((chosen < len(owner)).sum())
+        stay, new = chosen[:num_stay], chosen[num_stay:] - len(owner)
+
+        slot, wider, longer = (column.index_select(0, new) for column in (slot, wider, longer))
+        behind = self.fusion.follow(state.traits[WORD:], slot, wider, self.of_units.index_select(0, wider), after, new)
+        extended = torch.stack([owner.index_select(0, slot), wider, wider_key.index_select(0, new), *behind])
+        traits = torch.cat([state.traits.index_select(1, stay), extended], 1)
+        stayed = torch.stack([stays_in_blank, stays_in_unit, extra]).index_select(1, stay)
+        written = torch.stack([torch.full_like(longer, IMPOSSIBLE), longer, added.index_select(0, new)])
+        step = Step(torch.cat([stay, slot]).int(), torch.cat([torch.full_like(stay, -1), wider]).int())
+        return State(torch.cat([stayed, written], 1), traits, state.num_utterances), step
+
+    def _chosen(self, values: Tensor, owners: Tensor, num_utterances: int) -> Tensor:
+        """The places of the beams that go on, ascending: the best ones of each utterance, not too far behind its best
+        one."""
+        best = best_of_each(values, owners, num_utterances)
+        least = best if self.options.max_behind is None else best - self.options.max_behind
+        is_kept = values > IMPOSSIBLE
+        if self.options.max_behind is not None:
+            is_kept &= values >= least.index_select(0, owners)
+        kept = is_kept.nonzero()[:, 0]
+        of_kept = owners.index_select(0, kept)
+        if not len(kept) or int(torch.bincount(of_kept, minlength=num_utterances).max()) <= self.options.width:
+            return kept
+        ranks, order = rank(values[kept], of_kept, best)
+        return kept[order[ranks < self.options.width]].sort().values
+
+    def finish(self, state: State, steps: list[Step], num_best: int) -> list[Found]:
+        """The best hypotheses of one utterance that `search` has come to the end of."""
+        return self._merged([beam for _, beam in self._at_end(state, steps, num_best)], num_best)
+
+    def _at_end(self, state: State, steps: list[Step], num_best: int) -> Iterator[tuple[int, Found]]:
+        """The utterance of each beam, and the beam once its last word and the sentence's end are scored; the best
+        first."""
+        blank, unit, before = state.scores
+        owner, acoustic = state.traits[OWNER], self.join(blank, unit)
+        extra = before + self.fusion.at_end(state.traits[WORD:])
+        best = best_of_each(acoustic + extra, owner, state.num_utterances)
+        # Where no beam ends with a word of the lexicon, what there is
+        values = acoustic + torch.where(best[owner] > IMPOSSIBLE, extra, before)
+        best = best_of_each(values, owner, state.num_utterances)
+        ranks, places = rank(values, owner, best)
+        is_kept = values[places] > IMPOSSIBLE
+        if self.options.max_behind is not None:  # the rest are too far behind to change the order
+            is_kept &= ranks < max(8, 4 * num_best)
+        places = places[is_kept]
+        columns = (
+            trace(steps, places), values[places].tolist(), acoustic[places].tolist(), origin(steps, places).tolist()
+        )  # fmt: skip
+        return zip(owner[places].tolist(), map(Found, *columns), strict=True)
+
+    def best_beams(self, state: State, most: int) -> Tensor:
+        """The places of the best `most` beams of each utterance, where it is not at its end, the best first."""
+        values, owner = self.join(state.scores[BLANK], state.scores[UNIT]) + state.scores[EXTRA], state.traits[OWNER]
+        ranks, order = rank(values, owner, best_of_each(values, owner, state.num_utterances))
+        return order[ranks < most]
+
+    def only(self, state: State, places: Tensor) -> State:
+        """The beams at `places` alone."""
+        return State(state.scores[:, places], state.traits[:, places], state.num_utterances)
+
+    def _merged(self, beams: list[Found], num_best: int) -> list[Found]:
+        """Beams, the best first, that differ only in their delimiters are one hypothesis, spelled as the first."""
+        texts: dict[tuple[int, tuple[int, ...]], list[Found]] = {}
+        for beam in beams:
+            texts.setdefault((beam.origin, self.fusion.reading(beam.units)), []).append(beam)
+        found = [same[0] if len(same) == 1 else self._sum(same) for same in texts.values()]
+        found.sort(key=lambda f: -f.score)
+        return found[:num_best] or [Found((), IMPOSSIBLE, IMPOSSIBLE)]
+
+    def _sum(self, same: list[Found]) -> Found:
+        first, values = same[0], torch.tensor([one.acoustic for one in same], dtype=torch.float64)
+        acoustic = float(values.max() if self.options.width == 1 else values.logsumexp(0))
+        return replace(first, score=acoustic + first.score - first.acoustic, acoustic=acoustic)

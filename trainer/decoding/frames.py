@@ -1,0 +1,88 @@
+"""What a beam search reads of log posteriors: frames in which units may extend beams, and the runs of blanks between.
+
+A unit or blank that is too unlikely in a frame is on no path through it. So in many frames of a CTC model the blank is
+alone, and a run of such frames is one sum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+IMPOSSIBLE = -torch.inf
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frame n of an utterance is here the n-th in which units may extend beams. N is that of the utterance with the
+    most; behind the last one of another, a blank costs nothing."""
+
+    frames: Tensor
+    """float32 (N, B, V): log posteriors, IMPOSSIBLE where a unit is too unlikely."""
+    runs: Tensor
+    """float64 (N + 1, B): log probability of the blanks before each frame, and behind the last one."""
+    is_run: Tensor
+    """bool (N + 1, B): whether there are any."""
+    any_run: list[bool]
+    """The same of any utterance."""
+    ends: list[int]
+    """How many of the N frames each utterance has."""
+    counts: Tensor
+    """int64 (N, B): how many units may extend beams."""
+    starts: Tensor
+    """int64 (N, B): where these units stand in `units`."""
+    units: Tensor
+    """int64 (sum of counts,)."""
+    scores: Tensor
+    """float32 (sum of counts,): their log posteriors."""
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+def read_frames(log_probs: Tensor, lengths: Tensor, blank: int, least: float | None, most: int | None) -> Frames:
+    """The frames of log_probs (B, T, V), of which lengths (B,) are the utterances'. NaN is as impossible as -inf.
+
+    In a frame paths go through the likeliest unit or blank and through those whose log posterior is `least` or more,
+    but through no more than the `most` likeliest units.
+    """
+    _, length, num_units = log_probs.shape
+    log_probs = log_probs.float().nan_to_num(IMPOSSIBLE, 0.0, IMPOSSIBLE).transpose(0, 1)
+    kept = log_probs > IMPOSSIBLE
+    if least is not None:
+        kept &= (log_probs >= least) | (log_probs == log_probs.amax(-1, keepdim=True))
+    if most is not None and most < num_units - 1:
+        units = log_probs.clone()
+        units[..., blank] = IMPOSSIBLE
+        is_likely = torch.zeros_like(kept).scatter_(-1, units.topk(most, -1).indices, True)
+        is_likely[..., blank] = True
+        kept &= is_likely
+    is_real = (torch.arange(length)[:, None] < lengths.cpu()).to(log_probs.device)
+    kept &= is_real[..., None]
+    log_probs = log_probs.masked_fill(~kept, IMPOSSIBLE)
+    of_blank = log_probs[..., blank]
+    kept[..., blank] = False
+    is_active = kept.any(-1)
+
+    num_active = is_active.sum(0)
+    num_frames = int(num_active.max()) if is_active.numel() else 0
+    order = (~is_active).int().argsort(dim=0, stable=True)[:num_frames]
+    is_there = is_active.gather(0, order)
+    at_end = torch.full((num_units,), IMPOSSIBLE, device=log_probs.device)
+    at_end[blank] = 0.0
+    wide = order[..., None].expand(-1, -1, num_units)
+    frames = torch.where(is_there[..., None], log_probs.gather(0, wide), at_end)
+    kept = kept.gather(0, wide) & is_there[..., None]
+    counts = kept.sum(-1)
+    starts = (counts.flatten().cumsum(0) - counts.flatten()).view(counts.shape)
+    n, b, units = kept.nonzero().unbind(1)
+
+    in_run, run = is_real & ~is_active, is_active.cumsum(0)
+    nothing = torch.zeros(num_frames + 1, len(num_active), dtype=torch.float64, device=log_probs.device)
+    runs = nothing.scatter_add(0, run, of_blank.double().masked_fill(~in_run, 0.0))
+    is_run = nothing.scatter_add(0, run, in_run.double()) > 0
+    return Frames(
+        frames, runs, is_run, is_run.any(1).tolist(), num_active.tolist(), counts, starts, units, frames[n, b, units]
+    )

@@ -1,0 +1,177 @@
+"""Recordings of any length through the beam search, in bounded memory.
+
+    windows -> log posteriors, joined where neighbouring windows agree -> pieces of some seconds -> beam search of each,
+      from the best beam of the piece before -> the frames of its units (Viterbi) -> (T,), as greedy decoding gives them
+
+A piece ends in a frame that is most surely blank, so no unit is cut. The best beam, or as many as hypotheses are asked
+for, goes on with its unfinished word and with its place in the n-gram model; the other beams end there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from data.audio.decode import normalize
+from data.text.normalise import collapse_spaces
+from data.utterance import SAMPLE_RATE
+from trainer.decoding.beam import State
+from trainer.decoding.decoder import Decoder
+from trainer.decoding.hypotheses import Found, origin, trace
+from trainer.decoding.paths import best_path
+from trainer.errors import ModelError
+from trainer.recognize.transcribe import LoadedModel, Progress, Windows, seam, window_starts
+from trainer.recognize.transcript import Alternative, TimedTranscript
+from trainer.recognize.words import find_words, text_of
+
+PIECE_SECONDS = 10.0
+"""Frames that are searched before the best beam is chosen, where the recording is longer."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A recording that was searched."""
+
+    ids: np.ndarray
+    """int64 (T,): the unit or blank of each frame on the best path of the best hypothesis."""
+    log_probs: np.ndarray
+    """float32 (T,): its log posterior."""
+    hypotheses: tuple[Found, ...]
+    """The best ones of the whole recording, the best first."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What a beam has written up to the end of a piece."""
+
+    before: Prefix | None
+    units: tuple[int, ...]
+    """Those of the piece."""
+    ids: np.ndarray
+    log_probs: np.ndarray
+
+    @classmethod
+    def of(
+        cls, before: Prefix | None, piece: np.ndarray, units: tuple[int, ...], blank: int, *, is_last: bool
+    ) -> Prefix:
+        path = best_path(piece, units, blank, ends_in_blank=not is_last)
+        return cls(before, units, path, piece[np.arange(len(piece)), path])
+
+    @staticmethod
+    def pieces(last: Prefix | None) -> list[Prefix]:
+        """Every piece up to `last`, in order."""
+        found = []
+        while last is not None:
+            found.append(last)
+            last = last.before
+        return found[::-1]
+
+
+def transcribe_with(
+    decoder: Decoder, recognizer: LoadedModel, name: str, waveform: np.ndarray, windows: Windows,
+    progress: Progress = lambda batches, total: batches, num_best: int = 0,
+) -> TimedTranscript:  # fmt: skip
+    """trainer.recognize.transcribe.transcribe, by the beam search of `decoder`, with the `num_best` hypotheses as its
+    alternatives."""
+    vocab, decoded = recognizer.vocab, decode(recognizer, waveform, windows, decoder, progress, max(1, num_best))
+    words = find_words(decoded.ids, decoded.log_probs, vocab, recognizer.geometry)
+    alternatives: dict[str, Alternative] = {}
+    for found in decoded.hypotheses[:num_best]:
+        text = collapse_spaces(vocab.decode(found.units))
+        alternatives.setdefault(text, Alternative(text, found.score, found.acoustic))
+    written = text_of(decoded.ids, vocab)
+    return TimedTranscript(name, len(waveform), words, written=written, alternatives=tuple(alternatives.values()))
+
+
+def decode(
+    recognizer: LoadedModel, waveform: np.ndarray, windows: Windows, decoder: Decoder,
+    progress: Progress = lambda batches, total: batches, num_best: int = 1,
+) -> Decoded:  # fmt: skip
+    """The search over `waveform`, float32 (num_samples,), mono at SAMPLE_RATE and not normalised."""
+    geometry, num_frames = recognizer.geometry, recognizer.model.num_frames(len(waveform))
+    frame_rate = SAMPLE_RATE / geometry.stride
+    if num_frames == 0:
+        return decode_pieces(decoder, [], round(PIECE_SECONDS * frame_rate), num_best)
+    if recognizer.do_normalize:
+        waveform = normalize(waveform)
+    overlap = max(2, round(windows.overlap_seconds * frame_rate))
+    window = min(num_frames, max(2 * overlap, round(windows.seconds * frame_rate)))
+    starts = window_starts(num_frames, window, overlap)
+    batches = [starts[i : i + windows.batch_size] for i in range(0, len(starts), windows.batch_size)]
+    read = _log_posteriors(recognizer, waveform, window, progress(batches, total=len(batches)))
+    return decode_pieces(decoder, joined(starts, read), round(PIECE_SECONDS * frame_rate), num_best)
+
+
+@torch.inference_mode()
+def _log_posteriors(
+    recognizer: LoadedModel, waveform: np.ndarray, window: int, batches: Iterable[Sequence[int]]
+) -> Iterator[np.ndarray]:
+    """(T, V) of each window."""
+    model, geometry = recognizer.model, recognizer.geometry
+    is_whole = model.num_frames(len(waveform)) == window
+    for starts in batches:
+        rows = waveform[None] if is_whole else np.stack([waveform[geometry.seen(s, s + window)] for s in starts])
+        waveforms = torch.from_numpy(rows).to(recognizer.device)
+        yield from model.read(waveforms).float().log_softmax(-1).cpu().numpy()
+
+
+def joined(starts: Sequence[int], windows: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The windows' frames (T, V) once each, cut where trainer.recognize.transcribe cuts them; two are in memory."""
+    begin, before = 0, np.zeros((0, 0), np.float32)
+    for k, now in enumerate(windows):
+        if k:
+            end = starts[k - 1] + len(before)
+            shared = max(begin, starts[k])
+            left, right = before[shared - starts[k - 1] :], now[shared - starts[k] : end - starts[k]]
+            cut = shared + seam(left.argmax(1), right.argmax(1))
+            yield before[begin - starts[k - 1] : cut - starts[k - 1]]
+            begin = cut
+        before = now
+    yield before[begin - starts[-1] :]
+
+
+def decode_pieces(decoder: Decoder, parts: Iterable[np.ndarray], most: int, num_best: int = 1) -> Decoded:
+    """The search over log posteriors that come in parts (T, V), in pieces of about `most` frames.
+
+    At the end of a piece the `num_best` best beams go on, so that is how many hypotheses may differ before it.
+    """
+    search, blank = decoder.search, decoder.search.fusion.blank
+    state = search.begin(1)
+    prefixes: list[Prefix | None] = [None]
+
+    def go_on(piece: np.ndarray) -> State:
+        ending = piece.copy()
+        ending[
+            -1, np.arange(ending.shape[1]) != blank
+        ] = -np.inf  # so that every beam ends in a blank, however unlikely
+        after, steps = search.search(state, torch.from_numpy(ending))
+        places = search.best_beams(after, num_best)
+        if not len(places):
+            raise ModelError("the model's posteriors are not numbers, or rule out every text. Is its checkpoint whole?")
+        origins, written = origin(steps, places).tolist(), trace(steps, places)
+        prefixes[:] = [
+            Prefix.of(prefixes[o], piece, units, blank, is_last=False)
+            for o, units in zip(origins, written, strict=True)
+        ]
+        return search.only(after, places)
+
+    rest = np.zeros((0, search.fusion.num_units), np.float32)
+    for part in parts:
+        rest = np.concatenate([rest, part])
+        while len(rest) > 2 * most:
+            last_half = rest[most // 2 : most + most // 2, blank]
+            cut = most // 2 + int(last_half.argmax()) + 1
+            state = go_on(rest[:cut])
+            rest = rest[cut:]
+    found = search.finish(*search.search(state, torch.from_numpy(rest)), num_best)
+    best = Prefix.of(prefixes[found[0].origin], rest, found[0].units, blank, is_last=True)
+    pieces = Prefix.pieces(best)
+    whole = [
+        replace(one, units=tuple(u for p in Prefix.pieces(prefixes[one.origin]) for u in p.units) + one.units)
+        for one in found
+    ]
+    ids, log_probs = (np.concatenate([getattr(p, name) for p in pieces]) for name in ("ids", "log_probs"))
+    return Decoded(ids, log_probs, tuple(whole))
