@@ -83,8 +83,8 @@ def score(source: str, config: Config, options: Namespace) -> int:
     if any((config.run_dir / name).exists() for name in ("lock", "checkpoints", "metrics.jsonl")):
         raise ConfigError(f"{config.run_dir} holds a training run, which is not written over. Choose another --name.")
 
-    from trainer.closing import score_model
     from trainer.decoding.settings import AUTO, from_options
+    from trainer.evaluating import score_model
 
     decoding = from_options(options) if is_asked(options) else None
     is_tuned = options.lm is not None and options.lm_weight in (None, AUTO)

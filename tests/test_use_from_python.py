@@ -30,9 +30,9 @@ from scripts.verify_run import main as verify_run
 from tests.helpers.models import noise, small_model
 from tests.helpers.paths import ROOT
 from tests.helpers.runs import write_noise_corpus
-from trainer.closing import score_model
 from trainer.config.schema import Config, OptimConfig, TrainConfig
 from trainer.errors import AudioError, ConfigError, CorpusError
+from trainer.evaluating import score_model
 from trainer.run import main
 from trainer.session import train
 

@@ -1,6 +1,6 @@
 """What happens after the last step: the closing evaluation in fp32, and the files that it leaves in the run's folder.
 
-`score_model` scores a model that somebody else trained in the same way.
+trainer.evaluating scores a model that somebody else trained in the same way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 from data import strict_json
 from data.batches.collate import Frontend
-from data.utterance import Corpus, Splits
+from data.utterance import Splits
 from models.checkpoints.export import save_huggingface
 from models.checkpoints.lora import adapter_folder, lora_of, save_updates
 from models.checkpoints.weights import LoadReport
@@ -26,31 +26,23 @@ from models.ctc import CTCModel
 from trainer.card.card import write_card
 from trainer.card.text import versions
 from trainer.cli.console import Console
-from trainer.config.as_json import to_json
-from trainer.config.given import with_given
 from trainer.config.schema import Config
-from trainer.config.validate import resolve, validate
-from trainer.decoding.scores import development_split, score_decoding
-from trainer.decoding.settings import Decoding
-from trainer.device import choose_device, device_model
+from trainer.device import device_model
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
 from trainer.parallel.sharding import spread_again, whole_model
 from trainer.parallel.world import ALONE, World
-from trainer.prepare.build import prepare_scoring
 from trainer.prepare.corpus import PreparedCorpus
 from trainer.prepare.identity import corpus_digest
 from trainer.publishing import exports_other_weights, publish
-from trainer.report.run import MediaSource, report_or_warn
+from trainer.report.run import MediaSource
 from trainer.rundir.calibration import (
-    NAME,
     calibration_of,
     calibration_record,
     describe_calibration,
-    read_calibration,
     write_calibration,
 )
-from trainer.rundir.disk import sync, write_text
+from trainer.rundir.disk import sync
 from trainer.rundir.log import RunLog
 from trainer.rundir.next_steps import conclude
 from trainer.rundir.results import describe, peak_memory_bytes, split_record, write_hypotheses, write_json
@@ -125,7 +117,7 @@ def close_run(
         said = "; ".join(filter(None, [note, "last weights" if of_step != weights else ""]))
         console.say(f"{describe(scores)}{f' ({said})' * bool(said)}")
     judged = calibration_record(calibration, why_none)
-    results = _results(records, splits.headline, weights, model, parts.device) | judged | strict_json.finite({
+    results = headline_results(records, splits.headline, weights, model, parts.device) | judged | strict_json.finite({
         "command": None if argv is None else list(argv),
         "training_data": corpus_digest(data.train),
         "steps": state.step,
@@ -266,60 +258,6 @@ def tell_time(run_dir: Path, results: dict[str, Any], runlog: RunLog, step: int)
     console.tell_time(runlog.first_step)
 
 
-def score_model(
-    config: Config, corpus: Corpus | None = None, decoding: Decoding | None = None, *, is_tuned: bool = False
-) -> dict[str, Any]:
-    """Score the checkpoint `config.model.pretrained` on every closing split. Returns the content of results.json.
-
-    `corpus` is one that a program hands over, as trainer.session.train takes it. With `decoding` the splits are scored
-    a second time with a beam, whose weights are tuned first if `is_tuned`. UserError tells what is wrong.
-    """
-    config = resolve(validate(with_given(config, corpus), training=False))
-    console, run_dir = Console(), config.run_dir
-    given = prepare_scoring(config, choose_device(config.device), config.batching.num_workers or 0, console, corpus)
-    if given.load_report is not None:
-        console.say(f"{config.model.pretrained}: {given.load_report.describe()}")
-    splits = given.data.corpus.splits
-    if is_tuned:
-        development_split(splits)  # refused before anything is computed
-    scored = score_splits(
-        splits,
-        [*splits.closing, *splits.unselected],
-        given.eval_sets,
-        lambda one: score_closing(given.model, one, given.device, console),
-    )
-    for scores in scored:
-        console.say(describe(scores))
-    size, why_none = len(given.data.vocab), ""
-    calibration = read_calibration(str(config.model.pretrained), config.model.revision)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    part: Any = getattr(config.corpus, "part", "")
-    if calibration is None and part:
-        why_none = "the model has no calibration, and a part of a corpus makes none"
-    elif calibration is None:
-        calibration, why_none = calibration_of(scored, splits, size)
-        write_calibration(run_dir, calibration)
-        if calibration is not None:
-            console.say(f"{run_dir / NAME}: copy it into the model's folder, and its confidences are calibrated")
-    console.say(describe_calibration(calibration, why_none))
-    scored = with_confidences(scored, calibration, size)
-    records = {s.split: split_record(s, "given", splits.unselected.get(s.split, "")) for s in scored}
-    results = _results(records, splits.headline, "given", given.model, given.device)
-    results |= calibration_record(calibration, why_none)
-    if decoding is not None:
-        results["beam"] = score_decoding(
-            decoding, is_tuned=is_tuned, model=given.model, eval_sets=given.eval_sets, splits=splits, greedy=scored,
-            device=given.device, run_dir=run_dir, console=console,
-        )  # fmt: skip
-    write_text(run_dir / "config.json", to_json(config))
-    write_hypotheses(run_dir / "hypotheses.jsonl", scored)
-    write_json(run_dir / "results.json", results)
-    console.say(f"{run_dir} holds results.json and hypotheses.jsonl")
-    if config.report:
-        report_or_warn(run_dir, config.name, MediaSource(given.model, given.eval_sets, given.device), console)
-    return results
-
-
 def score_closing(
     model: CTCModel, eval_set: EvalSet, device: torch.device, console: Console, world: World = ALONE
 ) -> Scores:
@@ -330,7 +268,7 @@ def score_closing(
         return evaluate(model, replace(eval_set, features=None), device, nullcontext, bar, world=world, confidence=True)
 
 
-def _results(
+def headline_results(
     records: dict[str, dict[str, Any]], headline: str, weights: str, model: CTCModel, device: torch.device
 ) -> dict[str, Any]:
     """The keys that every results.json has: the headline split's figures on top, then all splits."""
