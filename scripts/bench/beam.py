@@ -21,7 +21,6 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from typing import TYPE_CHECKING
 
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors
@@ -57,11 +56,6 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 
 def run(args: Namespace) -> int:
     """Both sides in turns."""
-    import torch
-
-    from trainer.recognize.recordings import find_all
-    from trainer.recognizer import Recognizer
-
     import torch
 
     from trainer.recognize.recordings import find_all
@@ -114,13 +108,6 @@ def _cpu_seconds() -> float:
 
 
 def _ours(recognizer: Recognizer, args: Namespace) -> Decode:
-    import torch
-
-    from trainer.decoding.beam import BeamOptions
-    from trainer.decoding.decoder import build_decoder
-    from trainer.decoding.fusion import Weights
-    from trainer.decoding.settings import Decoding
-
     import torch
 
     from trainer.decoding.beam import BeamOptions
