@@ -143,10 +143,8 @@ def decode_pieces(decoder: Decoder, parts: Iterable[np.ndarray], most: int, num_
     prefixes: list[Prefix | None] = [None]
 
     def go_on(piece: np.ndarray) -> State:
-        ending = piece.copy()
-        ending[
-            -1, np.arange(ending.shape[1]) != blank
-        ] = -np.inf  # so that every beam ends in a blank, however unlikely
+        ending = piece.copy()  # every beam ends in a blank, however unlikely
+        ending[-1, np.arange(ending.shape[1]) != blank] = -np.inf
         after, steps = search.search(state, torch.from_numpy(ending))
         places = search.best_beams(after, num_best)
         if not len(places):
