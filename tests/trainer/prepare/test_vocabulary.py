@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, pipeline
 from data.text.normalise import collapse_spaces, plain
 from models.checkpoints.pretrained import EncoderSource, read_pretrained
 from scripts.evaluate import main as evaluate_main
-from scripts.evaluate import parse_both
+from scripts.evaluate import parse_all
 from scripts.export_onnx import main as export_main
 from tests.helpers.checkpoints import KINDS, SPECIALS, Kind, plus, write_checkpoint, write_tokenizer
 from tests.helpers.corpora import write_jsonl
@@ -285,7 +285,7 @@ def test_onnx_is_measured_in_the_same_form(tmp_path: Path, capsys: pytest.Captur
 
 def test_evaluate_takes_revision_and_language() -> None:
     options = ["--model.target-lang", "tur", "--model.revision", "v1", "--corpus.eval", "x"]
-    source, config = parse_both(["some/model", "manifest", *options])
+    source, config, _ = parse_all(["some/model", "manifest", *options])
     assert (source, config.model.target_lang, config.model.revision) == ("some/model", "tur", "v1")
 
 
