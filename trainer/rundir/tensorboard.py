@@ -34,14 +34,11 @@ from trainer.rundir.eventfiles import drop_events_after
 from trainer.rundir.pictures import draw_posteriors
 from trainer.scoring.evaluate import EvalSet
 from trainer.scoring.followed import followed_positions, shown_positions
-from trainer.scoring.metrics import METRICS
+from trainer.scoring.metrics import METRICS, Units
 from trainer.scoring.scores import Scores
 
 LAYOUT = {
-    "recognition": {
-        "error rates": ["Multiline", [f"^eval/{metric}$" for metric in METRICS]],
-        "share of frames that are blank": ["Multiline", ["^watch/(train|eval)/blank_share$"]],
-    },
+    "recognition": {"share of frames that are blank": ["Multiline", ["^watch/(train|eval)/blank_share$"]]},
     "loss": {"training and evaluation, nats per unit": ["Multiline", ["^train/loss$", "^eval/loss$"]]},
     "optimisation": {
         "learning rate": ["Multiline", ["^watch/train/lr$"]],
@@ -50,9 +47,15 @@ LAYOUT = {
     },
     "speed": {"seconds of audio per second": ["Multiline", ["^watch/train/audio_seconds_per_second$"]]},
 }
-"""The layout of the tab Custom Scalars: category -> chart -> tags, as regular expressions."""
+"""The layout of the tab Custom Scalars, without error rates: category -> chart -> tags, as regular expressions."""
 FIRST = {"train/loss", "eval/loss", *(f"eval/{metric}" for metric in METRICS)}
 """Figures of metrics.jsonl whose tag is their name. All others stand behind them."""
+
+
+def layout_of(units: Units) -> dict[str, dict[str, list]]:
+    """LAYOUT with the error rates that a run on `units` has."""
+    rates = [f"^eval/{name}$" for name, metric in METRICS.items() if units.name in metric.of]
+    return LAYOUT | {"recognition": {"error rates": ["Multiline", rates], **LAYOUT["recognition"]}}
 
 
 def tag_of(figure: str) -> str:
@@ -93,7 +96,7 @@ class Board:
 
     def begin(self, plan: BatchPlan, monitor: EvalSet) -> None:
         """Write what stays the same throughout: layout, lengths, padding, and the audio of the followed utterances."""
-        self.show(lambda writer: writer.add_custom_scalars(LAYOUT))
+        self.show(lambda writer: writer.add_custom_scalars(layout_of(monitor.units)))
         lengths, batches = plan.epoch_lengths(0), plan.batches(0)
         self._histogram("utterances/train_seconds", lengths / SAMPLE_RATE)
         self._histogram(f"utterances/{monitor.split}_seconds", lengths_of(monitor.examples) / SAMPLE_RATE)
