@@ -42,7 +42,7 @@ test-reliability: $(READY)
 		$(BIN)/python -m scripts.checks.reliability_summary $(REPORT) || status=1; exit $$status
 
 reliability-faults:
-	$(RELIABILITY) tests/reliability/test_faults*.py tests/trainer/rundir/test_saving.py tests/distributed/test_lost_processes.py
+	$(RELIABILITY) tests/reliability/test_faults*.py tests/trainer/rundir/checkpoints/test_saving.py tests/distributed/test_lost_processes.py
 
 reliability-input:
 	$(RELIABILITY) tests/reliability/test_refused*.py tests/reliability/test_dropped*.py tests/reliability/test_fuzz*.py tests/trainer/test_resume.py tests/scripts/test_verify_run.py

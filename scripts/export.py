@@ -51,7 +51,7 @@ def export(args: Namespace) -> int:
     from trainer.recognize.transcribe import load_recognizer
     from trainer.rundir.disk import sync
     from trainer.rundir.model_source import find_model, is_run, short_name
-    from trainer.rundir.restore import checkpoints
+    from trainer.rundir.reading import checkpoints
 
     run_dir: Path = args.run
     if not is_run(run_dir):

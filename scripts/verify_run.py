@@ -62,7 +62,7 @@ def verify_run(run_dir: Path) -> int:
 
 def things(run_dir: Path) -> Iterator[tuple[str, Callable[[], str]]]:
     """(Name, function that describes it or raises an error) for everything that a run leaves."""
-    from trainer.rundir.restore import checkpoints
+    from trainer.rundir.reading import checkpoints
 
     yield "config.json", lambda: f"sound: preset {read_config(run_dir).preset}"
     folders = [folder for _, folder in checkpoints(run_dir)]
@@ -120,7 +120,7 @@ def look_at_metrics(run_dir: Path, folders: Sequence[Path]) -> str:
     A resume removes what lies behind that checkpoint, even half a line. A step that is missing here and in TensorBoard
     was not due: a resume may have changed the interval.
     """
-    from trainer.rundir.log import read_records
+    from trainer.rundir.reading import read_records
 
     path, newest, undone = run_dir / "metrics.jsonl", 0, -1
     if not folders and not path.exists():
@@ -150,9 +150,9 @@ def look_at_metrics(run_dir: Path, folders: Sequence[Path]) -> str:
 def look_at_dynamics(run_dir: Path, folders: Sequence[Path]) -> str:
     """Check the losses of each utterance against the seals of the newest checkpoint. What comes behind them is not
     sealed yet: a resume cuts it off."""
-    from trainer.rundir.dynamics_files import TABLES, check_ids, read_dynamics
-    from trainer.rundir.record_file import check_records
-    from trainer.rundir.restore import seals_of
+    from trainer.rundir.checkpoints.restore import seals_of
+    from trainer.rundir.dynamics.files import TABLES, check_ids, read_dynamics
+    from trainer.rundir.dynamics.record_file import check_records
 
     folder = run_dir / "dynamics"
     seals = seals_of(folders[-1]) if folders else {}
@@ -168,7 +168,7 @@ def look_at_dynamics(run_dir: Path, folders: Sequence[Path]) -> str:
 
 def told_tensorboard(run_dir: Path, tag: str) -> set[int]:
     """The steps for which the event files hold `tag`."""
-    from trainer.rundir.eventfiles import read_events
+    from trainer.rundir.logs.eventfiles import read_events
 
     return {
         event.step

@@ -42,11 +42,11 @@ from trainer.rundir.calibration import (
     describe_calibration,
     write_calibration,
 )
+from trainer.rundir.checkpoints.shared_state import take_best
 from trainer.rundir.disk import sync
-from trainer.rundir.log import RunLog
+from trainer.rundir.logs.log import RunLog
 from trainer.rundir.next_steps import conclude
 from trainer.rundir.results import describe, peak_memory_bytes, split_record, write_hypotheses, write_json
-from trainer.rundir.shared_state import take_best
 from trainer.scoring.evaluate import EvalSet, evaluate
 from trainer.scoring.metrics import units_of
 from trainer.scoring.reliability import with_confidences

@@ -18,7 +18,7 @@ from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
 from trainer.parallel.sharding import twin
 from trainer.report.run import MediaSource, report_or_warn
-from trainer.rundir.restore import load_best, verify_best
+from trainer.rundir.checkpoints.restore import load_best, verify_best
 from trainer.rundir.results import write_json
 from trainer.scoring.evaluate import EvalSet
 

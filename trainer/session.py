@@ -49,14 +49,14 @@ from trainer.prepare.identity import identity, refuse_mixed
 from trainer.prepare.intro import introduce
 from trainer.prepare.resume import resume
 from trainer.publishing import is_published, publish_late
-from trainer.rundir.alarms import unigram_entropy
-from trainer.rundir.checkpoint import Saver
+from trainer.rundir.checkpoints.saving import Saver
 from trainer.rundir.disk import write_text
-from trainer.rundir.dynamics import LossFiles, LossRecorder
+from trainer.rundir.dynamics.recorder import LossFiles, LossRecorder
 from trainer.rundir.folder import check_run_dir, clear
 from trainer.rundir.lock import lock_run, note_agents, was_begun_by
-from trainer.rundir.log import RunLog
-from trainer.rundir.profile import StepProfiler
+from trainer.rundir.logs.alarms import unigram_entropy
+from trainer.rundir.logs.log import RunLog
+from trainer.rundir.logs.profile import StepProfiler
 from trainer.rundir.silent import SilentLog, SilentSaver, make_saver
 from trainer.scoring.evaluate import evaluate
 from trainer.scoring.followed import followed_positions

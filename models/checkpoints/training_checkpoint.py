@@ -4,7 +4,7 @@
                                (models.checkpoints.shards)
     FOLDER/state.json          "tokens": the units in the order of the head's columns; "model": `describe_model`
 
-Any model that a command takes may be such a folder. trainer.rundir.checkpoint writes it, and
+Any model that a command takes may be such a folder. trainer.rundir.checkpoints.saving writes it, and
 trainer.rundir.model_source checks its seal before it is read here.
 """
 

@@ -82,7 +82,7 @@ def run(parts: TrainingParts, batch: Batch, kind: str, steps: int, every: int, f
     """Seconds per step over `steps` steps. The writing of the last save counts only if the loop waits for it."""
     from trainer.loop.state import TrainState
     from trainer.loop.step import train_step
-    from trainer.rundir.checkpoint import Saver
+    from trainer.rundir.checkpoints.saving import Saver
 
     saver, state = Saver(folder, 3, {}, lambda line: print(line, file=sys.stderr)), TrainState()
     begin = time.perf_counter()

@@ -19,7 +19,7 @@ from models.config import ModelConfig
 from models.encoder import build_random, configure, random_config
 from scripts.bench.benchmark_report import Figures, percentile, phase_seconds, step_seconds
 from scripts.bench.workloads import Workload
-from trainer.rundir.eventfiles import read_events
+from trainer.rundir.logs.eventfiles import read_events
 
 # Runs a module as __main__ and writes at its end the most memory that it held. ru_maxrss would not do: across exec it
 # keeps the maximum of the parent process.

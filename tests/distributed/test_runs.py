@@ -20,7 +20,7 @@ from tests.helpers.paths import ROOT
 from tests.helpers.ranks import Ended, free_port, run_ranks
 from tests.helpers.resumed import options, run_stopped
 from trainer.run import main
-from trainer.rundir.dynamics_files import read_dynamics
+from trainer.rundir.dynamics.files import read_dynamics
 
 pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("one_thread", "no_curves")]
 SAME = ["--model.hidden-dropout", "0", "--optim.lr", "1e-5"]

@@ -23,10 +23,10 @@ from trainer.parallel.joining import joined
 from trainer.parallel.launch import Launch
 from trainer.parallel.world import ALONE, World
 from trainer.rundir import disk
-from trainer.rundir.checkpoint import Saver
+from trainer.rundir.checkpoints.restore import load_best, newest_valid, restore
+from trainer.rundir.checkpoints.saving import Saver
+from trainer.rundir.checkpoints.sharded import ShardedSaver
 from trainer.rundir.disk import read_manifest, verify
-from trainer.rundir.restore import load_best, newest_valid, restore
-from trainer.rundir.sharded import ShardedSaver
 
 pytestmark = pytest.mark.distributed
 

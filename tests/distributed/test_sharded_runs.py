@@ -22,7 +22,7 @@ from tests.helpers.ranks import run_ranks
 from tests.helpers.resumed import options, run, write_inputs
 from trainer.parallel.launch import Launch
 from trainer.run import main
-from trainer.rundir.log import read_records
+from trainer.rundir.reading import read_records
 
 pytestmark = pytest.mark.distributed
 

@@ -151,7 +151,7 @@ def test_a_signal_interrupts_an_evaluation_which_comes_first_after_the_resume(
     assert f"stopped at step {step} of 14" in victim.said
     assert f"step {step}/14  eval" not in victim.said
     # killed in between: after the evaluation was told, before it was saved
-    fault = ("kill_at_call", {"function": "trainer/rundir/checkpoint.py:Saver.save", "number": 0})
+    fault = ("kill_at_call", {"function": "trainer/rundir/checkpoints/saving.py:Saver.save", "number": 0})
     whole.corpus.resume(tmp_path, fault, code=KILLED)
     whole.corpus.resume(tmp_path)
     assert differences(tmp_path / "run", whole.expected) == []

@@ -37,8 +37,8 @@ from tests.helpers.reference import (
 )
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
-from trainer.rundir.checkpoint import Saver
-from trainer.rundir.restore import newest_valid, restore
+from trainer.rundir.checkpoints.restore import newest_valid, restore
+from trainer.rundir.checkpoints.saving import Saver
 
 if TYPE_CHECKING:
     from tests.helpers.refused import Tally

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import trainer.closing
-import trainer.rundir.checkpoint
+import trainer.rundir.checkpoints.saving
 from data.corpora.manifest import ManifestCorpus
 from models.checkpoints.export import save_huggingface
 from tests.helpers.models import eval_set, example, make_talkative, small_model
@@ -26,7 +26,7 @@ from trainer.cli.console import Console
 from trainer.closing import is_closed, score_closing
 from trainer.loop.state import TrainState
 from trainer.rundir.disk import verify, write_sealed
-from trainer.rundir.log import read_records
+from trainer.rundir.reading import read_records
 from trainer.scoring.evaluate import evaluate
 from trainer.scoring.scores import Scores
 
@@ -86,7 +86,7 @@ def test_the_last_checkpoint_and_the_export_are_written_while_the_closing_evalua
         whole.append(load_file(run_dir / "model" / "model.safetensors"))
         write_card(run_dir, *args)
 
-    monkeypatch.setattr(trainer.rundir.checkpoint, "write_sealed", after_it_began("save", write_sealed))
+    monkeypatch.setattr(trainer.rundir.checkpoints.saving, "write_sealed", after_it_began("save", write_sealed))
     monkeypatch.setattr(trainer.closing, "save_huggingface", after_it_began("export", save_huggingface))
     monkeypatch.setattr(trainer.closing, "score_closing", score)
     monkeypatch.setattr(trainer.closing, "write_card", tell)

@@ -28,7 +28,7 @@ from trainer.errors import CorpusError
 from trainer.prepare.vocabulary import choose_vocabulary
 from trainer.report.media import spoken, written_words
 from trainer.run import main as train
-from trainer.rundir.eventfiles import read_events
+from trainer.rundir.logs.eventfiles import read_events
 from trainer.rundir.results import read_hypotheses, read_results
 from trainer.scoring.alignment import align_words
 from trainer.scoring.classes import NOTHING, by_class

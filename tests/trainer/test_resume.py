@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 
-import trainer.rundir.checkpoint
+import trainer.rundir.checkpoints.saving
 import trainer.session
 from tests.helpers.damage import flip_a_bit
 from tests.helpers.resumed import differences, everything, options, run, run_stopped
 from trainer.config.presets import PRESETS
 from trainer.errors import ConfigError
 from trainer.run import main
-from trainer.rundir.checkpoint import Saver
-from trainer.rundir.log import RunLog
+from trainer.rundir.checkpoints.saving import Saver
+from trainer.rundir.logs.log import RunLog
 from trainer.session import check_run_dir, clear
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_curves")
@@ -104,7 +104,7 @@ def test_a_run_that_stops_and_cannot_save_says_so_and_exits_4(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(trainer.session, "evaluate", evaluate)
-    monkeypatch.setattr(trainer.rundir.checkpoint, "write_sealed", write_sealed)
+    monkeypatch.setattr(trainer.rundir.checkpoints.saving, "write_sealed", write_sealed)
     assert main(options(tmp_path, run_inputs)) == 4
     *_, warning, error = capsys.readouterr().err.splitlines()
     assert "step-00000004 could not be written (No space left on device)" in warning

@@ -24,7 +24,7 @@ from trainer.config.schema import Config
 from trainer.prepare.corpus import PreparedCorpus
 from trainer.report.curves import draw_curves, to_png
 from trainer.rundir.disk import write_bytes, write_text
-from trainer.rundir.log import read_records
+from trainer.rundir.reading import read_records
 from trainer.rundir.results import read_hypotheses
 from trainer.scoring.metrics import METRICS
 

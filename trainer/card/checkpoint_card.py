@@ -17,8 +17,8 @@ from trainer.card.hyperparameters import options_of
 from trainer.card.metadata import metadata_of
 from trainer.config.as_json import read_config
 from trainer.rundir.disk import write_text
-from trainer.rundir.log import read_records
 from trainer.rundir.model_source import model_name, step_of
+from trainer.rundir.reading import read_records
 from trainer.scoring.metrics import METRICS
 
 

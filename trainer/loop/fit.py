@@ -26,7 +26,7 @@ from trainer.scoring.scores import Scores
 
 
 class TrainLog(Protocol):
-    """What the loop reports to. trainer.rundir.log implements it."""
+    """What the loop reports to. trainer.rundir.logs.log implements it."""
 
     def step(self, state: TrainState) -> None: ...
 
@@ -43,7 +43,7 @@ class TrainLog(Protocol):
 
 
 class LossLog(Protocol):
-    """Where the loss of each utterance goes. trainer.rundir.dynamics implements it, on every rank."""
+    """Where the loss of each utterance goes. trainer.rundir.dynamics.recorder implements it, on every rank."""
 
     def visited(self, result: StepResult, nats: Sequence[Tensor]) -> None:
         """`nats` are those of `result`, on the host."""

@@ -14,7 +14,7 @@ from trainer.prepare.build import PreparedRun
 from trainer.prepare.ranks import describe_waiting
 from trainer.prepare.shapes import describe_padding
 from trainer.prepare.timing import estimate_training
-from trainer.rundir.log import clock
+from trainer.rundir.logs.log import clock
 
 
 def introduce(run: PreparedRun, steps_left: int, console: Console) -> None:

@@ -8,8 +8,8 @@ from trainer.cli.console import Console
 from trainer.loop.state import TrainState
 from trainer.prepare.build import PreparedRun
 from trainer.prepare.identity import compare
-from trainer.rundir.restore import newest_valid, valid_best
-from trainer.rundir.shared_state import take_checkpoint
+from trainer.rundir.checkpoints.restore import newest_valid, valid_best
+from trainer.rundir.checkpoints.shared_state import take_checkpoint
 
 
 def resume(run: PreparedRun, fingerprint: dict, console: Console) -> TrainState:

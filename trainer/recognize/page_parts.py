@@ -18,8 +18,8 @@ from trainer.errors import ResultsError
 from trainer.recognize.formats import FORMATS
 from trainer.recognize.subtitles import PAUSE_SECONDS
 from trainer.recognize.transcript import TimedTranscript, Word
-from trainer.rundir.log import read_records
 from trainer.rundir.model_source import model_name, run_of, step_of
+from trainer.rundir.reading import read_records
 from trainer.rundir.results import read_results
 from trainer.scoring.metrics import UNITS
 

@@ -30,7 +30,7 @@ from trainer.report.verdict import (
     two_systems,
     verdict,
 )
-from trainer.rundir.log import read_records
+from trainer.rundir.reading import read_records
 from trainer.rundir.results import once_each
 
 OVERLAP = (

@@ -31,7 +31,7 @@ from trainer.report.html import (
 from trainer.report.media_choice import MediaSource
 from trainer.report.page import MOST_BYTES, Page, align_smallest, describe_page, utterance_row, write_page
 from trainer.report.reliability import reliability_section
-from trainer.rundir.log import read_records
+from trainer.rundir.reading import read_records
 from trainer.rundir.results import once_each, read_hypotheses, read_results
 from trainer.scoring.alignment import align_words, count_confusions
 from trainer.scoring.breakdown import FEW_UNITS, breakdowns, by_speaker, knows_speakers, wer_interval

@@ -8,8 +8,7 @@ from pathlib import Path
 from trainer.config.as_json import read_config
 from trainer.config.schema import Config
 from trainer.errors import ConfigError
-from trainer.rundir.log import read_records
-from trainer.rundir.restore import checkpoints
+from trainer.rundir.reading import checkpoints, read_records
 
 
 def check_run_dir(config: Config) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from models.checkpoints.training_checkpoint import is_training_checkpoint
 from trainer.errors import DamagedError, ModelError
 from trainer.rundir.disk import verify
-from trainer.rundir.restore import checkpoints
+from trainer.rundir.reading import checkpoints
 
 
 def say(line: str) -> None:

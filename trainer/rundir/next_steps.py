@@ -9,7 +9,7 @@ from pathlib import Path
 from trainer.cli.console import Console
 from trainer.cli.interpreter import program_command, python_command
 from trainer.config.schema import Config
-from trainer.rundir.alarms import ALL_BLANK
+from trainer.rundir.logs.alarms import ALL_BLANK
 
 
 def conclude(config: Config, recording: str, blank_share: float, console: Console) -> None:

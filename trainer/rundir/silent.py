@@ -8,8 +8,8 @@ from typing import Any
 
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
-from trainer.rundir.checkpoint import Saver
-from trainer.rundir.sharded import ShardedSaver, refuse_unshared_folder
+from trainer.rundir.checkpoints.saving import Saver
+from trainer.rundir.checkpoints.sharded import ShardedSaver, refuse_unshared_folder
 
 
 def make_saver(

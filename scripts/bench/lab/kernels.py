@@ -12,7 +12,7 @@ from torch.autograd.profiler_util import FunctionEventAvg
 from torch.profiler import ProfilerActivity, profile
 
 from scripts.bench.lab.timing import synchronize
-from trainer.rundir.profile import by_kind, times_by_name
+from trainer.rundir.logs.profile import by_kind, times_by_name
 
 NUM_NAMED = 40
 """Kernels that are listed by name, the longest first."""

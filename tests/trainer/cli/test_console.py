@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import trainer.prepare.intro
-import trainer.rundir.log
+import trainer.rundir.logs.log
 from tests.helpers.resumed import options
 from trainer.cli.console import Console
 from trainer.prepare.corpus import synthesis_bar
@@ -124,5 +124,5 @@ def test_synthesis_is_shown_only_where_something_is_synthesised() -> None:
 
 
 def test_examples_in_docstrings_hold() -> None:
-    for module in (trainer.prepare.intro, trainer.rundir.log):
+    for module in (trainer.prepare.intro, trainer.rundir.logs.log):
         assert doctest.testmod(module).failed == 0

@@ -21,8 +21,9 @@ from trainer.errors import CheckpointError, ConfigError
 from trainer.loop.optim import AdamW8bit, allocate_moments, build_optimizer, build_schedule
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
-from trainer.rundir.checkpoint import Saver
-from trainer.rundir.restore import checkpoints, newest_valid, restore
+from trainer.rundir.checkpoints.restore import newest_valid, restore
+from trainer.rundir.checkpoints.saving import Saver
+from trainer.rundir.reading import checkpoints
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

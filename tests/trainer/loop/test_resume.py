@@ -26,10 +26,10 @@ from trainer.config.schema import TrainConfig
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
 from trainer.parallel.world import ALONE
-from trainer.rundir.checkpoint import Saver
-from trainer.rundir.dynamics import LossFiles, LossRecorder
-from trainer.rundir.dynamics_files import read_dynamics
-from trainer.rundir.restore import newest_valid, restore
+from trainer.rundir.checkpoints.restore import newest_valid, restore
+from trainer.rundir.checkpoints.saving import Saver
+from trainer.rundir.dynamics.files import read_dynamics
+from trainer.rundir.dynamics.recorder import LossFiles, LossRecorder
 
 pytestmark = pytest.mark.usefixtures("one_thread", "written_at_once")
 
@@ -43,7 +43,7 @@ IDENTITY: dict[str, Any] = {"options": {}, "content": {}, "tokens": ["a"]}
 @pytest.fixture
 def written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses reach their file with every step, so that a run that is killed leaves some behind its last save."""
-    monkeypatch.setattr("trainer.rundir.dynamics.HELD", 1)
+    monkeypatch.setattr("trainer.rundir.dynamics.recorder.HELD", 1)
 
 
 class Killed(BaseException):

@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.runs import train_on_noise
 from trainer.overview.find import find_runs
 from trainer.overview.run import Run
-from trainer.rundir.log import RunLog
+from trainer.rundir.logs.log import RunLog
 
 pytestmark = pytest.mark.slow
 

@@ -39,7 +39,7 @@ from trainer.prepare.features.table import (
 )
 from trainer.prepare.shapes import describe_padding
 from trainer.prepare.timing import timed, training_batches
-from trainer.rundir.log import clock
+from trainer.rundir.logs.log import clock
 from trainer.rundir.results import peak_memory_bytes
 
 GB = 1e9

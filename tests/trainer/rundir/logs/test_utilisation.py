@@ -22,8 +22,9 @@ from tests.helpers.runs import train_on_noise
 from trainer.cli.console import Console
 from trainer.device import peak_flops
 from trainer.loop.state import TrainState
-from trainer.rundir.log import RunLog, read_records
-from trainer.rundir.profile import by_kind, times_by_name
+from trainer.rundir.logs.log import RunLog
+from trainer.rundir.logs.profile import by_kind, times_by_name
+from trainer.rundir.reading import read_records
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.helpers.models import small_model
 from trainer.loop.state import TrainState
 from trainer.parallel.world import World
-from trainer.rundir.sharded import ShardedSaver
+from trainer.rundir.checkpoints.sharded import ShardedSaver
 
 
 def test_a_save_without_all_processes_says_so_and_writes_nothing(tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ from trainer.config.as_json import flatten
 from trainer.config.schema import Config
 from trainer.errors import AudioError
 from trainer.loop.state import TrainState
-from trainer.rundir.eventfiles import drop_events_after
-from trainer.rundir.pictures import draw_posteriors
+from trainer.rundir.logs.eventfiles import drop_events_after
+from trainer.rundir.logs.pictures import draw_posteriors
 from trainer.scoring.evaluate import EvalSet
 from trainer.scoring.followed import followed_positions, shown_positions
 from trainer.scoring.metrics import METRICS, Units

@@ -27,8 +27,7 @@ from trainer.errors import ConfigError, DamagedError
 from trainer.loop.state import TrainState
 from trainer.loop.step import train_step
 from trainer.parallel.world import ALONE, World
-from trainer.rundir.dynamics import LossFiles, LossRecorder, as_losses
-from trainer.rundir.dynamics_files import (
+from trainer.rundir.dynamics.files import (
     MAX_WHOLE,
     VISIT,
     by_pass,
@@ -38,7 +37,8 @@ from trainer.rundir.dynamics_files import (
     is_kept,
     read_dynamics,
 )
-from trainer.rundir.record_file import RecordFile, check_records, header
+from trainer.rundir.dynamics.record_file import RecordFile, check_records, header
+from trainer.rundir.dynamics.recorder import LossFiles, LossRecorder, as_losses
 from trainer.scoring.metrics import EditCounts
 from trainer.scoring.scores import Hypothesis, Scores
 
@@ -238,7 +238,7 @@ def test_what_a_full_disk_refuses_is_written_later(tmp_path: Path, monkeypatch: 
         return operation(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr("trainer.rundir.record_file.disk_operation", refuse)
+        patch.setattr("trainer.rundir.dynamics.record_file.disk_operation", refuse)
         for n in range(3):
             rows["row"] = n
             files.append("train", rows.copy())

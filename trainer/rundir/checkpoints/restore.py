@@ -1,4 +1,4 @@
-"""Find a run's checkpoints, verify them, and put their content back. trainer.rundir.checkpoint writes them."""
+"""Find a run's checkpoints, verify them, and put their content back. trainer.rundir.checkpoints.saving writes them."""
 
 from __future__ import annotations
 

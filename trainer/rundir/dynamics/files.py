@@ -23,7 +23,7 @@ import pyarrow as pa
 from data.text.normalised import ArrowTexts
 from trainer.errors import ConfigError, DamagedError
 from trainer.rundir.disk import write_bytes
-from trainer.rundir.record_file import map_records
+from trainer.rundir.dynamics.record_file import map_records
 
 FOLDER = "dynamics"
 VISIT = np.dtype([("epoch", "<u4"), ("step", "<u4"), ("row", "<u4"), ("loss", "<f4")])

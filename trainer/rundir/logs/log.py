@@ -17,11 +17,11 @@ from data.text.vocab import Vocab
 from trainer.cli.console import Console
 from trainer.loop.state import TrainState
 from trainer.loop.step import StepResult
-from trainer.rundir.alarms import alarms
 from trainer.rundir.disk import write_text
+from trainer.rundir.logs.alarms import alarms
+from trainer.rundir.logs.tensorboard import Board, tag_of
 from trainer.rundir.reading import read_records
 from trainer.rundir.results import peak_memory_bytes
-from trainer.rundir.tensorboard import Board, tag_of
 from trainer.scoring.scores import Scores
 
 SECONDS_BETWEEN_LINES = 10.0

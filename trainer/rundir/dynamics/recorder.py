@@ -1,4 +1,4 @@
-"""Keep the loss of each utterance at each visit. trainer.rundir.dynamics_files describes the files, and reads them.
+"""Keep the loss of each utterance at each visit. trainer.rundir.dynamics.files describes the files, and reads them.
 
 Each rank notes the losses of its own utterances when the loop has them on the host, one step late, and waits for
 nothing. Before a checkpoint, rank 0 collects what all have noted, brings it to its files, and seals them: the seals lie
@@ -21,8 +21,9 @@ from trainer.errors import DamagedError
 from trainer.loop.state import TrainState
 from trainer.loop.step import StepResult
 from trainer.parallel.world import World
+from trainer.rundir.checkpoints.restore import seals_of
 from trainer.rundir.disk import sync
-from trainer.rundir.dynamics_files import (
+from trainer.rundir.dynamics.files import (
     FOLDER,
     SCORE,
     TABLES,
@@ -32,8 +33,7 @@ from trainer.rundir.dynamics_files import (
     is_kept,
     write_ids,
 )
-from trainer.rundir.record_file import RecordFile, put_aside
-from trainer.rundir.restore import seals_of
+from trainer.rundir.dynamics.record_file import RecordFile, put_aside
 from trainer.scoring.scores import Scores
 
 HELD = 2**16

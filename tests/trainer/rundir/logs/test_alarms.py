@@ -1,6 +1,6 @@
-"""Alarms (trainer.rundir.alarms) on simulated curves that go nowhere, and on curves of runs that went well.
+"""Alarms (trainer.rundir.logs.alarms) on simulated curves that go nowhere, and on curves of runs that went well.
 
-pytest tests/trainer/rundir/test_alarms.py
+pytest tests/trainer/rundir/logs/test_alarms.py
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-import trainer.rundir.alarms
-from trainer.rundir.alarms import alarms, unigram_entropy
+import trainer.rundir.logs.alarms
+from trainer.rundir.logs.alarms import alarms, unigram_entropy
 
 ENTROPY = 2.87
 GOOD_RUN = json.loads(Path(__file__).with_name("good_run.json").read_text())
@@ -167,4 +167,4 @@ def test_unigram_entropy_is_that_of_the_counts() -> None:
     """Reference: -sum p log p by hand, for counts 3 and 1."""
     expected = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
     assert unigram_entropy(Counter([5, 5, 5, 7])) == pytest.approx(expected, rel=1e-12)
-    assert doctest.testmod(trainer.rundir.alarms).failed == 0
+    assert doctest.testmod(trainer.rundir.logs.alarms).failed == 0

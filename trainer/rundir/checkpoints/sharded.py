@@ -28,7 +28,7 @@ from torch.distributed.tensor import DTensor
 from models.checkpoints.shards import is_weight
 from trainer.errors import ConfigError, PeerLost
 from trainer.parallel.world import World
-from trainer.rundir.checkpoint import HostTensors, Saver, save_json
+from trainer.rundir.checkpoints.saving import HostTensors, Saver, save_json
 from trainer.rundir.disk import abandon, begin, disk_operation, seal, write_files
 
 

@@ -1,4 +1,4 @@
-"""What the record of a run says (trainer.rundir.log) against the figures that it was given."""
+"""What the record of a run says (trainer.rundir.logs.log) against the figures that it was given."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from trainer.cli.console import Console
 from trainer.device import HostCopy
 from trainer.loop.state import TrainState
 from trainer.loop.step import StepResult
-from trainer.rundir.log import RunLog, drop_records_after, read_records
+from trainer.rundir.logs.log import RunLog, drop_records_after
+from trainer.rundir.reading import read_records
 from trainer.scoring.metrics import count_character_errors, count_word_errors
 from trainer.scoring.scores import Hypothesis, Scores
 

@@ -1,6 +1,6 @@
 """TensorBoard's log: a run read by its own reader, and two real runs read through a real server's HTTP.
 
-pytest tests/trainer/rundir/test_tensorboard.py
+pytest tests/trainer/rundir/logs/test_tensorboard.py
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from trainer.config.presets import PRESETS
 from trainer.config.validate import resolve
 from trainer.loop.gradients import norms_by_part, part_of
 from trainer.run import main
-from trainer.rundir.pictures import BLANK, LEFT, ROW, TOP, chosen_rows, draw_posteriors
-from trainer.rundir.tensorboard import LAYOUT, flat_options, tag_of
+from trainer.rundir.logs.pictures import BLANK, LEFT, ROW, TOP, chosen_rows, draw_posteriors
+from trainer.rundir.logs.tensorboard import LAYOUT, flat_options, tag_of
 from trainer.scoring.followed import shown_positions
 from trainer.scoring.scores import Followed
 

@@ -20,9 +20,10 @@ from trainer.config.schema import TrainConfig
 from trainer.errors import CheckpointError, DamagedError
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts, train_step
-from trainer.rundir.checkpoint import Saver
+from trainer.rundir.checkpoints.restore import newest_valid, restore
+from trainer.rundir.checkpoints.saving import Saver
 from trainer.rundir.disk import verify
-from trainer.rundir.restore import checkpoints, newest_valid, restore
+from trainer.rundir.reading import checkpoints
 
 IDENTITY = {"options": {}, "content": {}, "tokens": ["a"]}
 
@@ -149,7 +150,7 @@ def test_without_hard_links_the_weights_are_written_twice(
     def refuse(*args: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr("trainer.rundir.checkpoint.os.link", refuse)
+    monkeypatch.setattr("trainer.rundir.checkpoints.saving.os.link", refuse)
     saver, folder = saver_in(tmp_path), tmp_path / "checkpoints"
     saver.save_best(trained.model, TrainState(step=3, best_wer=0.5))
     saver.save(trained, TrainState(step=3))
@@ -179,7 +180,9 @@ def test_no_memory_for_the_copy_is_a_failed_save_and_no_end(
     said: list[str] = []
     saver = saver_in(tmp_path, said)
     with monkeypatch.context() as patch:
-        patch.setattr("trainer.rundir.checkpoint._on_host", lambda tensors: (_ for _ in ()).throw(MemoryError()))
+        patch.setattr(
+            "trainer.rundir.checkpoints.saving._on_host", lambda tensors: (_ for _ in ()).throw(MemoryError())
+        )
         saver.save(trained, TrainState(step=3))
         assert not saver.finish()
     assert said[0].startswith(f"{tmp_path}/checkpoints/step-00000003 could not be written (MemoryError")

@@ -16,7 +16,7 @@ import torch
 from trainer.loop.optim import new_moments
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
-from trainer.rundir.restore import load_best, restore, verify_best
+from trainer.rundir.checkpoints.restore import load_best, restore, verify_best
 
 
 def take_checkpoint(parts: TrainingParts, found: tuple[Path, Mapping[str, Any]] | None) -> TrainState:

@@ -32,8 +32,9 @@ from trainer.errors import DamagedError
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
 from trainer.parallel.world import ALONE, World
+from trainer.rundir.checkpoints.restore import reason_of
 from trainer.rundir.disk import read_manifest, remove, write_sealed
-from trainer.rundir.restore import checkpoints, reason_of
+from trainer.rundir.reading import checkpoints
 
 
 class Saver:
