@@ -17,7 +17,7 @@ import trainer.loop.gradients
 import trainer.loop.step
 import trainer.prepare.build
 import trainer.prepare.features.filling
-import trainer.scoring.evaluate
+import trainer.scoring.transcripts
 from models.ctc import CTCModel
 from scripts.transcribe import main as transcribe
 from tests.helpers.runs import train_on_noise
@@ -27,8 +27,8 @@ from trainer.errors import TrainingStopped
 from trainer.loop.optim import allocate_moments
 from trainer.loop.state import TrainState
 from trainer.loop.step import train_step
-from trainer.rundir.checkpoint import Saver
-from trainer.rundir.restore import newest_valid, restore
+from trainer.rundir.checkpoints.restore import newest_valid, restore
+from trainer.rundir.checkpoints.saving import Saver
 from trainer.rundir.results import read_hypotheses
 
 
@@ -110,12 +110,12 @@ def test_an_evaluation_without_memory_for_a_batch_reads_it_in_halves(
     finished_run: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Transcripts and losses of the closing evaluation are those of a run that had memory."""
-    original = trainer.scoring.evaluate._launch
+    original = trainer.scoring.transcripts._launch
 
     def launch(model: CTCModel, features: Any, batch: Any, **options: Any) -> Any:
         return (no_memory if len(batch.ids) > 2 else original)(model, features, batch, **options)
 
-    monkeypatch.setattr(trainer.scoring.evaluate, "_launch", launch)
+    monkeypatch.setattr(trainer.scoring.transcripts, "_launch", launch)
     run = train_on_noise(corpus_folder, "--no-report", "--train.eval-every", "2")
     ours, theirs = (read_hypotheses(folder / "hypotheses.jsonl")["eval"] for folder in (run, finished_run))
     assert [(h.id, h.hypothesis) for h in ours] == [(h.id, h.hypothesis) for h in theirs]

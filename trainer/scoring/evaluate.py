@@ -7,15 +7,12 @@ group-norm encoders only utterances of equal length share a batch.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from data.batches.collate import Batch, BatchDataset, Frontend
@@ -26,18 +23,17 @@ from data.examples import Example
 from data.text.normalise import collapse_spaces
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE
-from models.ctc import CTCModel, ctc_loss_per_utterance
+from models.ctc import CTCModel
 from models.feature_table import FeatureTable
 from trainer.config.schema import EvalConfig
-from trainer.device import HostCopy
 from trainer.parallel.lockstep import idle_pass, in_lockstep, out_of_memory_alone
 from trainer.parallel.world import ALONE, World
-from trainer.scoring.confidence import frame_evidence, written_evidence
-from trainer.scoring.decode import collapse, written_units
-from trainer.scoring.forward import Replays, batch_logits
+from trainer.scoring.confidence import written_evidence
+from trainer.scoring.forward import Replays
 from trainer.scoring.found import Found, Scored, from_json, join_found, to_json
 from trainer.scoring.metrics import PHONES, WORDS, EditCounts, Units, count_character_errors, count_word_errors
 from trainer.scoring.scores import Followed, Hypothesis, Scores
+from trainer.scoring.transcripts import Transcript, transcribe_batches
 
 
 @dataclass(frozen=True)
@@ -58,29 +54,6 @@ class EvalSet:
     def units(self) -> Units:
         """What its transcripts consist of."""
         return PHONES if self.vocab.phonemes else WORDS
-
-
-class Transcript(NamedTuple):
-    """What the model wrote for an utterance, not yet scored."""
-
-    units: tuple[int, ...]
-    loss: float
-    num_frames: int
-    num_blank_frames: int
-    frames: tuple[np.ndarray, np.ndarray] | None = None
-    """Each frame's best unit (T,) and evidence (T, 3), where confidences are asked for."""
-
-
-@dataclass(frozen=True)
-class Launched:
-    """What comes back of a batch that was launched."""
-
-    tensors: HostCopy
-    """The unit of each frame (B, T), nats per unit (B,), blank frames (B,), posteriors (T, V) of those followed, and
-    where confidences are asked for, each frame's best unit (B, T) and evidence (B, T, 3)."""
-    followed: list[int]
-    """Their positions."""
-    has_evidence: bool
 
 
 @torch.inference_mode()
@@ -114,18 +87,9 @@ def evaluate(
     plain = torch.inference_mode(not model.is_sharded), torch.no_grad()
     with plain[0], plain[1], world.together("the other ranks' share of an evaluation"), world.noticing():
         found = _score_batches(
-            model,
-            eval_set,
-            of_ranks[world.rank],
-            device,
-            autocast,
-            progress,
-            must_stop,
-            replays,
-            followed,
-            world,
+            model, eval_set, of_ranks[world.rank], device, autocast, progress, must_stop, replays, followed, world,
             confidence,
-        )
+        )  # fmt: skip
     if not world.is_alone:
         found = join_found([from_json(record) for record in world.gather(to_json(found))], plan)
     failures = {e.utterance.id: "no audio could be decoded" for e in examples if e.num_samples == 0} | found.failures
@@ -167,19 +131,11 @@ def _score_batches(
         batches = progress(_load(eval_set, plan, device, never if in_step else must_stop), total=len(plan))
         if in_step:
             batches = in_lockstep(iter(batches), world, must_stop, functools.partial(_idle, model, device, autocast))
-        write = functools.partial(
-            _launch,
-            model,
-            eval_set.features,
-            device=device,
-            autocast=autocast,
-            replays=replays,
-            followed=followed,
-            confidence=confidence,
-        )
-        for batch, transcripts, posteriors in _read_behind(
-            _launch_all(batches, write, None if in_step else model.num_frames)
-        ):
+        written = transcribe_batches(
+            model, batches, device, autocast, features=eval_set.features, replays=replays, followed=followed,
+            confidence=confidence, may_halve=not in_step,
+        )  # fmt: skip
+        for batch, transcripts, posteriors in written:
             for i, utterance_id, transcript in zip(batch.positions, batch.ids, transcripts, strict=True):
                 if utterance_id not in batch.failures:
                     found.scored[i] = _score(eval_set.examples[i], eval_set.vocab, transcript)
@@ -194,75 +150,9 @@ def _score_batches(
     return found
 
 
-def _launch_all(
-    batches: Iterable[Batch],
-    launch: Callable[[Batch], tuple[Batch, Launched]],
-    num_frames: Callable[[int], int] | None,
-) -> Iterator[tuple[Batch, Launched]]:
-    """Every batch launched. One for which the device has no memory goes in halves, which changes no transcript.
-
-    OutOfMemoryError when one utterance alone is too long, or without `num_frames`.
-    """
-    for batch in batches:
-        try:
-            launched = launch(batch)
-        except torch.OutOfMemoryError:
-            if len(batch.ids) == 1 or num_frames is None:
-                raise
-            launched = None  # freeing memory must wait until the exception, which holds the batch's tensors, is gone
-        if launched is None:
-            assert num_frames is not None
-            torch.cuda.empty_cache()
-            yield from _launch_all(batch.halves(num_frames), launch, num_frames)
-        else:
-            yield launched
-
-
 def _idle(model: CTCModel, device: torch.device, autocast: Callable[[], AbstractContextManager]) -> None:
     with autocast():
         idle_pass(model, device)
-
-
-def _launch(
-    model: CTCModel, features: FeatureTable | None, batch: Batch, device: torch.device,
-    autocast: Callable[[], AbstractContextManager], replays: Replays | None, followed: Collection[int],
-    confidence: bool,
-) -> tuple[Batch, Launched]:  # fmt: skip
-    """Launch a batch; nothing is waited for but the lengths that CTC reads."""
-    n, blank_id = len(batch.ids), model.blank_id  # rows behind the utterances' only fill the batch's shape
-    b, logits = batch_logits(model, batch, device, autocast, features, replays)
-    logits, frame_lengths = logits[:n], b.frame_lengths[:n]
-    on_host = batch.frame_lengths[:n], batch.target_lengths[:n]
-    nats = ctc_loss_per_utterance(logits, on_host[0], b.targets[:n], on_host[1], blank_id=blank_id)
-    best = logits.argmax(-1)
-    is_real = torch.arange(best.shape[1], device=device) < frame_lengths[:, None]
-    num_blank = ((best == blank_id) & is_real).sum(1)
-    shown = [k for k, i in enumerate(batch.positions) if i in followed]
-    posteriors = [logits[k, : int(batch.frame_lengths[k])].float().softmax(-1) for k in shown]
-    evidence = [best, frame_evidence(logits)] if confidence else []
-    transcripts = HostCopy(collapse(best, frame_lengths, blank_id), nats, num_blank, *posteriors, *evidence)
-    return batch, Launched(transcripts, [batch.positions[k] for k in shown], confidence)
-
-
-def _read_behind(
-    launched: Iterator[tuple[Batch, Launched]],
-) -> Iterator[tuple[Batch, list[Transcript], dict[int, np.ndarray]]]:
-    """(Batch, its transcripts, posteriors of those followed, by position), one batch late: the host reads them while
-    the device computes the next batch."""
-    before: tuple[Batch, Launched] | None = None
-    for now in itertools.chain(launched, [None]):
-        if before is not None:
-            batch, (units, nats, num_blank, *posteriors) = before[0], before[1].tensors.wait()
-            written = map(written_units, units)
-            frames = batch.frame_lengths[: len(batch.ids)].tolist()
-            seen: list[tuple[np.ndarray, np.ndarray] | None] = [None] * len(frames)
-            if before[1].has_evidence:
-                *posteriors, best, evidence = posteriors
-                seen = [(best[k, :n].numpy(), evidence[k, :n].numpy()) for k, n in enumerate(frames)]
-            rows = zip(written, nats.tolist(), frames, num_blank.tolist(), seen, strict=True)
-            arrays = [p.numpy() for p in posteriors]
-            yield batch, [Transcript(*row) for row in rows], dict(zip(before[1].followed, arrays, strict=True))
-        before = now
 
 
 def _plan(model: CTCModel, eval_set: EvalSet) -> list[list[int]]:

@@ -205,7 +205,7 @@ def in_double_precision() -> None:
     """Training in float64, so that two orders of summing differ by less than any mistake."""
     import trainer.loop.step
     import trainer.prepare.build
-    import trainer.scoring.evaluate
+    import trainer.scoring.transcripts
 
     build, compute = trainer.prepare.build.build_model, trainer.loop.step.batch_logits
 
@@ -217,7 +217,7 @@ def in_double_precision() -> None:
         return compute(model, dataclasses.replace(batch, waveforms=batch.waveforms.double()), *args)
 
     trainer.prepare.build.build_model = build_model
-    trainer.loop.step.batch_logits = trainer.scoring.evaluate.batch_logits = batch_logits
+    trainer.loop.step.batch_logits = trainer.scoring.transcripts.batch_logits = batch_logits
 
 
 def on_rank(rank: int, name: str, **options: Any) -> None:
@@ -387,7 +387,7 @@ def broken_tensorboard(when: str) -> None:
 
 def full_metrics(first: int, last: int) -> None:
     """metrics.jsonl cannot be written from its record `first` to its record `last`: half a line, then ENOSPC."""
-    from trainer.rundir import log as runlog
+    from trainer.rundir.logs import log as runlog
 
     count = iter(range(10**9))
 
