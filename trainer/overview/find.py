@@ -9,7 +9,8 @@ from pathlib import Path
 from trainer.config.as_json import PLACE
 from trainer.config.presets import PRESETS
 from trainer.errors import ConfigError
-from trainer.overview.run import Run, options_of, read_run
+from trainer.overview.files import options_of
+from trainer.overview.run import Run, read_run
 
 OF_A_RUN = ("lock", "metrics.jsonl", "checkpoints", "results.json", "hypotheses.jsonl")
 """What lies in the folder of a run; config.json alone may be a model's."""
