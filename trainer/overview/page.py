@@ -86,7 +86,8 @@ def write_page(
             meanings="".join(f"<dt>{status}</dt><dd>{escape(meaning)}</dd>" for status, meaning in MEANING.items()),
             style=(report / "report.css").read_text(encoding="utf-8")
             + (assets / "runs.css").read_text(encoding="utf-8"),
-            script=(assets / "runs.js").read_text(encoding="utf-8"),
+            script=(report / "elements.js").read_text(encoding="utf-8")
+            + (assets / "runs.js").read_text(encoding="utf-8"),
             data=to_script_json(content),
         ),
     )

@@ -23,7 +23,7 @@ from trainer.scoring.metrics import PHONES, WORDS
 from trainer.scoring.scores import Hypothesis
 
 MOST_BYTES = 15_000_000
-SCRIPTS = ("base", "words", "figure", "player", "filters", "ranges", "utterance", "table", "start")
+SCRIPTS = ("elements", "base", "words", "figure", "player", "filters", "ranges", "utterance", "table", "start")
 """Files of assets/, in the order in which they build on one another."""
 STYLES = ("report", "utterance")
 

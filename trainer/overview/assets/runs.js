@@ -3,21 +3,12 @@
 // it outlives a reload.
 "use strict";
 
-const data = JSON.parse(document.getElementById("data").textContent);
-const SVG = "http://www.w3.org/2000/svg", NUM_COLOURS = 4, DASHES = ["", "7 4", "2 3", "9 3 2 3"], MOST_COMPARED = 8;
+const NUM_COLOURS = 4, DASHES = ["", "7 4", "2 3", "9 3 2 3"], MOST_COMPARED = 8;
 const WIDTH = 460, HEIGHT = 260, LEFT = 46, RIGHT = 10, TOP = 8, BOTTOM = 30;
 const byId = (id) => document.getElementById(id);
 const rows = [...document.querySelectorAll("#runs tbody tr")];
 const boxes = rows.map((row) => row.querySelector("input"));
 const state = { chosen: null, key: null, down: false, axis: 0, find: "" };
-
-function svgElement(parent, name, attributes, text) {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  if (text !== undefined) element.textContent = text;
-  parent.append(element);
-  return element;
-}
 
 // --- what is chosen, and the address
 

@@ -1,9 +1,7 @@
-// What the other scripts share: the page's data, elements, and how figures and units are written.
+// What the other scripts share: elements, and how figures and units are written.
 // Everything of a transcript reaches the page as text, never as markup.
 "use strict";
 
-const SVG = "http://www.w3.org/2000/svg";
-const data = JSON.parse(document.getElementById("data").textContent);
 const MARKS = { s: ["sub", "substitution", "S"], i: ["ins", "insertion", "I"], d: ["del", "deletion", "D"] };
 const isComparison = data.systems.length > 1;
 const LETTERS = data.systems.map((_, i) => String.fromCharCode(65 + i)); // A, B, C: the names of compared systems
@@ -14,14 +12,6 @@ function make(name, properties = {}, ...children) {
     if (key in element) element[key] = value; else element.setAttribute(key, value);
   }
   element.append(...children);
-  return element;
-}
-
-function svgElement(parent, name, attributes, text) {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  if (text !== undefined) element.textContent = text;
-  parent.append(element);
   return element;
 }
 
