@@ -30,7 +30,6 @@ from trainer.errors import ConfigError, CorpusError
 if TYPE_CHECKING:
     import numpy as np
 
-    from trainer.align.alignment import Alignment
     from trainer.align.inputs import Item
     from trainer.align.search import AlignOptions, Found, Prepared
     from trainer.align.times import SpikeTimes
@@ -112,7 +111,7 @@ def run(args: Namespace) -> int:
     if args.learn_times:
         learn_times(recognizer, found, args.source, args.learn_times)
     else:
-        align_all(args, recognizer, found)
+        align_all(args, recognizer, found, tally)
     seconds = time.perf_counter() - begin
     factor = f", real-time factor {seconds / tally.seconds:.3f}" if tally.seconds else ""
     done = f"{len(items) - tally.errors} of {len(items)} recordings"
@@ -126,6 +125,11 @@ class Tally:
 
     seconds: float = 0.0
     errors: int = 0
+
+    def fail(self, error: CorpusError) -> None:
+        """Tell and count what is wrong with one recording."""
+        self.errors += 1
+        say(f"error: {error}")
 
 
 def find_all(
@@ -145,17 +149,13 @@ def find_all(
     from trainer.align.align import find_many
     from trainer.align.inputs import with_known_times
 
-    def fail(error: CorpusError) -> None:
-        tally.errors += 1
-        say(f"error: {error}")
-
     batch: list[tuple[Item, np.ndarray]] = []
 
     def finish() -> Iterator[tuple[Item, Prepared, Found]]:
         several = find_many(recognizer, [(item.title, waveform, item.text) for item, waveform in batch], options)
         for (item, _), one in zip(batch, several, strict=True):
             if isinstance(one, CorpusError):
-                fail(one)
+                tally.fail(one)
             else:
                 tally.seconds += one[0].num_samples / SAMPLE_RATE
                 yield item, *one
@@ -163,7 +163,7 @@ def find_all(
 
     for item in tqdm(items, file=sys.stderr, leave=False, unit="file", disable=None):
         if isinstance(item, CorpusError):
-            fail(item)
+            tally.fail(item)
             continue
         try:
             known = item
@@ -172,7 +172,7 @@ def find_all(
                 known = with_known_times(item, phones=vocab.phonemes, units=vocab.writable)
             batch.append((known, known.load()))
         except CorpusError as error:
-            fail(error)
+            tally.fail(error)
         if sum(len(waveform) for _, waveform in batch) > TOGETHER_SECONDS * SAMPLE_RATE:
             yield from finish()
     yield from finish()
@@ -192,10 +192,14 @@ def learn_times(
     say(f"{path}: learned from {times.source}")
 
 
-def align_all(args: Namespace, recognizer: LoadedModel, found: Iterable[tuple[Item, Prepared, Found]]) -> None:
+def align_all(
+    args: Namespace, recognizer: LoadedModel, found: Iterable[tuple[Item, Prepared, Found]], tally: Tally
+) -> None:
     """Write or print every alignment, or compare it with what is known."""
     from trainer.align.boundaries import HEADER, BoundaryErrors, describe
+    from trainer.align.formats import FORMATS
     from trainer.align.reading import to_alignment
+    from trainer.cli.deliver import deliver
 
     times = choose_times(args.times, recognizer.source)
     without, with_times = BoundaryErrors(), BoundaryErrors()
@@ -208,7 +212,11 @@ def align_all(args: Namespace, recognizer: LoadedModel, found: Iterable[tuple[It
             with_times.add(alignment, known)
             without.add(to_alignment(recognizer, prepared, frames, None), known)
         if args.out is not None or not args.evaluate:
-            deliver(alignment, args.format, args.out, item.name)
+            texts = [(suffix, write(alignment)) for suffix, write in map(FORMATS.__getitem__, args.format)]
+            try:
+                deliver(texts, args.out, item.name, item.title)
+            except CorpusError as error:
+                tally.fail(error)
     if args.evaluate:
         rows = [HEADER, describe("frames", without)] + [describe("learned", with_times)] * (times is not None)
         print_exactly("\n".join(rows) + "\n")
@@ -221,26 +229,6 @@ def choose_times(asked: str | None, source: str) -> SpikeTimes | None:
     if asked == "none":
         return None
     return times_beside(source) if asked is None else load_times(Path(asked))
-
-
-def deliver(alignment: Alignment, formats: Sequence[str], folder: Path | None, name: Path) -> None:
-    """Write the files below `folder`, or print."""
-    from tqdm import tqdm
-
-    from trainer.align.formats import FORMATS
-
-    if folder is None:
-        with tqdm.external_write_mode(file=sys.stdout):
-            print_exactly(FORMATS[formats[0]][1](alignment))
-        return
-    for format in formats:
-        suffix, write = FORMATS[format]
-        path = folder / name.parent / (name.name + suffix)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(write(alignment), encoding="utf-8", errors="surrogateescape")  # names in CTM
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be written ({error.strerror or error}). Give another --out.") from None
 
 
 def say(line: str) -> None:

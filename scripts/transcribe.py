@@ -14,7 +14,6 @@ its utterances.
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import sys
 import time
@@ -29,9 +28,8 @@ from typing import TYPE_CHECKING
 from data.utterance import SAMPLE_RATE
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors
-from trainer.cli.streams import print_exactly
 from trainer.decoding.options import add_options, is_asked
-from trainer.errors import AudioError, ConfigError
+from trainer.errors import AudioError, ConfigError, CorpusError
 from trainer.recognize.formats import FORMATS, ONE_A_LINE, WITH_CONFIDENCE
 from trainer.recognize.transcript import TimedTranscript
 
@@ -96,6 +94,7 @@ def run(args: Namespace) -> int:
     if args.out is not None and args.out.exists() and not args.out.is_dir():
         raise ConfigError(f"--out {args.out} is a file. Name a folder.")
 
+    from trainer.cli.deliver import deliver
     from trainer.recognize.transcribe import Windows, advise
     from trainer.recognizer import Recognizer
 
@@ -126,14 +125,11 @@ def run(args: Namespace) -> int:
         num_samples += len(waveform)
         is_cut |= len(waveform) > args.window * SAMPLE_RATE
         try:
-            deliver(transcript, args.format, args.out, name, is_many=is_many)
-        except UnicodeEncodeError as error:
+            texts = in_formats(transcript, args.format, is_named=is_many and args.out is None)
+            deliver(texts, args.out, name, str(path))
+        except CorpusError as error:
             errors += 1
-            tqdm.write(
-                f"error: {path}: U+{ord(error.object[error.start]):04X} cannot be printed in {error.encoding}. Set "
-                "PYTHONIOENCODING=utf-8, or write files with --out FOLDER.",
-                file=sys.stderr,
-            )
+            tqdm.write(f"error: {error}", file=sys.stderr)
     if is_cut and not recognizer.loaded.model.is_batch_invariant:
         say("note: this encoder has a group norm over time, so reading long recordings in windows is an approximation")
     if WITH_CONFIDENCE & set(args.format):
@@ -208,32 +204,14 @@ def output_names(recordings: Sequence[tuple[Path, Path]]) -> list[Path]:
     return chosen if len(set(chosen)) == len(chosen) else names
 
 
-def deliver(
-    transcript: TimedTranscript, formats: Sequence[str], folder: Path | None, name: Path, *, is_many: bool
-) -> None:
-    """Write the files below `folder`, or print; UnicodeEncodeError where stdout cannot show the text."""
-    from tqdm import tqdm
-
-    if folder is None:
-        text = FORMATS[formats[0]][1](transcript)
-        if formats[0] == "text" and is_many:
-            text = f"{transcript.name}\t{text}"
-        with tqdm.external_write_mode(file=sys.stdout):
-            try:
-                print_exactly(text)
-            except UnicodeEncodeError:
-                if formats[0] != "json":
-                    raise
-                print_exactly(json.dumps(json.loads(text)) + "\n")  # the same, in ASCII
-        return
+def in_formats(transcript: TimedTranscript, formats: Sequence[str], *, is_named: bool) -> list[tuple[str, str]]:
+    """(Suffix of a file, text) of each format; plain text begins with the recording's name if it `is_named`."""
+    named = f"{transcript.name}\t" if is_named else ""
+    texts = []
     for format in formats:
         suffix, write = FORMATS[format]
-        path = folder / name.parent / (name.name + suffix)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(write(transcript), encoding="utf-8", errors="surrogateescape")  # names in CTM
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be written ({error.strerror or error}). Give another --out.") from None
+        texts.append((suffix, (named if format == "text" else "") + write(transcript)))
+    return texts
 
 
 def say(line: str) -> None:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from data.utterance import SAMPLE_RATE
+from trainer.recognize.transcript import Span
 
 Status = Literal["aligned", "unmatched", "unspelled", "silent"]
 
 
 @dataclass(frozen=True)
-class AlignedUnit:
+class AlignedUnit(Span):
     """A unit of the model's vocabulary where it is said."""
 
     text: str
@@ -22,7 +23,7 @@ class AlignedUnit:
 
 
 @dataclass(frozen=True)
-class AlignedWord:
+class AlignedWord(Span):
     """A word of the transcript, in its order."""
 
     text: str
@@ -37,17 +38,9 @@ class AlignedWord:
     """Geometric mean of its units' scores; None unless it is aligned."""
     units: tuple[AlignedUnit, ...] = ()
 
-    @property
-    def start_seconds(self) -> float:
-        return self.start / SAMPLE_RATE
-
-    @property
-    def end_seconds(self) -> float:
-        return self.end / SAMPLE_RATE
-
 
 @dataclass(frozen=True)
-class Unwritten:
+class Unwritten(Span):
     """A stretch in which something is said that is not in the transcript."""
 
     start: int

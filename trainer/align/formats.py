@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,9 +10,8 @@ from data import strict_json
 from data.utterance import SAMPLE_RATE
 from trainer.align.alignment import AlignedWord, Alignment
 from trainer.recognize.formats import as_srt as transcript_as_srt
+from trainer.recognize.textgrid import interval_tier, point_tier, textgrid
 from trainer.recognize.transcript import TimedTranscript, Word
-
-Interval = tuple[int, int, str]
 
 
 def as_ctm(alignment: Alignment) -> str:
@@ -26,7 +25,7 @@ def as_ctm(alignment: Alignment) -> str:
             lines.append((word.start, f";; {word.status} at {word.start_seconds:.3f}: {word.text}"))
     for stretch in alignment.unwritten:
         length = (stretch.end - stretch.start) / SAMPLE_RATE
-        line = f";; unwritten at {stretch.start / SAMPLE_RATE:.3f} for {length:.3f}: {stretch.heard}"
+        line = f";; unwritten at {stretch.start_seconds:.3f} for {length:.3f}: {stretch.heard}"
         lines.append((stretch.start, line))
     return "".join(line + "\n" for _, line in sorted(lines, key=lambda item: item[0]))
 
@@ -96,16 +95,13 @@ def as_textgrid(alignment: Alignment) -> str:
     length = alignment.num_samples
     words = [(word.start, word.end, word.text) for word in alignment.words]
     units = [(unit.start, unit.end, unit.text) for word in alignment.words for unit in word.units if unit.text.strip()]
-    tiers = [_interval_tier("words", words, length), _interval_tier("units", units, length)]
+    tiers = [interval_tier("words", words, length), interval_tier("units", units, length)]
     if alignment.unwritten:
         heard = [(stretch.start, stretch.end, stretch.heard) for stretch in alignment.unwritten]
-        tiers.append(_interval_tier("unwritten", heard, length))
+        tiers.append(interval_tier("unwritten", heard, length))
     if points := _points(alignment.words):
-        tiers.append(_point_tier("unmatched", points, length))
-    head = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {_exact(length)}",
-            "tiers? <exists>", f"size = {len(tiers)}", "item []:"]  # fmt: skip
-    body = [line for i, tier in enumerate(tiers, 1) for line in [f"    item [{i}]:", *tier]]
-    return "\n".join([*head, *body]) + "\n"
+        tiers.append(point_tier("unmatched", points, length))
+    return textgrid(tiers, length)
 
 
 FORMATS: dict[str, tuple[str, Callable[[Alignment], str]]] = {
@@ -136,48 +132,6 @@ def _points(words: Iterable[AlignedWord]) -> list[tuple[int, str]]:
         if word.status == "unmatched":
             points.setdefault(word.start, []).append(word.text)
     return [(at, " ".join(texts)) for at, texts in points.items()]
-
-
-def _interval_tier(name: str, intervals: Sequence[Interval], length: int) -> list[str]:
-    """Intervals without gaps, silence labelled with nothing; those without a length are left out."""
-    tiled, at = list[Interval](), 0
-    for start, end, text in intervals:
-        if start >= end:
-            continue
-        if start > at:
-            tiled.append((at, start, ""))
-        tiled.append((start, end, text))
-        at = end
-    if at < length:
-        tiled.append((at, length, ""))
-    lines = [*_tier_head("IntervalTier", name, length), f"        intervals: size = {len(tiled)}"]
-    indent = " " * 12
-    for i, (start, end, text) in enumerate(tiled, 1):
-        lines += [f"        intervals [{i}]:", f"{indent}xmin = {_exact(start)}", f"{indent}xmax = {_exact(end)}",
-                  f"{indent}text = {_quoted(text)}"]  # fmt: skip
-    return lines
-
-
-def _point_tier(name: str, points: Sequence[tuple[int, str]], length: int) -> list[str]:
-    lines = [*_tier_head("TextTier", name, length), f"        points: size = {len(points)}"]
-    for i, (at, text) in enumerate(points, 1):
-        lines += [f"        points [{i}]:", f"            number = {_exact(at)}", f"            mark = {_quoted(text)}"]
-    return lines
-
-
-def _tier_head(kind: str, name: str, length: int) -> list[str]:
-    return [f'        class = "{kind}"', f'        name = "{name}"', "        xmin = 0",
-            f"        xmax = {_exact(length)}"]  # fmt: skip
-
-
-def _quoted(text: str) -> str:
-    doubled = text.replace('"', '""')
-    return f'"{doubled}"'
-
-
-def _exact(num_samples: int) -> str:
-    """Seconds with every digit that a sample has: neighbouring intervals must meet to the last one."""
-    return f"{num_samples / SAMPLE_RATE:.7f}".rstrip("0").rstrip(".") or "0"
 
 
 def _seconds(num_samples: int) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from data import strict_json
 from data.utterance import SAMPLE_RATE
 from trainer.recognize.subtitles import cues
+from trainer.recognize.textgrid import interval_tier, textgrid
 from trainer.recognize.transcript import TimedTranscript
 
 
@@ -60,24 +61,8 @@ def as_vtt(transcript: TimedTranscript) -> str:
 
 def as_textgrid(transcript: TimedTranscript) -> str:
     """Praat's long text format: one tier `words` of intervals without gaps, silence labelled with nothing."""
-    intervals, at = list[tuple[int, int, str]](), 0
-    for word in transcript.words:
-        if word.start > at:
-            intervals.append((at, word.start, ""))
-        intervals.append((word.start, word.end, word.text))
-        at = word.end
-    if at < transcript.num_samples:
-        intervals.append((at, transcript.num_samples, ""))
-    xmax = _exact(transcript.num_samples)
-    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {xmax}",
-             "tiers? <exists>", "size = 1", "item []:", "    item [1]:", '        class = "IntervalTier"',
-             '        name = "words"', "        xmin = 0", f"        xmax = {xmax}",
-             f"        intervals: size = {len(intervals)}"]  # fmt: skip
-    for i, (start, end, text) in enumerate(intervals, 1):
-        doubled, indent = text.replace('"', '""'), " " * 12
-        lines += [f"        intervals [{i}]:", f"{indent}xmin = {_exact(start)}", f"{indent}xmax = {_exact(end)}",
-                  f'{indent}text = "{doubled}"']  # fmt: skip
-    return "\n".join(lines) + "\n"
+    words = [(word.start, word.end, word.text) for word in transcript.words]
+    return textgrid([interval_tier("words", words, transcript.num_samples)], transcript.num_samples)
 
 
 def as_ctm(transcript: TimedTranscript) -> str:
@@ -108,8 +93,3 @@ def _clock(milliseconds: int, mark: str) -> str:
     """`01:02:03,004`."""
     seconds, rest = divmod(milliseconds, 1000)
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{mark}{rest:03d}"
-
-
-def _exact(num_samples: int) -> str:
-    """Seconds with every digit that a sample has: neighbouring intervals must meet to the last one."""
-    return f"{num_samples / SAMPLE_RATE:.7f}".rstrip("0").rstrip(".")

@@ -7,8 +7,23 @@ from dataclasses import dataclass
 from data.utterance import SAMPLE_RATE
 
 
+class Span:
+    """A stretch of a recording, in samples at SAMPLE_RATE."""
+
+    start: int
+    end: int
+
+    @property
+    def start_seconds(self) -> float:
+        return self.start / SAMPLE_RATE
+
+    @property
+    def end_seconds(self) -> float:
+        return self.end / SAMPLE_RATE
+
+
 @dataclass(frozen=True)
-class Word:
+class Word(Span):
     """A word where the model wrote it, in samples at SAMPLE_RATE.
 
     A word begins with the first frame of its first unit and ends with the last frame of its last unit. CTC writes a
@@ -22,14 +37,6 @@ class Word:
     """P(the word is right) where that is calibrated, else the geometric mean of its units' highest posteriors."""
     times: tuple[tuple[int, int], ...] = ()
     """(start, end) of each character of `text`; () when not known."""
-
-    @property
-    def start_seconds(self) -> float:
-        return self.start / SAMPLE_RATE
-
-    @property
-    def end_seconds(self) -> float:
-        return self.end / SAMPLE_RATE
 
 
 @dataclass(frozen=True)

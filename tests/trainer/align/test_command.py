@@ -5,6 +5,7 @@ pytest tests/trainer/align/test_command.py
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -219,3 +220,22 @@ def test_known_phones_are_folded_as_the_models_units_are(units: list[str], expec
     known = with_known_times(item, phones=True, units=units)
     assert known.text == " ".join(segment.label for segment in known.segments) == expected
     assert known.segments[-1] == Segment(5, 6, "b")
+
+
+@pytest.mark.parametrize("format", ["ctm", "json"])
+def test_what_the_terminal_cannot_show_is_named_and_json_goes_on_in_ascii(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, format: str
+) -> None:
+    put(tmp_path / "in", "a.wav", ["abc"], "abc \u0436")
+    put(tmp_path / "in", "b.wav", ["face"])
+    printed = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed, "latin-1"))
+    code = main(["m", str(tmp_path / "in"), "--format", format, "--normalizer", "none"])
+    text, said = printed.getvalue().decode("latin-1"), capsys.readouterr().err
+    if format == "json":
+        assert code == 0
+        assert [json.loads(line)["text"] for line in text.splitlines()] == ["abc \u0436", "face"]
+    else:
+        assert code == 2
+        assert f"error: {tmp_path}/in/a.wav: U+0436 cannot be printed in latin-1. Set PYTHONIOENCODING=utf-8" in said
+        assert [line.split()[4] for line in text.splitlines()] == ["face"]

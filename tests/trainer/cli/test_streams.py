@@ -15,10 +15,12 @@ import pytest
 
 from data import strict_json
 from data.audio.files import stat_regular
-from scripts.transcribe import deliver
+from scripts.transcribe import in_formats
 from tests.helpers.paths import ROOT
 from trainer.cli.console import Console
+from trainer.cli.deliver import deliver
 from trainer.cli.streams import escape_what_cannot_be_printed, print_exactly
+from trainer.errors import CorpusError
 from trainer.recognize.transcript import TimedTranscript, Word
 from trainer.rundir.disk import write_text
 
@@ -43,24 +45,25 @@ def stdout(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], io.BytesIO]:
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii"])
 def test_json_on_stdout_is_the_same_json_in_any_encoding(encoding: str, stdout: Callable[[str], io.BytesIO]) -> None:
     content = stdout(encoding)
-    deliver(TRANSCRIPT, ["json"], None, Path("x"), is_many=True)
+    deliver(in_formats(TRANSCRIPT, ["json"], is_named=True), None, Path("x"), "x")
     record = json.loads(content.getvalue().decode("ascii"))
     assert (record["file"], record["text"]) == (ODD_NAME, "größer łódź")
 
 
 def test_a_file_name_on_stdout_is_the_bytes_that_it_is_on_the_disk(stdout: Callable[[str], io.BytesIO]) -> None:
     content = stdout("utf-8")
-    deliver(TRANSCRIPT, ["text"], None, Path("x"), is_many=True)
+    deliver(in_formats(TRANSCRIPT, ["text"], is_named=True), None, Path("x"), "x")
     assert content.getvalue() == b"caf\xe9.wav\t" + "größer łódź\n".encode()
 
 
 def test_text_that_stdout_cannot_hold_is_refused_whole(stdout: Callable[[str], io.BytesIO]) -> None:
     """Not written with question marks or escapes that a reader would take for the transcript."""
     content = stdout("latin-1")
-    with pytest.raises(UnicodeEncodeError):
-        deliver(TRANSCRIPT, ["text"], None, Path("x"), is_many=False)
+    with pytest.raises(CorpusError, match=r"x\.wav: U\+0142 cannot be printed in latin-1"):
+        deliver(in_formats(TRANSCRIPT, ["text"], is_named=False), None, Path("x"), "x.wav")
     assert content.getvalue() == b""
-    deliver(replace(TRANSCRIPT, words=TRANSCRIPT.words[:1]), ["text"], None, Path("x"), is_many=False)
+    first = replace(TRANSCRIPT, words=TRANSCRIPT.words[:1])
+    deliver(in_formats(first, ["text"], is_named=False), None, Path("x"), "x.wav")
     assert content.getvalue() == "größer\n".encode("latin-1")
 
 
@@ -94,7 +97,8 @@ def test_files_hold_odd_names_in_valid_utf_8(name: str, tmp_path: Path) -> None:
 
 
 def test_files_of_transcripts_with_odd_names_are_written(tmp_path: Path) -> None:
-    deliver(TRANSCRIPT, ["json", "ctm", "text", "srt", "vtt", "textgrid"], tmp_path, Path(ODD_NAME), is_many=True)
+    texts = in_formats(TRANSCRIPT, ["json", "ctm", "text", "srt", "vtt", "textgrid"], is_named=False)
+    deliver(texts, tmp_path, Path(ODD_NAME), ODD_NAME)
     assert json.loads((tmp_path / f"{ODD_NAME}.json").read_text(encoding="utf-8"))["file"] == ODD_NAME
     assert (tmp_path / f"{ODD_NAME}.ctm").read_bytes().startswith(b"caf\xe9 1 0.000")
 

@@ -1,0 +1,42 @@
+"""What a command makes of one recording: files below a folder, or a text on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from trainer.cli.streams import print_exactly
+from trainer.errors import ConfigError, CorpusError
+
+
+def deliver(texts: Sequence[tuple[str, str]], folder: Path | None, name: Path, title: str) -> None:
+    """Write each of `texts`, (suffix, text), to FOLDER/NAME and its suffix; without a folder print the first one.
+
+    ConfigError where a file cannot be written. CorpusError, which begins with `title`, where stdout cannot show the
+    text: then nothing of it is printed. JSON is printed in ASCII there.
+    """
+    if folder is None:
+        (suffix, text), *_ = texts
+        with tqdm.external_write_mode(file=sys.stdout):
+            try:
+                print_exactly(text)
+            except UnicodeEncodeError as error:
+                if suffix == ".json":
+                    print_exactly(json.dumps(json.loads(text)) + "\n")
+                    return
+                raise CorpusError(
+                    f"{title}: U+{ord(error.object[error.start]):04X} cannot be printed in {error.encoding}. Set "
+                    "PYTHONIOENCODING=utf-8, or write files with --out FOLDER."
+                ) from None
+        return
+    for suffix, text in texts:
+        path = folder / name.parent / (name.name + suffix)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", errors="surrogateescape")  # names in CTM
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be written ({error.strerror or error}). Give another --out.") from None
