@@ -9,13 +9,12 @@ for, goes on with its unfinished word and with its place in the n-gram model; th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from data.audio.decode import normalize
 from data.text.normalise import collapse_spaces
 from data.utterance import SAMPLE_RATE
 from trainer.decoding.beam import State
@@ -23,7 +22,7 @@ from trainer.decoding.decoder import Decoder
 from trainer.decoding.hypotheses import Found, origin, trace
 from trainer.decoding.paths import best_path
 from trainer.errors import ModelError
-from trainer.recognize.transcribe import LoadedModel, Progress, Windows, seam, window_starts
+from trainer.recognize.transcribe import LoadedModel, Progress, Windows, read_parts
 from trainer.recognize.transcript import Alternative, TimedTranscript
 from trainer.recognize.words import find_words, text_of
 
@@ -91,46 +90,9 @@ def decode(
     progress: Progress = lambda batches, total: batches, num_best: int = 1,
 ) -> Decoded:  # fmt: skip
     """The search over `waveform`, float32 (num_samples,), mono at SAMPLE_RATE and not normalised."""
-    geometry, num_frames = recognizer.geometry, recognizer.model.num_frames(len(waveform))
-    frame_rate = SAMPLE_RATE / geometry.stride
-    if num_frames == 0:
-        return decode_pieces(decoder, [], round(PIECE_SECONDS * frame_rate), num_best)
-    if recognizer.do_normalize:
-        waveform = normalize(waveform)
-    overlap = max(2, round(windows.overlap_seconds * frame_rate))
-    window = min(num_frames, max(2 * overlap, round(windows.seconds * frame_rate)))
-    starts = window_starts(num_frames, window, overlap)
-    batches = [starts[i : i + windows.batch_size] for i in range(0, len(starts), windows.batch_size)]
-    read = _log_posteriors(recognizer, waveform, window, progress(batches, total=len(batches)))
-    return decode_pieces(decoder, joined(starts, read), round(PIECE_SECONDS * frame_rate), num_best)
-
-
-@torch.inference_mode()
-def _log_posteriors(
-    recognizer: LoadedModel, waveform: np.ndarray, window: int, batches: Iterable[Sequence[int]]
-) -> Iterator[np.ndarray]:
-    """(T, V) of each window."""
-    model, geometry = recognizer.model, recognizer.geometry
-    is_whole = model.num_frames(len(waveform)) == window
-    for starts in batches:
-        rows = waveform[None] if is_whole else np.stack([waveform[geometry.seen(s, s + window)] for s in starts])
-        waveforms = torch.from_numpy(rows).to(recognizer.device)
-        yield from model.read(waveforms).float().log_softmax(-1).cpu().numpy()
-
-
-def joined(starts: Sequence[int], windows: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The windows' frames (T, V) once each, cut where trainer.recognize.transcribe cuts them; two are in memory."""
-    begin, before = 0, np.zeros((0, 0), np.float32)
-    for k, now in enumerate(windows):
-        if k:
-            end = starts[k - 1] + len(before)
-            shared = max(begin, starts[k])
-            left, right = before[shared - starts[k - 1] :], now[shared - starts[k] : end - starts[k]]
-            cut = shared + seam(left.argmax(1), right.argmax(1))
-            yield before[begin - starts[k - 1] : cut - starts[k - 1]]
-            begin = cut
-        before = now
-    yield before[begin - starts[-1] :]
+    parts = read_parts(recognizer, waveform, windows, progress, lambda logits: logits.float().log_softmax(-1))
+    most = round(PIECE_SECONDS * SAMPLE_RATE / recognizer.geometry.stride)
+    return decode_pieces(decoder, (log_probs for _, log_probs in parts), most, num_best)
 
 
 def decode_pieces(decoder: Decoder, parts: Iterable[np.ndarray], most: int, num_best: int = 1) -> Decoded:

@@ -151,11 +151,20 @@ def read_frames(recognizer: LoadedModel, waveform: np.ndarray, windows: Windows,
 
     `keep` is a function from logits (B, T, V) to (B, T, K); as it is, the evidence that confidences are computed from.
     """
+    parts = list(read_parts(recognizer, waveform, windows, progress, keep))
+    if not parts:
+        width = keep(torch.zeros(1, 1, len(recognizer.vocab))).shape[-1]
+        return np.zeros(0, np.int64), np.zeros((0, width), np.float32)
+    return np.concatenate([ids for ids, _ in parts]), np.concatenate([figures for _, figures in parts])
+
+
+def read_parts(recognizer: LoadedModel, waveform: np.ndarray, windows: Windows, progress: Progress,
+               keep: Callable[[Tensor], Tensor]) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+    """The same in parts that follow one another, each when it is known: memory holds a batch of windows."""
     geometry = recognizer.geometry
     num_frames = recognizer.model.num_frames(len(waveform))
     if num_frames == 0:
-        width = keep(torch.zeros(1, 1, len(recognizer.vocab))).shape[-1]
-        return np.zeros(0, np.int64), np.zeros((0, width), np.float32)
+        return iter(())
     if recognizer.do_normalize:
         waveform = normalize(waveform)
     frame_rate = SAMPLE_RATE / geometry.stride
@@ -163,8 +172,7 @@ def read_frames(recognizer: LoadedModel, waveform: np.ndarray, windows: Windows,
     window = min(num_frames, max(2 * overlap, round(windows.seconds * frame_rate)))
     starts = window_starts(num_frames, window, overlap)
     batches = [starts[i : i + windows.batch_size] for i in range(0, len(starts), windows.batch_size)]
-    read = _read_windows(recognizer, waveform, window, progress(batches, total=len(batches)), keep)
-    return stitch(starts, list(read))
+    return stitch(starts, _read_windows(recognizer, waveform, window, progress(batches, total=len(batches)), keep))
 
 
 def window_starts(num_frames: int, window: int, overlap: int) -> list[int]:
@@ -182,17 +190,24 @@ def window_starts(num_frames: int, window: int, overlap: int) -> list[int]:
     return [*range(0, num_frames - window, window - overlap), num_frames - window]
 
 
-def stitch(starts: Sequence[int], read: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Join windows into one row of frames. Window k begins at `starts[k]`; `read[k]` is its (ids, figures)."""
-    begin, kept = 0, []
-    for k, (ids, figures) in enumerate(read):
-        end = starts[k] + len(ids)
-        if k + 1 < len(read):
-            shared = max(begin, starts[k + 1])  # the last window may begin before the previous seam
-            end = shared + seam(ids[shared - starts[k] :], read[k + 1][0][shared - starts[k + 1] : end - starts[k + 1]])
-        kept.append((ids[begin - starts[k] : end - starts[k]], figures[begin - starts[k] : end - starts[k]]))
-        begin = end
-    return np.concatenate([ids for ids, _ in kept]), np.concatenate([figures for _, figures in kept])
+def stitch(
+    starts: Sequence[int], windows: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The frames of overlapping windows once each, a part of every window: (ids, figures).
+
+    Window k begins at `starts[k]`; `windows` are their (ids, figures).
+    """
+    begin, before = 0, (np.zeros(0, np.int64), np.zeros(0, np.float32))
+    for k, now in enumerate(windows):
+        if k:
+            start = starts[k - 1]
+            end = start + len(before[0])
+            shared = max(begin, starts[k])  # the last window may begin before the previous seam
+            cut = shared + seam(before[0][shared - start :], now[0][shared - starts[k] : end - starts[k]])
+            yield before[0][begin - start : cut - start], before[1][begin - start : cut - start]
+            begin = cut
+        before = now
+    yield before[0][begin - starts[-1] :], before[1][begin - starts[-1] :]
 
 
 SURE = 8

@@ -22,7 +22,7 @@ from trainer.decoding.scores import development_split, rescored
 from trainer.decoding.settings import Decoding, read_hot_words, tuned_weights, write_decoding
 from trainer.decoding.tuning import tune
 from trainer.errors import ConfigError, CorpusError, ModelError
-from trainer.recognize.beam import decode_pieces, joined
+from trainer.recognize.beam import decode_pieces
 from trainer.scoring.decode import collapse, written_units
 from trainer.scoring.metrics import PHONES, EditCounts
 from trainer.scoring.scores import Hypothesis
@@ -196,10 +196,3 @@ def test_phones_are_scored_as_phones() -> None:
     assert (scored.hypothesis, scored.words.deletions, scored.counts("per").num_errors) == ("aa t", 1, 1)
     assert scored.characters == EditCounts()
     assert scored.confidences is None  # those were of the best path's words
-
-
-def test_windows_are_joined_to_the_frames_of_the_recording() -> None:
-    log_probs = spoken("the cat is on a hat in the hall")
-    starts, length = [0, 20, len(log_probs) - 40], 40
-    parts = list(joined(starts, (log_probs[s : s + length] for s in starts)))
-    assert np.concatenate(parts).tolist() == log_probs.tolist()
