@@ -10,7 +10,6 @@ import functools
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -169,18 +168,18 @@ class RemoteFolder:
         """The answer of `action`, tried again after each passing error; StorageError in the end."""
         begin = time.monotonic()
         for pause in (*self.pauses, None):
-            answer = _asked(action)
-            if not isinstance(answer, _Refusal):
-                return answer
-            if (final := self._final(answer.error, where)) is not None:
-                raise final
-            if pause is None:
-                seconds, reason = time.monotonic() - begin, _reason(answer.error)
-                raise StorageError(
-                    f"{where}: no answer after {len(self.pauses) + 1} tries in {seconds:.0f} s ({reason}). "
-                    "Look after the network and the store, then the same command with --resume."
-                )
-            time.sleep(pause)
+            try:
+                return action()
+            except Exception as error:  # fsspec's implementations raise what their libraries do
+                if (final := self._final(error, where)) is not None:
+                    raise final from None
+                if pause is None:
+                    seconds = time.monotonic() - begin
+                    raise StorageError(
+                        f"{where}: no answer after {len(self.pauses) + 1} tries in {seconds:.0f} s ({_reason(error)}). "
+                        "Look after the network and the store, then the same command with --resume."
+                    ) from None
+                time.sleep(pause)
         raise AssertionError("the last try returns or raises")
 
     def _final(self, error: Exception, where: str) -> StorageError | None:
@@ -195,7 +194,7 @@ class RemoteFolder:
             )
         if isinstance(error, FileNotFoundError) or "NoSuchKey" in text or "NoSuchBucket" in text:
             bucket = self.url.partition("://")[2].partition("/")[0]
-            if self.protocol == "s3" and not self._has_bucket(bucket, text):
+            if "NoSuchBucket" in text or "bucket does not exist" in text:
                 return StorageError(f"{where}: there is no bucket {bucket}. Mend the address, or name its endpoint "
                                     "(AWS_ENDPOINT_URL).")  # fmt: skip
             return StorageError(
@@ -203,29 +202,6 @@ class RemoteFolder:
                 "all of it."
             )
         return None
-
-    def _has_bucket(self, bucket: str, text: str) -> bool:
-        """Whether the bucket of a missing file is there, by the error's text or by asking. S3 tells the two apart in
-        some answers only."""
-        if "NoSuchBucket" in text or "bucket does not exist" in text:
-            return False
-        answer = _asked(lambda: bool(self._system().exists(bucket)))
-        return answer if isinstance(answer, bool) else True  # where nobody knows, the file alone is said to be missing
-
-
-@dataclass(frozen=True)
-class _Refusal:
-    """What a store answered in place of what was asked for."""
-
-    error: Exception
-
-
-def _asked(action: Callable[[], R]) -> R | _Refusal:
-    """The answer of `action`, or what it raised: fsspec's implementations raise whatever their libraries do."""
-    try:
-        return action()
-    except Exception as error:
-        return _Refusal(error)
 
 
 def _whole(content: bytes, num_bytes: int, where: str, offset: int, what: str) -> bytes:
