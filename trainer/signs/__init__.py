@@ -1,0 +1,1 @@
+"""What can be seen to be wrong with an utterance without a model: in its audio, its text, and among the others."""
