@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
-from data.text.normalise import collapse_spaces, normalizer
-from data.text.phones import PhoneScoring
+from data.text.normalise import normalizer
+from data.text.phones import PHONE_SETS, PhoneScoring, Silences
+from data.text.units import TextUnits, unit_rule
 from data.utterance import Corpus
 
 T = TypeVar("T")
@@ -54,6 +55,15 @@ class CorpusConfig(abc.ABC):
     language: str = option("", free=True)
     """ISO 639 code of the transcripts' language: tr, az and lt have their own rules of case; told in the card;
     none: not said."""
+
+    units: TextUnits = "auto"
+    """What transcripts consist of: words, learned by their characters; phones with spaces between them; other units
+    that are spaced (syllables, ...); phones61, phones48, phones39: TIMIT's labels, folded; auto: what the checkpoint
+    writes, else words."""
+
+    silences: Silences = option("kept", free=True)  # noqa: RUF009
+    """How the error rate of TIMIT's phones counts silences (closures and pauses too): kept, merged with neighbours, or
+    removed."""
 
     vocabulary: Literal["auto", "own", "new"] = "auto"
     """auto: the checkpoint's own units if every character of the training text has one; own: whatever has none is its
@@ -99,16 +109,28 @@ class CorpusConfig(abc.ABC):
         """Which speech this is, for the model card's limits."""
         return "this corpus, which does not say whether it was read or spoken freely"
 
+    def problem(self) -> str:
+        """Why these options cannot stand together, and the remedy; empty if they can."""
+        if self.silences != "kept" and self.units not in PHONE_SETS:
+            return (
+                f"--corpus.silences {self.silences} is about the silences of TIMIT's phones: leave it out, or give "
+                "--corpus.units phones39"
+            )
+        return ""
+
+    def are_units(self) -> bool | None:
+        """Whether transcripts consist of units with spaces between them; None: as the checkpoint writes, else words."""
+        return {"auto": None, "words": False}.get(self.units, True)
+
     def phone_scoring(self) -> PhoneScoring | None:
-        """How the phones that the transcripts consist of are compared; None where they consist of words.
+        """How phones of TIMIT are compared; None where what is written is compared as it stands."""
+        return PhoneScoring(self.silences) if self.units in PHONE_SETS else None
 
-        A transcript of phones has spaces between them, and is not normalised.
-        """
-        return None
-
-    def text_rule(self) -> Callable[[str], str]:
-        """What makes of a transcript what the model should write."""
-        return collapse_spaces if self.phone_scoring() else normalizer(self.normalizer, self.language)
+    def text_rule(self, *, are_units: bool | None = None) -> Callable[[str], str]:
+        """What makes of a transcript what the model should write. `are_units` decides where the options do not."""
+        if self.are_units() or (self.are_units() is None and are_units):
+            return unit_rule(self.units)
+        return normalizer(self.normalizer, self.language)
 
     @abc.abstractmethod
     def open(self, cache_dir: Path, progress: Callable[[int, int], None]) -> Corpus:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.text.normalise import NORMALIZERS, collapse_spaces, normalizer
 from data.text.phones import PhoneScoring
+from data.text.units import as_written
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE, Utterance
 from trainer.cli.arguments import ArgumentParser, count
@@ -51,7 +52,9 @@ class Speech:
     references: list[str]
     """Normalised; empty for noise."""
     scoring: PhoneScoring | None = None
-    """How phones are compared; None for words."""
+    """How TIMIT's phones are compared; None for what is compared as it stands."""
+    units_are: str = ""
+    """As --corpus.units of the run says; empty where there is none."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,18 +89,18 @@ def run(args: Namespace) -> int:
         raise ConfigError(f"--out {args.out}: name a file that ends in .onnx.")
     if args.manifest is not None and not Path(args.manifest).is_file():
         raise ConfigError(f"--manifest {args.manifest}: no such file.")
-    normalize = normalizer(args.normalizer, args.language)
-    speech = read_manifest(args.manifest, normalize, args.utterances) if args.manifest else None
-
     from models.checkpoints.onnx_graph import write_onnx
     from trainer.recognize.onnx_check import max_deviation, open_graph, pytorch, quantize, word_errors
     from trainer.recognize.transcribe import load_recognizer
-    from trainer.scoring.metrics import PHONES, WORDS
+    from trainer.scoring.metrics import describe_rule, units_written
 
     recognizer = load_recognizer(args.model, args.revision, "cpu", args.target_lang)
     model = Path(recognizer.source)
-    if speech is None:
-        speech = read_run(model, args.utterances or NUM_SCORED)
+    if args.manifest is None:
+        speech = read_run(model, recognizer.vocab, args.utterances or NUM_SCORED)
+    else:
+        normalize = as_written if recognizer.vocab.phonemes else normalizer(args.normalizer, args.language)
+        speech = read_manifest(args.manifest, normalize, args.utterances)
     recognizer, speech = in_one_form(recognizer, speech)
     compared = [w for w in speech.waveforms if recognizer.model.num_frames(len(w)) > 0][:NUM_COMPARED]
     if not compared:
@@ -130,8 +133,8 @@ def run(args: Namespace) -> int:
         print(f"{small}: {megabytes(small)}")
     if not speech.references:
         print("note: no word error rate was measured; --manifest names utterances to measure it on")
-    units, scoring = (PHONES if recognizer.vocab.phonemes else WORDS), recognizer.vocab.scoring
-    label = units.label + (f" [{scoring.describe()}]" if scoring else "")
+    units, rule = units_written(recognizer.vocab), describe_rule(recognizer.vocab)
+    label = units.label + (f" [{rule}]" if rule else "")
     for name, logits in versions.items() if speech.references else ():
         counts = word_errors(recognizer, logits, speech.waveforms, speech.references)
         rate = f"{100 * counts.rate:.2f} %"
@@ -164,7 +167,7 @@ def read_manifest(path: str, normalize: Callable[[str], str], number: int | None
     return speech_of(utterances, normalize, number or len(utterances), path)
 
 
-def read_run(model: Path, number: int) -> Speech:
+def read_run(model: Path, vocab: Vocab, number: int) -> Speech:
     """`number` of the utterances that the run of `model` was scored on; noise if there are none."""
     import numpy as np
 
@@ -179,10 +182,9 @@ def read_run(model: Path, number: int) -> Speech:
             config = read_config(run_dir / "config.json", fill=True)
             reading = read_corpus(config, Console(), training=False)
             split = reading.corpus.splits.headline
-            speech = speech_of(
-                reading.evaluation[split], config.corpus.text_rule(), number, f"{run_dir.name}'s {split}"
-            )
-            return replace(speech, scoring=config.corpus.phone_scoring())
+            normalize = config.corpus.text_rule(are_units=vocab.phonemes)
+            speech = speech_of(reading.evaluation[split], normalize, number, f"{run_dir.name}'s {split}")
+            return replace(speech, scoring=config.corpus.phone_scoring(), units_are=config.corpus.units)
         except (ValueError, OSError) as error:
             why = str(error)
     print(f"warning: {model}: no speech to measure on: {why}", file=sys.stderr)
@@ -207,7 +209,7 @@ def in_one_form(recognizer: LoadedModel, speech: Speech) -> tuple[LoadedModel, S
 
     recognizer.vocab.refuse_delimiter(speech.references)
     vocab = fit_spelling(recognizer.vocab, speech.references, "auto", recognizer.source, Console())
-    vocab = replace(vocab, scoring=speech.scoring)
+    vocab = replace(vocab, scoring=speech.scoring, units_are=speech.units_are)
     references = [collapse_spaces(vocab.to_compare(text)) for text in speech.references]
     return replace(recognizer, vocab=vocab), replace(speech, references=references)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import gzip
 import sys
 from argparse import REMAINDER, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from trainer.cli.arguments import ArgumentParser, count
@@ -77,11 +77,13 @@ def sentences(args: Namespace) -> Iterator[list[str]]:
     """The words of each sentence; empty ones are left out."""
     from data.text.normalise import normalizer
 
+    normalize: Callable[[str], str] = str
     if args.corpus:
-        texts, args.normalizer, args.language = corpus_texts(args)
+        texts, normalize = corpus_texts(args)
     else:
         texts = (text for path in args.texts for text in texts_of(path, args))
-    normalize = str if args.normalizer == "none" else normalizer(args.normalizer, args.language)
+        if args.normalizer != "none":
+            normalize = normalizer(args.normalizer, args.language)
     for text in texts:
         words = normalize(text).split()
         if words:
@@ -109,8 +111,8 @@ def texts_of(path: Path, args: Namespace) -> Iterator[str]:
         raise CorpusError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
 
 
-def corpus_texts(args: Namespace) -> tuple[Iterator[str], str, str]:
-    """The transcripts of the training split of a preset's corpus, and its normaliser and language."""
+def corpus_texts(args: Namespace) -> tuple[Iterator[str], Callable[[str], str]]:
+    """The transcripts of the training split of a preset's corpus, and what training makes of them."""
     from trainer.cli.console import Console
     from trainer.cli.parse import parse as parse_training
     from trainer.prepare.corpus import synthesis_bar
@@ -119,7 +121,7 @@ def corpus_texts(args: Namespace) -> tuple[Iterator[str], str, str]:
     with synthesis_bar(Console()) as progress:
         corpus = config.corpus.open(Path(config.cache_dir), progress)
     texts = (utterance.text for utterance in corpus.utterances(corpus.splits.train))
-    return texts, config.corpus.normalizer, config.corpus.language
+    return texts, config.corpus.text_rule()
 
 
 def say(line: str) -> None:

@@ -31,7 +31,6 @@ TO_39 = {
 }
 """Label of the 61, the 48 or the 39 -> class of the 39, without `q`. A label of two sets has one class in both."""
 
-RecognisedUnits = Literal["words", "phones61", "phones48", "phones39"]
 PHONE_SETS: dict[str, tuple[str, ...]] = {
     "phones61": tuple(sorted([*TO_48, DELETED])),
     "phones48": tuple(sorted(set(TO_48.values()))),
@@ -57,13 +56,20 @@ MANNER = {label: manner for manner, labels in CLASSES_BY_MANNER.items() for labe
 def fold(labels: Iterable[str], phones: str) -> list[str]:
     """TIMIT's 61 labels as classes of `phones`, a key of PHONE_SETS; `q` goes, but for the 61 themselves.
 
+    What is folded already stays as it is. KeyError for a label that is none of `foldable`.
+
     >>> fold(["h#", "q", "ao", "l", "bcl", "b"], "phones39")
     ['sil', 'aa', 'l', 'sil', 'b']
     """
     if phones == "phones61":
         return list(labels)
-    table = TO_48 if phones == "phones48" else TO_39
+    table = TO_39 if phones == "phones39" else {**{label: label for label in PHONE_SETS[phones]}, **TO_48}
     return [table[label] for label in labels if label != DELETED]
+
+
+def foldable(phones: str) -> frozenset[str]:
+    """The labels that `fold` takes: TIMIT's 61, and the classes that they may be folded to already."""
+    return frozenset(PHONE_SETS["phones61"] + (() if phones == "phones61" else PHONE_SETS[phones]))
 
 
 @dataclass(frozen=True)

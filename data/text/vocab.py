@@ -51,6 +51,8 @@ class Vocab:
     spelling: Spelling = AS_IS
     scoring: PhoneScoring | None = None
     """How TIMIT's phones are compared; None where text is compared as it is written."""
+    units_are: str = ""
+    """What units with spaces between them are, phones or others, where somebody has said it."""
 
     def __post_init__(self) -> None:
         if len(set(self.tokens)) != len(self.tokens):
@@ -77,7 +79,8 @@ class Vocab:
 
     @classmethod
     def build_phones(cls, texts: Iterable[str]) -> Vocab:
-        """The vocabulary of training `texts` of phones, with spaces between them: all phones, then [UNK], [PAD].
+        """The vocabulary of training `texts` of phones (or other units) with spaces between them: all of them, then
+        [UNK], [PAD].
 
         There is no word delimiter: transformers' Wav2Vec2PhonemeCTCTokenizer needs none.
         """
@@ -204,6 +207,12 @@ class TextEncoder:
 
     def __call__(self, text: str) -> list[int]:
         return [self._ids.get(piece, self._unknown) for piece in self._split(text)]
+
+
+def merges(vocab: Vocab, units: Iterable[str]) -> bool:
+    """Whether the spelling of `vocab` makes one of two units, as capitals do of X-SAMPA's `s` and `S`."""
+    different = {unicodedata.normalize("NFC", unit) for unit in units}
+    return len({tuple(vocab.split(unit)) for unit in different}) < len(different)
 
 
 def refuse_delimiter(texts: Iterable[str], delimiter: str, where: str = "A transcript") -> None:

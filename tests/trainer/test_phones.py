@@ -152,20 +152,20 @@ def encoder_that_writes(tmp_path: Path, vocab: Vocab) -> EncoderSource:
 def test_a_model_of_words_is_not_scored_on_phones_nor_the_other_way_round(tmp_path: Path) -> None:
     phones, words = Vocab.build_phones(["s iy"]), Vocab.build(["sea"])
     with pytest.raises(CorpusError, match=r"writes characters, and --corpus\.units asks for phones"):
-        choose_vocabulary("auto", [], encoder_that_writes(tmp_path / "w", words), False, False, are_phones=True)
-    with pytest.raises(CorpusError, match=r"writes phones, and the corpus was asked for words.*--corpus\.units"):
-        choose_vocabulary("auto", [], encoder_that_writes(tmp_path / "p", phones), False, False, are_phones=False)
+        choose_vocabulary("auto", [], encoder_that_writes(tmp_path / "w", words), False, False, are_units=True)
+    with pytest.raises(CorpusError, match=r"writes phones .*, and the corpus was asked for words.*--corpus\.units"):
+        choose_vocabulary("auto", [], encoder_that_writes(tmp_path / "p", phones), False, False, are_units=False)
 
 
 def test_a_head_of_characters_that_could_spell_phones_is_not_kept(tmp_path: Path) -> None:
     encoder = encoder_that_writes(tmp_path, Vocab.build(["s iy hh"]))
-    vocab, is_own = choose_vocabulary("auto", ["s iy hh"], encoder, False, True, are_phones=True)
+    vocab, is_own = choose_vocabulary("auto", ["s iy hh"], encoder, False, True, are_units=True)
     assert (is_own, vocab.tokens) == (False, ("hh", "iy", "s", "[UNK]", "[PAD]"))
 
 
 def test_a_head_of_the_same_phones_is_kept(tmp_path: Path) -> None:
     encoder = encoder_that_writes(tmp_path, Vocab.build_phones(["s iy hh"]))
-    vocab, is_own = choose_vocabulary("auto", ["hh iy"], encoder, False, True, are_phones=True)
+    vocab, is_own = choose_vocabulary("auto", ["hh iy"], encoder, False, True, are_units=True)
     assert (is_own, vocab.tokens) == (True, ("hh", "iy", "s", "[UNK]", "[PAD]"))
 
 

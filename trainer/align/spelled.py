@@ -10,7 +10,7 @@ from itertools import accumulate, pairwise
 
 from data.text.normalise import NORMALIZERS, collapse_spaces, impossible_character, normalizer
 from data.text.spelling import AS_IS, CANDIDATES
-from data.text.vocab import Vocab
+from data.text.vocab import Vocab, merges
 from trainer.errors import CorpusError
 
 RULES = (*NORMALIZERS, "none")
@@ -80,6 +80,8 @@ def _spelled_best(vocab: Vocab, words: Sequence[str]) -> Vocab:
         return vocab
     text = " ".join(words)
     candidates = [replace(vocab, spelling=spelling) for spelling in CANDIDATES]
+    if vocab.phonemes:
+        candidates = [candidate for candidate in candidates if not merges(candidate, words)]
     return min(candidates, key=lambda candidate: candidate.unseen(text).total())
 
 

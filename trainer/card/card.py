@@ -26,7 +26,7 @@ from trainer.report.curves import draw_curves, to_png
 from trainer.rundir.disk import write_bytes, write_text
 from trainer.rundir.reading import read_records
 from trainer.rundir.results import read_hypotheses
-from trainer.scoring.metrics import METRICS
+from trainer.scoring.metrics import METRICS, units_of
 
 
 def write_card(
@@ -47,8 +47,9 @@ def write_card(
     for name, figure in pictures.items():
         write_bytes(run_dir / "model" / f"curve_{name}.png", to_png(figure))
     headline, parameters = results["headline"], hyperparameters(config, results, _read_model_config(run_dir))
+    metadata = metadata_of(config, config.name, units_of(results), _eval_results(data.corpus.title, results))
     sections = [
-        f"---\n{metadata_of(config, config.name, _eval_results(data.corpus.title, results)).to_yaml()}\n---",
+        f"---\n{metadata.to_yaml()}\n---",
         f"# {config.name}",
         text.summary(config, data, results),
         "## Model description",

@@ -19,7 +19,7 @@ from trainer.config.as_json import read_config
 from trainer.rundir.disk import write_text
 from trainer.rundir.model_source import model_name, step_of
 from trainer.rundir.reading import read_records
-from trainer.scoring.metrics import METRICS
+from trainer.scoring.metrics import METRICS, UNITS, WORDS, Units
 
 
 def write_checkpoint_card(folder: Path, run_dir: Path, checkpoint: Path) -> None:
@@ -32,7 +32,7 @@ def write_checkpoint_card(folder: Path, run_dir: Path, checkpoint: Path) -> None
     name = model_name(str(checkpoint))
     model_config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     sections = [
-        f"---\n{metadata_of(config, name).to_yaml()}\n---",
+        f"---\n{metadata_of(config, name, _units(records)).to_yaml()}\n---",
         f"# {name}",
         f"The weights of step {step} of the run {run_dir.resolve().name}. {figures(until_then, step, is_best)}",
         "### How to use",
@@ -45,6 +45,12 @@ def write_checkpoint_card(folder: Path, run_dir: Path, checkpoint: Path) -> None
         text.framework_versions(),
     ]
     write_text(folder / "README.md", ModelCard("\n\n".join(sections) + "\n").content)
+
+
+def _units(records: list[dict[str, Any]]) -> Units:
+    """What was scored during training."""
+    written = (u for u in UNITS.values() if any(f"eval/{u.main}" in record for record in records))
+    return next(written, WORDS)
 
 
 def figures(records: list[dict[str, Any]], step: int, is_best: bool) -> str:

@@ -6,10 +6,10 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from trainer.config.schema import Config
 from trainer.rundir.model_source import is_hub_id
-from trainer.scoring.metrics import PHONES, WORDS
+from trainer.scoring.metrics import Units
 
 
-def metadata_of(config: Config, name: str, eval_results: list[EvalResult] | None = None) -> ModelCardData:
+def metadata_of(config: Config, name: str, units: Units, eval_results: list[EvalResult] | None = None) -> ModelCardData:
     """The metadata of the model `name`, trained as `config` says."""
     pretrained = config.model.pretrained
     return ModelCardData(
@@ -18,7 +18,7 @@ def metadata_of(config: Config, name: str, eval_results: list[EvalResult] | None
         pipeline_tag="automatic-speech-recognition",
         tags=["automatic-speech-recognition", "ctc", "speech"],
         base_model=pretrained if pretrained and is_hub_id(pretrained) else None,
-        metrics=list((WORDS if config.corpus.phone_scoring() is None else PHONES).metrics),
+        metrics=list(units.metrics),
         model_name=name,
         eval_results=eval_results,
     )

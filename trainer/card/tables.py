@@ -11,8 +11,8 @@ from typing import Any
 from trainer.card.text import format_interval, format_loss, format_rate
 from trainer.scoring.alignment import Edit, align_characters, align_words, count_confusions, ranked
 from trainer.scoring.breakdown import FEW_UNITS, Group, breakdowns, by_speaker, knows_speakers
-from trainer.scoring.classes import NOTHING, by_class
-from trainer.scoring.metrics import METRICS, PHONES, WORDS, units_of
+from trainer.scoring.classes import NOTHING, are_timits, by_class
+from trainer.scoring.metrics import METRICS, WORDS, units_of
 from trainer.scoring.scores import Hypothesis
 
 NUM_SPEAKERS_SHOWN = 5
@@ -135,9 +135,9 @@ def _group_table(groups: Sequence[Group | None], *, interval: bool = True) -> st
 
 
 def confusion_sections(hypotheses: Sequence[Hypothesis], split: str) -> list[str]:
-    """The most frequent edits of words and characters, or of phones, which are grouped by their classes too."""
-    if hypotheses and hypotheses[0].units == PHONES:
-        return _phone_confusions(hypotheses, split)
+    """The most frequent edits of words and characters, or of phones; TIMIT's by classes too."""
+    if hypotheses and hypotheses[0].units != WORDS:
+        return _unit_confusions(hypotheses, split)
     words = count_confusions(align_words(h.reference, h.hypothesis) for h in hypotheses)
     characters = count_confusions(align_characters(h.reference, h.hypothesis) for h in hypotheses)
     if not words:
@@ -157,11 +157,18 @@ def _confusion_table(words: Counter[Edit], characters: Counter[Edit]) -> str:
     return "\n".join(rows + [f"| {a} | {b} |" for a, b in zip(left, right, strict=True)])
 
 
-def _phone_confusions(hypotheses: Sequence[Hypothesis], split: str) -> list[str]:
+def _unit_confusions(hypotheses: Sequence[Hypothesis], split: str) -> list[str]:
     alignments = [align_words(h.reference, h.hypothesis) for h in hypotheses]
-    phones = ranked(count_confusions(alignments))[:NUM_CONFUSIONS_SHOWN]
-    if not phones:
+    confused = ranked(count_confusions(alignments))[:NUM_CONFUSIONS_SHOWN]
+    if not confused:
         return []
+    units = hypotheses[0].units
+    listed = [f"| {units.one.capitalize()} | Times |", "|---|---|", *(f"| {_edit(e)} | {n} |" for e, n in confused)]
+    listing = ["### Most frequent confusions", f"In {split}, {units.name}:", "\n".join(listed)]
+    return [*listing, *_classes(alignments)] if are_timits(alignments) else listing
+
+
+def _classes(alignments: Sequence[Sequence[Edit]]) -> list[str]:
     classes = by_class(alignments)
     shown = [*classes.names, NOTHING]
     rows = [["Class", *shown, "Phones", "Wrong phone"], ["---"] * (len(shown) + 3)]
@@ -169,11 +176,7 @@ def _phone_confusions(hypotheses: Sequence[Hypothesis], split: str) -> list[str]
         counts = [classes.counts[name, other] for other in shown]
         wrong = "" if name == NOTHING else format_rate(classes.wrong_rate(name))
         rows.append([name, *map(str, counts), "" if name == NOTHING else str(classes.num_reference(name)), wrong])
-    listed = ["| Phone | Times |", "|---|---|", *(f"| {_edit(edit)} | {n} |" for edit, n in phones)]
     return [
-        "### Most frequent confusions",
-        f"In {split}, phones:",
-        "\n".join(listed),
         "#### Confusion by phone class",
         f"Rows: the class that was spoken; columns: the class that was written; {NOTHING}: inserted or deleted. The "
         "last column is the share of a class' phones that were not recognised as they are.",

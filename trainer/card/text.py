@@ -19,8 +19,9 @@ from models.checkpoints.lora import lora_of
 from models.checkpoints.weights import LoadReport
 from trainer.config.schema import Config
 from trainer.prepare.corpus import PreparedCorpus
+from trainer.prepare.vocabulary import pieces_of
 from trainer.rundir.model_source import model_name
-from trainer.scoring.metrics import units_of
+from trainer.scoring.metrics import units_of, units_written
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "jiwer", "soundfile", "soxr")
 
@@ -122,16 +123,30 @@ def limits(config: Config, data: PreparedCorpus) -> str:
     language = {"en": "English", None: "not stated by the corpus"}.get(code, f"`{code}`")
     return (
         f"For 16 kHz mono speech like the training data: {kind}, utterances of {lengths[0]:.1f} to {lengths[-1]:.1f} s "
-        f"(median {lengths[len(lengths) // 2]:.1f} s). Language: {language}. It writes text as the normaliser "
-        f"`{config.corpus.normalizer}` does: no punctuation, one case. Other languages, channels, noise, longer "
-        "recordings and spelling conventions were not tested. Words are spelled from sound alone: without a language "
-        "model, rare words come out as they are heard."
+        f"(median {lengths[len(lengths) // 2]:.1f} s). Language: {language}. {_what_is_written(config, data)}"
+    )
+
+
+def _what_is_written(config: Config, data: PreparedCorpus) -> str:
+    if data.vocab.phonemes:
+        written = units_written(data.vocab).name
+        return (
+            f"It writes {written} with spaces between them, no words. Other languages, channels, noise, longer "
+            f"recordings and other sets of {written} were not tested."
+        )
+    return (
+        f"It writes text as the normaliser `{config.corpus.normalizer}` does: no punctuation, one case. Other "
+        "languages, channels, noise, longer recordings and spelling conventions were not tested. Words are spelled "
+        "from sound alone: without a language model, rare words come out as they are heard."
     )
 
 
 def describe_data(data: PreparedCorpus) -> str:
     """Counts, hours and speakers of every split; what was dropped, converted, leaked and never seen."""
-    rows = ["| Split | Used for | Utterances | Hours | Words | Speakers |", "|---|---|---|---|---|---|"]
+    rows = [
+        f"| Split | Used for | Utterances | Hours | {units_written(data.vocab).name.capitalize()} | Speakers |",
+        "|---|---|---|---|---|---|",
+    ]
     rows.append(_data_row(data.corpus.splits.train, "training", data.train))
     rows += [_data_row(split, "evaluation", examples) for split, examples in data.evaluation.items()]
     text = f"{data.corpus.title[0].upper()}{data.corpus.title[1:]}.\n\n" + "\n".join(rows)
@@ -143,7 +158,7 @@ def describe_data(data: PreparedCorpus) -> str:
     for split, unseen in data.unseen.items():
         if unseen:
             why = "have no unit" if data.own_tokenizer else "never occur in training"
-            text += f" In {split}, {unseen.total()} characters {why}: they count as errors."
+            text += f" In {split}, {unseen.total()} {pieces_of(data.vocab)} {why}: they count as errors."
     return text
 
 

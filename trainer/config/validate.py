@@ -82,6 +82,8 @@ def validate(config: Config, *, training: bool = True) -> Config:
             "an encoder: --model.pretrained HUB_ID_OR_FOLDER, or random weights by --model.size {tiny,base,large} with "
             "--model.family"
         )
+    if problem := config.corpus.problem():
+        raise ConfigError(f"{problem}.")
     if missing:
         raise ConfigError(f"Preset {config.preset} needs {'; '.join(missing)}.")
     _refuse_frozen(model)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.overview.files import Files, begun, changed, read_files
+from trainer.scoring.metrics import UNITS
 
 Status = Literal["running", "finished", "scored", "resumable", "stopped", "damaged"]
 MEANING: dict[Status, str] = {
@@ -23,7 +24,7 @@ MEANING: dict[Status, str] = {
     "stopped": "no process works on it, and there is no checkpoint: --resume begins at step 0",
     "damaged": "a file is not as it was written; the note says which, and what is left",
 }
-MAIN_RATES = ("wer", "per")
+MAIN_RATES = tuple(units.main for units in UNITS.values())
 """The rates that a run may be judged by, the first one that its records have."""
 
 

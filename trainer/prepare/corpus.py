@@ -15,7 +15,6 @@ from tqdm import tqdm
 from data.audio.segments import describe_overshoots
 from data.chain import is_checked, once_each, overshoots_of
 from data.corpora import reading_notes
-from data.corpora.phones import PhoneOptions
 from data.drops import Drops, is_corpus_wrong, refuse_unreadable
 from data.durations import describe_durations
 from data.example import Example
@@ -38,7 +37,15 @@ from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.errors import CorpusError
 from trainer.prepare.decoding import drop_undecodable, find_undecodable, use_store
-from trainer.prepare.vocabulary import choose_vocabulary, describe_unseen, refuse_delimiters
+from trainer.prepare.vocabulary import (
+    are_units,
+    choose_vocabulary,
+    describe_unseen,
+    first_places,
+    pieces_of,
+    refuse_delimiters,
+    refuse_special_units,
+)
 
 LEAVE_OUT = "Mend them, or leave such training utterances out: --corpus.on-bad drop"
 """The remedy for all that is wrong with single utterances of training."""
@@ -67,6 +74,8 @@ class PreparedCorpus:
     """Whose adapter the model has, in a multilingual checkpoint: the exported folder names it."""
     faults: Faults = field(default_factory=Faults)
     """What a check has found."""
+    of_units: bool | None = None
+    """Whether transcripts were read as units with spaces between them, and so not normalised."""
 
 
 @dataclass(frozen=True)
@@ -119,21 +128,26 @@ def prepare_corpus(
     on_bad = "drop" if faults.collects else c.on_bad  # a check goes on without them
     corpus, utterances, eval_utterances = reading.corpus, reading.train, reading.evaluation
     splits, scoring = corpus.splits, c.phone_scoring()
-    normalize = c.text_rule()
-    name = "phones" if scoring else f"{c.normalizer} {c.language}"
+    of_units = are_units(c.are_units(), [u.text for u in utterances], encoder, c.vocabulary, training)
+    normalize = c.text_rule(are_units=of_units)
+    name = f"units {c.units}" if of_units else f"{c.normalizer} {c.language}"
+    if of_units:
+        refuse_special_units([utterances, *eval_utterances.values()], c.units, encoder, c.vocabulary)
     written = partial(normalise_all, normalize=normalize, name=name, cache_dir=cache_dir)
     texts, eval_texts = written(utterances), {split: written(of) for split, of in eval_utterances.items()}
-    refuse_delimiters(
-        [(utterances, texts), *((of, eval_texts[split]) for split, of in eval_utterances.items())],
-        encoder,
-        c.vocabulary,
-    )
+    if not of_units:
+        refuse_delimiters(
+            [(utterances, texts), *((of, eval_texts[split]) for split, of in eval_utterances.items())],
+            encoder,
+            c.vocabulary,
+        )
     vocab, own = choose_vocabulary(
         c.vocabulary, texts, encoder, c.bos_eos, training,
         spelling=c.spelling, to_score=[text for of_split in eval_texts.values() for text in of_split], console=console,
-        are_phones=scoring is not None if isinstance(c, PhoneOptions) else None,
+        are_units=of_units,
     )  # fmt: skip
-    vocab = replace(vocab, scoring=scoring)
+    said = c.units if vocab.phonemes and c.units in ("phones", "spaced") else ""
+    vocab = replace(vocab, scoring=scoring, units_are=said)
 
     train: Sequence[Example] = []
     drops = Drops(splits.train, len(utterances))
@@ -156,8 +170,9 @@ def prepare_corpus(
         unreadable.append(bad)
         if unseen[split]:
             what = "have no unit in the checkpoint's vocabulary" if own else "were never seen in training"
-            pieces = "phones" if vocab.phonemes else "characters"
-            console.warn(f"{split}: {unseen[split].total()} {pieces} {what} ({describe_unseen(unseen[split])})")
+            places = first_places(unseen[split], of_split, eval_texts[split], vocab)
+            missing = describe_unseen(unseen[split], places)
+            console.warn(f"{split}: {unseen[split].total()} {pieces_of(vocab)} {what} ({missing})")
     if not faults.collects:
         refuse_unreadable(list(filter(is_corpus_wrong, unreadable)), c.on_bad_eval)
     everything = once_each([utterances, *eval_utterances.values()])
@@ -203,7 +218,9 @@ def prepare_corpus(
     language = config.model.target_lang
     if own and encoder.pretrained is not None and encoder.pretrained.has_adapters:
         language = encoder.pretrained.language
-    return PreparedCorpus(corpus, vocab, own, train, evaluation, drops, unseen, leaks, conversions, language, faults)
+    return PreparedCorpus(
+        corpus, vocab, own, train, evaluation, drops, unseen, leaks, conversions, language, faults, of_units
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -7,11 +7,12 @@ references, normalised -> tried in every spelling that checkpoints have -> all h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from data.text.spelling import AS_IS, BY_NAME, CANDIDATES, Spelling
-from data.text.vocab import Vocab, refuse_delimiter
+from data.text.units import RESERVED, TextUnits, as_written, refuse_units
+from data.text.vocab import Vocab, merges, refuse_delimiter
 from data.utterance import Utterance
 from models.checkpoints.pretrained import EncoderSource, Pretrained
 from trainer.cli.console import Console
@@ -39,13 +40,13 @@ def choose_vocabulary(
     spelling: str = "auto",
     to_score: Sequence[str] = (),
     console: Console | None = None,
-    are_phones: bool | None = None,
+    are_units: bool | None = None,
 ) -> tuple[Vocab, bool]:
     """The vocabulary, and whether it is the checkpoint's own (then its head is kept too).
 
     `texts` are those that are trained on, `to_score` the references of evaluation, all normalised. Where only scoring
-    is done the vocabulary must be the checkpoint's. `are_phones`: whether texts, and so units, are phones or words;
-    None: the corpus does not know. CorpusError where no answer is right.
+    is done the vocabulary must be the checkpoint's. `are_units`: whether texts consist of units with spaces between
+    them (phones, or others) or of words; None: nobody has said. CorpusError where no answer is right.
     """
     pretrained = encoder.pretrained
     own = own_vocabulary(pretrained) if pretrained is not None else None
@@ -58,15 +59,16 @@ def choose_vocabulary(
                 f"{why}. So there is no tokenizer that matches its CTC head, and its output cannot be read. Give a "
                 "folder that a training run exported, or a fine-tuned hub model."
             )
-        if are_phones and not own.phonemes:
+        if are_units and not own.phonemes:
             raise CorpusError(
-                f"{pretrained.source}: it writes characters, and --corpus.units asks for phones. Leave that out, or "
-                "give a model that was trained on phones."
+                f"{pretrained.source}: it writes characters, and --corpus.units asks for phones or other units with "
+                "spaces between them. Leave that out, or give a model that was trained on them."
             )
-        if are_phones is False and own.phonemes:
+        if are_units is False and own.phonemes:
             raise CorpusError(
-                f"{pretrained.source}: it writes phones, and the corpus was asked for words. Give the phones that it "
-                "was trained on: --corpus.units phones61, phones48 or phones39."
+                f"{pretrained.source}: it writes phones (or other units with spaces between them), and the corpus was "
+                "asked for words. Give the units that it was trained on: --corpus.units phones61, phones48, phones39, "
+                "phones or spaced."
             )
         own.refuse_delimiter(to_score)
         return fit_spelling(own, to_score, spelling, pretrained.source, console), True
@@ -75,11 +77,13 @@ def choose_vocabulary(
             f"--corpus.spelling {spelling} is how text is written in a checkpoint's own units, and here units are new. "
             "Leave it out; --corpus.normalizer is how new ones are written."
         )
-    if are_phones and own is not None and pretrained is not None and not own.phonemes:
+    if are_units and own is not None and pretrained is not None and not own.phonemes:
         if rule == "own":
-            raise CorpusError(f"--corpus.vocabulary own: {pretrained.source} writes characters, not phones.")
+            raise CorpusError(
+                f"--corpus.vocabulary own: {pretrained.source} writes characters, not units with spaces between them."
+            )
         if rule == "auto" and pretrained.has_head and console is not None:
-            console.warn(f"{pretrained.source}: it writes characters, so units and head are new: phones")
+            console.warn(f"{pretrained.source}: it writes characters, so units and head are new: those of the text")
         return Vocab.build_phones(texts), False
     if rule == "own" and own is None:
         raise CorpusError(f"--corpus.vocabulary own: {_why_not(pretrained) or 'there is no checkpoint'}.")
@@ -99,7 +103,7 @@ def choose_vocabulary(
         if console is not None and (pretrained.has_head or pretrained.has_no_such_language):
             new = "vocabulary, adapter and head" if pretrained.has_no_such_language else "units and head"
             console.warn(f"{pretrained.mismatch}; without one, {new} are new")
-    return Vocab.build_phones(texts) if are_phones else Vocab.build(texts, bos_eos=bos_eos), False
+    return Vocab.build_phones(texts) if are_units else Vocab.build(texts, bos_eos=bos_eos), False
 
 
 def own_vocabulary(pretrained: Pretrained) -> Vocab | None:
@@ -163,6 +167,8 @@ def try_spellings(own: Vocab, texts: Iterable[str], spelling: str) -> list[Fit]:
     fits = []
     for candidate in chosen:
         vocab, missing = replace(own, spelling=candidate), Counter[str]()
+        if spelling == "auto" and own.phonemes and merges(vocab, words):
+            continue
         spelled = []
         for word, count in words.items():
             pieces = vocab.split(word)
@@ -174,6 +180,24 @@ def try_spellings(own: Vocab, texts: Iterable[str], spelling: str) -> list[Fit]:
         if candidate == AS_IS and not missing:
             break  # what the normaliser wrote is what the checkpoint writes
     return fits
+
+
+def are_units(
+    asked: bool | None, texts: Sequence[str], encoder: EncoderSource, rule: str, training: bool
+) -> bool | None:
+    """Whether transcripts are read as units with spaces between them, where the options (`asked`) leave it open.
+
+    `texts` are those that are trained on, as the corpus wrote them. A checkpoint of phonemes has no words; before it is
+    trained on, its units must be those of the texts.
+    """
+    if asked is not None or encoder.pretrained is None or (rule == "new" and training):
+        return asked
+    own = own_vocabulary(encoder.pretrained)
+    if own is None or not own.phonemes:
+        return None
+    if not training:
+        return True
+    return True if any(not fit.missing for fit in try_spellings(own, map(as_written, texts), "auto")) else None
 
 
 def _only(fitting: Sequence[Fit], own: Vocab, source: str, to_score: Sequence[str] = ()) -> Fit:
@@ -210,19 +234,45 @@ def _standing_in_the_way(fit: Fit, own: Vocab) -> str:
     how = spelled if fit.spelling != AS_IS else ""
     if own.phonemes:
         how += "; its units are phonemes, which transcripts must hold with spaces between them"
-        how += " (those of TIMIT: --corpus.units)"
+        how += " (--corpus.units phones)"
     what = ("phoneme" if own.phonemes else "character") + ("s have" if fit.missing.total() > 1 else " has")
     return f"{fit.missing.total()} {what} no unit in its vocabulary ({describe_unseen(fit.missing)}){how}"
 
 
-def describe_unseen(missing: Counter[str]) -> str:
-    """The five most frequent, with their counts.
+def pieces_of(vocab: Vocab) -> str:
+    """What it is that has a unit or none."""
+    if not vocab.phonemes:
+        return "characters"
+    return "units" if vocab.units_are == "spaced" else "phones"
 
-    >>> describe_unseen(Counter("abba5"))
-    "'a' 2, 'b' 2, '5' 1"
+
+def describe_unseen(missing: Counter[str], places: Mapping[str, str] | None = None) -> str:
+    """The five most frequent, with their counts and, if `places` are given, where each stands first.
+
+    >>> describe_unseen(Counter("abba5")), describe_unseen(Counter("zz"), {"z": "dev.csv:7"})
+    ("'a' 2, 'b' 2, '5' 1", "'z' 2 from dev.csv:7 on")
     """
     more = f", and {len(missing) - 5} others" if len(missing) > 5 else ""
-    return ", ".join(f"{piece!r} {count}" for piece, count in missing.most_common(5)) + more
+    places = places or {}
+    shown = (
+        f"{piece!r} {count}" + (f" from {places[piece]} on" if piece in places else "")
+        for piece, count in missing.most_common(5)
+    )
+    return ", ".join(shown) + more
+
+
+def first_places(
+    missing: Counter[str], utterances: Sequence[Utterance], texts: Sequence[str], vocab: Vocab
+) -> dict[str, str]:
+    """Where each of those that `describe_unseen` names stands first in the normalised `texts` of `utterances`."""
+    wanted, places = {piece for piece, _ in missing.most_common(5)}, dict[str, str]()
+    for i, text in enumerate(texts):
+        if not wanted:
+            break
+        for piece in wanted & vocab.unseen(text).keys():
+            places[piece] = utterances[i].origin
+            wanted.discard(piece)
+    return places
 
 
 def _why_not(pretrained: Pretrained | None) -> str:
@@ -240,10 +290,22 @@ def refuse_delimiters(
     """
     own = own_vocabulary(encoder.pretrained) if encoder.pretrained is not None and rule != "new" else None
     if own is not None and own.phonemes:
-        return
+        return  # its delimiter may stand between spaces, as a unit does
     delimiter = str("|" if own is None else own.word_delimiter)
     for utterances, texts in splits:
         for i, text in enumerate(texts):
             if delimiter in text:
                 u = utterances[i]
                 refuse_delimiter([text], delimiter, f"{u.origin}: utterance {u.id}: its transcript")
+
+
+def refuse_special_units(
+    splits: Iterable[Sequence[Utterance]], units: TextUnits, encoder: EncoderSource, rule: str
+) -> None:
+    """CorpusError, with its place, over a unit of a transcript that cannot be one: see data.text.units.refuse_units."""
+    own = own_vocabulary(encoder.pretrained) if encoder.pretrained is not None and rule != "new" else None
+    reserved = set(RESERVED)
+    if own is not None and own.phonemes:
+        reserved = (reserved | {own.blank, own.unknown}) - {own.word_delimiter or ""}
+    for utterances in splits:
+        refuse_units(utterances, units, reserved=sorted(reserved))

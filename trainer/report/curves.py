@@ -18,7 +18,12 @@ logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it reports on its fon
 # (name, title, [(tag, label)], logarithmic)
 CURVES: tuple[tuple[str, str, list[tuple[str, str]], bool], ...] = (
     ("loss", "Loss (nats per unit)", [("train/loss", "training"), ("eval/loss", "evaluation")], True),
-    ("wer", "Error rate (%)", [("eval/wer", "words"), ("eval/per", "phones"), ("eval/cer", "characters")], False),
+    (
+        "wer",
+        "Error rate (%)",
+        [("eval/wer", "words"), ("eval/per", "phones"), ("eval/uer", "units"), ("eval/cer", "characters")],
+        False,
+    ),
     ("lr", "Learning rate", [("train/lr", "")], False),
 )
 COMPARED = (
@@ -26,6 +31,7 @@ COMPARED = (
     ("eval", "Evaluation loss (nats per unit)", "eval/loss", True),
     ("wer", "Word error rate (%)", "eval/wer", False),
     ("per", "Phone error rate (%)", "eval/per", False),
+    ("uer", "Unit error rate (%)", "eval/uer", False),
 )
 """The same of the pictures that compare runs, with one tag each."""
 INK, SERIES = "#5c6470", ("#2f6fb3", "#b3542f", "#3d7d4a", "#7a55a3")

@@ -19,7 +19,7 @@ from trainer.report.html import LETTERS, to_script_json
 from trainer.report.media_choice import Media, MediaSource, Scored, collect_media
 from trainer.rundir.disk import write_text
 from trainer.scoring.alignment import Edit, align_characters, align_words
-from trainer.scoring.metrics import PHONES, WORDS
+from trainer.scoring.metrics import WORDS
 from trainer.scoring.scores import Hypothesis
 
 MOST_BYTES = 15_000_000
@@ -102,8 +102,8 @@ def write_page(
 
 
 def align_smallest(h: Hypothesis) -> list[Edit]:
-    """The edits of what the confusion matrix shows: characters, or phones."""
-    return (align_words if h.units == PHONES else align_characters)(h.reference, h.hypothesis)
+    """The edits of what the confusion matrix shows: characters, or units with spaces between them."""
+    return (align_characters if h.units == WORDS else align_words)(h.reference, h.hypothesis)
 
 
 def describe_page(path: Path, num_utterances: int, media: Media, most_bytes: int | None) -> str:

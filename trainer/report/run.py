@@ -35,8 +35,8 @@ from trainer.rundir.reading import read_records
 from trainer.rundir.results import once_each, read_hypotheses, read_results
 from trainer.scoring.alignment import align_words, count_confusions
 from trainer.scoring.breakdown import FEW_UNITS, breakdowns, by_speaker, knows_speakers, wer_interval
-from trainer.scoring.classes import by_class
-from trainer.scoring.metrics import METRICS, PHONES, pool, units_of
+from trainer.scoring.classes import are_timits, by_class
+from trainer.scoring.metrics import METRICS, WORDS, pool, units_of
 from trainer.scoring.scores import Hypothesis
 
 
@@ -120,9 +120,9 @@ def _body(
     if confusions := count_confusions(edits):
         units = hypotheses[0].units
         smallest = [e for h in hypotheses for e in align_smallest(h)]
-        what, space = ("phones", "") if units == PHONES else ("characters", ", ␣ the space")
+        what, space = ("characters", ", ␣ the space") if units == WORDS else (units.name, "")
         note = f"A click leads to the utterances. Below, {what}: rows were said, columns were written."
-        classes = class_matrix(by_class(edits)) if units == PHONES else ""
+        classes = class_matrix(by_class(edits)) if are_timits(edits) else ""
         sections.append((
             "confusions", "Confusions",
             f'<p class="note">Of {escape(headline)}. {note} ∅ is nothing{space}.</p>'

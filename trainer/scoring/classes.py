@@ -38,6 +38,12 @@ class ClassConfusion:
         return (total - self.num_hits[name]) / total if total else None
 
 
+def are_timits(alignments: Iterable[Iterable[Edit]]) -> bool:
+    """Whether all that was said are TIMIT's phones, which alone have classes."""
+    said = {edit.reference for alignment in alignments for edit in alignment if edit.reference}
+    return bool(said) and said <= MANNER.keys()
+
+
 def by_class(alignments: Iterable[Iterable[Edit]]) -> ClassConfusion:
     """The confusions of alignments of phones, by class.
 

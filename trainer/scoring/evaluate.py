@@ -31,7 +31,14 @@ from trainer.parallel.world import ALONE, World
 from trainer.scoring.confidence import written_evidence
 from trainer.scoring.forward import Replays
 from trainer.scoring.found import Found, Scored, from_json, join_found, to_json
-from trainer.scoring.metrics import PHONES, WORDS, EditCounts, Units, count_character_errors, count_word_errors
+from trainer.scoring.metrics import (
+    EditCounts,
+    Units,
+    count_character_errors,
+    count_word_errors,
+    describe_rule,
+    units_written,
+)
 from trainer.scoring.scores import Followed, Hypothesis, Scores
 from trainer.scoring.transcripts import Transcript, transcribe_batches
 
@@ -53,7 +60,7 @@ class EvalSet:
     @property
     def units(self) -> Units:
         """What its transcripts consist of."""
-        return PHONES if self.vocab.phonemes else WORDS
+        return units_written(self.vocab)
 
 
 @torch.inference_mode()
@@ -108,8 +115,7 @@ def evaluate(
         Followed(examples[i].utterance.id, examples[i].targets, lengths[i] / SAMPLE_RATE, found.posteriors[i])
         for i in sorted(found.posteriors)
     )
-    scoring = eval_set.vocab.scoring
-    rule = scoring.describe() if scoring else "the checkpoint's own phonemes" if eval_set.vocab.phonemes else ""
+    rule = describe_rule(eval_set.vocab)
     return Scores(
         eval_set.split, hypotheses, seconds, num_audio_seconds, failures, shown, units=eval_set.units, rule=rule
     )

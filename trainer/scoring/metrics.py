@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import jiwer
 
 from data.text.normalise import collapse_spaces
+from data.text.vocab import Vocab
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,9 @@ class Metric:
 METRICS = {
     "wer": Metric("word error rate", count_word_errors),
     "per": Metric("phone error rate", count_word_errors, of=("phones",)),  # a text of phones has spaces between them
+    "uer": Metric("unit error rate", count_word_errors, of=("units",)),
     "cer": Metric("character error rate", count_character_errors),
-    "ser": Metric("sentence error rate", count_sentence_errors, of=("words", "phones")),
+    "ser": Metric("sentence error rate", count_sentence_errors, of=("words", "phones", "units")),
 }
 """Key in results.json -> error rate. A new entry appears in the evaluation lines, TensorBoard, metrics.jsonl,
 results.json, the model card and the report of the runs whose transcripts it is `of`."""
@@ -121,8 +123,23 @@ class Units:
         return {key: metric for key, metric in METRICS.items() if self.name in metric.of}
 
 
-WORDS, PHONES = Units("words", "word", "wer"), Units("phones", "phone", "per")
-UNITS = {units.name: units for units in (WORDS, PHONES)}
+WORDS, PHONES, SPACED = Units("words", "word", "wer"), Units("phones", "phone", "per"), Units("units", "unit", "uer")
+"""Of SPACED it is known that there are spaces between them, and not what they are: syllables, perhaps."""
+UNITS = {units.name: units for units in (WORDS, PHONES, SPACED)}
+
+
+def units_written(vocab: Vocab) -> Units:
+    """What a vocabulary's text consists of."""
+    if not vocab.phonemes:
+        return WORDS
+    return SPACED if vocab.units_are == "spaced" else PHONES
+
+
+def describe_rule(vocab: Vocab) -> str:
+    """How units are compared, which is to be said wherever their error rate stands; empty for words."""
+    if vocab.scoring is not None:
+        return vocab.scoring.describe()
+    return "units as they are written" if vocab.phonemes else ""
 
 
 def units_of(record: Mapping[str, object]) -> Units:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from data.config import CorpusConfig, option
-from data.corpora.phones import PhoneOptions
+from data.config import option
+from data.corpora.phones import PhoneConfig
 from data.corpora.synthetic.tree import ensure_tree
 from data.corpora.timit import TimitCorpus
 from data.utterance import Corpus
 
 
 @dataclass(frozen=True, kw_only=True)
-class SyntheticConfig(PhoneOptions, CorpusConfig):
+class SyntheticConfig(PhoneConfig):
     """A TIMIT-shaped tree spoken by espeak-ng, made on the spot."""
 
     size: Literal["tiny", "demo", "full"] = "demo"

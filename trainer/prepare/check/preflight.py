@@ -73,7 +73,7 @@ def _describe(run: PreparedRun, asked: Config, console: Console) -> int:
     say(_lengths("train", run.data.train))
     for split, examples in run.data.evaluation.items():
         say(_lengths(split, examples))
-    normalize = config.corpus.text_rule()
+    normalize = config.corpus.text_rule(are_units=run.data.of_units)
     for line in describe_text(run.data.train, normalize, run.data.vocab):
         say(line)
     num_frames = model.num_frames

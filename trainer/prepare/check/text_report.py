@@ -147,7 +147,8 @@ def describe_text(examples: Sequence[Example], normalize: Callable[[str], str], 
         facts.append(f"{changes.num_composed:,} words composed (NFC)")
     lines = [f"text:      of {total:,} characters {', '.join(facts)}"]
     lines += [_describe_fate(fate, changes) for fate in MEANING if any(c.fate == fate for c in changes.counts)]
-    lines += _describe_markup(texts, normalize)
+    if not vocab.phonemes:  # a unit may be called <sp>
+        lines += _describe_markup(texts, normalize)
     lines += _describe_units(examples, vocab)
     return lines + [line for e in _shown(examples, changes) for line in _before_and_after(e, vocab)]
 
