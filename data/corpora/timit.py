@@ -17,8 +17,8 @@ from typing import Literal
 
 from data.audio.decode import FileAudio
 from data.audio.files import open_regular
-from data.config import CorpusConfig, option
-from data.corpora.phones import PhoneOptions, refuse_contradictions
+from data.config import option
+from data.corpora.phones import PhoneConfig, check_phones, describe_odd
 from data.faults import Faults
 from data.text.phones import fold
 from data.utterance import Corpus, Segment, Splits, Utterance
@@ -81,7 +81,7 @@ PROTOCOLS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimitConfig(PhoneOptions, CorpusConfig):
+class TimitConfig(PhoneConfig):
     """The LDC93S1 tree."""
 
     root: str = option("", common=True, place=True)
@@ -120,6 +120,7 @@ class TimitCorpus:
         self.folders = find_tree(root)
         self.splits = _with_speakers(PROTOCOLS[protocol], self.folders["test"])
         self._read_parts: dict[str, list[Utterance]] = {}
+        self._odd: list[str] = []
         marker = self.folders["train"].parent / "SYNTHETIC.json"
         self.is_synthetic = marker.exists()
         self.expected = json.loads(marker.read_text())["num_utterances"] if self.is_synthetic else NUM_UTTERANCES
@@ -127,6 +128,11 @@ class TimitCorpus:
     @property
     def title(self) -> str:
         return "a synthetic TIMIT-shaped corpus (espeak-ng)" if self.is_synthetic else "TIMIT (LDC93S1)"
+
+    @property
+    def notes(self) -> list[str]:
+        """What label files say that needs a remark; complete once the splits were read."""
+        return list(filter(None, [describe_odd(self._odd)]))
 
     def utterances(self, split: str, faults: Faults | None = None) -> Iterable[Utterance]:
         """A split: train, test (with SA), train-no-sa, test-no-sa, dev, core or test-minus-dev."""
@@ -192,7 +198,8 @@ class TimitCorpus:
             num_samples = utterance.audio.header.num_frames
         except AudioError:  # it is reported where audio is read
             num_samples = None
-        refuse_contradictions(files["PHN"], utterance.phones, num_samples)
+        if odd := check_phones(files["PHN"], utterance.phones, num_samples):
+            self._odd.append(odd)
         return replace(utterance, text=" ".join(fold([phone.label for phone in utterance.phones], self.units)))
 
 

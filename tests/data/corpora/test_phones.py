@@ -46,7 +46,7 @@ def edited(edit: Callable[[Lines], Lines]) -> Callable[[Path], None]:
 def with_line(i: int, change: Callable[[int, int, str], str]) -> Callable[[Path], None]:
     def edit(lines: Lines) -> Lines:
         start, end, label = lines[i].split()
-        return [*lines[:i], change(int(start), int(end), label), *lines[i + 1 :]]
+        return [*lines[:i], change(int(start), int(end), label), *lines[len(lines[:i]) + 1 :]]
 
     return edited(edit)
 
@@ -55,16 +55,23 @@ CONTRADICTIONS = [
     pytest.param(lambda path: path.write_text(""), 1, "the file has no phone", id="empty"),
     pytest.param(with_line(2, lambda s, e, p: f"{s} {s} {p}"), 3, "does not end after its beginning", id="no length"),
     pytest.param(with_line(2, lambda s, e, p: f"{e} {s} {p}"), 3, "does not end after its beginning", id="backwards"),
-    pytest.param(with_line(2, lambda s, e, p: f"{s - 1} {e} {p}"), 3, "overlaps the phone before it", id="overlap"),
-    pytest.param(with_line(2, lambda s, e, p: f"{s + 1} {e} {p}"), 3, "leaves a gap behind the phone", id="gap"),
-    pytest.param(edited(lambda lines: [lines[0], lines[2], *lines[3:]]), 2, "leaves a gap behind", id="phone lost"),
-    pytest.param(edited(lambda lines: [lines[0], lines[0], *lines[1:]]), 2, "overlaps the phone before", id="twice"),
+    pytest.param(edited(lambda lines: [lines[0], lines[0], *lines[1:]]), 2, "begins no later than the", id="twice"),
+    pytest.param(edited(lambda lines: [lines[0], *lines[:0:-1]]), 3, "begins no later than the", id="order"),
     pytest.param(with_line(2, lambda s, e, p: f"{s} {e} xx"), 3, "the label 'xx', which is", id="label"),
     pytest.param(with_line(2, lambda s, e, p: f"{s} {e} SIL"), 3, "none of TIMIT's 61", id="class of another set"),
-    pytest.param(with_line(-1, lambda s, e, p: f"{s} {e + 1} {p}"), -1, "ends behind the audio", id="too long"),
+    pytest.param(with_line(-1, lambda s, e, p: f"9{e} 99{e} {p}"), -1, "lies behind the audio", id="behind"),
     pytest.param(with_line(2, lambda s, e, p: f"{s} {e}"), 3, "expected 'START END LABEL'", id="two fields"),
     pytest.param(edited(lambda lines: ["", *lines[:2], "", "5 4 s"]), 5, "does not end", id="blank lines"),
 ]  # fmt: skip
+
+
+ODDITIES = [
+    pytest.param(with_line(2, lambda s, e, p: f"{s - 1} {e} {p}"), 3, "overlaps the phone before it", id="overlap"),
+    pytest.param(with_line(2, lambda s, e, p: f"{s + 1} {e} {p}"), 3, "leaves a gap behind the phone", id="gap"),
+    pytest.param(with_line(0, lambda s, e, p: f"{s + 9} {e} {p}"), 1, "does not begin at 0", id="first"),
+    pytest.param(with_line(-1, lambda s, e, p: f"{s} {e + 900} {p}"), -1, "ends behind the audio", id="too long"),
+]  # fmt: skip
+"""Times that contradict each other a little, and leave no doubt about what was said."""
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +105,36 @@ def test_a_contradictory_file_is_named_with_its_line(
     assert str(error.value).startswith(f"{file}:{line}: ")
     assert what in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("spoil", "line", "what"), ODDITIES)
+def test_odd_times_are_read_and_named_with_their_line(
+    tree: Path, file: Path, spoil: Callable[[Path], None], line: int, what: str
+) -> None:
+    """Reference: the labels of the file as it was."""
+    sound = file.read_text()
+    try:
+        spoil(file)
+        corpus = TimitCorpus(tree, "no-sa", "plain", units="phones61")
+        texts = {u.origin: u.text for u in corpus.utterances("train-no-sa")}
+    finally:
+        file.write_text(sound)
+    assert texts[str(file.with_suffix(".WAV"))].split() == [row.split()[2] for row in sound.splitlines()]
+    line = len(sound.splitlines()) if line == -1 else line
+    (note,) = corpus.notes
+    assert f"{file}:{line}: " in note
+    assert what in note
+
+
+def test_a_file_that_ends_before_the_audio_is_the_rule_and_goes_without_a_word(tree: Path, file: Path) -> None:
+    sound = file.read_text()
+    start, end, label = sound.splitlines()[-1].split()
+    try:
+        with_line(-1, lambda s, e, p: f"{s} {e - 77} {p}")(file)
+        assert int(start) < int(end) - 77
+        corpus = TimitCorpus(tree, "no-sa", "plain", units="phones61")
+        texts = {u.origin: u.text for u in corpus.utterances("train-no-sa")}
+    finally:
+        file.write_text(sound)
+    assert texts[str(file.with_suffix(".WAV"))].endswith(label)
+    assert not corpus.notes
