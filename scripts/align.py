@@ -54,6 +54,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--format", nargs="+", choices=FORMAT_NAMES, default=["ctm"], metavar="FORMAT",
                         help=f"one or more of {', '.join(FORMAT_NAMES)} (default: ctm)")  # fmt: skip
     parser.add_argument("--out", type=Path, help="folder for one file a recording and format (default: print)")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are in --out already")
     parser.add_argument("--split", choices=["train", "test", "train-no-sa", "test-no-sa", "dev", "core"],
                         default="test", help="of a TIMIT folder (default: test)")  # fmt: skip
     parser.add_argument("--force", action="store_true", help="align every word: none is left out, and no speech")
@@ -100,9 +101,14 @@ def run(args: Namespace) -> int:
             raise ConfigError(f"{len(items)} recordings as {args.format[0]} need a folder to go to, --out FOLDER.")
 
     from trainer.align.align import AlignOptions
+    from trainer.align.formats import FORMATS
     from trainer.align.lattice import FORCED, Costs
+    from trainer.cli.deliver import refuse_existing
     from trainer.recognize.transcribe import Windows, load_recognizer
 
+    if not args.learn_times:
+        names = (item.name for item in items if not isinstance(item, CorpusError))
+        refuse_existing(args.out, names, [FORMATS[name][0] for name in args.format], overwrite=args.overwrite)
     windows = Windows(args.window, args.overlap, args.batch_size)
     options = AlignOptions(FORCED if args.force else Costs(), args.normalizer, args.language, windows)
     recognizer = load_recognizer(args.model, args.revision, args.device, args.target_lang)

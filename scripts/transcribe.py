@@ -58,6 +58,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--format", nargs="+", choices=[*FORMATS, "txt"], default=["text"], metavar="FORMAT",
                         help=f"one or more of {', '.join(FORMATS)} (default: text)")  # fmt: skip
     parser.add_argument("--out", type=Path, help="folder for one file a recording and format (default: print)")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are in --out already")
     parser.add_argument("--window", type=float, default=20.0, metavar="SECONDS",
                         help="longer recordings are read in windows of this length (default: 20)")  # fmt: skip
     parser.add_argument("--overlap", type=float, default=4.0, metavar="SECONDS",
@@ -94,10 +95,12 @@ def run(args: Namespace) -> int:
     if args.out is not None and args.out.exists() and not args.out.is_dir():
         raise ConfigError(f"--out {args.out} is a file. Name a folder.")
 
-    from trainer.cli.deliver import deliver
+    from trainer.cli.deliver import deliver, refuse_existing
     from trainer.recognize.transcribe import Windows, advise
     from trainer.recognizer import Recognizer
 
+    names = output_names([(recording.path, recording.name) for recording in recordings])
+    refuse_existing(args.out, names, [FORMATS[name][0] for name in args.format], overwrite=args.overwrite)
     windows = Windows(args.window, args.overlap, args.batch_size)
     decoding = choose_decoding(args) if is_asked(args) or args.nbest else None
     recognizer = Recognizer(
@@ -105,7 +108,6 @@ def run(args: Namespace) -> int:
     )
     transcribe = recognizer.transcribe if decoding is None else by_beam(recognizer, decoding, windows, args.nbest)
     begin, num_samples, errors, is_cut, advice = time.perf_counter(), 0, 0, False, None
-    names = output_names([(recording.path, recording.name) for recording in recordings])
     is_many = len(recordings) > 1
     bar = partial(tqdm, file=sys.stderr, leave=False)
     files = bar(recordings, unit="file", disable=None if is_many else True)

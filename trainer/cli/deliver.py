@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from trainer.cli.streams import print_exactly
 from trainer.errors import ConfigError, CorpusError
+
+
+def refuse_existing(folder: Path | None, names: Iterable[Path], suffixes: Sequence[str], *, overwrite: bool) -> None:
+    """ConfigError where a file that `deliver` would write is there already: somebody may have corrected it by hand.
+
+    Nothing is refused where files are to be overwritten. `names` are below the folder, without their suffixes.
+    """
+    if folder is None or overwrite or not folder.exists():
+        return
+    paths = (folder / name.parent / (name.name + suffix) for name in names for suffix in suffixes)
+    if there := [path for path in paths if os.path.lexists(path)]:
+        others = f" and {len(there) - 1} others exist" if len(there) > 1 else " exists"
+        raise ConfigError(f"{there[0]}{others} already. Give another --out, or --overwrite to replace what is there.")
 
 
 def deliver(texts: Sequence[tuple[str, str]], folder: Path | None, name: Path, title: str) -> None:

@@ -54,6 +54,24 @@ def test_a_folder_becomes_one_file_a_recording_and_format(tmp_path: Path, capsys
     assert "2 of 2 recordings" in said
 
 
+def test_files_that_are_there_already_are_replaced_only_when_asked(tmp_path: Path, capsys: Capture) -> None:
+    put(tmp_path / "in", "a.wav", ["ab"])
+    put(tmp_path / "in", "b.wav", ["cd"])
+    out = tmp_path / "out"
+    argv = ["m", str(tmp_path / "in"), "--format", "textgrid", "--out", str(out)]
+    assert main(argv) == 0
+    (out / "a.TextGrid").write_text("corrected by hand")
+    (out / "b.TextGrid").unlink()
+    capsys.readouterr()
+    assert main(argv) == 2
+    assert f"{out}/a.TextGrid exists already. Give another --out, or --overwrite" in capsys.readouterr().err
+    assert (out / "a.TextGrid").read_text() == "corrected by hand"
+    assert not (out / "b.TextGrid").exists()
+    assert main([*argv[:3], "ctm", *argv[4:]]) == 0  # files of another format are others
+    assert main([*argv, "--overwrite"]) == 0
+    assert (out / "a.TextGrid").read_text() != "corrected by hand"
+
+
 def test_what_cannot_be_aligned_is_named_and_the_others_go_on(tmp_path: Path, capsys: Capture) -> None:
     folder = tmp_path / "in"
     put(folder, "good.wav", ["abc", "face"])

@@ -312,6 +312,21 @@ def test_folder_is_written_down_below_out(folder: Path, recordings: Path, tmp_pa
     assert record["seconds"] == 25_000 / 16_000
 
 
+def test_transcripts_that_are_there_already_are_replaced_only_when_asked(
+    folder: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    argv = [str(folder), str(recordings / "a.wav"), "--format", "json", "srt", "--out", str(out)]
+    out.mkdir()
+    (out / "a.srt").write_text("corrected by hand")
+    assert main(argv) == 2
+    assert f"{out}/a.srt exists already. Give another --out, or --overwrite" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["a.srt"]
+    assert main([*argv, "--overwrite"]) == 0
+    assert (out / "a.srt").read_text() != "corrected by hand"
+    assert (out / "a.json").exists()
+
+
 def test_recordings_of_one_name_are_kept_apart_by_their_folders(
     folder: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
