@@ -39,7 +39,7 @@ def log(tmp_path: Path) -> Callable[..., RunLog]:
     def build(state: TrainState, stream: io.StringIO | None = None) -> RunLog:
         return RunLog(
             tmp_path, Console(stream or io.StringIO()), state, VOCAB,
-            total_steps=10, steps_per_epoch=5, unigram_entropy=1.0, device=torch.device("cpu"),
+            total_steps=10, steps_per_epoch=5, device=torch.device("cpu"),
         )  # fmt: skip
 
     return build
