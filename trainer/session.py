@@ -29,6 +29,8 @@ from trainer.config.validate import resolve, validate
 from trainer.device import choose_device, device_model, peak_flops
 from trainer.diagnosis.folder import keep_facts
 from trainer.diagnosis.gather import facts_of
+from trainer.diagnosis.overfit import overfit
+from trainer.diagnosis.rate_range import find_rate
 from trainer.diagnosis.watch import Watch
 from trainer.errors import (
     SAVE_FAILED,
@@ -89,6 +91,10 @@ def train(
         raise ConfigError("--seeds asks for several runs: trainer.seeds.train_seeds trains them.")
     if config.check:
         return check(config, Console(clock=clock), corpus, World(launch)) if launch.is_first else 0
+    for is_asked, trial in ((config.lr_finder, find_rate), (config.overfit is not None, overfit)):
+        if is_asked:
+            with told_once(launch):
+                return trial(config, Console(clock=clock), corpus)
     always = config.parallel == "fsdp"
     with joined(launch, partial(choose_device, config.device), always=always) as world, ExitStack() as held:
         console = Console(clock=clock) if world.is_first else RankConsole(world.name, clock)

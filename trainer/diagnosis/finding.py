@@ -26,8 +26,8 @@ class Finding:
     def line(self) -> str:
         """All of it, for one paragraph of the terminal.
 
-        >>> Finding("blanks", "likely", "It is silent.", "99 % of frames are blank.", "Train longer.").line()
-        'blanks (likely): It is silent. 99 % of frames are blank. To change: Train longer.'
+        >>> Finding("only blanks", "likely", "It is silent.", "99 % of frames are blank.", "Train longer.").line()
+        'only blanks (likely): It is silent. 99 % of frames are blank. To change: Train longer.'
         """
         return f"{self.name} ({self.sure}): {self.what} {self.evidence} To change: {self.change}"
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from trainer.diagnosis.evidence import Evidence
 from trainer.diagnosis.finding import Finding
-from trainer.diagnosis.symptoms import PLATEAU, exploding_norm, is_stuck
+from trainer.diagnosis.symptoms import PLATEAU, exploding_norm, hardly_learnt, is_stuck
 
 RISEN, RISEN_NATS = 1.5, 0.3
 """A loss that has risen for good: this many times its lowest, and by as many nats."""
@@ -34,7 +34,7 @@ def too_high(e: Evidence) -> Finding | None:
             "learning rate too high", "likely", "The gradient exploded.", exploded,
             f"start again with --optim.lr {peak / 3:.1g}, or a longer --optim.warmup-steps.",
         )  # fmt: skip
-    stuck = is_stuck(e)
+    stuck = is_stuck(e) or hardly_learnt(e)
     if stuck and usual and peak >= FAR * usual:
         return Finding(
             "learning rate too high", "likely", "The rate throws the weights about, and nothing is learnt.",
@@ -62,22 +62,23 @@ def _rise(e: Evidence) -> tuple[float, float, float, float, float] | None:
 
 
 def too_low(e: Evidence) -> Finding | None:
-    """After its patience the loss is not below the units' entropy, and the rate is far below the usual one."""
-    usual, smooth = e.facts.usual_lr, e.train.smooth
-    if usual is None or not len(smooth) or e.step < e.patience or np.isnan(smooth[-1]) or np.isnan(e.train.lr).all():
+    """After its patience the loss is hardly below the units' entropy, and the rate is far below the usual one."""
+    usual, smooth, peak = e.facts.usual_lr, e.train.smooth, e.config.optim.lr or 0.0
+    numbers = hardly_learnt(e)
+    if numbers is None or usual is None or np.isnan(e.train.lr).all():
         return None
-    reached, now = float(np.nanmax(e.train.lr)), float(smooth[-1])
-    peak = e.config.optim.lr or 0.0
-    if reached > usual / FAR or peak > usual / FAR or now < PLATEAU[0] * e.facts.unigram_entropy:
+    reached = float(np.nanmax(e.train.lr))
+    if max(reached, peak) > usual / FAR:
         return None
     first = float(smooth[min(len(smooth) - 1, 4)])
     return Finding(
-        "learning rate too low", "likely", "The weights hardly move.",
-        f"In {e.step} steps the loss went from {first:.2f} to {now:.2f}; the units' frequencies alone give "
-        f"{e.facts.unigram_entropy:.2f}. The rate never exceeded {reached:.1e}; presets take {usual:.1g} for such "
-        "weights.",
+        "learning rate too low",
+        "likely",
+        "The weights hardly move.",
+        f"The loss began at {first:.2f}. {numbers} The rate never exceeded {reached:.1e}; presets take {usual:.1g} for "
+        "such weights.",
         f"--optim.lr {usual:.1g}.",
-    )  # fmt: skip
+    )
 
 
 def warm_up(e: Evidence) -> Finding | None:

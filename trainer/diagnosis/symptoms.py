@@ -18,6 +18,8 @@ PLATEAU = (0.85, 1.2)
 """A loss within these multiples of the unigram entropy shows that only the units' frequencies were learnt."""
 STILL_FALLING = 0.03
 """Relative gain from the first half of the window to its second that counts as progress."""
+HARDLY = 0.8
+"""Of the unigram entropy: a loss above it shows that next to nothing is heard."""
 EXPLODING = 20.0
 """A gradient norm of this many times the usual one has exploded."""
 
@@ -68,6 +70,18 @@ def exploding_norm(e: Evidence) -> str | None:
     if not least > EXPLODING * usual or not least > 1:  # a tiny norm may grow and still be small
         return None
     return f"The gradient norm has been above {least:.3g} for three logs up to step {e.step}; {usual:.3g} was usual."
+
+
+def hardly_learnt(e: Evidence) -> str | None:
+    """After its patience the loss is hardly below what the units' frequencies give. It may still fall, so this is a
+    symptom only together with something that is far from usual."""
+    smooth = e.train.smooth
+    if not len(smooth) or e.step < e.patience or not smooth[-1] > HARDLY * e.facts.unigram_entropy:
+        return None
+    return (
+        f"At step {e.step} the loss is {smooth[-1]:.2f}; the units' frequencies alone give "
+        f"{e.facts.unigram_entropy:.2f} nats."
+    )
 
 
 def is_stuck(e: Evidence) -> str | None:
