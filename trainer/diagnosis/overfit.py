@@ -21,7 +21,7 @@ from trainer.diagnosis.evidence import Evidence, Record
 from trainer.diagnosis.gather import facts_of, unigram_entropy
 from trainer.diagnosis.trial import prepare_trial, refuse_several_processes, take_step
 from trainer.diagnosis.written import written_of
-from trainer.errors import TRAINING_STOPPED, ConfigError
+from trainer.errors import ConfigError
 from trainer.prepare.build import PreparedRun
 from trainer.prepare.pieces import build_train_loader, plan_batches
 from trainer.scoring.evaluate import EvalSet, evaluate
@@ -36,7 +36,7 @@ SHOWN = 8
 
 
 def overfit(config: Config, console: Console, corpus: Corpus | None = None) -> int:
-    """Train on config.overfit utterances until their error rate is 0, and give a verdict; 0, or 3 where that fails.
+    """Train on config.overfit utterances until their error rate is 0, and give a verdict; 0, or 1 where that fails.
 
     Nothing is written. ConfigError when the corpus has fewer utterances.
     """
@@ -50,7 +50,7 @@ def overfit(config: Config, console: Console, corpus: Corpus | None = None) -> i
     records, scores = learn(run, examples, most, console)
     for line in verdict(run, examples, records, scores, most):
         console.say(line)
-    return 0 if scores.words.num_errors == 0 else TRAINING_STOPPED
+    return 0 if scores.words.num_errors == 0 else 1
 
 
 def without_noise(config: Config) -> Config:

@@ -97,7 +97,7 @@ def has_diverged(losses: Sequence[float]) -> bool:
 
 
 def find_rate(config: Config, console: Console, corpus: Corpus | None = None) -> int:
-    """Run the test for `config` and say what it suggests; 0, or 3 where the loss fell at no rate.
+    """Run the test for `config` and say what it suggests; 0, or 1 where the loss fell at no rate.
 
     Writes RUNS_DIR/NAME-lr-finder.html and nothing else.
     """
@@ -127,7 +127,7 @@ def find_rate(config: Config, console: Console, corpus: Corpus | None = None) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page(sweep, config))
     console.say(f"{path} holds the curve")
-    return 0 if sweep.has_fallen else 3
+    return 0 if sweep.has_fallen else 1
 
 
 def describe(sweep: Sweep, config: Config) -> list[str]:
@@ -166,7 +166,7 @@ def chart(sweep: Sweep, height: int = 10, width: int = 50) -> list[str]:
     return [*lines, f"{'loss':>8} +{'-' * n}", f"{'rate':>8}  {first}{last.rjust(n - len(first))}"]
 
 
-WIDTH, HEIGHT, LEFT, BOTTOM = 720, 360, 60, 40
+WIDTH, HEIGHT, LEFT, BOTTOM = 720, 370, 60, 50
 """Of the picture, in pixels, and the room for its labels."""
 
 
@@ -215,7 +215,7 @@ def picture(sweep: Sweep) -> str:
         return f'<polyline class="{kind}" points="{points}"/>'
 
     decades = range(math.ceil(math.log10(sweep.rates[0]) - 1e-9), math.floor(math.log10(sweep.rates[-1]) + 1e-9) + 1)
-    ticks = "".join(f'<text x="{x(10.0**d):.0f}" y="{HEIGHT - 18}" text-anchor="middle">1e{d}</text>' for d in decades)
+    ticks = "".join(f'<text x="{x(10.0**d):.0f}" y="{HEIGHT - 30}" text-anchor="middle">1e{d}</text>' for d in decades)
     levels = "".join(
         f'<text x="{LEFT - 8}" y="{y(level) + 4:.0f}" text-anchor="end">{level:.2f}</text>'
         for level in (math.exp(bottom), math.exp((bottom + top) / 2), math.exp(top))
@@ -231,6 +231,6 @@ def picture(sweep: Sweep) -> str:
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Loss over the learning rate">'
         f'<line class="axis" x1="{LEFT}" x2="{WIDTH - 20}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>'
         f"{line(sweep.losses, 'raw')}{line(sweep.smooth, 'smooth')}{mark}{ticks}{levels}"
-        f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 2}" text-anchor="middle">learning rate (grey: loss of each '
+        f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 9}" text-anchor="middle">learning rate (grey: loss of each '
         "step, blue: smoothed)</text></svg>"
     )

@@ -6,10 +6,12 @@ pytest tests/trainer/diagnosis/test_causes.py
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -238,3 +240,19 @@ def test_a_finding_is_one_paragraph_of_whole_sentences() -> None:
             assert "  " not in text, text
             assert ".." not in text, text
         assert told.line().startswith(f"{name} ({told.sure}): ")
+
+
+@pytest.mark.parametrize(("run", "name", "lr"), [("lr 0.1", "high", 0.1), ("lr 1e-6", "low", 1e-6)])
+def test_the_recorded_curves_of_two_runs_at_wrong_rates_name_the_rate(run: str, name: str, lr: float) -> None:
+    """`demo --corpus.size tiny --model.size tiny --optim.lr LR --train.epochs 200`: 400 steps."""
+    real = json.loads(Path(__file__).with_name("real_runs.json").read_text())[run]
+    logged = [
+        {"step": s, "train/loss": loss, "train/grad_norm": norm, "train/lr": rate, "train/blank_share": blank}
+        for s, loss, norm, rate, blank in real["logs"]
+    ]
+    logged += [{"step": s, "eval/loss": v, "eval/wer": w, "eval/blank_share": b} for s, v, w, b in real["evals"]]
+    logged.sort(key=lambda r: r["step"])
+    known = dict(total_steps=400, steps_per_epoch=2, unigram_entropy=2.902)
+    told = found(logged, options(lr=lr, warmup=40, epochs=200), **known)
+    assert list(told) == [f"learning rate too {name}"]
+    assert told[f"learning rate too {name}"].change == "--optim.lr 0.002."

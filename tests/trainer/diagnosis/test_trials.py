@@ -164,9 +164,9 @@ def test_two_utterances_are_learnt_by_heart_and_nothing_is_written(
 def test_what_cannot_be_learnt_has_a_verdict_that_names_the_cause(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At a rate of next to nothing."""
+    """Random convolutions that stay as they are."""
     words = ["--overfit", "2", "--train.max-steps", "20", "--model.freeze-feature-encoder"]
-    assert main(tones(tmp_path, *words, num_train=8)) == 3
+    assert main(tones(tmp_path, *words, num_train=8)) == 1
     err = capsys.readouterr().err
     assert "Verdict: not learnt" in err
     assert "frozen parts (certain)" in err
@@ -179,11 +179,11 @@ def test_a_run_on_transcripts_that_are_one_row_off_says_so(
     shift: int, names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two steps are enough, and sound transcripts are not suspected."""
-    words = tones(tmp_path, "--train.max-steps", "2", "--no-report", num_train=60, shift=shift)
-    assert main(words) == 0
+    words = ["--train.max-steps", "2", "--no-report", "--corpus.on-bad", "drop"]
+    assert main(tones(tmp_path, *words, num_train=60, shift=shift)) == 0
     results = json.loads((tmp_path / "runs" / "r" / "results.json").read_text())
     found = [f for f in results["findings"] if f["name"] != "too few steps"]
     assert [f["name"] for f in found] == names
     err = capsys.readouterr().err
     assert ("1 row further on" in err) == bool(shift)
-    assert err.count("transcripts beside their audio (certain)") == 2 * bool(shift)  # while it goes on, and at the end
+    assert err.count("transcripts beside their audio (certain)") == 2 * bool(shift)  # before it begins, and at the end

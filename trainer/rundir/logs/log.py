@@ -65,7 +65,7 @@ class RunLog:
         self.unwritten = ""
         drop_records_after(self.metrics_path, state)
         self.records = read_records(self.metrics_path) if self.metrics_path.exists() else []
-        self.told = set(self._findings())  # what an earlier process told
+        self.told = set(self._findings() if self.records else ())  # what an earlier process told
         self.board = Board(run_dir, state, console.warn)
         self.bar = console.bar(total_steps, initial=state.step, desc="training", unit="step")
         self.shown: dict[str, str] = {}
@@ -74,6 +74,8 @@ class RunLog:
         self.rate_mark = (state.train_seconds, state.audio_seconds)
         self.first_log = (0, 0.0)
         self.last_line = -math.inf
+        if not self.records:
+            self._tell_findings()  # what corpus and checkpoint show before the first step
 
     def step(self, state: TrainState) -> None:
         """Move the bar: a step was begun. Its outcome may not be known yet, and nothing here waits for it."""
