@@ -5,22 +5,28 @@ pytest tests/trainer/diagnosis/test_gather.py
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import doctest
 import json
 import math
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import trainer.diagnosis.gather
+from data.example import Example
 from tests.helpers.audio import encoded, utterance
-from tests.helpers.diagnosis import facts, learning, options, records
+from tests.helpers.diagnosis import facts, found, learning, options, records
+from tests.helpers.tones import VOCAB, ToneModel, sentence, speak
 from trainer.config.as_json import to_json
 from trainer.diagnosis.folder import keep_facts, read_facts, write_facts
-from trainer.diagnosis.gather import band_of, compare_lengths, unigram_entropy, usual_lr
+from trainer.diagnosis.gather import band_of, compare_lengths, hear_neighbours, unigram_entropy, usual_lr
 from trainer.diagnosis.learnt import learnt_of
 from trainer.diagnosis.written import written_of
 from trainer.errors import ConfigError
@@ -38,10 +44,10 @@ def test_lengths_go_together_at_the_shift_at_which_they_belong_together(shift: i
     rng = np.random.default_rng(0)
     seconds = rng.uniform(1, 12, 200)
     units = np.roll(seconds, shift) * 14 + rng.uniform(0, 20, 200)
-    found, spread, rate = compare_lengths(seconds, units)
-    assert max(found, key=found.__getitem__) == shift
+    correlation, spread, rate = compare_lengths(seconds, units)
+    assert max(correlation, key=correlation.__getitem__) == shift
     apart = seconds.argsort().argsort() - units.argsort().argsort()
-    assert found[0] == pytest.approx(1 - 6 * float((apart**2).sum()) / (200 * (200**2 - 1)), abs=1e-4)
+    assert correlation[0] == pytest.approx(1 - 6 * float((apart**2).sum()) / (200 * (200**2 - 1)), abs=1e-4)
     assert 0.3 < spread < 1
     assert rate == pytest.approx(np.median(units / seconds))
 
@@ -66,8 +72,6 @@ def test_the_band_of_upsampled_telephone_speech_ends_at_4_khz(rate: int, expecte
 
 
 def _examples(sounds: list[np.ndarray], rate: int) -> list:
-    from data.example import Example
-
     found = []
     for sound in sounds:
         u = utterance(encoded(sound, rate=rate))
@@ -166,3 +170,45 @@ def test_the_command_judges_a_run_that_goes_on_from_its_folder(
         assert "2900 of 2900 steps, not over" in out
         assert main([str(run_dir), "--json"]) == code
         assert [f["name"] for f in json.loads(capsys.readouterr().out)] == ["flat loss"] * code
+
+
+class Hearing:
+    """A checkpoint that hears tones, as `hear_neighbours` uses a model."""
+
+    num_frames = staticmethod(ToneModel().num_frames)
+    blank_id, training = VOCAB.blank_id, True
+
+    def __call__(self, inputs: Any, frame_lengths: Any, **masks: Any) -> Any:
+        return ToneModel().read(inputs)[:, : int(frame_lengths.max())]
+
+    def eval(self) -> None: ...
+
+    def train(self, mode: bool) -> None: ...
+
+
+@pytest.mark.parametrize("shift", [0, 1, -2])
+def test_a_checkpoint_hears_whose_transcripts_they_are(shift: int) -> None:
+    """Row i has the words of recording i - shift; those of recording i stand `shift` rows further on."""
+    rng = np.random.default_rng(2)
+    texts = [sentence(rng, 2) for _ in range(10)]
+    sounds = [speak(text, rng) for text in texts]
+    train = []
+    for i, sound in enumerate(sounds):
+        u = utterance(encoded(sound))
+        targets = tuple(VOCAB.encoder()(texts[(i - shift) % len(texts)]))
+        train.append(Example(u, "", targets, u.audio.num_samples, u.audio.load))
+    parts = SimpleNamespace(
+        model=Hearing(), device=torch.device("cpu"), autocast=contextlib.nullcontext, features=None, graphs=None
+    )
+    run: Any = SimpleNamespace(parts=parts, data=SimpleNamespace(train=train), do_normalize=False)
+    own, others = hear_neighbours(run)
+    assert own is not None
+    losses = {0: own, **others}
+    assert min(losses, key=losses.__getitem__) == shift
+    told = found([], has_own_head=True, own_loss=own, other_losses=others)
+    assert list(told) == (["transcripts beside their audio"] if shift else [])
+
+
+def test_few_utterances_are_no_trial_for_a_checkpoint() -> None:
+    run: Any = SimpleNamespace(parts=SimpleNamespace(model=None), data=SimpleNamespace(train=[]), do_normalize=False)
+    assert hear_neighbours(run) == (None, {})

@@ -187,3 +187,13 @@ def test_a_run_on_transcripts_that_are_one_row_off_says_so(
     err = capsys.readouterr().err
     assert ("1 row further on" in err) == bool(shift)
     assert err.count("transcripts beside their audio (certain)") == 2 * bool(shift)  # before it begins, and at the end
+
+
+@pytest.mark.slow
+def test_a_run_that_learns_twelve_utterances_by_heart_says_so_while_it_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--train.epochs", "75", "--train.eval-every", "15", "--batching.batch-size", "8", "--no-report"]
+    assert main(tones(tmp_path, *words, "--corpus.on-bad", "drop", num_train=12, num_eval=12)) == 0
+    before = capsys.readouterr().err.partition("word confidences")[0]
+    assert re.search(r"overfitting \(likely\): Since step \d+ .*The WER (rose|did not fall): \d+\.\d % then", before)
