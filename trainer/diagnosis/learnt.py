@@ -58,8 +58,8 @@ def learnt_line(run_dir: Path, unigram_entropy: float) -> str:
         return ""
     text = (
         f"{found.num_visited:,} training utterances, each visited {found.num_visits:.3g} times. {found.num_never:,} "
-        f"were never learnt: their loss was always above {found.threshold:.2f} nats per unit, half of what the units' "
-        f"frequencies give. The median of the lowest losses is {found.median_lowest:.3f}."
+        f"were never learnt, with a loss that was always above {found.threshold:.2f} nats per unit, half of what the "
+        f"units' frequencies give. The median of the lowest losses is {found.median_lowest:.3f}."
     )
     if found.worst:
         text += " Worst: " + ", ".join(f"{i} ({loss:.2f})" for i, loss in found.worst) + "."
