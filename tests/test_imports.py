@@ -27,8 +27,8 @@ ALLOWED = {
     "scripts": {"data", "models", "trainer", "scripts"},
 }
 ROOMS = ("errors", "device", "parallel", "config", "cli", "scoring", "loop", "rundir", "decoding", "signs",
-         "prepare", "recognize", "align", "recognizer", "report", "doctor", "overview", "card", "publishing", "closing",
-         "evaluating", "session", "seeds", "run")  # fmt: skip
+         "prepare", "diagnosis", "recognize", "align", "recognizer", "report", "doctor", "overview", "card",
+         "publishing", "closing", "evaluating", "session", "seeds", "run")  # fmt: skip
 """The rooms of trainer/ in the order in which they build on one another: each imports from itself and from those
 before it."""
 TRAINER_FILES = [path for path in FILES if path.parts[0] == "trainer" and len(path.parts) > 1]

@@ -28,6 +28,8 @@ from trainer.card.text import versions
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.device import device_model
+from trainer.diagnosis.finding import table
+from trainer.diagnosis.watch import Watch
 from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
 from trainer.parallel.sharding import spread_again, whole_model
@@ -76,6 +78,7 @@ def close_run(
     argv: Sequence[str] | None,
     precision: str,
     finish_saves: Callable[[], bool],
+    watch: Watch,
 ) -> bool:
     """Score the weights that the run exports; write hypotheses.jsonl, model/, its card, results.json and the report.
 
@@ -117,6 +120,8 @@ def close_run(
         said = "; ".join(filter(None, [note, "last weights" if of_step != weights else ""]))
         console.say(f"{describe(scores)}{f' ({said})' * bool(said)}")
     judged = calibration_record(calibration, why_none)
+    scored = next(s for s in closing if s.split == splits.headline)
+    findings = watch.findings(runlog.records, is_over=True, closing=scored)
     results = headline_results(records, splits.headline, weights, model, parts.device) | judged | strict_json.finite({
         "command": None if argv is None else list(argv),
         "training_data": corpus_digest(data.train),
@@ -133,6 +138,7 @@ def close_run(
         "processes": parts.world.size,
         "backend": parts.world.backend,
         "peak_memory_bytes": peak_memory_bytes(parts.device),
+        "findings": [finding.record() for finding in findings],
     })  # fmt: skip
     write_hypotheses(run_dir / "hypotheses.jsonl", closing)
     with console.phase("card"):
@@ -140,6 +146,7 @@ def close_run(
     with console.phase("export"):
         sync(run_dir / "model")
     runlog.board.end(config, results, state.step)
+    runlog.board.findings(table(findings), state.step)
     runlog.flush()
     for of_a_shorter_plan in (run_dir / "report.html", run_dir / "pushed.json"):
         of_a_shorter_plan.unlink(missing_ok=True)
@@ -151,7 +158,7 @@ def close_run(
     publish(config, MediaSource(whole, eval_sets, next(whole.parameters()).device), console)
     tell_time(run_dir, results, runlog, state.step)
     recording = eval_sets[splits.headline].examples[0].utterance.audio.name
-    conclude(config, recording, next(s.blank_share for s in closing if s.split == splits.headline), console)
+    conclude(config, recording, [finding.line() for finding in findings], console)
     return all_saved
 
 

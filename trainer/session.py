@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from safetensors import SafetensorError
 
-from data.example_table import ids_of, lengths_of, unit_counts
+from data.example_table import ids_of, lengths_of
 from data.utterance import SAMPLE_RATE, Corpus
 from models.checkpoints.lora import lora_of
 from models.checkpoints.training_checkpoint import describe_model
@@ -27,6 +27,11 @@ from trainer.config.given import with_given
 from trainer.config.schema import Config
 from trainer.config.validate import resolve, validate
 from trainer.device import choose_device, device_model, peak_flops
+from trainer.diagnosis.folder import keep_facts
+from trainer.diagnosis.gather import facts_of
+from trainer.diagnosis.overfit import overfit
+from trainer.diagnosis.rate_range import find_rate
+from trainer.diagnosis.watch import Watch
 from trainer.errors import (
     SAVE_FAILED,
     AudioError,
@@ -54,7 +59,6 @@ from trainer.rundir.disk import write_text
 from trainer.rundir.dynamics.recorder import LossFiles, LossRecorder
 from trainer.rundir.folder import check_run_dir, clear
 from trainer.rundir.lock import lock_run, note_agents, was_begun_by
-from trainer.rundir.logs.alarms import unigram_entropy
 from trainer.rundir.logs.log import RunLog
 from trainer.rundir.logs.profile import StepProfiler
 from trainer.rundir.silent import SilentLog, SilentSaver, make_saver
@@ -87,6 +91,10 @@ def train(
         raise ConfigError("--seeds asks for several runs: trainer.seeds.train_seeds trains them.")
     if config.check:
         return check(config, Console(clock=clock), corpus, World(launch)) if launch.is_first else 0
+    for is_asked, trial in ((config.lr_finder, find_rate), (config.overfit is not None, overfit)):
+        if is_asked:
+            with told_once(launch):
+                return trial(config, Console(clock=clock), corpus)
     always = config.parallel == "fsdp"
     with joined(launch, partial(choose_device, config.device), always=always) as world, ExitStack() as held:
         console = Console(clock=clock) if world.is_first else RankConsole(world.name, clock)
@@ -142,14 +150,17 @@ def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag:
     console.release(world.broadcast(console.warned))
     runlog: RunLog | SilentLog = SilentLog(state)
     files: LossFiles | None = None
+    watch: Watch | None = None
     with world.together("the run's folder"):
         if world.is_first:
             write_text(run_dir / "config.json", to_json(config))  # from here on the folder holds a run
+            with console.phase("estimate"):
+                facts = keep_facts(run_dir, lambda: facts_of(run, probes=state.step == 0), is_new=state.step == 0)
+            watch = Watch(config, facts)
             runlog = RunLog(
                 run_dir, console, state, run.data.vocab, total_steps=run.total_steps,
                 steps_per_epoch=run.plan.num_steps(0),
-                unigram_entropy=unigram_entropy(unit_counts(run.data.train)),
-                device=parts.device, flops_share=flops_share(run),
+                device=parts.device, watch=watch, flops_share=flops_share(run),
             )  # fmt: skip
             if state.step == 0:
                 runlog.board.begin(run.plan, run.monitor)
@@ -187,10 +198,11 @@ def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag:
         return flag.exit_code if saved else SAVE_FAILED
     try:
         try:
-            if isinstance(runlog, RunLog):
+            if isinstance(runlog, RunLog) and watch is not None:
                 saved = close_run(
-                    config, parts, run.data, run.eval_sets, state, runlog, run.load_report, argv, run.precision, finish
-                )
+                    config, parts, run.data, run.eval_sets, state, runlog, run.load_report, argv, run.precision, finish,
+                    watch,
+                )  # fmt: skip
             else:
                 saved = score_with_first(config, parts, run.data, run.eval_sets, state, console, finish)
         finally:

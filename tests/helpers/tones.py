@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
 from torch import Tensor
 
 from data.text.vocab import Vocab
 from models.geometry import FrameGeometry
+from tests.helpers.corpora import write_jsonl
 from trainer.recognize.transcribe import LoadedModel
 from trainer.recognizer import Recognizer
 
@@ -69,3 +72,19 @@ def _silence(rng: np.random.Generator) -> np.ndarray:
 
 def sentence(rng: np.random.Generator, num_words: int) -> str:
     return " ".join("".join(rng.choice(list("abcdefgh"), rng.integers(1, 6))) for _ in range(num_words))
+
+
+def write_tone_corpus(folder: Path, *, num_train: int = 8, num_eval: int = 4, shift: int = 0) -> None:
+    """train.jsonl and eval.jsonl of spoken tones, of one to six words each.
+
+    Transcripts of training stand `shift` rows too far on: with 1, row i + 1 has the words of recording i.
+    """
+    rng = np.random.default_rng(0)
+    for split, number, moved in (("train", num_train, shift), ("eval", num_eval, 0)):
+        texts = [sentence(rng, int(rng.integers(1, 7))) for _ in range(number)]
+        rows = []
+        for i, text in enumerate(texts):
+            name = f"{split}-{i}.wav"
+            soundfile.write(folder / name, speak(text, rng), 16_000, subtype="PCM_16")
+            rows.append({"audio_filepath": name, "text": texts[(i - moved) % number]})
+        write_jsonl(folder / f"{split}.jsonl", rows)

@@ -158,6 +158,13 @@ class Config:
     check: bool = False
     """Prepare the run but do not train: show counts, drops, leaks, memory and time to expect; exit code 0 or 2."""
 
+    lr_finder: bool = False
+    """Try 100 steps at rates from very low to very high, and suggest one; no run is begun (docs/why.md)."""
+
+    overfit: int | None = None
+    """Try whether so many utterances can be learnt by heart, and say what stands in the way; no run is begun; none: a
+    run."""
+
     card_memory: float | None = None
     """With --check: judge whether the run fits into a CUDA card of so many GB, which need not be here; none: no."""
 

@@ -47,6 +47,7 @@ def validate(config: Config, *, training: bool = True) -> Config:
         ("model.mask-time-length", config.model.mask_time_length, 1, MOST),
         ("model.mask-feature-length", config.model.mask_feature_length, 1, MOST),
         ("profile", config.profile, 0, 1000),
+        ("overfit", config.overfit, 1, 1000),
         ("seed", config.seed, 0, MOST_SEED),
         ("corpus.seed", getattr(config.corpus, "seed", 0), 0, MOST_SEED),
     ]:
@@ -110,6 +111,7 @@ def validate(config: Config, *, training: bool = True) -> Config:
         raise ConfigError("--precision fp16 needs CUDA: on a CPU use fp32 (or bf16, which is slower there).")
     if training and config.strict and not (config.corpus.store or config.corpus.has_digests):
         raise ConfigError("--strict compares recordings as they are stored: leave out --corpus.no-store.")
+    _refuse_trials(config)
     if config.card_memory is not None and not config.check:
         raise ConfigError("--card-memory judges a run that is not begun: give --check too.")
     if config.seeds is not None:
@@ -158,6 +160,32 @@ def _refuse_frozen(model: ModelConfig) -> None:
     for name in ("lora_alpha", "lora_targets", "lora_dropout"):
         if model.lora_rank is None and getattr(model, name) != getattr(defaults, name):
             raise ConfigError(f"--model.{name.replace('_', '-')} needs --model.lora-rank.")
+
+
+def _refuse_trials(config: Config) -> None:
+    """ConfigError where a trial, which is no run, is asked for together with what only a run can do."""
+    trials = [
+        name
+        for name, is_asked in (
+            ("--lr-finder", config.lr_finder),
+            ("--overfit", config.overfit is not None),
+            ("--check", config.check),
+        )
+        if is_asked
+    ]
+    if len(trials) > 1:
+        raise ConfigError(f"{trials[0]} and {trials[1]} exclude each other: each is a command of its own.")
+    if not trials or trials[0] == "--check":
+        return
+    for name, is_given in (
+        ("--resume", config.resume),
+        ("--overwrite", config.overwrite),
+        ("--seeds", config.seeds is not None),
+        ("--profile", config.profile > 0),
+        ("--push-to-hub", config.push_to_hub is not None),
+    ):
+        if is_given:
+            raise ConfigError(f"{trials[0]} begins no run: leave out {name}.")
 
 
 def _refuse_folders(config: Config) -> None:

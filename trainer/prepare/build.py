@@ -58,6 +58,8 @@ class PreparedRun:
     """Whether the user gave --model.cache-features; otherwise it was chosen here."""
     sharing: Sharing
     """What each of several processes holds of the model."""
+    encoder: EncoderSource | None = None
+    """What the checkpoint said of itself."""
     attention: str | None = None
     """Which kernel of attention was chosen, and why; None where torch chooses."""
 
@@ -183,7 +185,8 @@ def prepare(
     loader = build_train_loader(config, data, model, plan, num_workers, on_cuda, encoder.do_normalize, shares)
     eval_sets = build_eval_sets(config, data, model, num_workers, encoder.do_normalize)
     return PreparedRun(
-        config, data, parts, plan, total_steps, loader, eval_sets, load_report, precision, asked, sharing, attention
+        config, data, parts, plan, total_steps, loader, eval_sets, load_report, precision, asked, sharing, encoder,
+        attention,
     )
 
 

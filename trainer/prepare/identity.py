@@ -25,7 +25,7 @@ from trainer.prepare.corpus import PreparedCorpus
 
 FREE = {
     "preset", "name", "seeds", "runs_dir", "cache_dir", "device", "precision", "auto_precision", "resume", "overwrite",
-    "check",
+    "check", "lr_finder", "overfit",
     "card_memory", "profile", "processes", "backend", "parallel",
     "strict", "allow_changes", "batching.num_workers", "batching.worker_timeout", "train.log_every", "train.save_every",
     "train.save_total_limit", "train.max_skips", "train.export", "model.pretrained", "model.revision",

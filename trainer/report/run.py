@@ -31,6 +31,7 @@ from trainer.report.html import (
 from trainer.report.media_choice import MediaSource
 from trainer.report.page import MOST_BYTES, Page, align_smallest, describe_page, utterance_row, write_page
 from trainer.report.reliability import reliability_section
+from trainer.report.training import findings_html, learnt_html
 from trainer.rundir.reading import read_records
 from trainer.rundir.results import once_each, read_hypotheses, read_results
 from trainer.scoring.alignment import align_words, count_confusions
@@ -63,12 +64,25 @@ def write_report(
     metrics = run_dir / "metrics.jsonl"
     body = _body(results, splits, headline, read_records(metrics) if metrics.exists() else [])
     body += reliability_section(results, headline)
+    add_training(body, run_dir, results)
     body.insert(0, ("about", "", about(run_dir, results, headline)))
     page = Page(title=f"{name}: report", kind="Report of a speech recogniser", heading=name, body=body)
     rows = [utterance_row(split, [h]) for split, h in scored]
     path = path or run_dir / "report.html"
     media = write_page(path, page, rows, scored, [name], "-errors0", source, why_none, most_bytes)
     return describe_page(path, len(rows), media, most_bytes)
+
+
+def add_training(body: list[tuple[str, str, str]], run_dir: Path, results: dict[str, Any]) -> None:
+    """Put what is to be said of training behind its curves, or into a section of its own where there are none."""
+    said = findings_html(results) + learnt_html(run_dir)
+    if not said:
+        return
+    for i, (anchor, title, html) in enumerate(body):
+        if anchor == "curves":
+            body[i] = (anchor, title, html + said)
+            return
+    body.append(("curves", "Training", said))
 
 
 def report_or_warn(run_dir: Path, name: str, source: MediaSource, console: Console) -> None:

@@ -1,24 +1,23 @@
-"""The last lines of a run: a warning if the model writes nothing, and commands to paste."""
+"""The last lines of a run: what was found to be wrong with it, and commands to paste."""
 
 from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.cli.console import Console
 from trainer.cli.interpreter import program_command, python_command
 from trainer.config.schema import Config
-from trainer.rundir.logs.alarms import ALL_BLANK
 
 
-def conclude(config: Config, recording: str, blank_share: float, console: Console) -> None:
-    """Warn if the model writes only blanks, then print commands to go on with; `recording` is one that it can read."""
-    if blank_share >= ALL_BLANK:
-        console.warn(
-            f"the model writes only blanks ({100 * blank_share:.1f} % of frames): it was trained too little, or not at "
-            "all well. More steps (--train.epochs) come first, then --optim.lr; see docs/troubleshooting.md."
-        )
+def conclude(config: Config, recording: str, findings: Sequence[str], console: Console) -> None:
+    """Print the paragraphs of `findings`, then commands to go on with; `recording` is one that the model can read."""
+    for paragraph in findings:
+        console.warn(paragraph)
+    if findings:
+        console.say("docs/why.md tells more of each cause")
     console.say("next:")
     for command in next_commands(config, recording):
         console.say(f"  {command}", wrap=False)

@@ -6,8 +6,9 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -18,7 +19,6 @@ from trainer.cli.console import Console
 from trainer.loop.state import TrainState
 from trainer.loop.step import StepResult
 from trainer.rundir.disk import write_text
-from trainer.rundir.logs.alarms import alarms
 from trainer.rundir.logs.tensorboard import Board, tag_of
 from trainer.rundir.reading import read_records
 from trainer.rundir.results import peak_memory_bytes
@@ -26,6 +26,15 @@ from trainer.scoring.scores import Scores
 
 SECONDS_BETWEEN_LINES = 10.0
 """Seconds between two lines in a pipe. metrics.jsonl has every record."""
+
+
+class Watch(Protocol):
+    """What looks for causes of bad training. trainer.diagnosis.watch implements it."""
+
+    def evaluated(self, step: int, scores: Scores) -> None: ...
+
+    def look(self, records: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
+        """Name of a finding -> a paragraph for the terminal, of all that the records show."""
 
 
 class RunLog:
@@ -40,22 +49,23 @@ class RunLog:
         *,
         total_steps: int,
         steps_per_epoch: int,
-        unigram_entropy: float,
         device: torch.device,
+        watch: Watch | None = None,
         flops_share: float | None = None,
     ) -> None:
         """Records of steps after `state`, from an earlier process, are removed: the steps will be taken again.
 
-        `flops_share` is the share of the device's peak that one second of audio per second takes, where it is known.
+        `watch` is asked after each record; each of its findings is told once. `flops_share` is the share of the
+        device's peak that one second of audio per second takes, where it is known.
         """
         self.device, self.flops_share = device, flops_share
         self.console, self.vocab = console, vocab
-        self.total_steps, self.steps_per_epoch, self.unigram_entropy = total_steps, steps_per_epoch, unigram_entropy
+        self.total_steps, self.steps_per_epoch, self.watch = total_steps, steps_per_epoch, watch
         self.metrics_path = run_dir / "metrics.jsonl"
         self.unwritten = ""
         drop_records_after(self.metrics_path, state)
         self.records = read_records(self.metrics_path) if self.metrics_path.exists() else []
-        self.alarms_told = set(self._alarms())  # warnings that an earlier process gave
+        self.told = set(self._findings() if self.records else ())  # what an earlier process told
         self.board = Board(run_dir, state, console.warn)
         self.bar = console.bar(total_steps, initial=state.step, desc="training", unit="step")
         self.shown: dict[str, str] = {}
@@ -64,6 +74,8 @@ class RunLog:
         self.rate_mark = (state.train_seconds, state.audio_seconds)
         self.first_log = (0, 0.0)
         self.last_line = -math.inf
+        if not self.records:
+            self._tell_findings()  # what corpus and checkpoint show before the first step
 
     def step(self, state: TrainState) -> None:
         """Move the bar: a step was begun. Its outcome may not be known yet, and nothing here waits for it."""
@@ -90,7 +102,7 @@ class RunLog:
                 f"grad norm {grad_norm:.2f}  {rate:.0f} s/s"
             )
         self._estimate(state)
-        self._tell_alarms()
+        self._tell_findings()
 
     def evaluation(self, state: TrainState, scores: Scores, improved: bool) -> None:
         """Record one evaluation of the monitored split."""
@@ -115,7 +127,9 @@ class RunLog:
             f"  ({scores.seconds:.1f} s)"
             f"{infinite}{self.console.paint('  best', 'good') if improved else ''}"
         )
-        self._tell_alarms()
+        if self.watch is not None:
+            self.watch.evaluated(state.step, scores)
+        self._tell_findings()
 
     def skipped(self, state: TrainState, result: StepResult) -> None:
         """Warn of a step that was not applied, and name the utterances that caused it."""
@@ -158,15 +172,15 @@ class RunLog:
         self.records.append(record)
         self._append(strict_json.dumps(record) + "\n")
 
-    def _alarms(self) -> dict[str, str]:
-        return alarms(self.records, self.total_steps, self.unigram_entropy)
+    def _findings(self) -> Mapping[str, str]:
+        return {} if self.watch is None else self.watch.look(self.records)
 
-    def _tell_alarms(self) -> None:
-        """Give each alarm once."""
-        for name, advice in self._alarms().items():
-            if name not in self.alarms_told:
-                self.alarms_told.add(name)
-                self.console.warn(advice)
+    def _tell_findings(self) -> None:
+        """Tell each finding once."""
+        for name, paragraph in self._findings().items():
+            if name not in self.told:
+                self.told.add(name)
+                self.console.warn(paragraph)
 
     def _update_bar(self, state: TrainState) -> None:
         self.bar.set_postfix_str("  ".join(self.shown.values()), refresh=False)

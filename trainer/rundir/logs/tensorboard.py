@@ -137,6 +137,10 @@ class Board:
             self.show(lambda writer: writer._get_file_writer().add_summary(summary))  # noqa: B023
         self.scalars(num_steps, final)
 
+    def findings(self, table: str, num_steps: int) -> None:
+        """Write what was found to be wrong with the run, as Markdown."""
+        self.show(lambda writer: writer.add_text("trained/findings", table, num_steps))
+
     def clock(self, seconds: Mapping[Phase, float], num_steps: int) -> None:
         """Write where the time of this process went as a table. The tag says that a resumed run writes it anew."""
         whole = sum(seconds.values())

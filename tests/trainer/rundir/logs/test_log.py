@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jiwer
 import pytest
@@ -39,7 +40,7 @@ def log(tmp_path: Path) -> Callable[..., RunLog]:
     def build(state: TrainState, stream: io.StringIO | None = None) -> RunLog:
         return RunLog(
             tmp_path, Console(stream or io.StringIO()), state, VOCAB,
-            total_steps=10, steps_per_epoch=5, unigram_entropy=1.0, device=torch.device("cpu"),
+            total_steps=10, steps_per_epoch=5, device=torch.device("cpu"),
         )  # fmt: skip
 
     return build
@@ -135,3 +136,32 @@ def test_the_bar_moves_in_every_step(log: Callable[..., RunLog], monkeypatch: py
         assert runlog.bar.n == state.step
     assert re.findall(r"(\d+)/10", stream.getvalue()) == ["4", "5", "6", "7"]
     runlog.close_bar()
+
+
+class Told:
+    """A watch that finds the same thing at every look."""
+
+    def __init__(self) -> None:
+        self.looks: list[int] = []
+        self.evaluated_at: list[int] = []
+
+    def evaluated(self, step: int, scores: Scores) -> None:
+        self.evaluated_at.append(step)
+
+    def look(self, records: Sequence[Any]) -> dict[str, str]:
+        self.looks.append(len(records))
+        return {"cold": "cold (certain): It is cold."}
+
+
+def test_a_finding_is_told_once_before_the_first_step_and_not_again_by_a_resumed_run(tmp_path: Path) -> None:
+    for state, times in ((TrainState(), 1), (TrainState(step=5), 0)):
+        stream, watch = io.StringIO(), Told()
+        runlog = RunLog(
+            tmp_path, Console(stream), state, VOCAB, total_steps=10, steps_per_epoch=5, device=torch.device("cpu"),
+            watch=watch,
+        )  # fmt: skip
+        runlog.evaluation(TrainState(step=5), scores(), improved=True)
+        runlog.close()
+        assert stream.getvalue().count("cold (certain)") == times
+        assert watch.evaluated_at == [5]
+        assert watch.looks[-1] == len(read_records(tmp_path / "metrics.jsonl"))

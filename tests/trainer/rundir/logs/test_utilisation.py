@@ -66,7 +66,7 @@ def test_utilisation_at_one_second_a_second_is_the_work_of_the_corpus_over_its_l
 
 def test_the_log_has_the_peak_of_memory_and_the_utilisation_where_it_is_known(tmp_path: Path) -> None:
     """400 audio seconds in 2 s at 0.001 a second: 0.2."""
-    log = RunLog(tmp_path, Console(), TrainState(), VOCAB, total_steps=9, steps_per_epoch=3, unigram_entropy=1.0,
+    log = RunLog(tmp_path, Console(), TrainState(), VOCAB, total_steps=9, steps_per_epoch=3,
                  device=torch.device("cpu"), flops_share=0.001)  # fmt: skip
     state = TrainState(step=1, train_seconds=2.0, audio_seconds=400.0)
     log.train(state, loss=1.0, grad_norm=1.0, lr=1e-3, grad_scale=1.0, part_norms={}, blank_share=0.5)
