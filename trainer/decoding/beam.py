@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from torch import Tensor
 from trainer.decoding.frames import IMPOSSIBLE, Frames, read_frames
 from trainer.decoding.fusion import Fusion
 from trainer.decoding.hashing import EMPTY, extend, unit_hashes
-from trainer.decoding.hypotheses import Found, Step, best_of_each, origin, rank, trace
+from trainer.decoding.hypotheses import Found, Step, beams_at_end, best_of_each, merged, rank, trace
 from trainer.errors import ConfigError
 
 
@@ -99,14 +99,8 @@ class BeamSearch:
         for state, steps in self._ended(self.begin(len(log_probs)), self.read(log_probs, lengths)):
             for utterance, beam in self._at_end(state, steps, num_best):
                 found[utterance].append(beam)
-        return [self._merged(beams, num_best) for beams in found]
-
-    @torch.inference_mode()
-    def search(self, state: State, log_probs: Tensor) -> tuple[State, list[Step]]:
-        """The beams of one utterance after its log posteriors (T, V), and what each frame with a choice did."""
-        x = self.read(log_probs[None], torch.tensor([len(log_probs)]))
-        ((after, steps),) = self._ended(state, x)
-        return after, steps
+        reading, is_sum = self.fusion.reading, self.options.width > 1
+        return [merged(beams, reading, num_best, is_sum=is_sum) for beams in found]
 
     def _ended(self, state: State, x: Frames) -> Iterator[tuple[State, list[Step]]]:
         """The beams of utterances that have ended, with their steps, some utterances at a time; each comes once."""
@@ -205,10 +199,6 @@ class BeamSearch:
         ranks, order = rank(values[kept], of_kept, best)
         return kept[order[ranks < self.options.width]].sort().values
 
-    def finish(self, state: State, steps: list[Step], num_best: int) -> list[Found]:
-        """The best hypotheses of one utterance that `search` has come to the end of."""
-        return self._merged([beam for _, beam in self._at_end(state, steps, num_best)], num_best)
-
     def _at_end(self, state: State, steps: list[Step], num_best: int) -> Iterator[tuple[int, Found]]:
         """The utterance of each beam, and the beam once its last word and the sentence's end are scored; the best
         first."""
@@ -222,33 +212,7 @@ class BeamSearch:
         ranks, places = rank(values, owner, best)
         is_kept = values[places] > IMPOSSIBLE
         if self.options.max_behind is not None:  # the rest are too far behind to change the order
-            is_kept &= ranks < max(8, 4 * num_best)
+            is_kept &= ranks < beams_at_end(num_best)
         places = places[is_kept]
-        columns = (
-            trace(steps, places), values[places].tolist(), acoustic[places].tolist(), origin(steps, places).tolist()
-        )  # fmt: skip
+        columns = trace(steps, places), values[places].tolist(), acoustic[places].tolist()
         return zip(owner[places].tolist(), map(Found, *columns), strict=True)
-
-    def best_beams(self, state: State, most: int) -> Tensor:
-        """The places of the best `most` beams of each utterance, where it is not at its end, the best first."""
-        values, owner = self.join(state.scores[BLANK], state.scores[UNIT]) + state.scores[EXTRA], state.traits[OWNER]
-        ranks, order = rank(values, owner, best_of_each(values, owner, state.num_utterances))
-        return order[ranks < most]
-
-    def only(self, state: State, places: Tensor) -> State:
-        """The beams at `places` alone."""
-        return State(state.scores[:, places], state.traits[:, places], state.num_utterances)
-
-    def _merged(self, beams: list[Found], num_best: int) -> list[Found]:
-        """Beams, the best first, that differ only in their delimiters are one hypothesis, spelled as the first."""
-        texts: dict[tuple[int, tuple[int, ...]], list[Found]] = {}
-        for beam in beams:
-            texts.setdefault((beam.origin, self.fusion.reading(beam.units)), []).append(beam)
-        found = [same[0] if len(same) == 1 else self._sum(same) for same in texts.values()]
-        found.sort(key=lambda f: -f.score)
-        return found[:num_best] or [Found((), IMPOSSIBLE, IMPOSSIBLE)]
-
-    def _sum(self, same: list[Found]) -> Found:
-        first, values = same[0], torch.tensor([one.acoustic for one in same], dtype=torch.float64)
-        acoustic = float(values.max() if self.options.width == 1 else values.logsumexp(0))
-        return replace(first, score=acoustic + first.score - first.acoustic, acoustic=acoustic)

@@ -7,6 +7,7 @@ alone, and a run of such frames is one sum.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,23 +43,55 @@ class Frames:
         return len(self.frames)
 
 
-def read_frames(log_probs: Tensor, lengths: Tensor, blank: int, least: float | None, most: int | None) -> Frames:
-    """The frames of log_probs (B, T, V), of which lengths (B,) are the utterances'. NaN is as impossible as -inf.
+class Row(NamedTuple):
+    """A frame of one utterance, or a run of frames in which the blank is alone."""
+
+    blank: float
+    """Log posterior of the blank, IMPOSSIBLE where it is too unlikely."""
+    units: dict[int, float]
+    """The units that may extend beams, with their log posteriors; none in a run of blanks."""
+
+
+def likely(log_probs: Tensor, blank: int, least: float | None, most: int | None) -> tuple[Tensor, Tensor]:
+    """(log_probs (..., V) in float32 without NaN, which is as impossible as -inf; bool (..., V), what is on a path).
 
     In a frame paths go through the likeliest unit or blank and through those whose log posterior is `least` or more,
     but through no more than the `most` likeliest units.
     """
-    _, length, num_units = log_probs.shape
-    log_probs = log_probs.float().nan_to_num(IMPOSSIBLE, 0.0, IMPOSSIBLE).transpose(0, 1)
+    log_probs = log_probs.float().nan_to_num(IMPOSSIBLE, 0.0, IMPOSSIBLE)
     kept = log_probs > IMPOSSIBLE
     if least is not None:
         kept &= (log_probs >= least) | (log_probs == log_probs.amax(-1, keepdim=True))
-    if most is not None and most < num_units - 1:
+    if most is not None and most < log_probs.shape[-1] - 1:
         units = log_probs.clone()
         units[..., blank] = IMPOSSIBLE
         is_likely = torch.zeros_like(kept).scatter_(-1, units.topk(most, -1).indices, True)
         is_likely[..., blank] = True
         kept &= is_likely
+    return log_probs, kept
+
+
+def read_rows(log_probs: Tensor, blank: int, least: float | None, most: int | None) -> list[Row]:
+    """The frames of one utterance, log_probs (T, V)."""
+    log_probs, kept = likely(log_probs, blank, least, most)
+    of_blank = log_probs[:, blank].masked_fill(~kept[:, blank], IMPOSSIBLE).tolist()
+    kept[:, blank] = False
+    units: list[dict[int, float]] = [{} for _ in of_blank]
+    for (n, unit), log_prob in zip(kept.nonzero().tolist(), log_probs[kept].tolist(), strict=True):
+        units[n][unit] = log_prob
+    rows: list[Row] = []
+    for one_blank, some in zip(of_blank, units, strict=True):
+        if rows and not some and not rows[-1].units:
+            rows[-1] = Row(rows[-1].blank + one_blank, some)
+        else:
+            rows.append(Row(one_blank, some))
+    return rows
+
+
+def read_frames(log_probs: Tensor, lengths: Tensor, blank: int, least: float | None, most: int | None) -> Frames:
+    """The frames of log_probs (B, T, V), of which lengths (B,) are the utterances'; see `likely`."""
+    _, length, num_units = log_probs.shape
+    log_probs, kept = likely(log_probs.transpose(0, 1), blank, least, most)
     is_real = (torch.arange(length)[:, None] < lengths.cpu()).to(log_probs.device)
     kept &= is_real[..., None]
     log_probs = log_probs.masked_fill(~kept, IMPOSSIBLE)
