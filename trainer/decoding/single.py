@@ -100,10 +100,10 @@ class SingleSearch:
 
     def _step(self, beams: Beams, row: Row) -> Beams:
         """The beams after a frame in which units may be written."""
-        join, units, best = self.join, row.units, IMPOSSIBLE
-        stays: list[tuple[Beam, float, float, float]] = []
+        join, (of_blank, units) = self.join, row
+        stays: list[tuple[float, Beam, float, float, float]] = []
         for beam in beams.values():
-            in_blank, last = beam.both + row.blank, beam.last
+            in_blank, last = beam.both + of_blank, beam.last
             in_unit, both = IMPOSSIBLE, in_blank
             if last in units:
                 in_unit = beam.unit + units[last]
@@ -111,52 +111,53 @@ class SingleSearch:
                 if writer is not None:  # it writes this beam again; a repeated unit needs a blank between
                     in_unit = join(in_unit, (writer.blank if writer.last == last else writer.both) + units[last])
                 both = join(in_blank, in_unit)
-            stays.append((beam, in_blank, in_unit, both))
-            if both + beam.extra > best:
-                best = both + beam.extra
-        longer, best = self._longer(beams, units, best)
+            stays.append((both + beam.extra, beam, in_blank, in_unit, both))
+        scores = [stay[0] for stay in stays]
+        longer = self._longer(beams, units, self._least(scores))
+        scores += [one[0] for one in longer]
 
-        least, kept = max(LEAST, best - self.behind), list[Beam]()
-        for beam, in_blank, in_unit, both in stays:
-            if both + beam.extra >= least:
+        least, kept = self._least(scores), list[Beam]()
+        for score, beam, in_blank, in_unit, both in stays:
+            if score >= least:
                 beam.blank, beam.unit, beam.both = in_blank, in_unit, both
                 kept.append(beam)
         for score, beam, unit, in_unit, extra, key in longer:
             if score >= least:
-                place = self.plain.follow(beam.place, unit)
-                trace = beam.trace, unit
+                place, trace = self.plain.follow(beam.place, unit), (beam.trace, unit)
                 kept.append(Beam(IMPOSSIBLE, in_unit, in_unit, extra, unit, key, beam.key, place, trace))
-        if len(kept) > self.options.width:
-            kept.sort(key=attrgetter("score"), reverse=True)
-            del kept[self.options.width :]
-        return {beam.key: beam for beam in kept}
+        return {beam.key: beam for beam in kept[: self.options.width]}
 
-    def _longer(self, beams: Beams, units: dict[int, float], best: float) -> tuple[list[Longer], float]:
-        """The extensions by `units` that are no beams yet and not too far behind, and the best score of any, of which
-        `best` is that of the beams that stay."""
-        plain, behind, least, found = self.plain, self.behind, max(LEAST, best - self.behind), list[Longer]()
-        choices = [(unit, log_prob, log_prob + plain.most[unit]) for unit, log_prob in units.items()]
+    def _least(self, scores: list[float]) -> float:
+        """The score that a beam needs to go on: not too far behind the best, and among the best ones."""
+        if not scores:
+            return LEAST
+        least, width = max(LEAST, max(scores) - self.behind), self.options.width
+        return least if len(scores) <= width else max(least, sorted(scores)[-width])
+
+    def _longer(self, beams: Beams, units: dict[int, float], least: float) -> list[Longer]:
+        """The extensions by `units` that are no beams yet, and whose score is `least` or more."""
+        gain_of, most_of, adding, behind = self.plain.gain, self.plain.most, self.plain.adding, self.behind
+        choices = [(unit, log_prob, log_prob + most_of[unit]) for unit, log_prob in units.items()]
+        found: list[Longer] = []
         highest = max([most for _, _, most in choices])
         for beam in beams.values():
-            score = beam.both + beam.extra
+            both, before = beam.both, beam.extra
+            score = both + before
             if score + highest < least:
                 continue
             for unit, log_prob, most in choices:
                 if score + most < least:
                     continue
-                gain = plain.gain(beam.place, unit) if unit in plain.adding else 0.0
-                in_unit = (beam.blank if unit == beam.last else beam.both) + log_prob
-                extra = beam.extra + gain
+                in_unit = (beam.blank if unit == beam.last else both) + log_prob
+                extra = before + gain_of(beam.place, unit) if unit in adding else before
                 if in_unit + extra < least:
                     continue
                 key = hash((beam.key, unit))
-                if key in beams:
-                    continue
-                found.append((in_unit + extra, beam, unit, in_unit, extra, key))
-                if in_unit + extra > best:
-                    best = in_unit + extra
-                    least = max(LEAST, best - behind)
-        return found, best
+                if key not in beams:
+                    found.append((in_unit + extra, beam, unit, in_unit, extra, key))
+                    if in_unit + extra - behind > least:
+                        least = in_unit + extra - behind
+        return found
 
     def best(self, beams: Beams, most: int) -> tuple[Beams, list[tuple[int, tuple[int, ...]]]]:
         """The `most` best beams alone, where the utterance is not at its end, the best first; of each, which of the
