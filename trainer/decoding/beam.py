@@ -194,10 +194,15 @@ class BeamSearch:
             is_kept &= values >= least.index_select(0, owners)
         kept = is_kept.nonzero()[:, 0]
         of_kept = owners.index_select(0, kept)
-        if not len(kept) or int(torch.bincount(of_kept, minlength=num_utterances).max()) <= self.options.width:
+        if not len(kept):
             return kept
-        ranks, order = rank(values[kept], of_kept, best)
-        return kept[order[ranks < self.options.width]].sort().values
+        is_full = torch.bincount(of_kept, minlength=num_utterances) > self.options.width
+        of_full = is_full.index_select(0, of_kept).nonzero()[:, 0]
+        if not len(of_full):
+            return kept
+        ranks, order = rank(values[kept[of_full]], of_kept[of_full], best)
+        is_kept[kept[of_full[order[ranks >= self.options.width]]]] = False
+        return is_kept.nonzero()[:, 0]
 
     def _at_end(self, state: State, steps: list[Step], num_best: int) -> Iterator[tuple[int, Found]]:
         """The utterance of each beam, and the beam once its last word and the sentence's end are scored; the best
