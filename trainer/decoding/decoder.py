@@ -158,6 +158,8 @@ def _word_table(vocab: Vocab, model: NgramModel, path: Path, notes: list[str]) -
             f"({', '.join(lacking[:4])}{', ...' if len(lacking) > 4 else ''})"
         )
     written = [(i, units) for i, _, units in words if units is not None]
+    if all(len(units) == 1 for _, units in written):
+        notes.append(f"{path}: each of its words is a single unit. If it is a model of characters, give --units")
     hashes = hash_all([units for _, units in written], len(vocab))[:, -1]
     return HashTable.of(hashes, torch.tensor([i for i, _ in written], dtype=torch.int64))
 
