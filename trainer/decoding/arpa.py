@@ -28,6 +28,10 @@ from trainer.decoding.ngram import BEGIN, END, NEVER, UNKNOWN, Level, ListedTwic
 from trainer.errors import ModelError
 
 GZIP = b"\x1f\x8b"
+BINARIES = {b"mmap lm http://kheafield.com/code": "a binary file of KenLM", b"blmt": "a binary file of IRSTLM"}
+"""What other formats of n-gram models begin with."""
+UNKNOWN_CAPITAL = "<UNK>"
+"""KenLM takes this for UNKNOWN too."""
 MOST_ABOVE_ZERO = 1e-4
 """What rounding may leave above log10 of 1; such a value is read as 0."""
 
@@ -77,6 +81,8 @@ class _Reader:
                 f"{_shown(self.begin)} stands where \\end\\ belongs. The file announces {len(counts)}-grams."
             )
         names = [word.decode() for word in self.words]
+        if UNKNOWN_CAPITAL in names and UNKNOWN not in names:
+            names[names.index(UNKNOWN_CAPITAL)] = UNKNOWN
         has_unknown = UNKNOWN in names
         if not has_unknown:
             names.append(UNKNOWN)
@@ -93,6 +99,9 @@ class _Reader:
     def _header(self, lines: Iterator[bytes]) -> list[int]:
         """The number of n-grams of each length."""
         for line in lines:  # what stands before \data\ is a comment
+            for begin, what in BINARIES.items() if self.number == 1 else ():
+                if line.startswith(begin):
+                    raise self.wrong(f"this is {what}. Give the ARPA file that it was made from, which may be in gzip.")
             if line.strip() == b"\\data\\":
                 break
         else:

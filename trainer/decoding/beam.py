@@ -22,10 +22,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from trainer.decoding.frames import IMPOSSIBLE, Frames, read_frames
+from trainer.decoding.frames import IMPOSSIBLE, LOWEST, Frames, read_frames
 from trainer.decoding.fusion import Fusion
 from trainer.decoding.hashing import EMPTY, extend, unit_hashes
-from trainer.decoding.hypotheses import Found, Step, best_of_each, origin, rank, trace
+from trainer.decoding.hypotheses import Found, Step, beams_at_end, best_of_each, merged, rank, trace
 from trainer.errors import ConfigError
 
 
@@ -58,8 +58,8 @@ class State:
     """R beams of B utterances, in any order. An utterance that nothing can be written of has none."""
 
     scores: Tensor
-    """float64 (3, R). BLANK: log probability of the paths that end in a blank; UNIT: of those that end in the last
-    unit; EXTRA: what model, words and hot words have added."""
+    """float64 (4, R). BLANK: log probability of the paths that end in a blank; UNIT: of those that end in the last
+    unit; BOTH: of all of them; EXTRA: what model, words and hot words have added."""
     traits: Tensor
     """int64 (6, R). OWNER: the utterance; LAST: the last unit, the blank before the first one; KEY: hash of utterance
     and units; WORD: hash of the units of the word that is being written; CONTEXT: where the n-gram model is; HOT: where
@@ -67,7 +67,7 @@ class State:
     num_utterances: int
 
 
-BLANK, UNIT, EXTRA = range(3)
+BLANK, UNIT, BOTH, EXTRA = range(4)
 OWNER, LAST, KEY, WORD, CONTEXT, HOT = range(6)
 
 
@@ -82,7 +82,7 @@ class BeamSearch:
     def begin(self, batch: int) -> State:
         """Before the first frame: one beam without a unit."""
         device, fusion = self.fusion.device, self.fusion
-        scores = torch.tensor([[0.0], [IMPOSSIBLE], [0.0]], dtype=torch.float64, device=device).repeat(1, batch)
+        scores = torch.tensor([0.0, IMPOSSIBLE, 0.0, 0.0], dtype=torch.float64, device=device)[:, None].repeat(1, batch)
         traits = torch.tensor([0, fusion.blank, 0, EMPTY, fusion.start, fusion.hot_start], device=device)
         traits = traits[:, None].repeat(1, batch)
         traits[OWNER] = torch.arange(batch, device=device)
@@ -99,14 +99,8 @@ class BeamSearch:
         for state, steps in self._ended(self.begin(len(log_probs)), self.read(log_probs, lengths)):
             for utterance, beam in self._at_end(state, steps, num_best):
                 found[utterance].append(beam)
-        return [self._merged(beams, num_best) for beams in found]
-
-    @torch.inference_mode()
-    def search(self, state: State, log_probs: Tensor) -> tuple[State, list[Step]]:
-        """The beams of one utterance after its log posteriors (T, V), and what each frame with a choice did."""
-        x = self.read(log_probs[None], torch.tensor([len(log_probs)]))
-        ((after, steps),) = self._ended(state, x)
-        return after, steps
+        reading, is_sum = self.fusion.reading, self.options.width > 1
+        return [merged(beams, reading, num_best, is_sum=is_sum) for beams in found]
 
     def _ended(self, state: State, x: Frames) -> Iterator[tuple[State, list[Step]]]:
         """The beams of utterances that have ended, with their steps, some utterances at a time; each comes once."""
@@ -118,12 +112,12 @@ class BeamSearch:
                 num_running = now_running
                 has_ended = torch.tensor([end <= n for end in x.ends], device=self.fusion.device)[state.traits[OWNER]]
                 ended, running = self._part(state, has_ended), self._part(state, ~has_ended)
-                yield self._through_run(ended[0], x, n), [*steps, ended[1]]
+                yield self._after_run(ended[0], x, n), [*steps, ended[1]]
                 state = running[0]
                 steps.append(running[1])
-            state, step = self._step(self._through_run(state, x, n), x, n)
+            state, step = self._step(state, x, n)
             steps.append(step)
-        yield self._through_run(state, x, len(x)), steps
+        yield self._after_run(state, x, len(x)), steps
 
     def _part(self, state: State, is_in: Tensor) -> tuple[State, Step]:
         """Some of the beams, as by a step that writes nothing."""
@@ -136,23 +130,25 @@ class BeamSearch:
         log_probs = log_probs.to(self.fusion.device)
         return read_frames(log_probs, lengths, self.fusion.blank, self.options.min_log_prob, self.options.max_units)
 
-    def _through_run(self, state: State, x: Frames, n: int) -> State:
-        """The beams after the run before frame n."""
-        if not x.any_run[n]:
-            return state
-        blank, unit, extra = state.scores
-        owner = state.traits[OWNER]
-        is_run = x.is_run[n].index_select(0, owner)
-        in_blank = torch.where(is_run, self.join(blank, unit) + x.runs[n].index_select(0, owner), blank)
-        scores = torch.stack([in_blank, unit.masked_fill(is_run, IMPOSSIBLE), extra])
-        return State(scores, state.traits, state.num_utterances)
+    def _through_run(self, state: State, x: Frames, n: int) -> tuple[Tensor, ...]:
+        """The scores of the beams after the run before frame n."""
+        blank, unit, both, extra = state.scores
+        if x.any_run[n]:
+            owner = state.traits[OWNER]
+            is_run = x.is_run[n].index_select(0, owner)
+            both = both + x.runs[n].index_select(0, owner)
+            blank, unit = torch.where(is_run, both, blank), unit.masked_fill(is_run, IMPOSSIBLE)
+        return blank, unit, both, extra
+
+    def _after_run(self, state: State, x: Frames, n: int) -> State:
+        return replace(state, scores=torch.stack(self._through_run(state, x, n)))
 
     def _step(self, state: State, x: Frames, n: int) -> tuple[State, Step]:
-        """The beams after frame n."""
-        frame, (owner, last, key, *_), (blank, unit, extra) = x.frames[n], state.traits, state.scores
-        total = self.join(blank, unit)
+        """The beams after frame n, and the run before it."""
+        frame, (owner, last, key, *_) = x.frames[n], state.traits
+        blank, unit, both, extra = self._through_run(state, x, n)
         stays_in_unit = unit + frame.take(owner * self.fusion.num_units + last)
-        stays_in_blank = total + frame[:, self.fusion.blank].take(owner)
+        stays_in_blank = both + frame[:, self.fusion.blank].take(owner)
 
         # Extensions: `slot` is the beam, `wider` the unit. One that repeats the last unit needs a blank between
         counts = x.counts[n].index_select(0, owner)
@@ -161,7 +157,7 @@ class BeamSearch:
         entry = first.index_select(0, slot) + torch.arange(len(slot), device=slot.device)
         wider = x.units.index_select(0, entry)
         is_repeat = wider == last.index_select(0, slot)
-        longer = torch.where(is_repeat, blank.index_select(0, slot), total.index_select(0, slot))
+        longer = torch.where(is_repeat, blank.index_select(0, slot), both.index_select(0, slot))
         longer += x.scores.index_select(0, entry)
 
         # One that is a beam already joins it
@@ -175,8 +171,8 @@ class BeamSearch:
 
         gains, after = self.fusion.extend(state.traits[WORD:], slot, wider, longer > IMPOSSIBLE)
         added = extra.index_select(0, slot) + gains
-        stay_values, values = self.join(stays_in_blank, stays_in_unit) + extra, longer + added
-        values, owners = torch.cat([stay_values, values]), torch.cat([owner, owner.index_select(0, slot)])
+        stays = self.join(stays_in_blank, stays_in_unit)
+        values, owners = torch.cat([stays + extra, longer + added]), torch.cat([owner, owner.index_select(0, slot)])
         chosen = self._chosen(values, owners, state.num_utterances)
         num_stay = int((chosen < len(owner)).sum())
         stay, new = chosen[:num_stay], chosen[num_stay:] - len(owner)
@@ -185,8 +181,8 @@ class BeamSearch:
         behind = self.fusion.follow(state.traits[WORD:], slot, wider, self.of_units.index_select(0, wider), after, new)
         extended = torch.stack([owner.index_select(0, slot), wider, wider_key.index_select(0, new), *behind])
         traits = torch.cat([state.traits.index_select(1, stay), extended], 1)
-        stayed = torch.stack([stays_in_blank, stays_in_unit, extra]).index_select(1, stay)
-        written = torch.stack([torch.full_like(longer, IMPOSSIBLE), longer, added.index_select(0, new)])
+        stayed = torch.stack([stays_in_blank, stays_in_unit, stays, extra]).index_select(1, stay)
+        written = torch.stack([torch.full_like(longer, IMPOSSIBLE), longer, longer, added.index_select(0, new)])
         step = Step(torch.cat([stay, slot]).int(), torch.cat([torch.full_like(stay, -1), wider]).int())
         return State(torch.cat([stayed, written], 1), traits, state.num_utterances), step
 
@@ -194,26 +190,26 @@ class BeamSearch:
         """The places of the beams that go on, ascending: the best ones of each utterance, not too far behind its best
         one."""
         best = best_of_each(values, owners, num_utterances)
-        least = best if self.options.max_behind is None else best - self.options.max_behind
-        is_kept = values > IMPOSSIBLE
-        if self.options.max_behind is not None:
-            is_kept &= values >= least.index_select(0, owners)
+        if self.options.max_behind is None:
+            is_kept = values > IMPOSSIBLE
+        else:
+            is_kept = values >= (best - self.options.max_behind).clamp_(min=LOWEST).index_select(0, owners)
         kept = is_kept.nonzero()[:, 0]
         of_kept = owners.index_select(0, kept)
-        if not len(kept) or int(torch.bincount(of_kept, minlength=num_utterances).max()) <= self.options.width:
+        if not len(kept):
             return kept
-        ranks, order = rank(values[kept], of_kept, best)
-        return kept[order[ranks < self.options.width]].sort().values
-
-    def finish(self, state: State, steps: list[Step], num_best: int) -> list[Found]:
-        """The best hypotheses of one utterance that `search` has come to the end of."""
-        return self._merged([beam for _, beam in self._at_end(state, steps, num_best)], num_best)
+        is_full = torch.bincount(of_kept, minlength=num_utterances) > self.options.width
+        of_full = is_full.index_select(0, of_kept).nonzero()[:, 0]
+        if not len(of_full):
+            return kept
+        ranks, order = rank(values[kept[of_full]], of_kept[of_full], best)
+        is_kept[kept[of_full[order[ranks >= self.options.width]]]] = False
+        return is_kept.nonzero()[:, 0]
 
     def _at_end(self, state: State, steps: list[Step], num_best: int) -> Iterator[tuple[int, Found]]:
         """The utterance of each beam, and the beam once its last word and the sentence's end are scored; the best
         first."""
-        blank, unit, before = state.scores
-        owner, acoustic = state.traits[OWNER], self.join(blank, unit)
+        owner, acoustic, before = state.traits[OWNER], state.scores[BOTH], state.scores[EXTRA]
         extra = before + self.fusion.at_end(state.traits[WORD:])
         best = best_of_each(acoustic + extra, owner, state.num_utterances)
         # Where no beam ends with a word of the lexicon, what there is
@@ -222,33 +218,7 @@ class BeamSearch:
         ranks, places = rank(values, owner, best)
         is_kept = values[places] > IMPOSSIBLE
         if self.options.max_behind is not None:  # the rest are too far behind to change the order
-            is_kept &= ranks < max(8, 4 * num_best)
+            is_kept &= ranks < beams_at_end(num_best)
         places = places[is_kept]
-        columns = (
-            trace(steps, places), values[places].tolist(), acoustic[places].tolist(), origin(steps, places).tolist()
-        )  # fmt: skip
+        columns = trace(steps, places), values[places].tolist(), acoustic[places].tolist()
         return zip(owner[places].tolist(), map(Found, *columns), strict=True)
-
-    def best_beams(self, state: State, most: int) -> Tensor:
-        """The places of the best `most` beams of each utterance, where it is not at its end, the best first."""
-        values, owner = self.join(state.scores[BLANK], state.scores[UNIT]) + state.scores[EXTRA], state.traits[OWNER]
-        ranks, order = rank(values, owner, best_of_each(values, owner, state.num_utterances))
-        return order[ranks < most]
-
-    def only(self, state: State, places: Tensor) -> State:
-        """The beams at `places` alone."""
-        return State(state.scores[:, places], state.traits[:, places], state.num_utterances)
-
-    def _merged(self, beams: list[Found], num_best: int) -> list[Found]:
-        """Beams, the best first, that differ only in their delimiters are one hypothesis, spelled as the first."""
-        texts: dict[tuple[int, tuple[int, ...]], list[Found]] = {}
-        for beam in beams:
-            texts.setdefault((beam.origin, self.fusion.reading(beam.units)), []).append(beam)
-        found = [same[0] if len(same) == 1 else self._sum(same) for same in texts.values()]
-        found.sort(key=lambda f: -f.score)
-        return found[:num_best] or [Found((), IMPOSSIBLE, IMPOSSIBLE)]
-
-    def _sum(self, same: list[Found]) -> Found:
-        first, values = same[0], torch.tensor([one.acoustic for one in same], dtype=torch.float64)
-        acoustic = float(values.max() if self.options.width == 1 else values.logsumexp(0))
-        return replace(first, score=acoustic + first.score - first.acoustic, acoustic=acoustic)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from trainer.decoding.hashing import HashTable, hash_all
 from trainer.decoding.hypotheses import Found
 from trainer.decoding.ngram import BEGIN, END, UNKNOWN, NgramModel
 from trainer.decoding.settings import LM_WORDS, Decoding
+from trainer.decoding.single import SingleSearch
 from trainer.errors import ConfigError, CorpusError, ModelError
 
 MARKS = (BEGIN, END, UNKNOWN)
@@ -29,10 +31,13 @@ MOST_AT_ONCE = 8_000_000
 MOST_FRAMES = 65_536
 """Frames (utterances, frames) that are searched together: the search notes 8 bytes for each beam of each."""
 
+FEW = 32
+"""Fewer utterances than this are searched one by one."""
+
 
 @dataclass(frozen=True)
 class Decoder:
-    """Ready to decode; `search` runs on `device`."""
+    """Ready to decode. `search` takes a batch, on the device that it was built for."""
 
     decoding: Decoding
     search: BeamSearch
@@ -55,6 +60,10 @@ class Decoder:
         batches = _batches([len(one) for one in log_probs], self.num_units)
         found: list[list[Found]] = [[] for _ in log_probs]
         for batch in progress(batches, len(batches)):
+            if len(batch) < FEW:
+                for i in batch:
+                    found[i] = self.single(torch.from_numpy(log_probs[i]), num_best)
+                continue
             lengths = torch.tensor([len(log_probs[i]) for i in batch])
             padded = torch.zeros(len(batch), int(lengths.max()), self.num_units)
             for row, i in zip(padded, batch, strict=True):
@@ -62,6 +71,11 @@ class Decoder:
             for i, hypotheses in zip(batch, self.search(padded, lengths, num_best), strict=True):
                 found[i] = hypotheses
         return found
+
+    @cached_property
+    def single(self) -> SingleSearch:
+        """The same search for one utterance, on the CPU."""
+        return SingleSearch(self.search.fusion, self.search.options)
 
     @property
     def num_units(self) -> int:
@@ -144,6 +158,8 @@ def _word_table(vocab: Vocab, model: NgramModel, path: Path, notes: list[str]) -
             f"({', '.join(lacking[:4])}{', ...' if len(lacking) > 4 else ''})"
         )
     written = [(i, units) for i, _, units in words if units is not None]
+    if all(len(units) == 1 for _, units in written):
+        notes.append(f"{path}: each of its words is a single unit. If it is a model of characters, give --units")
     hashes = hash_all([units for _, units in written], len(vocab))[:, -1]
     return HashTable.of(hashes, torch.tensor([i for i, _ in written], dtype=torch.int64))
 

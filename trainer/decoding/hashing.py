@@ -27,6 +27,12 @@ def extend(hashes: Tensor, of_units: Tensor) -> Tensor:
     return (hashes ^ (hashes >> 29)) * _FACTOR + of_units
 
 
+def extend_one(hashed: int, of_unit: int) -> int:
+    """`extend` for one sequence."""
+    longer = ((hashed ^ (hashed >> 29)) * _FACTOR + of_unit) & 0xFFFF_FFFF_FFFF_FFFF
+    return longer - (1 << 64) if longer >> 63 else longer
+
+
 def hash_all(sequences: Sequence[Sequence[int]], num_units: int) -> Tensor:
     """int64 (N, longest + 1): the hashes of the first 0, 1, ... units of each; a shorter one repeats its last."""
     longest = max(map(len, sequences), default=0)

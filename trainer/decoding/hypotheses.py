@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ class Found:
     acoustic: float
     """log p(units | audio), summed over the paths that the beam has kept; of width 1, the best path's."""
     origin: int = 0
-    """Which of the beams that the search began with it goes on from."""
+    """Which of the beams that its search began with it goes on from."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,27 @@ def trace(steps: list[Step], places: Tensor) -> list[tuple[int, ...]]:
     return found
 
 
-def origin(steps: list[Step], places: Tensor) -> Tensor:
-    """int64 (N,): where the beams at `places` stood before all `steps`."""
-    for step in reversed(steps):
-        places = step.before.index_select(0, places)
-    return places.long()
+def beams_at_end(num_best: int) -> int:
+    """How many beams are looked at for the `num_best` hypotheses: some differ only in their delimiters."""
+    return max(8, 4 * num_best)
+
+
+def merged(
+    beams: Sequence[Found], reading: Callable[[Sequence[int]], tuple[int, ...]], num_best: int, *, is_sum: bool
+) -> list[Found]:
+    """The `num_best` hypotheses, the best first, of the beams of an utterance, the best first; at least one.
+
+    Those with the same `reading` are one, spelled as the first: with the sum of their paths, or those of the first.
+    """
+    texts: dict[tuple[int, tuple[int, ...]], list[Found]] = {}
+    for beam in beams:
+        texts.setdefault((beam.origin, reading(beam.units)), []).append(beam)
+    found = [same[0] if len(same) == 1 or not is_sum else _sum(same) for same in texts.values()]
+    found.sort(key=lambda f: -f.score)
+    return found[:num_best] or [Found((), IMPOSSIBLE, IMPOSSIBLE)]
+
+
+def _sum(same: list[Found]) -> Found:
+    first, values = same[0], torch.tensor([one.acoustic for one in same], dtype=torch.float64)
+    acoustic = float(values.logsumexp(0))
+    return replace(first, score=acoustic + first.score - first.acoustic, acoustic=acoustic)

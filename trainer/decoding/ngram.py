@@ -82,21 +82,19 @@ class NgramModel:
 
     def score(self, contexts: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
         """(log p(word | context), the next context) of each pair; int64 in, float32 and int64 out, of one shape."""
-        total = torch.zeros(words.shape, dtype=torch.float32, device=words.device)
         if self.order == 1 or not len(self.keys):
             return self.log_probs[words], self.contexts[words].long()
-        node, last = torch.full_like(words, -1), len(self.keys) - 1
-        for _ in range(self.order - 1):
-            key = contexts * len(self.words) + words
-            place = torch.searchsorted(self.keys, key.contiguous()).clamp_(max=last)
-            is_new = node < 0
-            found = (self.keys.take(place) == key) & is_new
-            node = torch.where(found, place + len(self.words), node)
-            missed = is_new & ~found
-            total = torch.where(missed, total + self.backoffs.take(contexts), total)
-            contexts = torch.where(missed, self.links.take(contexts).long(), contexts)
-        node = torch.where(node < 0, words, node)
-        return total + self.log_probs.take(node), self.contexts.take(node).long()
+        chain = [contexts]
+        for _ in range(self.order - 2):
+            chain.append(self.links.take(chain[-1]).long())
+        shorter = torch.stack(chain)  # the context, and those that back off from it
+        keys = shorter * len(self.words) + words
+        place = torch.searchsorted(self.keys, keys).clamp_(max=len(self.keys) - 1)
+        is_missed = (self.keys.take(place) != keys).cumprod(0)  # it and all before it lack the word
+        backoffs = torch.where(is_missed > 0, self.backoffs.take(shorter), 0.0).sum(0)
+        nodes = torch.cat([place + len(self.words), words[None]])
+        node = nodes.gather(0, is_missed.sum(0, keepdim=True))[0]
+        return backoffs + self.log_probs.take(node), self.contexts.take(node).long()
 
     def sentence(self, words: Sequence[str]) -> float:
         """log p of the sentence, its end included; words that are not known are <unk>."""

@@ -17,10 +17,10 @@ import torch
 
 from data.text.normalise import collapse_spaces
 from data.utterance import SAMPLE_RATE
-from trainer.decoding.beam import State
 from trainer.decoding.decoder import Decoder
-from trainer.decoding.hypotheses import Found, origin, trace
+from trainer.decoding.hypotheses import Found
 from trainer.decoding.paths import best_path
+from trainer.decoding.single import Beams
 from trainer.errors import ModelError
 from trainer.recognize.transcribe import LoadedModel, Progress, Windows, read_parts
 from trainer.recognize.transcript import Alternative, TimedTranscript
@@ -100,33 +100,28 @@ def decode_pieces(decoder: Decoder, parts: Iterable[np.ndarray], most: int, num_
 
     At the end of a piece the `num_best` best beams go on, so that is how many hypotheses may differ before it.
     """
-    search, blank = decoder.search, decoder.search.fusion.blank
-    state = search.begin(1)
+    search, blank = decoder.single, decoder.search.fusion.blank
+    beams = search.begin()
     prefixes: list[Prefix | None] = [None]
 
-    def go_on(piece: np.ndarray) -> State:
+    def go_on(beams: Beams, piece: np.ndarray) -> Beams:
         ending = piece.copy()  # every beam ends in a blank, however unlikely
         ending[-1, np.arange(ending.shape[1]) != blank] = -np.inf
-        after, steps = search.search(state, torch.from_numpy(ending))
-        places = search.best_beams(after, num_best)
-        if not len(places):
+        best, written = search.best(search.search(beams, torch.from_numpy(ending)), num_best)
+        if not best:
             raise ModelError("the model's posteriors are not numbers, or rule out every text. Is its checkpoint whole?")
-        origins, written = origin(steps, places).tolist(), trace(steps, places)
-        prefixes[:] = [
-            Prefix.of(prefixes[o], piece, units, blank, is_last=False)
-            for o, units in zip(origins, written, strict=True)
-        ]
-        return search.only(after, places)
+        prefixes[:] = [Prefix.of(prefixes[origin], piece, units, blank, is_last=False) for origin, units in written]
+        return best
 
-    rest = np.zeros((0, search.fusion.num_units), np.float32)
+    rest = np.zeros((0, decoder.num_units), np.float32)
     for part in parts:
         rest = np.concatenate([rest, part])
         while len(rest) > 2 * most:
             last_half = rest[most // 2 : most + most // 2, blank]
             cut = most // 2 + int(last_half.argmax()) + 1
-            state = go_on(rest[:cut])
+            beams = go_on(beams, rest[:cut])
             rest = rest[cut:]
-    found = search.finish(*search.search(state, torch.from_numpy(rest)), num_best)
+    found = search.finish(search.search(beams, torch.from_numpy(rest)), num_best)
     best = Prefix.of(prefixes[found[0].origin], rest, found[0].units, blank, is_last=True)
     pieces = Prefix.pieces(best)
     whole = [

@@ -1,4 +1,5 @@
-"""The beam search against all paths of tiny cases, against the best path, and its odd inputs.
+"""Both beam searches, of a batch and of one utterance, against all paths of tiny cases, against the best path, and on
+odd inputs.
 
 pytest tests/trainer/decoding/test_beam.py
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,10 +18,13 @@ import torch
 from trainer.decoding import hotwords
 from trainer.decoding.beam import EXACT, BeamOptions, BeamSearch
 from trainer.decoding.estimate import estimate
+from trainer.decoding.frames import read_frames, read_rows
 from trainer.decoding.fusion import Fusion, Weights
-from trainer.decoding.hashing import HashTable, hash_all
+from trainer.decoding.hashing import HashTable, extend, extend_one, hash_all
+from trainer.decoding.hypotheses import Found
 from trainer.decoding.ngram import NgramModel, build
 from trainer.decoding.paths import best_path
+from trainer.decoding.single import SingleSearch
 from trainer.scoring.decode import collapse, written_units
 
 UNITS = "|ab-"
@@ -28,6 +32,23 @@ BLANK, DELIMITER = 3, 0
 WEIGHTS = Weights(lm=0.7, word=0.4, unknown=-0.3)
 CPU = torch.device("cpu")
 TEXT = "ab a\nab b a\nb a\na\nab ab b\nb\na b ab a\nba".splitlines()
+
+
+Search = Callable[..., list[list[Found]]]
+SearchOf = Callable[[Fusion, BeamOptions], Search]
+
+
+def one_by_one(fusion: Fusion, options: BeamOptions) -> Search:
+    """BeamSearch by SingleSearch."""
+    search = SingleSearch(fusion, options)
+
+    def decode(log_probs: torch.Tensor, lengths: torch.Tensor, num_best: int = 1) -> list[list[Found]]:
+        return [search(one[:length], num_best) for one, length in zip(log_probs, lengths, strict=True)]
+
+    return decode
+
+
+both_searches = pytest.mark.parametrize("search_of", [BeamSearch, one_by_one], ids=["batch", "single"])
 
 
 def model_of(text: Sequence[str]) -> NgramModel:
@@ -83,16 +104,19 @@ def every_text(
     return found
 
 
+@both_searches
 @pytest.mark.parametrize(
     ("hot", "lexicon"),
     [({}, ()), ({"ab": 1.5, "b a": -1.0, "ab a": 2.0}, ()), ({}, ("ab", "b", "aab")), ({"a": 3.0}, ("b", "a"))],
     ids=["model", "hot words", "lexicon", "both"],
 )
-def test_a_large_beam_finds_every_text_with_its_exact_score(hot: dict[str, float], lexicon: Sequence[str]) -> None:
+def test_a_large_beam_finds_every_text_with_its_exact_score(
+    search_of: SearchOf, hot: dict[str, float], lexicon: Sequence[str]
+) -> None:
     """Of ragged utterances down to none of a frame. Float32 sums of some ten terms: 1e-5."""
     log_probs = torch.randn(5, 5, 4, generator=torch.Generator().manual_seed(3)).mul(1.5).log_softmax(-1)
     lengths = torch.tensor([5, 4, 3, 1, 0])
-    found = BeamSearch(fusion_of(hot, lexicon), replace(EXACT, width=800))(log_probs, lengths, 1000)
+    found = search_of(fusion_of(hot, lexicon), replace(EXACT, width=800))(log_probs, lengths, 1000)
     for hypotheses, frames, length in zip(found, log_probs, lengths, strict=True):
         expected = every_text(frames[:length], hot, lexicon)
         by_words = {words_of(h.units): (h.score, h.acoustic) for h in hypotheses}
@@ -103,29 +127,31 @@ def test_a_large_beam_finds_every_text_with_its_exact_score(hot: dict[str, float
         assert [h.score for h in hypotheses] == sorted((h.score for h in hypotheses), reverse=True)
 
 
+@both_searches
 @pytest.mark.parametrize("options", [replace(EXACT, width=1), BeamOptions(width=1)], ids=["exact", "pruned"])
-def test_a_beam_of_width_1_without_a_model_is_the_best_path(options: BeamOptions) -> None:
+def test_a_beam_of_width_1_without_a_model_is_the_best_path(search_of: SearchOf, options: BeamOptions) -> None:
     """The same units and the best path's own probability, over lengths at which float32 sums alone would not hold."""
     log_probs = torch.randn(6, 200, 30, generator=torch.Generator().manual_seed(0)).mul(2).log_softmax(-1)
     lengths = torch.tensor([200, 199, 100, 3, 1, 0])
     fusion = Fusion(30, 29, torch.arange(30) == 0, Weights(), CPU)
-    found = BeamSearch(fusion, options)(log_probs, lengths)
+    found = search_of(fusion, options)(log_probs, lengths)
     best, ids = log_probs.max(-1)
     for one, written, of_frames, length in zip(found, collapse(ids, lengths, 29), best, lengths, strict=True):
         assert one[0].units == written_units(written)
         assert one[0].acoustic == pytest.approx(float(of_frames[:length].double().sum()), abs=1e-4)
 
 
-def test_frames_without_a_choice_are_folded_without_a_trace() -> None:
+@both_searches
+def test_frames_without_a_choice_are_folded_without_a_trace(search_of: SearchOf) -> None:
     """Frames below the threshold between others: the same scores as frame by frame, which no threshold leaves out."""
     logits = torch.randn(3, 12, 4, generator=torch.Generator().manual_seed(1))
     logits[:, [0, 3, 4, 5, 8, 11], BLANK] += 9.0
     log_probs, lengths = logits.log_softmax(-1), torch.tensor([12, 10, 6])
-    folded = BeamSearch(fusion_of(), BeamOptions(width=400, min_log_prob=-5.0, max_behind=None))
-    frames = folded.read(log_probs, lengths)
-    assert len(frames) < 9
+    folded = search_of(fusion_of(), BeamOptions(width=400, min_log_prob=-5.0, max_behind=None))
+    assert len(read_frames(log_probs, lengths, BLANK, -5.0, None)) < 9
+    assert len(read_rows(log_probs[0], BLANK, -5.0, None)) < 12
     masked = torch.where(log_probs < -5.0, -torch.inf, log_probs)
-    exact = BeamSearch(fusion_of(), replace(EXACT, width=400))(masked, lengths)
+    exact = search_of(fusion_of(), replace(EXACT, width=400))(masked, lengths)
     for ours, theirs in zip(folded(log_probs, lengths), exact, strict=True):
         assert ours[0].units == theirs[0].units
         assert ours[0].score == pytest.approx(theirs[0].score, abs=1e-4)
@@ -141,37 +167,71 @@ def test_a_batch_decodes_as_its_utterances_alone() -> None:
         assert [h.score for h in alone] == pytest.approx([h.score for h in found], abs=1e-4)
 
 
-def test_delimiters_at_the_ends_and_doubled_ones_make_no_word() -> None:
+@pytest.mark.parametrize("model", ["words", "units", "none"])
+@pytest.mark.parametrize(
+    ("hot", "lexicon"), [({}, ()), ({"ab": 1.5, "b a": -1.0}, ("ab", "b", "aab"))], ids=["", "hot"]
+)
+def test_one_by_one_finds_what_a_batch_finds(model: str, hot: dict[str, float], lexicon: Sequence[str]) -> None:
+    """With all that prunes: the same texts and scores, in the same order. Float32 in the batch: 1e-4."""
+    fusion = fusion_of(hot, lexicon)
+    if model == "none":
+        fusion = replace(fusion, model=None, words=None)
+    elif model == "units":
+        of_units = model_of([" ".join(word) for line in TEXT for word in line.split()])
+        numbers = torch.tensor([-1, of_units.ids["a"], of_units.ids["b"], of_units.unknown])
+        fusion = replace(fusion, model=of_units, words=None, unit_words=numbers, lexicon=None, beginnings=None)
+    options = BeamOptions(width=12, min_log_prob=-4.0, max_units=2, max_behind=6.0)
+    log_probs = torch.randn(12, 30, 4, generator=torch.Generator().manual_seed(8)).mul(2).log_softmax(-1)
+    lengths = torch.arange(30, 18, -1)
+    batch = BeamSearch(fusion, options)(log_probs, lengths, 5)
+    for one, other in zip(batch, one_by_one(fusion, options)(log_probs, lengths, 5), strict=True):
+        assert [h.units for h in one] == [h.units for h in other]
+        assert [h.score for h in one] == pytest.approx([h.score for h in other], abs=1e-4)
+        assert [h.acoustic for h in one] == pytest.approx([h.acoustic for h in other], abs=1e-4)
+
+
+def test_one_hash_is_extended_as_many_are() -> None:
+    hashes, of_units = torch.randint(-(2**63), 2**63 - 1, (2, 100), generator=torch.Generator().manual_seed(1))
+    assert [extend_one(*pair) for pair in zip(hashes.tolist(), of_units.tolist(), strict=True)] == (
+        extend(hashes, of_units).tolist()
+    )
+
+
+@both_searches
+def test_delimiters_at_the_ends_and_doubled_ones_make_no_word(search_of: SearchOf) -> None:
     """`||ab||b||` is two words, with the score of ab|b."""
     path = [UNITS.index(c) for c in "|-|a-b|-|b|-|"]
     log_probs = torch.full((1, len(path), 4), -9.0)
     log_probs[0, torch.arange(len(path)), torch.tensor(path)] = -0.001
-    found = BeamSearch(fusion_of(), BeamOptions(width=8))(log_probs, torch.tensor([len(path)]))[0][0]
+    found = search_of(fusion_of(), BeamOptions(width=8))(log_probs, torch.tensor([len(path)]))[0][0]
     assert words_of(found.units) == ("ab", "b")
     expected = WEIGHTS.lm * MODEL.sentence(["ab", "b"]) + 2 * WEIGHTS.word
     assert found.score - found.acoustic == pytest.approx(expected, abs=1e-4)
 
 
-def test_an_unlikely_blank_is_on_no_path_but_the_likeliest_of_a_frame_always_is() -> None:
+@both_searches
+def test_an_unlikely_blank_is_on_no_path_but_the_likeliest_of_a_frame_always_is(search_of: SearchOf) -> None:
     log_probs = torch.tensor([[[-9.0, -0.1, -3.0, -8.0], [-9.0, -8.5, -9.0, -8.0]]])
-    found = BeamSearch(Fusion(4, BLANK, torch.arange(4) == 0, Weights(), CPU), BeamOptions(max_behind=None))
+    found = search_of(Fusion(4, BLANK, torch.arange(4) == 0, Weights(), CPU), BeamOptions(max_behind=None))
     by_units = {h.units: h.acoustic for h in found(log_probs, torch.tensor([2]), 9)[0]}
     assert by_units == {(1,): pytest.approx(-8.1), (2,): pytest.approx(-11.0)}
 
 
-def test_impossible_and_undefined_frames_do_not_stop_the_search() -> None:
+@both_searches
+def test_impossible_and_undefined_frames_do_not_stop_the_search(search_of: SearchOf) -> None:
     log_probs = torch.zeros(2, 4, 4).log_softmax(-1)
     log_probs[0, 1] = -torch.inf
     log_probs[1, 2, 1] = torch.nan
-    found = BeamSearch(fusion_of(), BeamOptions(width=5))(log_probs, torch.tensor([4, 4]))
+    found = search_of(fusion_of(), BeamOptions(width=5))(log_probs, torch.tensor([4, 4]))
     assert found[0][0].score == -math.inf
     assert math.isfinite(found[1][0].score)
 
 
-def test_thousands_of_units_are_searched() -> None:
+@both_searches
+def test_thousands_of_units_are_searched(search_of: SearchOf) -> None:
     log_probs = torch.randn(2, 6, 6000, generator=torch.Generator().manual_seed(2)).mul(3).log_softmax(-1)
     fusion = Fusion(6000, 5999, torch.arange(6000) == 0, Weights(), CPU)
-    found = BeamSearch(fusion, BeamOptions(width=4))(log_probs, torch.tensor([6, 6]))
+    found = search_of(fusion, BeamOptions(width=4))(log_probs, torch.tensor([6, 6]))
     assert all(math.isfinite(hypotheses[0].score) for hypotheses in found)
 
 

@@ -95,6 +95,12 @@ def test_a_model_of_characters_scores_each_unit(tmp_path: Path) -> None:
     assert read(with_model, spoken("the cat is on a cat", doubt={16: "h", 1: "t"})) == "the cat is on a hat"
 
 
+def test_a_model_of_characters_that_is_taken_for_one_of_words_is_noted(tmp_path: Path) -> None:
+    path = model(tmp_path, [" ".join(s.replace(" ", "|")) for s in SENTENCES])
+    assert any("give --units" in note for note in decoder(lm=path).notes)
+    assert not any("give --units" in note for note in decoder(lm=path, of_units=True).notes)
+
+
 def test_hot_words_are_written_though_they_are_a_little_less_likely() -> None:
     log_probs = spoken("the hat is in a hall", doubt={4: "c", 16: "c"})
     assert read(decoder(), log_probs) == "the cat is in a call"

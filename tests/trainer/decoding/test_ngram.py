@@ -171,6 +171,22 @@ def test_what_is_not_utf_8_or_cut_off_is_refused(tmp_path: Path) -> None:
         read_arpa(tmp_path / "none.arpa")
 
 
+def test_a_binary_file_of_kenlm_is_named_as_one(tmp_path: Path) -> None:
+    """The first line that KenLM's build_binary writes."""
+    (tmp_path / "x.bin").write_bytes(b"mmap lm http://kheafield.com/code format version 5\n\0" + bytes(range(256)) * 9)
+    with pytest.raises(ModelError, match=r"x\.bin:1: this is a binary file of KenLM\. Give the ARPA file"):
+        read_arpa(tmp_path / "x.bin")
+
+
+def test_unk_in_capitals_is_the_unknown_word(tmp_path: Path) -> None:
+    small, capital = (
+        read_arpa(write(tmp_path, SMALL.replace("<unk>", unk), f"{unk}.arpa")) for unk in ("<unk>", "<UNK>")
+    )
+    assert "<unk>" in SMALL
+    assert capital.has_unknown
+    assert capital.sentence(["nobody"]) == small.sentence(["nobody"])
+
+
 def kneser_ney(sentences: Sequence[Sequence[str]], order: int) -> dict[str, float]:
     """log10 p of every n-gram of the text by the formulas of Chen and Goodman (1999, equations 26 and 27), n-gram by
     n-gram with dictionaries."""

@@ -1,0 +1,193 @@
+"""The search of trainer.decoding.beam over one utterance, in plain numbers: the same beams, scores and pruning.
+
+A tensor operation costs some microseconds however little it computes, and one utterance has few beams in most frames:
+without tensors its search is many times as fast. It goes on where it stopped, so a recording may come in pieces.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from heapq import nlargest
+from operator import attrgetter, itemgetter
+
+from torch import Tensor
+
+from trainer.decoding.beam import BeamOptions
+from trainer.decoding.frames import IMPOSSIBLE, Row, read_rows
+from trainer.decoding.fusion import Fusion
+from trainer.decoding.hashing import EMPTY
+from trainer.decoding.hypotheses import Found, beams_at_end, merged
+from trainer.decoding.plain import Place, PlainFusion
+
+LEAST = -1e300
+"""Above IMPOSSIBLE, and below every other score."""
+
+
+Trace = tuple["Trace | None", int]
+"""(The trace before, the last unit); (None, which of the beams it goes on from) where the search began."""
+
+
+@dataclass(slots=True)
+class Beam:
+    """A sequence of units, with the scores and traits that trainer.decoding.beam.State has of it."""
+
+    blank: float
+    """Log probability of the paths that end in a blank."""
+    unit: float
+    """Of those that end in the last unit."""
+    both: float
+    """Of all of them."""
+    extra: float
+    """What model, words and hot words have added."""
+    last: int
+    """The last unit, the blank before the first one."""
+    key: int
+    """Hash of the units."""
+    before: int
+    """Hash of the units without the last one."""
+    place: Place
+    trace: Trace
+
+    @property
+    def score(self) -> float:
+        return self.both + self.extra
+
+
+Beams = dict[int, Beam]
+"""Beams by their keys."""
+Longer = tuple[float, Beam, int, float, float, int]
+"""An extension: its score, the beam, the unit; log probability, `extra` and key of what they make."""
+
+
+def log_add(a: float, b: float) -> float:
+    """log(e**a + e**b)."""
+    if a < b:
+        a, b = b, a
+    return a if b == IMPOSSIBLE else a + math.log1p(math.exp(b - a))
+
+
+class SingleSearch:
+    """Decodes one utterance at a time. Beams are changed in place: each result is good for one call."""
+
+    def __init__(self, fusion: Fusion, options: BeamOptions) -> None:
+        self.fusion, self.options = fusion, options
+        self.plain = PlainFusion(fusion)
+        self.join = max if options.width == 1 else log_add
+        self.behind = math.inf if options.max_behind is None else options.max_behind
+
+    def __call__(self, log_probs: Tensor, num_best: int = 1) -> list[Found]:
+        """The `num_best` hypotheses, the best first; at least one. log_probs (T, V)."""
+        return self.finish(self.search(self.begin(), log_probs), num_best)
+
+    def begin(self) -> Beams:
+        """Before the first frame: one beam without a unit."""
+        first = Beam(0.0, IMPOSSIBLE, 0.0, 0.0, self.fusion.blank, EMPTY, EMPTY, self.plain.start, (None, 0))
+        return {first.key: first}
+
+    def search(self, beams: Beams, log_probs: Tensor) -> Beams:
+        """The beams after log_probs (T, V), normalised or not."""
+        for row in read_rows(log_probs, self.fusion.blank, self.options.min_log_prob, self.options.max_units):
+            beams = self._step(beams, row) if row.units else self._through_run(beams, row)
+        return beams
+
+    def _through_run(self, beams: Beams, row: Row) -> Beams:
+        """The beams after frames that are blanks for sure."""
+        for beam in beams.values():
+            beam.both = beam.blank = beam.both + row.blank
+            beam.unit = IMPOSSIBLE
+        return beams
+
+    def _step(self, beams: Beams, row: Row) -> Beams:
+        """The beams after a frame in which units may be written."""
+        join, (of_blank, units) = self.join, row
+        stays: list[tuple[float, Beam, float, float, float]] = []
+        for beam in beams.values():
+            in_blank, last = beam.both + of_blank, beam.last
+            in_unit, both = IMPOSSIBLE, in_blank
+            if last in units:
+                in_unit = beam.unit + units[last]
+                writer = beams.get(beam.before)
+                if writer is not None:  # it writes this beam again; a repeated unit needs a blank between
+                    in_unit = join(in_unit, (writer.blank if writer.last == last else writer.both) + units[last])
+                both = join(in_blank, in_unit)
+            stays.append((both + beam.extra, beam, in_blank, in_unit, both))
+        scores = [stay[0] for stay in stays]
+        longer = self._longer(beams, units, self._least(scores))
+        scores += [one[0] for one in longer]
+
+        least, kept = self._least(scores), list[Beam]()
+        for score, beam, in_blank, in_unit, both in stays:
+            if score >= least:
+                beam.blank, beam.unit, beam.both = in_blank, in_unit, both
+                kept.append(beam)
+        for score, beam, unit, in_unit, extra, key in longer:
+            if score >= least:
+                place, trace = self.plain.follow(beam.place, unit), (beam.trace, unit)
+                kept.append(Beam(IMPOSSIBLE, in_unit, in_unit, extra, unit, key, beam.key, place, trace))
+        return {beam.key: beam for beam in kept[: self.options.width]}
+
+    def _least(self, scores: list[float]) -> float:
+        """The score that a beam needs to go on: not too far behind the best, and among the best ones."""
+        if not scores:
+            return LEAST
+        least, width = max(LEAST, max(scores) - self.behind), self.options.width
+        return least if len(scores) <= width else max(least, sorted(scores)[-width])
+
+    def _longer(self, beams: Beams, units: dict[int, float], least: float) -> list[Longer]:
+        """The extensions by `units` that are no beams yet, and whose score is `least` or more."""
+        gain_of, most_of, adding, behind = self.plain.gain, self.plain.most, self.plain.adding, self.behind
+        choices = [(unit, log_prob, log_prob + most_of[unit]) for unit, log_prob in units.items()]
+        found: list[Longer] = []
+        highest = max([most for _, _, most in choices])
+        for beam in beams.values():
+            both, before = beam.both, beam.extra
+            score = both + before
+            if score + highest < least:
+                continue
+            for unit, log_prob, most in choices:
+                if score + most < least:
+                    continue
+                in_unit = (beam.blank if unit == beam.last else both) + log_prob
+                extra = before + gain_of(beam.place, unit) if unit in adding else before
+                if in_unit + extra < least:
+                    continue
+                key = hash((beam.key, unit))
+                if key not in beams:
+                    found.append((in_unit + extra, beam, unit, in_unit, extra, key))
+                    if in_unit + extra - behind > least:
+                        least = in_unit + extra - behind
+        return found
+
+    def best(self, beams: Beams, most: int) -> tuple[Beams, list[tuple[int, tuple[int, ...]]]]:
+        """The `most` best beams alone, where the utterance is not at its end, the best first; of each, which of the
+        beams before it goes on from, and the units behind that. The next search counts these as its beams."""
+        kept = nlargest(most, (beam for beam in beams.values() if beam.both > IMPOSSIBLE), key=attrgetter("score"))
+        written = [_written(beam.trace) for beam in kept]
+        for i, beam in enumerate(kept):
+            beam.trace = (None, i)
+        return {beam.key: beam for beam in kept}, written
+
+    def finish(self, beams: Beams, num_best: int) -> list[Found]:
+        """The best hypotheses at the end of the utterance; at least one."""
+        ends = [(beam, self.plain.at_end(beam.place)) for beam in beams.values() if beam.both > IMPOSSIBLE]
+        if all(gain == IMPOSSIBLE for _, gain in ends):  # no beam ends with a word of the lexicon: what there is
+            ends = [(beam, 0.0) for beam, _ in ends]
+        values = [(beam.score + gain, beam) for beam, gain in ends if gain > IMPOSSIBLE]
+        if self.options.max_behind is not None:  # the rest are too far behind to change the order
+            values = nlargest(beams_at_end(num_best), values, key=itemgetter(0))
+        found = []
+        for value, beam in sorted(values, key=itemgetter(0), reverse=True):
+            origin, units = _written(beam.trace)
+            found.append(Found(units, value, beam.both, origin))
+        return merged(found, self.fusion.reading, num_best, is_sum=self.options.width > 1)
+
+
+def _written(trace: Trace) -> tuple[int, tuple[int, ...]]:
+    """(Which of the beams it goes on from, the units since)."""
+    before, unit = trace
+    units = []
+    while before is not None:
+        units.append(unit)
+        before, unit = before
+    return unit, tuple(units[::-1])
