@@ -14,6 +14,7 @@ from scripts.planting import SOUND
 from tests.helpers.voices import corpus, example, voice
 from trainer.signs.find import signs_of
 from trainer.signs.measured import Progress, measure_all, quietly
+from trainer.signs.pace import Pace
 from trainer.signs.sign import Sign
 
 
@@ -115,6 +116,18 @@ def test_the_pace_is_that_of_the_speaker(sound: list[Example]) -> None:
     odd = replace(sound[7], targets=sound[7].targets[::2])
     found = dict(zip(range(60), signs_of([*sound[:7], odd, *sound[8:]]), strict=False))
     assert {sign.name for sign in found[7][1]} == {"too slow"}
+
+
+def test_a_slow_speaker_is_measured_by_their_own_pace() -> None:
+    """100 utterances, of which speaker 3 needs twice the time; 0 and 3 have one that takes three times theirs."""
+    rng = np.random.default_rng(0)
+    units, speakers = rng.integers(20, 60, 100), np.arange(100) % 4
+    seconds = units / 12 * np.where(speakers == 3, 2.0, 1.0) * rng.lognormal(0, 0.03, 100)
+    seconds[[40, 43]] *= 3
+    pace = Pace(seconds, seconds, units, speakers)
+    assert [i for i in range(100) if list(pace.signs(i))] == [40, 43]
+    assert pace.ratios[[40, 43]] == pytest.approx(1 / 3, rel=0.15)
+    assert np.median(pace.ratios[speakers == 3]) == pytest.approx(1, rel=0.02)
 
 
 def test_speakers_need_not_be_known(sound: list[Example]) -> None:
