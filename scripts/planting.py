@@ -80,10 +80,10 @@ def clipped(samples: np.ndarray, rng: random.Random) -> tuple[np.ndarray, Detail
 
 
 def silence(samples: np.ndarray, rng: random.Random) -> tuple[np.ndarray, Details]:
-    """No speech at all: zeros, or a room's noise of -75 dB."""
-    is_digital = rng.random() < 0.5
-    noise = _noise(len(samples), rng) * np.float32(0 if is_digital else 10 ** (-75 / 20))
-    return noise, {"digital": is_digital}
+    """No speech at all: the noise of a microphone that is off, -94 dB, or of a quiet room, -75 dB. Zeros alone are
+    refused by every reader, and need no search."""
+    level = rng.choice((-94, -75))
+    return _noise(len(samples), rng) * np.float32(10 ** (level / 20)), {"level": level}
 
 
 def noise(samples: np.ndarray, rng: random.Random) -> tuple[np.ndarray, Details]:
