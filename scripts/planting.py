@@ -43,35 +43,35 @@ class Planted:
 
 
 Details = dict[str, Any]
-SoundFault = Callable[[np.ndarray, random.Random], tuple[np.ndarray, Details]]
-"""From float32 (n,) samples at SAMPLE_RATE to altered ones, and what was done."""
+SoundFault = Callable[[np.ndarray, int, random.Random], tuple[np.ndarray, Details]]
+"""From float32 (n,) samples and their rate to altered ones, declared to be of the same rate, and what was done."""
 
 
-def cut(samples: np.ndarray, rng: random.Random) -> tuple[np.ndarray, Details]:
+def cut(samples: np.ndarray, rate: int, rng: random.Random) -> tuple[np.ndarray, Details]:
     """The beginning or the end is missing, with a fifth to two fifths of the energy: speech, not a silence."""
     energy = np.cumsum(np.square(samples, dtype=np.float64))
     share, at_start = rng.uniform(0.2, 0.4), rng.random() < 0.5
     edge = int(np.searchsorted(energy, energy[-1] * (share if at_start else 1 - share)))
-    edge = min(max(edge, SAMPLE_RATE // 10), len(samples) - SAMPLE_RATE // 10) if len(samples) > SAMPLE_RATE else edge
+    edge = min(max(edge, rate // 10), len(samples) - rate // 10) if len(samples) > rate else edge
     kept = samples[edge:] if at_start else samples[:edge]
-    lost = (len(samples) - len(kept)) / SAMPLE_RATE
+    lost = (len(samples) - len(kept)) / rate
     return kept, {"end": "start" if at_start else "end", "seconds_lost": round(lost, 3)}
 
 
-def band(samples: np.ndarray, rng: random.Random) -> tuple[np.ndarray, Details]:
-    """Resampled to 8 kHz and back: nothing is left above 4 kHz, though the file's rate is 16 kHz."""
-    low = soxr.resample(samples, SAMPLE_RATE, 8000)
-    back = soxr.resample(low, 8000, SAMPLE_RATE)
-    return back[: len(samples)], {"hz": 4000}
+def band(samples: np.ndarray, rate: int, rng: random.Random) -> tuple[np.ndarray, Details]:
+    """Resampled to half the rate and back: nothing is left above 4 kHz, though the file's rate is 16 kHz."""
+    half = min(rate, SAMPLE_RATE) // 2
+    back = soxr.resample(soxr.resample(samples, rate, half), half, rate)
+    return back[: len(samples)], {"hz": half // 2}
 
 
-def speed(samples: np.ndarray, rng: random.Random) -> tuple[np.ndarray, Details]:
+def speed(samples: np.ndarray, rate: int, rng: random.Random) -> tuple[np.ndarray, Details]:
     """Samples of another rate declared to be of 16 kHz: 8 kHz play twice as fast, 32 kHz at half the speed."""
-    rate = rng.choice((8000, 32_000))
-    return soxr.resample(samples, SAMPLE_RATE, rate), {"factor": SAMPLE_RATE / rate}
+    factor = rng.choice((2.0, 0.5))
+    return soxr.resample(samples, rate, rate / factor), {"factor": factor}
 
 
-def clipped(samples: np.ndarray, rng: random.Random) -> tuple[np.ndarray, Details]:
+def clipped(samples: np.ndarray, rate: int, rng: random.Random) -> tuple[np.ndarray, Details]:
     """So loud that 5 to 15 % of the samples are cut at full scale; then perhaps quieter, up to 6 dB."""
     share, quieter = rng.uniform(0.05, 0.15), rng.choice((0.0, rng.uniform(1, 6)))
     gain = 1 / max(float(np.quantile(np.abs(samples), 1 - share)), 1e-4)
@@ -79,14 +79,14 @@ def clipped(samples: np.ndarray, rng: random.Random) -> tuple[np.ndarray, Detail
     return loud.astype(np.float32), {"share": round(share, 3), "db_quieter": round(quieter, 1)}
 
 
-def silence(samples: np.ndarray, rng: random.Random) -> tuple[np.ndarray, Details]:
+def silence(samples: np.ndarray, rate: int, rng: random.Random) -> tuple[np.ndarray, Details]:
     """No speech at all: the noise of a microphone that is off, -94 dB, or of a quiet room, -75 dB. Zeros alone are
     refused by every reader, and need no search."""
     level = rng.choice((-94, -75))
     return _noise(len(samples), rng) * np.float32(10 ** (level / 20)), {"level": level}
 
 
-def noise(samples: np.ndarray, rng: random.Random) -> tuple[np.ndarray, Details]:
+def noise(samples: np.ndarray, rate: int, rng: random.Random) -> tuple[np.ndarray, Details]:
     """Noise as loud as the speech was, and no speech: white, or brown as of wind and traffic."""
     colour = rng.choice(("white", "brown"))
     made = _noise(len(samples), rng)
@@ -99,20 +99,20 @@ def noise(samples: np.ndarray, rng: random.Random) -> tuple[np.ndarray, Details]
     return np.clip(made * np.float32(level), -1, 1), {"colour": colour}
 
 
-def offset(samples: np.ndarray, rng: random.Random) -> tuple[np.ndarray, Details]:
+def offset(samples: np.ndarray, rate: int, rng: random.Random) -> tuple[np.ndarray, Details]:
     """A constant of one to two standard deviations is added: a faulty sound card."""
     much = rng.uniform(1, 2) * float(samples.std())
     return np.clip(samples + np.float32(much), -1, 1), {"offset": round(much, 4)}
 
 
-def dropout(samples: np.ndarray, rng: random.Random) -> tuple[np.ndarray, Details]:
+def dropout(samples: np.ndarray, rate: int, rng: random.Random) -> tuple[np.ndarray, Details]:
     """Three stretches of 50 to 150 ms are zeros: lost packets."""
     holes, found = samples.copy(), []
     for _ in range(3):
-        long = int(rng.uniform(0.05, 0.15) * SAMPLE_RATE)
+        long = int(rng.uniform(0.05, 0.15) * rate)
         start = rng.randrange(len(samples) // 10, max(len(samples) // 10 + 1, len(samples) * 9 // 10 - long))
         holes[start : start + long] = 0
-        found.append([round(start / SAMPLE_RATE, 3), round((start + long) / SAMPLE_RATE, 3)])
+        found.append([round(start / rate, 3), round((start + long) / rate, 3)])
     return holes, {"zeros": sorted(found)}
 
 
@@ -165,7 +165,8 @@ def plant(
                 rng = random.Random(derive_seed("plant", seed, kind, utterance.id))
                 audio, written, details = alter(kind, utterance, text, other, rng)
                 planted.append(Planted(utterance.id, kind, utterance.text, written, utterance.audio.name, details))
-            path = _store(out, f"{name}-{number:06d}", utterance, audio)
+            source = fault[2] or utterance if fault is not None else utterance
+            path = _store(out, f"{name}-{number:06d}", source, audio)
             row = {"id": utterance.id, "audio_filepath": path, "text": written, "speaker": utterance.speaker}
             lines.append(strict_json.dumps({key: value for key, value in row.items() if value is not None}) + "\n")
         (out / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
@@ -218,9 +219,9 @@ def alter(
     """(Samples, or None where the audio stays; transcript; what was done)."""
     if other is not None:
         gain = 10 ** (-rng.uniform(3, 9) / 20)
-        return other.audio.load() * np.float32(gain), utterance.text, {"audio_of": other.id, "gain": round(gain, 3)}
+        return other.audio.mono() * np.float32(gain), utterance.text, {"audio_of": other.id, "gain": round(gain, 3)}
     if kind in SOUND:
-        samples, details = SOUND[kind](utterance.audio.load(), rng)
+        samples, details = SOUND[kind](utterance.audio.mono(), utterance.audio.header.rate, rng)
         return samples, utterance.text, details
     if kind == "swapped":
         return None, text, {}
@@ -238,12 +239,12 @@ def alter(
 
 
 def _store(out: Path, name: str, utterance: Utterance, samples: np.ndarray | None) -> str:
-    """What the manifest names as the utterance's audio: where it lies, or a new WAV file of 16 bits."""
+    """What the manifest names as the utterance's audio: where it lies, or a new WAV file of 16 bits at its rate."""
     if samples is None:
         if isinstance(utterance.audio, FileAudio):
             return str(utterance.audio.path.resolve())
-        samples = utterance.audio.load()  # a part of a file, or a row of a data set
+        samples = utterance.audio.mono()  # a part of a file, or a row of a data set
     path = out / "audio" / f"{name}.wav"
     whole = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
-    path.write_bytes(as_wav(whole[:, None], SAMPLE_RATE))
+    path.write_bytes(as_wav(whole[:, None], utterance.audio.header.rate))
     return str(path.relative_to(out))
