@@ -1,0 +1,126 @@
+"""Recordings that are there twice, and long texts that one speaker reads twice.
+
+The same samples are found by a digest; the same recording at another level or through a codec by its fingerprint, among
+those of about the same length. What looks the same is then laid over one another, so that "the same" is certain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from data.audio.fingerprint import distance
+from data.example import Example
+from data.utterance import SAMPLE_RATE
+from trainer.errors import AudioError
+from trainer.signs.sign import Sign
+
+MOST_BITS = 24
+"""By which fingerprints of one recording differ at most. Two readings of a text differ in 40 and more."""
+ALIKE = 0.7
+"""Correlation at the best shift: of one recording through a codec 0.9, of two readings by one speaker below 0.3."""
+MOST_SHIFT = SAMPLE_RATE // 10
+"""Samples: a codec adds up to 50 ms of silence."""
+LENGTH_STEP = 0.03
+"""Of the logarithm: recordings whose lengths differ by more are not compared."""
+MOST_OF_A_KEY = 8
+"""Neighbours of equal key with which a recording is compared: more of one key are no duplicates but alike."""
+LONG_TEXT = 20
+"""Characters: a shorter text is said twice in any corpus."""
+HABIT = 0.05
+"""Share of utterances whose speaker reads their text twice, from which on the corpus is made so."""
+
+
+def find_duplicates(examples: Sequence[Example], rows: np.ndarray, speakers: np.ndarray) -> dict[int, list[Sign]]:
+    """{Number of an example: its signs}. rows: trainer.signs.measured.ROW (n,); speakers: int (n,), negative unknown."""
+    signs: dict[int, list[Sign]] = defaultdict(list)
+    in_pairs: set[tuple[int, int]] = set()
+    for a, b in _same_content(rows):
+        in_pairs.add((a, b))
+        _add(signs, examples, a, b, "the same samples")
+    for a, b in _same_fingerprint(rows):
+        if (a, b) not in in_pairs and (alike := _correlation(examples[a], examples[b])) >= ALIKE:
+            in_pairs.add((a, b))
+            _add(signs, examples, a, b, f"the same recording (correlation {alike:.2f})")
+    for a, b in _same_text(examples, speakers):
+        if (a, b) not in in_pairs:
+            for one, other in ((a, b), (b, a)):
+                what = f"the same speaker reads the same text in {examples[other].utterance.id}"
+                signs[one].append(Sign("text twice", what, "possible"))
+    return dict(signs)
+
+
+def _add(signs: dict[int, list[Sign]], examples: Sequence[Example], a: int, b: int, what: str) -> None:
+    for one, other in ((a, b), (b, a)):
+        of_one, of_other = examples[one], examples[other]
+        where = f"{what} as {of_other.utterance.id}"
+        if of_one.targets != of_other.targets:
+            said = f"{where}, whose transcript is {of_other.utterance.text[:60]!r}"
+            signs[one].append(Sign("two transcripts", said, "certain"))
+        else:
+            signs[one].append(Sign("recorded twice", f"{where}, with the same transcript", "possible"))
+
+
+def _same_content(rows: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Each recording and the one before it with the same samples."""
+    measured = np.flatnonzero(rows["is_measured"])
+    yield from _neighbours(measured, rows["content"][measured], 1)
+
+
+def _neighbours(items: np.ndarray, keys: np.ndarray, reach: int) -> Iterator[tuple[int, int]]:
+    """Pairs of `items`, the smaller one first, that have the same key and are at most `reach` apart among those."""
+    order = np.argsort(keys, kind="stable")
+    items, keys = items[order], keys[order]
+    for step in range(1, reach + 1):
+        same = np.flatnonzero(keys[step:] == keys[:-step])
+        if not len(same):
+            return
+        yield from zip(items[same].tolist(), items[same + step].tolist(), strict=True)
+
+
+def _same_fingerprint(rows: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Pairs whose fingerprints differ in MOST_BITS at most, and a sixteenth of them in none, and lengths hardly."""
+    measured = np.flatnonzero(rows["is_measured"])
+    prints = rows["fingerprint"]
+    length = np.log(np.maximum(rows["seconds"][measured], 1e-3)) / LENGTH_STEP
+    found: set[tuple[int, int]] = set()
+    for shift in (0.0, 0.5):
+        cell = np.floor(length + shift).astype(np.int64) + 2**20
+        for part in range(prints.shape[1] // 2):
+            bits = prints[measured, 2 * part].astype(np.int64) * 256 + prints[measured, 2 * part + 1]
+            for pair in _neighbours(measured, cell * 65536 + bits, MOST_OF_A_KEY):
+                if pair not in found and distance(prints[pair[0]], prints[pair[1]]) <= MOST_BITS:
+                    found.add(pair)
+    yield from sorted(found)
+
+
+def _correlation(a: Example, b: Example) -> float:
+    """Of the samples of both, at the shift where it is highest: 1 for the same, 0 for unrelated ones."""
+    try:
+        x, y = a.load(), b.load()
+    except AudioError:
+        return 0.0
+    size = 1 << (len(x) + len(y) - 1).bit_length()
+    both = np.fft.irfft(np.fft.rfft(x - x.mean(), size) * np.conj(np.fft.rfft(y - y.mean(), size)), size)
+    near = np.concatenate([both[:MOST_SHIFT], both[-MOST_SHIFT:]])
+    power = float(np.sqrt(len(x) * np.var(x, dtype=np.float64) * len(y) * np.var(y, dtype=np.float64)))
+    return float(np.abs(near).max()) / max(power, 1e-12)
+
+
+def _same_text(examples: Sequence[Example], speakers: np.ndarray) -> list[tuple[int, int]]:
+    """Each utterance and the one before it in which the same speaker reads the same long text."""
+    keys = np.array([
+        _text_key(int(speaker), example.text) for example, speaker in zip(examples, speakers, strict=True)
+    ], np.uint64)  # fmt: skip
+    known = np.flatnonzero(keys)
+    pairs = list(_neighbours(known, keys[known], 1))
+    return pairs if len(pairs) <= HABIT * len(keys) else []
+
+
+def _text_key(speaker: int, text: str) -> int:
+    if speaker < 0 or len(text) < LONG_TEXT:
+        return 0
+    return int.from_bytes(hashlib.blake2b(f"{speaker} {text}".encode(), digest_size=8).digest(), "big") | 1

@@ -1,0 +1,161 @@
+"""Signs of a recording: in itself, as cut peaks, and beside what is usual in its corpus and for its speaker.
+
+The limits are wide: a sound corpus shows none or few, and what is named is worth listening to. Music and a second
+speaker cannot be told from speech by these measures; that takes a model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from data.utterance import SAMPLE_RATE
+from trainer.signs.pace import Pace
+from trainer.signs.sign import Sign
+
+FLAT_TOPS_PER_SECOND, SHARE_AT_LIMIT = 1.0, 0.005
+"""Cut peaks: speech that was not cut has no flat top, or one by chance; of its samples fewer than one in ten thousand
+reach full scale. From here on it is heard."""
+MIN_FLAT_TOPS = 3
+MAX_OFFSET = 0.5
+"""Standard deviations: an offset of half of one is a fifth of the power by which an utterance is normalised."""
+MAX_LEVEL_DIFFERENCE = 20.0
+"""dB from the median: a factor of ten. Speakers and rooms of one corpus differ by some 10 dB."""
+MIN_LEVEL = -60.0
+"""dB of full scale: speech at this level has about five bits."""
+MIN_BAND = 0.7
+"""Of what the file's own rate can hold. Speech of 8 kHz resampled to 16 kHz fills half of it, of 11 kHz two thirds."""
+NO_MODULATION, LITTLE_MODULATION = 3.0, 6.0
+"""dB: noise has 1.5 and less, speech in clear conditions 15 and more, a noisy recording 8."""
+SILENT = -50.0
+"""dB of full scale: what has no speech and is quieter is called silence, else noise."""
+MIN_SECONDS = 0.2
+"""For modulation and ends: a shorter recording has too few frames."""
+AT_SPEECH = -16.0
+"""dB of the first or last 20 ms below the loudest: speech is going on there."""
+ABOVE_USUAL = 8.0
+"""dB by which an end is louder than nineteen of twenty in the corpus."""
+LONG_SILENCE, TIMES_USUAL = 1.5, 3.0
+"""Seconds at an end, and how many times as long as nineteen of twenty in the corpus."""
+MIN_HOLE = 0.02
+"""Seconds of zeros: a packet of audio is 20 ms."""
+RARE = 0.05
+"""Share of the corpus: what more recordings show is how it was made."""
+ENOUGH = 20
+"""Utterances from which on what is usual means something."""
+MIN_PITCH_RATIO, MIN_PACE_RATIO = 1.45, 1.45
+"""Voice and pace, both in the same direction: nobody speaks so much faster and higher than usual at once."""
+OWN_VOICE = 4
+"""Recordings of a speaker from which on their median pitch is known."""
+
+
+class Usual:
+    """What is usual in a corpus: medians and quantiles of `rows` (trainer.signs.measured.ROW)."""
+
+    def __init__(self, rows: np.ndarray, speakers: np.ndarray) -> None:
+        """speakers, int (n,): a number for each; negative where it is not known."""
+        sound = rows[rows["is_measured"]]
+        self.is_known = len(sound) >= ENOUGH
+        if not self.is_known:
+            return
+        self.level = float(np.median(sound["level"]))
+        self.fullness = float(np.median(sound["band"] / _half_rate(sound)))
+        self.ends = tuple(float(np.quantile(sound[name], 0.95)) for name in ("start_level", "end_level"))
+        self.silences = tuple(float(np.quantile(sound[name], 0.95)) for name in ("lead", "trail"))
+        self.share_with_holes = float(np.mean(sound["hole"] >= MIN_HOLE))
+        self.pitch = float(np.nanmedian(sound["pitch"])) if np.any(np.isfinite(sound["pitch"])) else math.nan
+        self.pitches = _of_speakers(rows["pitch"], speakers)
+
+
+def _of_speakers(values: np.ndarray, speakers: np.ndarray) -> dict[int, float]:
+    """{Speaker: median}, of those with OWN_VOICE values that are numbers."""
+    kept = np.flatnonzero(np.isfinite(values) & (values > 0) & (speakers >= 0))
+    order = kept[np.argsort(speakers[kept], kind="stable")]
+    who, first = np.unique(speakers[order], return_index=True)
+    groups = np.split(values[order], first[1:])
+    return {int(s): float(np.median(g)) for s, g in zip(who, groups, strict=True) if len(g) >= OWN_VOICE}
+
+
+def _half_rate(rows: np.ndarray) -> np.ndarray:
+    """Hz that a file's own rate can hold."""
+    return np.minimum(rows["rate"], SAMPLE_RATE) / 2
+
+
+def recording_signs(row: np.void, speaker: int, usual: Usual, pace: Pace | None, i: int) -> Iterator[Sign]:
+    """Signs of the recording that `row` measures; i: its number in `pace`."""
+    if not row["is_measured"]:
+        return
+    seconds = float(row["seconds"])
+    is_speech = not (row["modulation"] < LITTLE_MODULATION and seconds >= MIN_SECONDS)
+    if not is_speech:
+        yield _no_speech(row)
+    yield from _in_itself(row, usual, is_speech)
+    if not usual.is_known:
+        return
+    if is_speech:
+        yield from _ends(row, usual)
+        if row["hole"] >= MIN_HOLE and usual.share_with_holes <= RARE:
+            start, hole = float(row["hole_start"]), float(row["hole"])
+            certainty = "likely" if usual.share_with_holes <= RARE / 5 else "possible"
+            yield Sign("drop-out", f"{1000 * hole:.0f} ms of zeros within speech", certainty, start, start + hole)
+        if pace is not None:
+            yield from _pace(row, speaker, usual, pace, i)
+
+
+def _no_speech(row: np.void) -> Sign:
+    name = "silence" if row["level"] < SILENT else "noise"
+    what = f"its loudness varies by {row['modulation']:.1f} dB, speech by 15 and more; {row['level']:.0f} dB"
+    return Sign(name, f"{what} of full scale", "certain" if row["modulation"] < NO_MODULATION else "likely")
+
+
+def _in_itself(row: np.void, usual: Usual, is_speech: bool) -> Iterator[Sign]:
+    tops, share = int(row["num_flat_tops"]), float(row["share_at_limit"])
+    if tops >= max(MIN_FLAT_TOPS, FLAT_TOPS_PER_SECOND * row["seconds"]) or share >= SHARE_AT_LIMIT:
+        yield Sign("clipped", f"{tops} peaks are cut flat, {100 * share:.1f} % of samples at full scale", "likely")
+    if abs(row["offset"]) > MAX_OFFSET:
+        yield Sign("constant offset", f"its mean is {row['offset']:.2g} standard deviations from zero", "likely")
+    half = float(_half_rate(row))
+    if is_speech and row["band"] < MIN_BAND * half:
+        is_odd = usual.is_known and usual.fullness >= MIN_BAND
+        what = f"nothing above {row['band']:.0f} Hz, though its rate holds {half:.0f} Hz"
+        yield Sign("band limited", what, "likely" if is_odd else "possible")
+    level = float(row["level"])
+    is_far = usual.is_known and abs(level - usual.level) > MAX_LEVEL_DIFFERENCE
+    if is_far or level < MIN_LEVEL:
+        others = f", the median of all is {usual.level:.0f}" if usual.is_known else ""
+        yield Sign("level", f"its level is {level:.0f} dB of full scale{others}", "possible")
+
+
+def _ends(row: np.void, usual: Usual) -> Iterator[Sign]:
+    seconds = float(row["seconds"])
+    if seconds < MIN_SECONDS:
+        return
+    for i, end in enumerate(("start", "end")):
+        level, silence = float(row[f"{end}_level"]), float(row[("lead", "trail")[i]])
+        at = (0.0, 0.02) if end == "start" else (seconds - 0.02, seconds)
+        if level > AT_SPEECH and level > usual.ends[i] + ABOVE_USUAL:
+            what = f"its {('first', 'last')[i]} 20 ms are {level:+.0f} dB beside its loudest speech"
+            yield Sign(f"cut off at the {end}", f"{what}; below {usual.ends[i]:.0f} dB is usual", "likely", *at)
+        if silence > max(LONG_SILENCE, TIMES_USUAL * usual.silences[i]):
+            at = (0.0, silence) if end == "start" else (seconds - silence, seconds)
+            what = f"{silence:.1f} s without speech; up to {usual.silences[i]:.1f} s are usual"
+            yield Sign(f"long silence at the {end}", what, "possible", *at)
+
+
+def _pace(row: np.void, speaker: int, usual: Usual, pace: Pace, i: int) -> Iterator[Sign]:
+    ratio = float(pace.ratios[i])
+    known = usual.pitches.get(speaker, usual.pitch)
+    pitch_ratio = float(row["pitch"]) / known
+    for direction, name in ((1, "fast"), (-1, "slow")):
+        if ratio**direction >= MIN_PACE_RATIO and pitch_ratio**direction >= MIN_PITCH_RATIO:
+            whose = "their own" if speaker in usual.pitches else "the usual one"
+            yield Sign(
+                "wrong rate or speed",
+                f"{ratio:.1f} times the usual pace, with a voice {pitch_ratio:.1f} times as high as {whose}: played too "
+                f"{name}",
+                "likely",
+            )
+            return
+    yield from pace.signs(i)
