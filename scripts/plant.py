@@ -5,9 +5,9 @@
     python -m trainer.run manifest --corpus.train planted/train.jsonl --corpus.eval planted/eval.jsonl ...
 
 Any preset's corpus is taken, with the options that training has for it. The copy is three manifests: train.jsonl, in
-which a share of the utterances is wrong, and eval.jsonl and test.jsonl, in which none is. Sound audio is not copied but
-named where it lies; what is altered lies in planted/audio. planted.json says of each altered utterance what was done,
-where, and what its transcript should be. The same corpus, options and seed give the same files.
+which a share of the utterances is wrong, and eval.jsonl and test.jsonl, in which none is. In planted/audio lie links to
+the sound files, and those that are altered. planted.json says of each altered utterance what was done, where, and what
+its transcript should be. The same corpus, options and seed give the same files.
 
     --out DIR          folder of the copy; it must not exist, or be empty
     --share S          of the training utterances that are altered (default: 0.03); 0 copies the corpus as it is

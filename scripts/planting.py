@@ -1,7 +1,7 @@
 """What scripts.plant does: training utterances are altered, and the corpus is written as manifests.
 
 plant(corpus, Path("planted"), share=0.03, kinds=DEFAULT_KINDS, seed=0) -> [Planted(id="s1-0007", kind="cut", ...)]
-planted/{train,eval,test}.jsonl, planted/audio/000007.wav, planted/planted.json
+planted/{train,eval,test}.jsonl, planted/audio/s1/train-000007.wav, planted/planted.json
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def plant(
     read = {name: read_split(corpus, split) for name, split in splits.items()}
     train = list(read["train"])
     chosen = choose(train, share, kinds, random.Random(derive_seed("plant", seed)))
-    (out / "audio").mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
     planted = []
     for name, utterances in read.items():
         lines = []
@@ -166,7 +166,7 @@ def plant(
                 audio, written, details = alter(kind, utterance, text, other, rng)
                 planted.append(Planted(utterance.id, kind, utterance.text, written, utterance.audio.name, details))
             source = fault[2] or utterance if fault is not None else utterance
-            path = _store(out, f"{name}-{number:06d}", source, audio)
+            path = _store(out, f"{name}-{number:06d}", utterance, source, audio)
             row = {"id": utterance.id, "audio_filepath": path, "text": written, "speaker": utterance.speaker}
             lines.append(strict_json.dumps({key: value for key, value in row.items() if value is not None}) + "\n")
         (out / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
@@ -238,13 +238,20 @@ def alter(
     return None, joint.join(parts), {"place": place, "word": word}
 
 
-def _store(out: Path, name: str, utterance: Utterance, samples: np.ndarray | None) -> str:
-    """What the manifest names as the utterance's audio: where it lies, or a new WAV file of 16 bits at its rate."""
+def _store(out: Path, name: str, utterance: Utterance, source: Utterance, samples: np.ndarray | None) -> str:
+    """What the manifest names as the utterance's audio: a link to the file of `source`, or a new WAV file of 16 bits.
+
+    Both lie in a folder of the name that the utterance's own has, so that no folder gives the altered ones away.
+    """
+    folder = Path("audio") / Path(utterance.audio.name).parent.name
+    (out / folder).mkdir(parents=True, exist_ok=True)
+    if samples is None and isinstance(source.audio, FileAudio):
+        link = folder / f"{name}{source.audio.path.suffix}"
+        (out / link).symlink_to(source.audio.path.resolve())
+        return str(link)
     if samples is None:
-        if isinstance(utterance.audio, FileAudio):
-            return str(utterance.audio.path.resolve())
-        samples = utterance.audio.mono()  # a part of a file, or a row of a data set
-    path = out / "audio" / f"{name}.wav"
+        samples = source.audio.mono()  # a part of a file, or a row of a data set
     whole = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
-    path.write_bytes(as_wav(whole[:, None], utterance.audio.header.rate))
-    return str(path.relative_to(out))
+    path = folder / f"{name}.wav"
+    (out / path).write_bytes(as_wav(whole[:, None], source.audio.header.rate))
+    return str(path)

@@ -39,7 +39,7 @@ class Envelope:
     end_level: float
     """The same of the last 20 ms."""
     hole: float
-    """Seconds of the longest run of zeros with speech just before or just after it; 0 where there is none."""
+    """Seconds of the longest run of zeros with speech just before and just after it; 0 where there is none."""
     hole_start: float
     """Seconds from the beginning."""
 
@@ -74,7 +74,7 @@ def _powers(samples: np.ndarray) -> np.ndarray:
 
 
 def _hole(samples: np.ndarray, is_speech: np.ndarray) -> tuple[int, int]:
-    """(First, last + 1) of the longest run of zeros that begins or ends within speech; (0, 0) where there is none."""
+    """(First, last + 1) of the longest run of zeros between two sounds of speech; (0, 0) where there is none."""
     is_zero = np.abs(samples) <= ZERO
     if np.count_nonzero(is_zero) < FRAME:
         return 0, 0
@@ -84,6 +84,6 @@ def _hole(samples: np.ndarray, is_speech: np.ndarray) -> tuple[int, int]:
     best = (0, 0)
     for start, end in zip(starts[is_long].tolist(), ends[is_long].tolist(), strict=True):
         before, after = min((start - 1) // FRAME, len(is_speech)) - 1, min(end // FRAME, len(is_speech) - 1)
-        if end - start > best[1] - best[0] and (is_speech[max(0, before)] or is_speech[after]):
+        if end - start > best[1] - best[0] and is_speech[max(0, before)] and is_speech[after]:
             best = start, end
     return best

@@ -63,7 +63,8 @@ def test_a_share_is_altered_and_all_else_is_as_it_was(corpus: ManifestFolder, tm
         assert np.array_equal(samples(out, copy), samples(corpus.folder, row)) != is_sound_fault
     held_out = [json.loads(line) for line in (out / "eval.jsonl").read_text().splitlines()]
     assert [(r["id"], r["text"]) for r in held_out] == [(r["id"], r["text"]) for r in corpus.rows["eval"]]
-    assert all(Path(r["audio_filepath"]).parent == corpus.folder for r in held_out)
+    assert all((out / r["audio_filepath"]).resolve().parent == corpus.folder for r in held_out)
+    assert len({(out / row["audio_filepath"]).parent for row in rows.values()}) == 1  # none gives the altered ones away
 
 
 def test_the_same_seed_gives_the_same_files_and_another_one_others(corpus: ManifestFolder, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ HABIT = 0.05
 
 
 def find_duplicates(examples: Sequence[Example], rows: np.ndarray, speakers: np.ndarray) -> dict[int, list[Sign]]:
-    """{Number of an example: its signs}. rows: trainer.signs.measured.ROW (n,); speakers: int (n,), negative unknown."""
+    """{Number of an example: its signs}. rows (n,): trainer.signs.measured.ROW; speakers, int (n,): negative, unknown."""
     signs: dict[int, list[Sign]] = defaultdict(list)
     in_pairs: set[tuple[int, int]] = set()
     for a, b in _same_content(rows):

@@ -19,6 +19,8 @@ FAR, VERY_FAR = 4.0, 8.0
 """Standard deviations, as one estimates them from the median of the differences."""
 FAR_RATIO, VERY_FAR_RATIO = 1.25, 1.8
 """Times the usual pace. A corpus that a machine spoke has hardly any deviation: what is less than this is no matter."""
+ENOUGH_UNITS = 8
+"""Of a transcript: the pace of a shorter one is never more than possible, unless it is MAX_RATIO."""
 ENOUGH = 20
 """Utterances from which on a usual pace is known."""
 OWN = 10
@@ -53,15 +55,15 @@ class Pace:
             return
         seconds, units = float(self.seconds[i]), int(self.units[i])
         ratio, score = float(self.ratios[i]), float(self.scores[i])
-        own = units / seconds
+        own, is_long = units / seconds, units >= ENOUGH_UNITS
         what = f"{units} units in {seconds:.1f} s, the median is {self.rate:.1f} a second"
-        if own > MAX_RATIO * self.rate or (ratio >= VERY_FAR_RATIO and score >= VERY_FAR):
+        if own > MAX_RATIO * self.rate or (is_long and ratio >= VERY_FAR_RATIO and score >= VERY_FAR):
             yield Sign("too fast", f"{what}; {ratio:.1f} times the usual pace for this length", "likely")
         elif ratio >= FAR_RATIO and score >= FAR:
             yield Sign("too fast", f"{what}; {ratio:.1f} times the usual pace for this length", "possible")
         elif own < MIN_RATIO * self.rate and seconds - units / self.rate > MAX_SURPLUS_SECONDS:
             yield Sign("too slow", what, "likely")
-        elif 1 / ratio >= VERY_FAR_RATIO and score <= -VERY_FAR:
+        elif is_long and 1 / ratio >= VERY_FAR_RATIO and score <= -VERY_FAR:
             yield Sign("too slow", f"{what}; {ratio:.2g} times the usual pace for this length", "likely")
         elif 1 / ratio >= FAR_RATIO and score <= -FAR:
             yield Sign("too slow", f"{what}; {ratio:.2g} times the usual pace for this length", "possible")

@@ -13,12 +13,14 @@ import numpy as np
 
 from data.utterance import SAMPLE_RATE
 from trainer.signs.pace import Pace
-from trainer.signs.sign import Sign
+from trainer.signs.sign import Certainty, Sign
 
 FLAT_TOPS_PER_SECOND, SHARE_AT_LIMIT = 1.0, 0.005
 """Cut peaks: speech that was not cut has no flat top, or one by chance; of its samples fewer than one in ten thousand
 reach full scale. From here on it is heard."""
 MIN_FLAT_TOPS = 3
+CROWDED, TIMES_CROWDED = 0.03, 5.0
+"""Cut peaks that were rounded later: the samples near the loudest, and how many times as many as is usual."""
 MAX_OFFSET = 0.5
 """Standard deviations: an offset of half of one is a fifth of the power by which an utterance is normalised."""
 MAX_LEVEL_DIFFERENCE = 20.0
@@ -31,8 +33,12 @@ NO_MODULATION, LITTLE_MODULATION = 3.0, 6.0
 """dB: noise has 1.5 and less, speech in clear conditions 15 and more, a noisy recording 8."""
 SILENT = -50.0
 """dB of full scale: what has no speech and is quieter is called silence, else noise."""
-MIN_SECONDS = 0.2
-"""For modulation and ends: a shorter recording has too few frames."""
+NO_VOICE = 65.0
+"""Hz: noise without highs is taken for a voice as low as this."""
+ONE_WORD = 1.0
+"""Seconds: a shorter recording may be a single vowel, as steady as noise, and as crowded as speech that was clipped."""
+MIN_SECONDS = 0.3
+"""For what is seen at the ends."""
 AT_SPEECH = -16.0
 """dB of the first or last 20 ms below the loudest: speech is going on there."""
 ABOVE_USUAL = 8.0
@@ -45,8 +51,11 @@ RARE = 0.05
 """Share of the corpus: what more recordings show is how it was made."""
 ENOUGH = 20
 """Utterances from which on what is usual means something."""
-MIN_PITCH_RATIO, MIN_PACE_RATIO = 1.45, 1.45
-"""Voice and pace, both in the same direction: nobody speaks so much faster and higher than usual at once."""
+MIN_PITCH_RATIO, MAX_PITCH_RATIO, MIN_PACE_RATIO = 1.45, 2.6, 1.45
+"""Voice and pace, both in the same direction: nobody speaks so much faster and higher than usual at once. A voice that
+seems still higher was mistaken."""
+MIN_UNITS = 8
+"""Of a transcript: the pace of a shorter one says little."""
 OWN_VOICE = 4
 """Recordings of a speaker from which on their median pitch is known."""
 
@@ -62,6 +71,7 @@ class Usual:
             return
         self.level = float(np.median(sound["level"]))
         self.fullness = float(np.median(sound["band"] / _half_rate(sound)))
+        self.crowding = float(np.median(sound["crowding"]))
         self.ends = tuple(float(np.quantile(sound[name], 0.95)) for name in ("start_level", "end_level"))
         self.silences = tuple(float(np.quantile(sound[name], 0.95)) for name in ("lead", "trail"))
         self.share_with_holes = float(np.mean(sound["hole"] >= MIN_HOLE))
@@ -78,7 +88,7 @@ def _of_speakers(values: np.ndarray, speakers: np.ndarray) -> dict[int, float]:
     return {int(s): float(np.median(g)) for s, g in zip(who, groups, strict=True) if len(g) >= OWN_VOICE}
 
 
-def _half_rate(rows: np.ndarray) -> np.ndarray:
+def _half_rate(rows: np.ndarray | np.void) -> np.ndarray:
     """Hz that a file's own rate can hold."""
     return np.minimum(rows["rate"], SAMPLE_RATE) / 2
 
@@ -87,8 +97,7 @@ def recording_signs(row: np.void, speaker: int, usual: Usual, pace: Pace | None,
     """Signs of the recording that `row` measures; i: its number in `pace`."""
     if not row["is_measured"]:
         return
-    seconds = float(row["seconds"])
-    is_speech = not (row["modulation"] < LITTLE_MODULATION and seconds >= MIN_SECONDS)
+    is_speech = _is_speech(row)
     if not is_speech:
         yield _no_speech(row)
     yield from _in_itself(row, usual, is_speech)
@@ -98,22 +107,37 @@ def recording_signs(row: np.void, speaker: int, usual: Usual, pace: Pace | None,
         yield from _ends(row, usual)
         if row["hole"] >= MIN_HOLE and usual.share_with_holes <= RARE:
             start, hole = float(row["hole_start"]), float(row["hole"])
-            certainty = "likely" if usual.share_with_holes <= RARE / 5 else "possible"
+            certainty: Certainty = "likely" if usual.share_with_holes <= RARE / 5 else "possible"
             yield Sign("drop-out", f"{1000 * hole:.0f} ms of zeros within speech", certainty, start, start + hole)
         if pace is not None:
             yield from _pace(row, speaker, usual, pace, i)
 
 
+def _is_speech(row: np.void) -> bool:
+    """False for what is as steady as noise: beyond doubt, or without a voice."""
+    if row["seconds"] >= ONE_WORD and row["modulation"] < NO_MODULATION:
+        return False
+    return bool(row["modulation"] >= LITTLE_MODULATION or row["pitch"] > NO_VOICE)
+
+
 def _no_speech(row: np.void) -> Sign:
     name = "silence" if row["level"] < SILENT else "noise"
     what = f"its loudness varies by {row['modulation']:.1f} dB, speech by 15 and more; {row['level']:.0f} dB"
-    return Sign(name, f"{what} of full scale", "certain" if row["modulation"] < NO_MODULATION else "likely")
+    is_certain = row["seconds"] >= ONE_WORD and row["modulation"] < NO_MODULATION
+    return Sign(name, f"{what} of full scale", "certain" if is_certain else "likely")
 
 
 def _in_itself(row: np.void, usual: Usual, is_speech: bool) -> Iterator[Sign]:
     tops, share = int(row["num_flat_tops"]), float(row["share_at_limit"])
     if tops >= max(MIN_FLAT_TOPS, FLAT_TOPS_PER_SECOND * row["seconds"]) or share >= SHARE_AT_LIMIT:
         yield Sign("clipped", f"{tops} peaks are cut flat, {100 * share:.1f} % of samples at full scale", "likely")
+    elif (
+        usual.is_known
+        and (is_speech and row["seconds"] >= ONE_WORD)
+        and row["crowding"] >= max(CROWDED, TIMES_CROWDED * usual.crowding)
+    ):
+        what = f"{100 * row['crowding']:.1f} % of samples are nearly as loud as the loudest, {100 * usual.crowding:.1f} %"
+        yield Sign("clipped", f"{what} is usual: cut flat before its rate or volume was changed", "likely")
     if abs(row["offset"]) > MAX_OFFSET:
         yield Sign("constant offset", f"its mean is {row['offset']:.2g} standard deviations from zero", "likely")
     half = float(_half_rate(row))
@@ -149,12 +173,15 @@ def _pace(row: np.void, speaker: int, usual: Usual, pace: Pace, i: int) -> Itera
     known = usual.pitches.get(speaker, usual.pitch)
     pitch_ratio = float(row["pitch"]) / known
     for direction, name in ((1, "fast"), (-1, "slow")):
-        if ratio**direction >= MIN_PACE_RATIO and pitch_ratio**direction >= MIN_PITCH_RATIO:
+        if (
+            row["units"] >= MIN_UNITS
+            and ratio**direction >= MIN_PACE_RATIO
+            and MIN_PITCH_RATIO <= pitch_ratio**direction <= MAX_PITCH_RATIO
+        ):
             whose = "their own" if speaker in usual.pitches else "the usual one"
             yield Sign(
                 "wrong rate or speed",
-                f"{ratio:.1f} times the usual pace, with a voice {pitch_ratio:.1f} times as high as {whose}: played too "
-                f"{name}",
+                f"{ratio:.1f} times the usual pace, the voice {pitch_ratio:.1f} times as high as {whose}: played too {name}",
                 "likely",
             )
             return
