@@ -1,6 +1,6 @@
 """How loud a recording is from moment to moment, and what that tells: is there speech, where does it begin and end.
 
-Figures of one recording; what is too much is for whoever knows the others to say (trainer.signs.audio).
+Figures of one recording; what is too much is for whoever knows the others to say (trainer.signs.recording).
 """
 
 from __future__ import annotations

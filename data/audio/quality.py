@@ -1,6 +1,6 @@
 """What can be heard to be wrong with decoded speech, measured: cut peaks, an offset, its level, the band it fills.
 
-Figures of one recording; what is too much is for whoever knows the others to say (trainer.prepare.check.quality).
+Figures of one recording; what is too much is for whoever knows the others to say (trainer.signs.recording).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Quality:
     share_at_limit: float
     """Of samples within 2 % of full scale, or beyond: peaks that were cut off before resampling, which rounds them."""
     crowding: float
-    """Share of samples beyond four fifths of the level that one in a thousand exceeds: below 0.02 for speech, more where
-    peaks were cut off and a resampler, codec or volume control came after it."""
+    """Share of samples beyond four fifths of the level that one in a thousand exceeds: below 0.02 for speech, more
+    where peaks were cut off and a resampler, codec or volume control came after it."""
     offset: float
     """The mean, in standard deviations."""
     level: float

@@ -51,6 +51,13 @@ def sound(num_samples: int, seed: int = 0) -> np.ndarray:
     return (0.1 * np.random.default_rng(seed).standard_normal(num_samples)).astype(np.float32)
 
 
+def noisy_speech(seconds: float = 2.0, rate: int = 16_000, seed: int | None = None) -> np.ndarray:
+    """Noise whose loudness goes up and down four times a second, as syllables do; no two peaks are alike."""
+    n = round(seconds * rate)
+    loudness = 0.03 + 0.07 * np.sin(2 * np.pi * 2 * np.arange(n) / rate) ** 2
+    return (loudness * np.random.default_rng(n if seed is None else seed).standard_normal(n)).astype(np.float32)
+
+
 def load(content: bytes) -> np.ndarray:
     """What reading a file of this content gives: its header first, as everywhere."""
     audio = BytesAudio(content, "a.wav", "a")

@@ -31,37 +31,45 @@ MOST_OF_A_KEY = 8
 LONG_TEXT = 20
 """Characters: a shorter text is said twice in any corpus."""
 HABIT = 0.05
-"""Share of utterances whose speaker reads their text twice, from which on the corpus is made so."""
+"""Share of utterances that are there twice, or whose speaker reads their text twice: from there on the corpus is made
+so."""
+MOST_SHOWN = 60
+"""Characters of a transcript that a sign cites."""
 
 
 def find_duplicates(examples: Sequence[Example], rows: np.ndarray, speakers: np.ndarray) -> dict[int, list[Sign]]:
-    """{Number of an example: its signs}. rows (n,): trainer.signs.measured.ROW; speakers, int (n,): negative, unknown."""
-    signs: dict[int, list[Sign]] = defaultdict(list)
-    in_pairs: set[tuple[int, int]] = set()
+    """{Number of an example: its signs}. rows: trainer.signs.measured.ROW (n,); speakers, int (n,): negative unknown."""
+    pairs: dict[tuple[int, int], str] = {}
     for a, b in _same_content(rows):
-        in_pairs.add((a, b))
-        _add(signs, examples, a, b, "the same samples")
+        if not _are_one(examples[a], examples[b]):
+            pairs[a, b] = "the same samples"
     for a, b in _same_fingerprint(rows):
-        if (a, b) not in in_pairs and (alike := _correlation(examples[a], examples[b])) >= ALIKE:
-            in_pairs.add((a, b))
-            _add(signs, examples, a, b, f"the same recording (correlation {alike:.2f})")
-    for a, b in _same_text(examples, speakers):
-        if (a, b) not in in_pairs:
-            for one, other in ((a, b), (b, a)):
+        if (a, b) in pairs or _are_one(examples[a], examples[b]):
+            continue
+        if (alike := _correlation(examples[a], examples[b])) >= ALIKE:
+            pairs[a, b] = f"the same recording (correlation {alike:.2f})"
+    at_odds = {pair for pair in pairs if examples[pair[0]].targets != examples[pair[1]].targets}
+    are_usual = len(pairs) - len(at_odds) > HABIT * len(examples)
+    signs: dict[int, list[Sign]] = defaultdict(list)
+    for pair, what in pairs.items():
+        for one, other in (pair, pair[::-1]):
+            where = f"{what} as {examples[other].utterance.id}"
+            if pair in at_odds:
+                where += f", whose transcript is {examples[other].utterance.text[:MOST_SHOWN]!r}"
+                signs[one].append(Sign("two transcripts", where, "certain"))
+            elif not are_usual:
+                signs[one].append(Sign("recorded twice", f"{where}, with the same transcript", "possible"))
+    for pair in _same_text(examples, speakers):
+        if pair not in pairs:
+            for one, other in (pair, pair[::-1]):
                 what = f"the same speaker reads the same text in {examples[other].utterance.id}"
                 signs[one].append(Sign("text twice", what, "possible"))
     return dict(signs)
 
 
-def _add(signs: dict[int, list[Sign]], examples: Sequence[Example], a: int, b: int, what: str) -> None:
-    for one, other in ((a, b), (b, a)):
-        of_one, of_other = examples[one], examples[other]
-        where = f"{what} as {of_other.utterance.id}"
-        if of_one.targets != of_other.targets:
-            said = f"{where}, whose transcript is {of_other.utterance.text[:60]!r}"
-            signs[one].append(Sign("two transcripts", said, "certain"))
-        else:
-            signs[one].append(Sign("recorded twice", f"{where}, with the same transcript", "possible"))
+def _are_one(a: Example, b: Example) -> bool:
+    """Whether they are one utterance, in two splits that overlap."""
+    return a.utterance.id == b.utterance.id and a.utterance.audio.name == b.utterance.audio.name
 
 
 def _same_content(rows: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -116,7 +124,7 @@ def _same_text(examples: Sequence[Example], speakers: np.ndarray) -> list[tuple[
         _text_key(int(speaker), example.text) for example, speaker in zip(examples, speakers, strict=True)
     ], np.uint64)  # fmt: skip
     known = np.flatnonzero(keys)
-    pairs = list(_neighbours(known, keys[known], 1))
+    pairs = [(a, b) for a, b in _neighbours(known, keys[known], 1) if not _are_one(examples[a], examples[b])]
     return pairs if len(pairs) <= HABIT * len(keys) else []
 
 

@@ -5,13 +5,13 @@ for example, signs in signs_of(examples, console.progress): ...
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from data.example import Example
 from trainer.signs.duplicates import find_duplicates
-from trainer.signs.measured import Progress, measure_all
+from trainer.signs.measured import Progress, measure_all, quietly
 from trainer.signs.pace import Pace
 from trainer.signs.recording import Usual, recording_signs
 from trainer.signs.sign import Sign
@@ -20,11 +20,7 @@ from trainer.signs.transcripts import Habits
 WEIGHT = {"certain": 0, "likely": 1, "possible": 2}
 
 
-def _quietly(items: Iterable, total: int) -> Iterable:
-    return items
-
-
-def signs_of(examples: Sequence[Example], progress: Progress = _quietly) -> Iterator[tuple[Example, list[Sign]]]:
+def signs_of(examples: Sequence[Example], progress: Progress = quietly) -> Iterator[tuple[Example, list[Sign]]]:
     """Every example in its order, with what was seen of it; none for a sound one.
 
     What is usual is learned from all `examples`, so give those of one corpus. Each recording is loaded once, by forked

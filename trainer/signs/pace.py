@@ -90,9 +90,16 @@ def _usual(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _speakers_own(excess: np.ndarray, speakers: np.ndarray) -> np.ndarray:
     """(n,): the median of each utterance's speaker; of those with few utterances 0."""
     own = np.zeros(len(excess))
-    order = np.argsort(speakers, kind="stable")
-    who, first = np.unique(speakers[order], return_index=True)
-    for speaker, group in zip(who, np.split(order, first[1:]), strict=True):
-        if speaker >= 0 and len(group) >= OWN:
+    for _, group in by_speaker(speakers):
+        if len(group) >= OWN:
             own[group] = np.median(excess[group])
     return own
+
+
+def by_speaker(speakers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(Speaker, positions) of each that is known: of `speakers`, int (n,), negative ones are not."""
+    order = np.argsort(speakers, kind="stable")
+    order = order[np.count_nonzero(speakers < 0) :]
+    ends = np.flatnonzero(np.diff(speakers[order], append=-1)) + 1
+    for first, end in zip([0, *ends.tolist()], ends.tolist(), strict=False):
+        yield int(speakers[order[first]]), order[first:end]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from data.utterance import SAMPLE_RATE
-from trainer.signs.pace import Pace
+from trainer.signs.pace import Pace, by_speaker
 from trainer.signs.sign import Certainty, Sign
 
 FLAT_TOPS_PER_SECOND, SHARE_AT_LIMIT = 1.0, 0.005
@@ -81,11 +81,9 @@ class Usual:
 
 def _of_speakers(values: np.ndarray, speakers: np.ndarray) -> dict[int, float]:
     """{Speaker: median}, of those with OWN_VOICE values that are numbers."""
-    kept = np.flatnonzero(np.isfinite(values) & (values > 0) & (speakers >= 0))
-    order = kept[np.argsort(speakers[kept], kind="stable")]
-    who, first = np.unique(speakers[order], return_index=True)
-    groups = np.split(values[order], first[1:])
-    return {int(s): float(np.median(g)) for s, g in zip(who, groups, strict=True) if len(g) >= OWN_VOICE}
+    kept = np.flatnonzero(np.isfinite(values) & (values > 0))
+    groups = by_speaker(speakers[kept])
+    return {speaker: float(np.median(values[kept[g]])) for speaker, g in groups if len(g) >= OWN_VOICE}
 
 
 def _half_rate(rows: np.ndarray | np.void) -> np.ndarray:
@@ -136,7 +134,9 @@ def _in_itself(row: np.void, usual: Usual, is_speech: bool) -> Iterator[Sign]:
         and (is_speech and row["seconds"] >= ONE_WORD)
         and row["crowding"] >= max(CROWDED, TIMES_CROWDED * usual.crowding)
     ):
-        what = f"{100 * row['crowding']:.1f} % of samples are nearly as loud as the loudest, {100 * usual.crowding:.1f} %"
+        what = (
+            f"{100 * row['crowding']:.1f} % of samples are nearly as loud as the loudest, {100 * usual.crowding:.1f} %"
+        )
         yield Sign("clipped", f"{what} is usual: cut flat before its rate or volume was changed", "likely")
     if abs(row["offset"]) > MAX_OFFSET:
         yield Sign("constant offset", f"its mean is {row['offset']:.2g} standard deviations from zero", "likely")
@@ -179,10 +179,7 @@ def _pace(row: np.void, speaker: int, usual: Usual, pace: Pace, i: int) -> Itera
             and MIN_PITCH_RATIO <= pitch_ratio**direction <= MAX_PITCH_RATIO
         ):
             whose = "their own" if speaker in usual.pitches else "the usual one"
-            yield Sign(
-                "wrong rate or speed",
-                f"{ratio:.1f} times the usual pace, the voice {pitch_ratio:.1f} times as high as {whose}: played too {name}",
-                "likely",
-            )
+            what = f"{ratio:.1f} times the usual pace, the voice {pitch_ratio:.1f} times as high as {whose}"
+            yield Sign("wrong rate or speed", f"{what}: played too {name}", "likely")
             return
     yield from pace.signs(i)

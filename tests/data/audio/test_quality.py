@@ -7,15 +7,9 @@ import pytest
 import soxr
 
 from data.audio.quality import measure_quality
+from tests.helpers.audio import noisy_speech
 
 RNG = np.random.default_rng(0)
-
-
-def noisy_speech(seconds: float = 2.0, rate: int = 16_000) -> np.ndarray:
-    """Noise whose loudness goes up and down four times a second, as syllables do; no two peaks are alike."""
-    n = round(seconds * rate)
-    loudness = 0.03 + 0.07 * np.sin(2 * np.pi * 2 * np.arange(n) / rate) ** 2
-    return (loudness * np.random.default_rng(n).standard_normal(n)).astype(np.float32)
 
 
 def test_what_is_sound_has_none_of_it() -> None:

@@ -1,105 +1,62 @@
-"""Recordings that stand out from a corpus: cut peaks, an offset, level, length, an empty upper band. Warnings only.
-
-The limits are wide: a sound corpus has none or few, and what is named is worth listening to.
-"""
+"""What a check says of the signs of faults in single utterances: where, what, and a remedy. Warnings only."""
 
 from __future__ import annotations
 
 import shlex
-import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from data.audio.quality import Quality, measure_quality
-from data.examples import Example
+from data.chain import Chain
+from data.example import Example
 from data.faults import Fault
 from data.utterance import SAMPLE_RATE
-from trainer.errors import AudioError
+from trainer.signs.find import signs_of
+from trainer.signs.groups import Groups
+from trainer.signs.measured import Progress, quietly
 
-FLAT_TOPS_PER_SECOND, SHARE_AT_LIMIT = 1.0, 0.005
-"""Cut peaks: speech that was not cut has no flat top, or one by chance; of its samples fewer than one in ten thousand
-reach full scale. From here on it is heard."""
-MIN_FLAT_TOPS = 3
-MAX_OFFSET = 0.5
-"""Standard deviations: an offset of half of one is a fifth of the power by which an utterance is normalised."""
-MAX_LEVEL_DIFFERENCE = 20.0
-"""dB from the median: a factor of ten. Speakers and rooms of one corpus differ by some 10 dB."""
-MIN_LEVEL = -60.0
-"""dB of full scale: speech at this level has about five bits."""
-MIN_BAND = 0.7
-"""Of what the file's own rate can hold. Speech of 8 kHz resampled to 16 kHz fills half of it, of 11 kHz two thirds."""
-MAX_RATE_RATIO = 3.0
-"""Of the median of units a second: nobody speaks three times as fast; the audio is cut, or the text is another's."""
-MAX_SURPLUS_SECONDS, MIN_RATE_RATIO = 10.0, 0.25
-"""More audio than the text takes at a quarter of the median rate, and by ten seconds: most speech has no text."""
-ENOUGH = 20
-"""Utterances from which on a median means something."""
+_LISTEN = "Does the audio hold what the text says? ffplay -autoexit {name}"
+_COMPARE = "Listen to both, and leave one out, or both."
+_TEXT = "Mend the transcript, or have --corpus.normalizer do it."
+REMEDIES = {
+    "clipped": "Listen to it, and leave it out where words are hurt: ffplay -autoexit {name}",
+    "constant offset": "ffmpeg -i {name} -af highpass=f=20 mended.wav",
+    "band limited": "Look for the original; where there is none, score on speech of the same band. To see it: "
+    "ffmpeg -i {name} -lavfi showspectrumpic spectrum.png",
+    "level": f"Is it speech? ffmpeg -i {{name}} -af loudnorm -ar {SAMPLE_RATE} mended.wav",
+    "wrong rate or speed": "Is its rate what the file says? ffplay -autoexit {name}",
+    "two transcripts": _COMPARE,
+    "recorded twice": _COMPARE,
+    "text twice": "Is one of them another text, or a false start? Listen to both.",
+    "mojibake": "Read the text in its own encoding, and save the corpus as UTF-8.",
+    "mixed scripts": "Write the word in one script: letters that look alike are different units.",
+    "markup": "Take it out, or write what was said: its words are taken for speech.",
+    "time stamp": "Take it out, or write it as it was spoken.",
+    "address": "Write it as it was spoken, or leave the utterance out.",
+    "digits": "Write numbers as they were spoken, as the other transcripts do.",
+    "another script": "Is it the corpus' language? Leave it out, or write it in the corpus' script.",
+    "case": _TEXT,
+    "punctuation": "Was the transcript cut off, or does it come from elsewhere?",
+    "rare character": "Write it as the others would: a unit that is hardly seen is hardly learned.",
+    "invisible characters": _TEXT,
+    "unbalanced quotes": "Is a part of the transcript missing?",
+    "odd spaces": _TEXT,
+}
+"""What to do about a sign, by its name; where it is not here, listen."""
+MANY = "Look at what they have in common: a microphone, a batch, an annotator. Leave them out, or mend them together."
 
 
-def find_outliers(
-    splits: Mapping[str, Sequence[Example]], progress: Callable[[Sequence, int], Iterable] = lambda items, total: items
-) -> Iterator[Fault]:
-    """A warning for each thing that stands out, in the order of the splits. Every sample is looked at once."""
-    examples = [(split, e) for split, of_split in splits.items() for e in of_split if e.num_samples > 0]
-    measured: list[tuple[str, Example, Quality]] = []
-    for split, example in progress(examples, len(examples)):
-        try:
-            measured.append((split, example, measure_quality(example.load())))
-        except AudioError:  # decoded on the fly: what cannot be is a fault already
-            continue
-    rates = [_rate(e) for _, e, _ in measured if e.targets]
-    level = statistics.median(q.level for _, _, q in measured) if len(measured) >= ENOUGH else None
-    rate = statistics.median(rates) if len(rates) >= ENOUGH else None
-    for split, example, quality in measured:
-        found = [*_in_itself(example, quality), *_among_others(example, quality, level, rate)]
+def find_outliers(splits: Mapping[str, Sequence[Example]], progress: Progress = quietly) -> Iterator[Fault]:
+    """A warning for each sign, in the order of the splits, then one for each speaker and folder that stands out.
+
+    Every recording is loaded once, and what is usual is learned from all splits together.
+    """
+    names = [split for split, examples in splits.items() for _ in range(len(examples))]
+    groups = Groups()
+    for split, (example, signs) in zip(names, signs_of(Chain(list(splits.values())), progress), strict=True):
         u = example.utterance
-        for reason, what, remedy in found:
-            yield Fault(reason, f"{u.origin}: utterance {u.id}: {what}", remedy, split, u.id, stops=False)
-
-
-def _rate(example: Example) -> float:
-    """Units a second."""
-    return len(example.targets) * SAMPLE_RATE / example.num_samples
-
-
-def _in_itself(example: Example, quality: Quality) -> Iterator[tuple[str, str, str]]:
-    """(Reason, what, remedy) of what is wrong whatever the others are."""
-    name, seconds = shlex.quote(example.utterance.audio.name), example.num_samples / SAMPLE_RATE
-    many = quality.num_flat_tops >= max(MIN_FLAT_TOPS, FLAT_TOPS_PER_SECOND * seconds)
-    if many or quality.share_at_limit >= SHARE_AT_LIMIT:
-        share = 100 * quality.share_at_limit
-        yield (
-            "clipped",
-            f"{quality.num_flat_tops} peaks are cut flat, {share:.1f} % of samples at full scale",
-            f"Listen to it, and leave it out where words are hurt: ffplay -autoexit {name}",
-        )
-    if abs(quality.offset) > MAX_OFFSET:
-        what = f"its mean is {quality.offset:.2g} standard deviations from zero"
-        yield "constant offset", what, f"ffmpeg -i {name} -af highpass=f=20 mended.wav"
-    limit = min(example.utterance.audio.header.rate, SAMPLE_RATE) / 2
-    if quality.band < MIN_BAND * limit:
-        yield (
-            "band limited",
-            f"nothing above {quality.band:.0f} Hz, though its rate holds {limit:.0f} Hz",
-            "Look for the original; where there is none, score on speech of the same band. To see it: "
-            f"ffmpeg -i {name} -lavfi showspectrumpic spectrum.png",
-        )
-
-
-def _among_others(
-    example: Example, quality: Quality, level: float | None, rate: float | None
-) -> Iterator[tuple[str, str, str]]:
-    """(Reason, what, remedy) of what is unlike the median of all."""
-    name, seconds = shlex.quote(example.utterance.audio.name), example.num_samples / SAMPLE_RATE
-    is_far = level is not None and abs(quality.level - level) > MAX_LEVEL_DIFFERENCE
-    if is_far or quality.level < MIN_LEVEL:
-        others = "" if level is None else f", the median of all is {level:.0f}"
-        what = f"its level is {quality.level:.0f} dB of full scale{others}"
-        yield "level", what, f"Is it speech? ffmpeg -i {name} -af loudnorm -ar {SAMPLE_RATE} mended.wav"
-    if rate is None:
-        return
-    units, own = len(example.targets), _rate(example)
-    listen = f"Does the audio hold what the text says? ffplay -autoexit {name}"
-    if own > MAX_RATE_RATIO * rate:
-        yield "too fast", f"{units} units in {seconds:.1f} s, the median is {rate:.1f} a second", listen
-    elif own < MIN_RATE_RATIO * rate and seconds - units / rate > MAX_SURPLUS_SECONDS:
-        yield "too slow", f"{units} units in {seconds:.1f} s, the median is {rate:.1f} a second", listen
+        groups.add(u, signs)
+        for sign in signs:
+            remedy = REMEDIES.get(sign.name, _LISTEN).format(name=shlex.quote(u.audio.name))
+            sure = "" if sign.certainty == "possible" else f" ({sign.certainty})"
+            yield Fault(sign.name, f"{u.origin}: utterance {u.id}: {sign.what}{sure}", remedy, split, u.id, stops=False)
+    for standout in groups.standing_out():
+        yield Fault(f"one {standout.kind} stands out", standout.describe(), MANY, stops=False)

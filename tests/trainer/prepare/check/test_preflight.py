@@ -15,7 +15,8 @@ import soxr
 from data.corpora.hub import HubConfig
 from data.corpora.timit import TimitCorpus
 from data.faults import Fault, Faults, split_remedy
-from tests.helpers.corpora import ManifestFolder
+from tests.helpers.audio import noisy_speech
+from tests.helpers.corpora import WORDS, ManifestFolder
 from trainer.cli.console import Console
 from trainer.errors import CorpusError
 from trainer.prepare.check.fault_report import tell_faults
@@ -42,8 +43,12 @@ def check(corpus: ManifestFolder, code: int, *options: str) -> list[dict[str, An
 def spoil(corpus: ManifestFolder) -> set[tuple[str, str, str]]:
     """Put one fault of each kind into a corpus of 30 and 12 utterances; {(kind, reason, line or utterance)}."""
     for split, number in (("train", 30), ("eval", 12)):
-        first = corpus.rows[split]
-        corpus.rows[split] = [first[i % len(first)] | {"id": f"{split}{i}"} for i in range(number)]
+        corpus.rows[split] = []
+        for i in range(number):
+            sound = noisy_speech(1 + i / 40, seed=i + 100 * len(split))
+            soundfile.write(corpus.folder / "wav" / f"{split}{i}.wav", sound, 16_000)
+            text = f"{WORDS[i % 10]} {WORDS[i // 10]} and {WORDS[(i + len(split)) % 10]}"
+            corpus.rows[split].append({"id": f"{split}{i}", "audio_filepath": f"wav/{split}{i}.wav", "text": text})
     train, evaluation, wav = corpus.rows["train"], corpus.rows["eval"], corpus.folder / "wav"
     del train[1]["text"]
     train[2]["text"] = 5
@@ -54,14 +59,11 @@ def spoil(corpus: ManifestFolder) -> set[tuple[str, str, str]]:
     (wav / "broken.wav").write_bytes(b"RIFF and no more")
     train[7]["audio_filepath"] = "wav/broken.wav"
     train[8]["text"] = "a long one " * 40
-    samples, _ = soundfile.read(wav / "train-0.wav", dtype="float32")
-    rng = np.random.default_rng(0)
-    wide = (0.1 * rng.standard_normal(16_000)).astype(np.float32)
+    wide = noisy_speech(2.3)
     for i, changed in enumerate([
-        np.clip(wide * 9, -0.5, 0.5), wide + 0.3, wide * 0.0005,
-        soxr.resample(soxr.resample(wide, 16_000, 8000), 8000, 16_000),
-        np.concatenate([samples, 0.2 * rng.standard_normal(12 * 16_000).astype(np.float32)]),
-        wide[:4000],
+        np.clip(wide * 4, -0.5, 0.5), np.roll(wide, 99) + 0.3, np.roll(wide, 999) * 0.004,
+        soxr.resample(soxr.resample(np.roll(wide, 5000), 16_000, 8000), 8000, 16_000),
+        noisy_speech(14), noisy_speech(0.25),
     ]):  # fmt: skip
         soundfile.write(wav / f"odd{i}.wav", changed, 16_000, subtype="PCM_16")
         train[10 + i]["audio_filepath"] = f"wav/odd{i}.wav"
