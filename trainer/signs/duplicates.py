@@ -7,7 +7,7 @@ those of about the same length. What looks the same is then laid over one anothe
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -16,6 +16,7 @@ from data.audio.fingerprint import distance
 from data.example import Example
 from data.utterance import SAMPLE_RATE
 from trainer.errors import AudioError
+from trainer.signs.recording import LITTLE_MODULATION
 from trainer.signs.sign import Sign
 
 MOST_BITS = 24
@@ -28,6 +29,8 @@ LENGTH_STEP = 0.03
 """Of the logarithm: recordings whose lengths differ by more are not compared."""
 MOST_OF_A_KEY = 8
 """Neighbours of equal key with which a recording is compared: more of one key are no duplicates but alike."""
+MOST_COMPARED = 4
+"""Recordings that one is laid over: what looks like more of them is a jingle or a hum."""
 LONG_TEXT = 20
 """Characters: a shorter text is said twice in any corpus."""
 HABIT = 0.05
@@ -38,7 +41,10 @@ MOST_SHOWN = 60
 
 
 def find_duplicates(examples: Sequence[Example], rows: np.ndarray, speakers: np.ndarray) -> dict[int, list[Sign]]:
-    """{Number of an example: its signs}. rows: trainer.signs.measured.ROW (n,); speakers, int (n,): negative unknown."""
+    """{Number of an example: its signs}.
+
+    rows, trainer.signs.measured.ROW (n,); speakers, int (n,): negative where unknown.
+    """
     pairs: dict[tuple[int, int], str] = {}
     for a, b in _same_content(rows):
         if not _are_one(examples[a], examples[b]):
@@ -75,34 +81,37 @@ def _are_one(a: Example, b: Example) -> bool:
 def _same_content(rows: np.ndarray) -> Iterator[tuple[int, int]]:
     """Each recording and the one before it with the same samples."""
     measured = np.flatnonzero(rows["is_measured"])
-    yield from _neighbours(measured, rows["content"][measured], 1)
+    yield from map(tuple, _neighbours(measured, rows["content"][measured]).tolist())
 
 
-def _neighbours(items: np.ndarray, keys: np.ndarray, reach: int) -> Iterator[tuple[int, int]]:
-    """Pairs of `items`, the smaller one first, that have the same key and are at most `reach` apart among those."""
+def _neighbours(items: np.ndarray, keys: np.ndarray, reach: int = 1) -> np.ndarray:
+    """int (m, 2): pairs of `items`, the first one first, with the same key, at most `reach` apart among those."""
     order = np.argsort(keys, kind="stable")
     items, keys = items[order], keys[order]
+    pairs = [np.zeros((0, 2), items.dtype)]
     for step in range(1, reach + 1):
         same = np.flatnonzero(keys[step:] == keys[:-step])
-        if not len(same):
-            return
-        yield from zip(items[same].tolist(), items[same + step].tolist(), strict=True)
+        pairs.append(np.stack([items[same], items[same + step]], axis=1))
+    return np.concatenate(pairs)
 
 
 def _same_fingerprint(rows: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Pairs whose fingerprints differ in MOST_BITS at most, and a sixteenth of them in none, and lengths hardly."""
-    measured = np.flatnonzero(rows["is_measured"])
+    """Pairs of speech whose fingerprints differ in MOST_BITS at most, an eighth of them in none, and lengths hardly."""
+    measured = np.flatnonzero(rows["is_measured"] & (rows["modulation"] >= LITTLE_MODULATION))
     prints = rows["fingerprint"]
     length = np.log(np.maximum(rows["seconds"][measured], 1e-3)) / LENGTH_STEP
-    found: set[tuple[int, int]] = set()
+    found = [np.zeros((0, 2), measured.dtype)]
     for shift in (0.0, 0.5):
         cell = np.floor(length + shift).astype(np.int64) + 2**20
         for part in range(prints.shape[1] // 2):
             bits = prints[measured, 2 * part].astype(np.int64) * 256 + prints[measured, 2 * part + 1]
-            for pair in _neighbours(measured, cell * 65536 + bits, MOST_OF_A_KEY):
-                if pair not in found and distance(prints[pair[0]], prints[pair[1]]) <= MOST_BITS:
-                    found.add(pair)
-    yield from sorted(found)
+            pairs = _neighbours(measured, cell * 65536 + bits, MOST_OF_A_KEY)
+            found.append(pairs[distance(prints[pairs[:, 0]], prints[pairs[:, 1]]) <= MOST_BITS])
+    seen: Counter[int] = Counter()
+    for a, b in np.unique(np.concatenate(found), axis=0).tolist():
+        seen.update((a, b))
+        if max(seen[a], seen[b]) <= MOST_COMPARED:
+            yield a, b
 
 
 def _correlation(a: Example, b: Example) -> float:
@@ -124,7 +133,7 @@ def _same_text(examples: Sequence[Example], speakers: np.ndarray) -> list[tuple[
         _text_key(int(speaker), example.text) for example, speaker in zip(examples, speakers, strict=True)
     ], np.uint64)  # fmt: skip
     known = np.flatnonzero(keys)
-    pairs = [(a, b) for a, b in _neighbours(known, keys[known], 1) if not _are_one(examples[a], examples[b])]
+    pairs = [(a, b) for a, b in _neighbours(known, keys[known]).tolist() if not _are_one(examples[a], examples[b])]
     return pairs if len(pairs) <= HABIT * len(keys) else []
 
 

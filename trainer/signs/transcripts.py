@@ -23,8 +23,10 @@ AT_LEAST = 2
 """Transcripts that may do a thing, however small the corpus is, for it to be rare."""
 ENOUGH = 20
 """Transcripts from which on a habit is known."""
-RARE_CHARACTER = 1 / 2000
-"""Share of the transcripts that have it: it is hardly learned."""
+RARE_UNIT, FEW_FOR_UNITS = 1 / 2000, 100
+"""Share of the transcripts that have it: it is hardly learned. One transcript alone is as rare, among so many."""
+MOST_NAMED = 3
+"""Units that a sign names, and utterances that have one."""
 MOST_SHOWN = 40
 """Characters of a transcript that a sign cites."""
 
@@ -76,7 +78,12 @@ SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE")
 @lru_cache(10_000)
 def _script(character: str) -> str:
     """The first word of a letter's name in Unicode: LATIN, CYRILLIC, CJK ...; "" for what is no letter."""
-    return unicodedata.name(character, "").partition(" ")[0] if character.isalpha() else ""
+    if not character.isalpha():
+        return ""
+    words = unicodedata.name(character, "").split()
+    if words[:1] in (["HIRAGANA"], ["KATAKANA"], ["KATAKANA-HIRAGANA"]):
+        return "CJK"  # Japanese is written in all three
+    return "LATIN" if "LATIN" in words else words[0] if words else ""
 
 
 def _mixed_word(text: str) -> str | None:
@@ -159,11 +166,17 @@ class Habits:
         """Transcripts by the script that most of their letters have."""
         self.ends: Counter[bool] = Counter()
         """Transcripts by whether they end in punctuation."""
-        self.characters: Counter[str] = Counter()
+        self.units: Counter[str] = Counter()
         """Transcripts, normalised, that have it."""
+        self.with_unit: dict[str, list[str]] = {}
+        """The first utterances that have it."""
         for example in examples:
             text = example.utterance.text
-            self.characters.update(set(example.text))
+            units = _units(example)
+            self.units.update(units)
+            for unit in units:
+                if self.units[unit] <= MOST_NAMED:
+                    self.with_unit.setdefault(unit, []).append(example.utterance.id)
             self.cases[True][_case(example.text)] += 1
             if PLAIN.fullmatch(text):
                 self.cases[False]["lower"] += 1
@@ -174,6 +187,10 @@ class Habits:
             self.scripts[_main_script(text)] += 1
             self.ends[_ends_in_punctuation(text)] += 1
             self.counts.update(kind.name for kind in KINDS if kind.find(text) is not None)
+        most = max(1, self.num * RARE_UNIT) if self.num >= FEW_FOR_UNITS else 0
+        rare = {unit: count for unit, count in self.units.items() if count <= most}
+        # where many transcripts have one, as in languages with thousands of characters, it is how the language is
+        self.rare_units = rare if sum(rare.values()) <= max(AT_LEAST, RARE * self.num) else {}
 
     def signs(self, example: Example) -> Iterator[Sign]:
         """Of one of those examples."""
@@ -197,10 +214,14 @@ class Habits:
         if self._certainty(self.ends[ends]):
             what = f"ends {'in' if ends else 'without'} punctuation, as {self._few(self.ends[ends])}"
             yield Sign("punctuation", what, "possible")
-        rare = sorted(c for c in set(example.text) if self.characters[c] <= self.num * RARE_CHARACTER)
-        if rare:
-            told = ", ".join(f"{c!r} in {self._few(self.characters[c])}" for c in rare[:3])
-            yield Sign("rare character", told, "possible")
+        rare = sorted(self.rare_units.keys() & _units(example)) if self.rare_units else []
+        told = []
+        for unit in rare[:MOST_NAMED]:
+            others = [other for other in self.with_unit[unit] if other != example.utterance.id]
+            where = f", also in {', '.join(others)}" if others else ""
+            told.append(f"{unit!r} stands in {self._few(self.rare_units[unit])}{where}")
+        if told:
+            yield Sign("rare unit", "; ".join(told), "possible")
 
     def _case(self, example: Example) -> Iterator[Sign]:
         for is_learned, text in ((True, example.text), (False, example.utterance.text)):
@@ -220,6 +241,12 @@ class Habits:
 
     def _few(self, count: int) -> str:
         return f"{count} of {self.num} transcripts"
+
+
+def _units(example: Example) -> set[str]:
+    """The characters of the normalised transcript, or its phones where it consists of them."""
+    words = example.text.split()
+    return set(words if len(words) == len(example.targets) else example.text)
 
 
 def _main_script(text: str) -> str:

@@ -35,7 +35,7 @@ REMEDIES = {
     "another script": "Is it the corpus' language? Leave it out, or write it in the corpus' script.",
     "case": _TEXT,
     "punctuation": "Was the transcript cut off, or does it come from elsewhere?",
-    "rare character": "Write it as the others would: a unit that is hardly seen is hardly learned.",
+    "rare unit": "Write it as the others would: a unit that is hardly seen is hardly learned.",
     "invisible characters": _TEXT,
     "unbalanced quotes": "Is a part of the transcript missing?",
     "odd spaces": _TEXT,
