@@ -14,7 +14,6 @@ import numpy as np
 
 from data.audio.fingerprint import distance
 from data.example import Example
-from data.utterance import SAMPLE_RATE
 from trainer.errors import AudioError
 from trainer.signs.recording import LITTLE_MODULATION
 from trainer.signs.sign import Sign
@@ -23,10 +22,8 @@ MOST_BITS = 24
 """By which fingerprints of one recording differ at most. Two readings of a text differ in 40 and more."""
 ALIKE = 0.7
 """Correlation at the best shift: of one recording through a codec 0.9, of two readings by one speaker below 0.3."""
-MOST_SHIFT = SAMPLE_RATE // 10
-"""Samples: a codec adds up to 50 ms of silence."""
 LENGTH_STEP = 0.03
-"""Of the logarithm: recordings whose lengths differ by more are not compared."""
+"""Of the logarithm, from the first to the last speech: recordings whose lengths differ by more are not compared."""
 MOST_OF_A_KEY = 8
 """Neighbours of equal key with which a recording is compared: more of one key are no duplicates but alike."""
 MOST_COMPARED = 4
@@ -99,7 +96,8 @@ def _same_fingerprint(rows: np.ndarray) -> Iterator[tuple[int, int]]:
     """Pairs of speech whose fingerprints differ in MOST_BITS at most, an eighth of them in none, and lengths hardly."""
     measured = np.flatnonzero(rows["is_measured"] & (rows["modulation"] >= LITTLE_MODULATION))
     prints = rows["fingerprint"]
-    length = np.log(np.maximum(rows["seconds"][measured], 1e-3)) / LENGTH_STEP
+    speech = (rows["seconds"] - rows["lead"] - rows["trail"])[measured]
+    length = np.log(np.maximum(speech, 1e-3)) / LENGTH_STEP
     found = [np.zeros((0, 2), measured.dtype)]
     for shift in (0.0, 0.5):
         cell = np.floor(length + shift).astype(np.int64) + 2**20
@@ -122,9 +120,8 @@ def _correlation(a: Example, b: Example) -> float:
         return 0.0
     size = 1 << (len(x) + len(y) - 1).bit_length()
     both = np.fft.irfft(np.fft.rfft(x - x.mean(), size) * np.conj(np.fft.rfft(y - y.mean(), size)), size)
-    near = np.concatenate([both[:MOST_SHIFT], both[-MOST_SHIFT:]])
     power = float(np.sqrt(len(x) * np.var(x, dtype=np.float64) * len(y) * np.var(y, dtype=np.float64)))
-    return float(np.abs(near).max()) / max(power, 1e-12)
+    return float(np.abs(both).max()) / max(power, 1e-12)
 
 
 def _same_text(examples: Sequence[Example], speakers: np.ndarray) -> list[tuple[int, int]]:

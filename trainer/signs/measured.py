@@ -43,7 +43,7 @@ ROW = np.dtype([
     ("is_measured", "?"),
 ])  # fmt: skip
 """Fields of Quality and Envelope; pitch in Hz or NaN; seconds; units of the transcript; the file's rate in Hz; a digest
-of the samples, rounded to 16 bits; data.audio.fingerprint. All zero, but `units`, where the audio cannot be decoded."""
+of the samples, rounded to 16 bits; data.audio.fingerprint from the first to the last speech. All zero, but `units`, where the audio cannot be decoded."""
 
 
 def measure_all(examples: Sequence[Example], progress: Progress) -> np.ndarray:
@@ -85,5 +85,6 @@ def _measure(example: Example, row: np.void) -> None:
     row["rate"] = example.utterance.audio.header.rate
     in_16_bits = np.rint(samples * np.float32(32768)).astype(np.int32)
     row["content"] = int.from_bytes(hashlib.blake2b(in_16_bits.tobytes(), digest_size=8).digest(), "big")
-    row["fingerprint"] = fingerprint(samples)
+    silence, rest = (round(s * SAMPLE_RATE) for s in (envelope.lead, envelope.trail))
+    row["fingerprint"] = fingerprint(samples[silence : max(silence + 1, len(samples) - rest)])
     row["is_measured"] = True
