@@ -225,7 +225,7 @@ def alter(
         return samples, utterance.text, details
     if kind == "swapped":
         return None, text, {}
-    own = utterance.text
+    own, stop = _without_stop(utterance.text)
     parts, joint = (own.split(), " ") if len(own.split()) > 1 else (list(own), "")
     place = rng.choice(("start", "middle", "end"))
     if kind == "word-lost":
@@ -233,9 +233,18 @@ def alter(
         word = parts.pop(min(at, len(parts) - 1))
     else:
         at = {"start": 0, "middle": rng.randrange(1, max(2, len(parts))), "end": len(parts)}[place]
-        word = rng.choice(text.split() if joint else list(text))
+        word = rng.choice(_without_stop(text)[0].split() if joint else list(text))
         parts.insert(at, word)
-    return None, joint.join(parts), {"place": place, "word": word}
+    written = joint.join(parts)
+    if joint and own[:1].isupper() and not own.isupper():
+        written = written[:1].upper() + written[1:]
+    return None, written + stop, {"place": place, "word": word}
+
+
+def _without_stop(text: str) -> tuple[str, str]:
+    """A transcript, and the punctuation at its end: a sentence that lost a word still ends as the others do."""
+    kept = text.rstrip(".,;:!?…。！？।").rstrip()  # noqa: RUF001
+    return (kept, text[len(kept) :]) if kept else (text, "")
 
 
 def _store(out: Path, name: str, utterance: Utterance, source: Utterance, samples: np.ndarray | None) -> str:

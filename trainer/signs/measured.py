@@ -43,7 +43,8 @@ ROW = np.dtype([
     ("is_measured", "?"),
 ])  # fmt: skip
 """Fields of Quality and Envelope; pitch in Hz or NaN; seconds; units of the transcript; the file's rate in Hz; a digest
-of the samples, rounded to 16 bits; data.audio.fingerprint from the first to the last speech. All zero, but `units`, where the audio cannot be decoded."""
+of the samples, rounded to 16 bits; data.audio.fingerprint from the first to the last speech. All zero, but `units`,
+where the audio cannot be decoded."""
 
 
 def measure_all(examples: Sequence[Example], progress: Progress) -> np.ndarray:
