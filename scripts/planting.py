@@ -243,7 +243,7 @@ def alter(
 
 def _without_stop(text: str) -> tuple[str, str]:
     """A transcript, and the punctuation at its end: a sentence that lost a word still ends as the others do."""
-    kept = text.rstrip(".,;:!?…。！？।").rstrip()  # noqa: RUF001
+    kept = text.rstrip(".,;:!?…。！？।").rstrip()
     return (kept, text[len(kept) :]) if kept else (text, "")
 
 
