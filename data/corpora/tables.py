@@ -70,16 +70,19 @@ def read_text(manifest: Path) -> str:
     except OSError as error:
         reason = error.strerror or error
         raise CorpusError(f"{manifest}: {reason}. --corpus.train and --corpus.eval name the manifests.") from None
+    return decode(content, manifest, "the manifest")
+
+
+def decode(content: bytes, path: Path, name: str) -> str:
+    """The text of a file that was read; CorpusError, which calls the file `name`, over what is no text."""
     encoding, mark = _encoding(content)
     try:
         return content[mark:].decode(encoding)
     except UnicodeDecodeError as error:
         before = content[mark : mark + error.start].decode(encoding, "replace")
         line = 1 + _num_line_ends(before, 0, len(before))
-        name = encoding.upper()[:6].rstrip("-")
-        raise CorpusError(
-            f"{manifest}:{line}: byte {mark + error.start} is not {name}. Save the manifest as UTF-8."
-        ) from None
+        is_not = encoding.upper()[:6].rstrip("-")
+        raise CorpusError(f"{path}:{line}: byte {mark + error.start} is not {is_not}. Save {name} as UTF-8.") from None
 
 
 def _encoding(content: bytes) -> tuple[str, int]:
@@ -105,7 +108,7 @@ def _look_into(folder: Path) -> str:
     return f"--corpus.train and --corpus.eval name the manifests.{listed}"
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
+def lines_of(text: str) -> Iterator[tuple[int, str]]:
     """(Number from 1, text) of each line that is not blank."""
     for number, match in enumerate(_LINE.finditer(text), 1):
         if match[1].strip():
@@ -116,7 +119,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _json_rows(manifest: Path, text: str) -> Iterator[tuple[int, Row | CorpusError]]:
-    for number, line in _lines(text):
+    for number, line in lines_of(text):
         try:
             yield number, _object(strict_json.loads(line), f"{manifest}:{number}")
         except CorpusError as error:
@@ -185,7 +188,7 @@ class _CellError(ValueError):
 
 
 def _open_cells(manifest: Path, text: str, has_columns: Callable[[Sequence[str]], bool]) -> Table:
-    lines = _lines(text)
+    lines = lines_of(text)
     number, header = next(lines, (1, ""))
     usual = "\t" if manifest.suffix.lower() == ".tsv" else ","
     told = re.fullmatch(r"sep=(.)", header)  # what spreadsheets write above the header
