@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from data.config import CorpusConfig
 from data.corpora import reading_notes
-from data.corrections.file import Correction, Corrections, read_corrections
+from data.corrections.file import Correction, Corrections, join_sources, read_corrections
 from data.drops import name_some
 from data.faults import Faults
 from data.utterance import Corpus, Splits, Utterance
@@ -42,6 +42,8 @@ class _Applied:
 
     num_left_out: int = 0
     num_replaced: int = 0
+    sources: dict[str, None] = field(default_factory=dict)
+    """The files that did it, in order."""
     example_id: str = ""
     """An id of the split, to show what ids look like."""
 
@@ -101,7 +103,7 @@ class CorrectedCorpus:
             )
             if number
         ]
-        return f"{' and '.join(done)} by {self.corrections.sources}" if done else ""
+        return f"{' and '.join(done)} by {join_sources(applied.sources)}" if done else ""
 
     def refuse_misplaced(self) -> None:
         """CorpusError over lines that would change an evaluation split and do not name it, and over files that have
@@ -128,8 +130,8 @@ class CorrectedCorpus:
         unmet = [e for e in self.corrections.entries if e.where not in self._met and (training or self._is_named(e))]
         if not unmet:
             return ""
-        named = name_some([f"{entry.id} of {entry.where}" for entry in unmet])
-        return f"{self.corrections.sources}: {len(unmet)} of the utterances are not in this corpus ({named})"
+        named, number = name_some([f"{entry.where}: {entry.id}" for entry in unmet]), len(self.corrections.entries)
+        return f"{len(unmet)} of {number} corrections meet no utterance that is read here ({named})"
 
     def _is_named(self, entry: Correction) -> bool:
         """Whether the line names a split other than training's."""
@@ -191,6 +193,8 @@ class CorrectedCorpus:
     def _apply(self, correction: Correction, text: str, applied: _Applied) -> str | None:
         """The transcript of an utterance that has `text` in the corpus; None where it is left out."""
         self._met.add(correction.where)
+        if correction.text != text:
+            applied.sources[correction.source] = None
         if correction.text is None:
             applied.num_left_out += 1
         elif correction.text != text:

@@ -14,8 +14,8 @@ meets is in data.corrections.corpus.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ class Correction:
     """Empty: the training split."""
     was: str | None = None
     """The transcript that is replaced; None: whichever stands there."""
+    source: str = ""
+    """The file's name and the beginning of its SHA-256 digest."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,16 @@ class Corrections:
     """All that the files say, no utterance twice."""
 
     entries: tuple[Correction, ...]
-    sources: str
-    """The files' names, each with the beginning of its SHA-256 digest."""
+
+    @property
+    def sources(self) -> str:
+        """The files' names, each with the beginning of its SHA-256 digest."""
+        return join_sources(entry.source for entry in self.entries)
+
+
+def join_sources(sources: Iterable[str]) -> str:
+    """Each of them once."""
+    return " and ".join(dict.fromkeys(sources))
 
 
 def read_corrections(exclude: str, patch: str) -> Corrections | None:
@@ -60,17 +70,16 @@ def read_corrections(exclude: str, patch: str) -> Corrections | None:
     CorpusError names file and line.
     """
     entries: dict[tuple[str, str], Correction] = {}
-    sources = []
     for option, path in (("exclude", exclude), ("patch", patch)):
         if not path:
             continue
         content = _read(path, option)
-        sources.append(f"{_printable(Path(path).name)} (sha256 {_digest(content)})")
+        source = f"{_printable(Path(path).name)} (sha256 {_digest(content)})"
         for entry in _entries(path, decode(content, Path(path), "the file"), is_patch=option == "patch"):
-            other = entries.setdefault((entry.split, entry.id), entry)
-            if other is not entry:
+            other = entries.setdefault((entry.split, entry.id), replace(entry, source=source))
+            if other.where != entry.where:
                 raise CorpusError(f"{entry.where}: id {entry.id!r} stands already at {other.where}. Leave one of them.")
-    return Corrections(tuple(entries.values()), " and ".join(sources)) if sources else None
+    return Corrections(tuple(entries.values())) if entries else None
 
 
 def _read(path: str, option: str) -> bytes:

@@ -6,6 +6,7 @@ pytest tests/data/corrections/test_corpus.py
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,13 @@ def test_the_same_id_in_two_splits_means_two_utterances(tmp_path: Path) -> None:
     corpus.refuse_misplaced()
 
 
+def test_each_split_names_the_files_that_changed_it(tmp_path: Path) -> None:
+    corpus = mend(Listed(), tmp_path, {"id": "e1", "text": "mended", "split": "whole"}, exclude="t1\n")
+    read(corpus)
+    assert re.fullmatch(r"1 utterance left out by bad\.txt \(sha256 \w{12}\)", corpus.describe("train-all"))
+    assert re.fullmatch(r"1 transcript replaced by fix\.jsonl \(sha256 \w{12}\)", corpus.describe("part"))
+
+
 def test_train_is_a_name_of_the_training_split_whatever_it_is_called(tmp_path: Path) -> None:
     patch = [{"id": "t1", "drop": True, "split": "train"}, {"id": "t2", "drop": True, "split": "train-all"}]
     corpus = mend(Listed(), tmp_path, *patch)
@@ -135,8 +143,8 @@ def test_ids_that_are_nowhere_are_named_and_a_file_that_meets_nothing_is_refused
     read(corpus)
     corpus.refuse_misplaced()
     unmet = corpus.describe_unmet(training=True)
-    assert "2 of the utterances are not in this corpus" in unmet
-    assert f"t9 of {tmp_path}/bad.txt:2, T2 of {tmp_path}/bad.txt:3" in unmet
+    where = f"({tmp_path}/bad.txt:2: t9, {tmp_path}/bad.txt:3: T2)"
+    assert unmet == f"2 of 3 corrections meet no utterance that is read here {where}"
     assert not corpus.describe_unmet(training=False), "who only scores reads no training split"
     other = mend(Listed(), tmp_path, exclude="wav/t1.flac\nx\n")
     read(other)
