@@ -193,16 +193,17 @@ class CorrectedCorpus:
     def _apply(self, correction: Correction, text: str, applied: _Applied) -> str | None:
         """The transcript of an utterance that has `text` in the corpus; None where it is left out."""
         self._met.add(correction.where)
-        if correction.text != text:
-            applied.sources[correction.source] = None
+        if text == correction.text:
+            return text
+        if correction.was not in (None, text):
+            raise CorpusError(
+                f"{correction.where}: the transcript of utterance {correction.id} is {text!r}, and was "
+                f'{correction.was!r} when it was corrected. Take the line out, or "was" to correct what is there.'
+            )
+        applied.sources[correction.source] = None
         if correction.text is None:
             applied.num_left_out += 1
-        elif correction.text != text:
-            if correction.was not in (None, text):
-                raise CorpusError(
-                    f"{correction.where}: the transcript of utterance {correction.id} is {text!r}, and was "
-                    f'{correction.was!r} when it was corrected. Take the line out, or "was" to replace what is there.'
-                )
+        else:
             applied.num_replaced += 1
         return correction.text
 

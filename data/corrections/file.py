@@ -6,9 +6,10 @@
                    {"id": "s1-0009", "drop": true}
                    {"id": "t4-0001", "text": "it went so", "split": "eval"}
 
-A line without "split" is of the training split. "was" is the transcript that "text" replaces: where another one stands,
-the line is refused. "note" is for people. The ids are those that the corpus' reader gives. Which utterances a line
-meets is in data.corrections.corpus.
+A line without "split" is of the training split. "was" is the transcript that the utterance had when it was corrected:
+where another one stands, the line is refused. A later line for the same utterance takes the place of an earlier one if
+its "was" is the earlier one's text, so files that were made one after the other can be joined. "note" is for people.
+The ids are those that the corpus' reader gives. Which utterances a line meets is in data.corrections.corpus.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Correction:
     split: str = ""
     """Empty: the training split."""
     was: str | None = None
-    """The transcript that is replaced; None: whichever stands there."""
+    """The transcript that the corpus must have; None: any."""
     source: str = ""
     """The file's name and the beginning of its SHA-256 digest."""
 
@@ -76,9 +77,13 @@ def read_corrections(exclude: str, patch: str) -> Corrections | None:
         content = _read(path, option)
         source = f"{_printable(Path(path).name)} (sha256 {_digest(content)})"
         for entry in _entries(path, decode(content, Path(path), "the file"), is_patch=option == "patch"):
-            other = entries.setdefault((entry.split, entry.id), replace(entry, source=source))
-            if other.where != entry.where:
+            other = entries.get((entry.split, entry.id))
+            entry = replace(entry, source=source)
+            if other is not None and other.text is not None and entry.was == other.text:
+                entry = replace(entry, was=other.was)  # a correction of the correction
+            elif other is not None:
                 raise CorpusError(f"{entry.where}: id {entry.id!r} stands already at {other.where}. Leave one of them.")
+            entries[entry.split, entry.id] = entry
     return Corrections(tuple(entries.values())) if entries else None
 
 
@@ -139,17 +144,17 @@ def _patch(row: dict[str, Any], where: str) -> Correction:
     id, split = _id(row.get("id")), _split(row)
     if not isinstance(drop := row.get("drop", False), bool):
         raise CorpusError(f'"drop" must be true or false, found {drop!r}.')
-    if drop:
-        if "text" in row:
-            raise CorpusError('both "drop" and "text": is the utterance left out or corrected? Take one of them out.')
-        return Correction(id, None, where, split)
-    if "text" not in row:
+    if drop and "text" in row:
+        raise CorpusError('both "drop" and "text": is the utterance left out or corrected? Take one of them out.')
+    if not drop and "text" not in row:
         raise CorpusError(
             f'utterance {id}: no "text". Give the transcript, or "drop": true to leave the utterance out.'
         )
     for key in ("text", "was"):
         if not isinstance(row.get(key, ""), str):
             raise CorpusError(f'utterance {id}: "{key}" must be a string, found {row[key]!r}.')
+    if drop:
+        return Correction(id, None, where, split, row.get("was"))
     text: str = row["text"]
     if not text.strip():
         raise CorpusError(f'utterance {id}: its text is empty. "drop": true leaves the utterance out.')

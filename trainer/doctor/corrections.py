@@ -29,6 +29,7 @@ def write_corrections(
         names = [sign.name for sign in suspect.signs if sign.certainty in sure]
         if names:
             split = {} if is_training else {"split": suspect.split}
-            lines.append(f"{strict_json.dumps({'id': suspect.id, 'drop': True, **split, 'note': ', '.join(names)})}\n")
+            line = {"id": suspect.id, "drop": True, "was": suspect.text, **split, "note": ", ".join(names)}
+            lines.append(f"{strict_json.dumps(line)}\n")
     write_text(path, "".join(lines))
     return len(lines) - 1

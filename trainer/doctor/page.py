@@ -10,7 +10,6 @@ import hashlib
 import importlib.resources
 import itertools
 import re
-import statistics
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -140,8 +139,8 @@ def edits_of(text: str, written: str) -> tuple[list[Any], str]:
     A piece is a word that both have, or [kind, said, written]. Where a script has no spaces between words, it is some
     characters.
 
-    >>> edits_of("so it goes", "so goes on")
-    (['so', ['d', 'it', ''], 'goes', ['i', '', 'on']], ' ')
+    >>> edits_of("so it goes", "so goes")
+    (['so', ['d', 'it', ''], 'goes'], ' ')
     """
     text, written = collapse_spaces(text), collapse_spaces(written)
     longest = max(text, written, key=len)
@@ -167,9 +166,11 @@ def folder_of(suspect: Suspect) -> str:
 
 def _typical(suspects: Sequence[Suspect]) -> list[float | None]:
     """The median loss of all utterances at each visit: what an utterance's own losses are seen against."""
-    visits = itertools.zip_longest(*(suspect.losses for suspect in suspects))
-    known = ([loss for loss in visit if loss is not None] for visit in visits)
-    return [round(statistics.median(losses), 3) if losses else None for losses in known]
+    losses = np.full((len(suspects), max((len(s.losses) for s in suspects), default=0)), np.nan, np.float32)
+    for own, suspect in zip(losses, suspects, strict=True):
+        own[: len(suspect.losses)] = [np.nan if loss is None else loss for loss in suspect.losses]
+    known = (visit[~np.isnan(visit)] for visit in losses.T)
+    return [round(float(np.median(of)), 3) if len(of) else None for of in known]
 
 
 def _media(

@@ -134,6 +134,9 @@ def test_a_transcript_that_is_no_longer_the_one_that_was_corrected_is_not_replac
     corpus = mend(Listed(), tmp_path, {"id": "t1", "text": "mended", "was": "text 9"})
     with pytest.raises(CorpusError, match=r"fix.jsonl:1: the transcript of utterance t1 is 'text 1', and was 'text 9'"):
         read(corpus)
+    dropped = mend(Listed(), tmp_path, {"id": "t1", "drop": True, "was": "text 9"})
+    with pytest.raises(CorpusError, match="the transcript of utterance t1 is 'text 1'"):
+        read(dropped)
     done_already = mend(Listed(), tmp_path, {"id": "t1", "text": "text 1", "was": "text 9"})
     assert read(done_already)["train-all"]["t1"] == "text 1"
 

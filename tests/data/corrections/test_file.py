@@ -64,6 +64,22 @@ def test_a_patch_replaces_or_leaves_out(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_later_line_corrects_the_correction_whose_text_it_names(tmp_path: Path) -> None:
+    """So the file of a second round can be put behind that of the first."""
+    rows = [
+        {"id": "a", "text": "one", "was": "o"}, {"id": "b", "text": "two"}, {"id": "c", "text": "three"},
+        {"id": "a", "text": "one more", "was": "one"}, {"id": "b", "drop": True, "was": "two"},
+    ]  # fmt: skip
+    path = write(tmp_path / "fix.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    corrections = read_corrections("", path)
+    assert corrections is not None
+    found = {entry.id: (entry.text, entry.was) for entry in corrections.entries}
+    assert found == {"a": ("one more", "o"), "b": (None, None), "c": ("three", None)}
+    write(tmp_path / "fix.jsonl", "".join(json.dumps(row) + "\n" for row in [*rows, rows[2] | {"was": "tree"}]))
+    with pytest.raises(CorpusError, match=r":6: id 'c' stands already at .*:3\."):
+        read_corrections("", path)
+
+
 def test_the_sources_are_named_with_the_digests_that_sha256sum_gives(tmp_path: Path) -> None:
     exclude, patch = write(tmp_path / "bad.txt", "a\r\n"), write(tmp_path / "fix.jsonl", '{"id": "b", "text": "c"}')
     digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12] for path in (exclude, patch)]

@@ -55,7 +55,7 @@ function corrections() {
   return data.rows.flatMap((row) => {
     const text = correctionOf(row), split = data.split ? { split: data.split } : {};
     const note = row.signs.map(([name]) => name).join(", ");
-    if (choiceOf(row) === "drop") return [JSON.stringify({ id: row.id, drop: true, ...split, note }) + "\n"];
+    if (choiceOf(row) === "drop") return [JSON.stringify({ id: row.id, drop: true, was: row.text, ...split, note }) + "\n"];
     return text === null ? [] : [JSON.stringify({ id: row.id, text, was: row.text, ...split, note }) + "\n"];
   });
 }
