@@ -1,4 +1,4 @@
-"""What doctor.html holds: the worst suspects, safely, and no more than a browser opens; and corrections without it.
+"""What doctor.html holds: the worst suspects, safely, and no more than a browser opens.
 
 pytest tests/trainer/doctor/test_page.py
 """
@@ -17,12 +17,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from data.corrections.file import read_corrections
 from tests.helpers.corpora import make_tone
-from trainer.doctor.corrections import write_corrections
 from trainer.doctor.page import MOST_ROWS, edits_of, load_file, write_page
 from trainer.doctor.suspect import Suspect
-from trainer.errors import AudioError, CorpusError
+from trainer.errors import AudioError
 from trainer.signs.sign import Sign
 
 CERTAIN, LIKELY = Sign("swapped", "it says more", "certain", 0.2, 0.4), Sign("clipped", "4 peaks", "likely")
@@ -160,27 +158,3 @@ def test_the_same_page_keeps_its_decisions_and_another_one_has_others(tmp_path: 
     stores = [write(tmp_path, [suspect("a")])[1]["store"] for _ in range(2)]
     (tmp_path / "other").mkdir()
     assert len({*stores, write(tmp_path / "other", [suspect("a")])[1]["store"]}) == 2
-
-
-# Without a browser
-
-
-def test_corrections_leave_out_what_is_as_sure_as_was_asked(tmp_path: Path) -> None:
-    """Read back as --corpus.patch reads them."""
-    some = [suspect("a b", signs=(LIKELY, CERTAIN)), suspect("ü", signs=(LIKELY,)), suspect("c", signs=())]
-    path = tmp_path / "fix.jsonl"
-    assert write_corrections(path, some) == 1
-    found = read_corrections("", str(path))
-    assert found is not None
-    assert [(e.id, e.text, e.split, e.was) for e in found.entries] == [("a b", None, "", "so it goes")]
-    assert write_corrections(path, some, "likely", is_training=False) == 2
-    found = read_corrections("", str(path))
-    assert found is not None
-    assert [(e.id, e.split) for e in found.entries] == [("a b", "train"), ("ü", "train")]
-    assert '"note": "clipped, swapped"' in path.read_text()
-
-
-def test_where_nothing_is_so_sure_the_file_corrects_nothing(tmp_path: Path) -> None:
-    assert write_corrections(tmp_path / "fix.jsonl", [suspect("a", signs=(LIKELY,))]) == 0
-    with pytest.raises(CorpusError, match="names no utterance"):
-        read_corrections("", str(tmp_path / "fix.jsonl"))
