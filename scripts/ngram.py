@@ -113,11 +113,10 @@ def corpus_texts(args: Namespace) -> tuple[Iterator[str], str, str]:
     """The transcripts of the training split of a preset's corpus, and its normaliser and language."""
     from trainer.cli.console import Console
     from trainer.cli.parse import parse as parse_training
-    from trainer.prepare.corpus import synthesis_bar
+    from trainer.prepare.corpus import open_corpus
 
     config = parse_training(args.corpus, prog="python -m scripts.ngram --corpus")
-    with synthesis_bar(Console()) as progress:
-        corpus = config.corpus.open(Path(config.cache_dir), progress)
+    corpus = open_corpus(config, Console())
     texts = (utterance.text for utterance in corpus.utterances(corpus.splits.train))
     return texts, config.corpus.normalizer, config.corpus.language
 
