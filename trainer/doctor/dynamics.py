@@ -53,14 +53,16 @@ class Learning:
         return len(self.losses)
 
 
-def losses_of(dynamics: Dynamics, ids: Sequence[str]) -> tuple[np.ndarray, int]:
+def losses_of(dynamics: Dynamics, ids: Sequence[str], *, training: bool = True) -> tuple[np.ndarray, int]:
     """(float32 (K, N), of `ids` in each pass; how many of them the run has never visited).
 
-    A last pass that has not come to all of them yet is left out, if it is not the only one.
+    A pass is an epoch of `training`, or one of the evaluations during it. A last pass that has not come to most of them
+    yet is left out, if it is not the only one.
     """
-    own = {utterance: row for row, utterance in enumerate(_plain(dynamics.ids))}
+    known, records = (dynamics.ids, dynamics.visits) if training else (dynamics.scored_ids, dynamics.scores)
+    own = {utterance: row for row, utterance in enumerate(_plain(known))}
     rows = np.array([own.get(utterance, -1) for utterance in _plain(ids)], np.int64)
-    passes, losses = by_pass(dynamics.visits, "epoch", len(dynamics.ids))
+    passes, losses = by_pass(records, "epoch" if training else "step", len(known))
     found = np.full((len(passes), len(rows)), np.nan, np.float32)
     found[:, rows >= 0] = losses[:, rows[rows >= 0]]
     if len(found) > 1 and np.isnan(found[-1]).mean() > 0.5:
@@ -86,7 +88,9 @@ def learning(losses: np.ndarray, lengths: np.ndarray) -> Learning:
         finite = of_pass[np.isfinite(of_pass)]
         of_pass[np.isposinf(of_pass)] = finite.max() if len(finite) else np.nan
     seen = ~np.isnan(bounded)
-    medians = np.array([np.median(row[there]) if there.any() else np.nan for row, there in zip(bounded, seen, strict=True)])
+    medians = np.array(
+        [np.median(row[there]) if there.any() else np.nan for row, there in zip(bounded, seen, strict=True)]
+    )
     start = np.nanmax(medians) if k and not np.isnan(medians).all() else np.nan
     counts = medians <= FIRST * start
     if not counts.any():

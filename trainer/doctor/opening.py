@@ -24,7 +24,7 @@ from trainer.config.as_json import read_config
 from trainer.config.schema import Config
 from trainer.config.validate import resolve, validate
 from trainer.device import choose_device
-from trainer.errors import ConfigError, CorpusError
+from trainer.errors import ConfigError
 from trainer.prepare.build import read_inputs
 from trainer.prepare.corpus import PreparedCorpus
 from trainer.prepare.identity import corpus_digest
@@ -65,21 +65,23 @@ class OpenedRun:
     weights: tuple[Weights, ...]
     """The earliest first; the run's own model is the last."""
     device: torch.device
+    split: str
+    """The split that is looked into."""
     notes: tuple[str, ...]
     """What the user should know of it, a sentence each."""
 
     @property
-    def split(self) -> str:
-        """The split that was trained on."""
-        return self.data.corpus.splits.train
+    def is_training(self) -> bool:
+        """Whether the run was trained on this split."""
+        return self.split == self.data.corpus.splits.train
 
     @property
     def examples(self) -> Sequence[Example]:
         """Its utterances."""
-        return self.data.train
+        return self.data.train if self.is_training else self.data.evaluation[self.split]
 
     def load(self, weights: Weights) -> tuple[LoadedModel, EvalSet]:
-        """The model with `weights`, and the training split as evaluation scores one.
+        """The model with `weights`, and the split as evaluation scores one.
 
         ConfigError where the corpus is not read in the units of these weights.
         """
@@ -91,16 +93,17 @@ class OpenedRun:
         model, report = build_model(config, encoder, self.data, self.device)
         if report is not None:
             refuse_new_head(weights.source, report)
-        of_training = replace(self.data, evaluation={self.split: self.data.train})
-        sets = build_eval_sets(config, of_training, model, config.batching.num_workers or 0, encoder.do_normalize)
+        one_split = replace(self.data, evaluation={self.split: self.examples})
+        sets = build_eval_sets(config, one_split, model, config.batching.num_workers or 0, encoder.do_normalize)
         loaded = LoadedModel(model.eval(), self.data.vocab, encoder.do_normalize, self.device, weights.source)
         return loaded, sets[self.split]
 
 
-def open_run(run_dir: Path, words: Sequence[str], console: Console) -> OpenedRun:
+def open_run(run_dir: Path, words: Sequence[str], console: Console, split: str = "train") -> OpenedRun:
     """The run in `run_dir`, with the options `words` of training's command line in place of its own.
 
-    ConfigError, ModelError or CorpusError where there is no run, no model, or not its corpus.
+    `split`: train, whatever the corpus calls it, or one that the run scored. ConfigError, ModelError or CorpusError
+    where there is no run, no model, no such split, or not its corpus.
     """
     if not (run_dir / "config.json").is_file():
         raise ConfigError(f"{run_dir} holds no run: it has no config.json.")
@@ -117,9 +120,12 @@ def open_run(run_dir: Path, words: Sequence[str], console: Console) -> OpenedRun
     config, _, data = read_inputs(config, console)
     if not data.own_tokenizer:
         raise ConfigError(f"{weights[-1].source}: it has no tokenizer, so what it writes cannot be read.")
-    return OpenedRun(
-        run_dir, config, data, weights, choose_device(config.device), tuple(_changes(run_dir, data.train))
-    )
+    own = data.corpus.splits.train
+    if split not in ("train", own, *data.evaluation):
+        raise ConfigError(f"--split {split}: this run has {', '.join(['train', *data.evaluation])}.")
+    split = own if split == "train" else split
+    notes = _changes(run_dir, data.train)
+    return OpenedRun(run_dir, config, data, weights, choose_device(config.device), split, tuple(notes))
 
 
 def choose_weights(run_dir: Path, console: Console) -> tuple[Weights, ...]:

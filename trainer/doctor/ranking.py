@@ -132,7 +132,11 @@ def weigh_leftovers(seen: Seen, i: int, found: Leftovers) -> list[Weighed]:
             text = " ".join(word for _, word, _ in of_place)
             time = of_place[0][2]
             where = {"start": "at the start", "end": "at the end", "middle": f"at {time:.1f} s"}[at]
-            what = f"{text!r} {where} of its transcript is not heard" if at != "middle" else f"{text!r} is not heard {where}"
+            what = (
+                f"{text!r} {where} of its transcript is not heard"
+                if at != "middle"
+                else f"{text!r} is not heard {where}"
+            )
             ends = found.first if at == "start" else found.seconds - found.last
             if at != "middle" and ends < 0.15:
                 what += f": the audio {'begins' if at == 'start' else 'ends'} within {ends:.2f} s of the next word"
@@ -174,7 +178,12 @@ def score_of(out: float, weighed: Sequence[Weighed], others: Sequence[Sign]) -> 
 
 
 def weigh(
-    seen: Seen, ids: Sequence[str], texts: Sequence[str], swaps: Mapping[int, Swap], left: Mapping[int, Leftovers], i: int
+    seen: Seen,
+    ids: Sequence[str],
+    texts: Sequence[str],
+    swaps: Mapping[int, Swap],
+    left: Mapping[int, Leftovers],
+    i: int,
 ) -> list[Weighed]:
     """All that the model and its training say of utterance `i`."""
     weighed = [*weigh_dynamics(seen, i), *weigh_words(seen, i)]
