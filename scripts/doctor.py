@@ -8,6 +8,8 @@ them, the most suspect first, with reasons. It costs about one evaluation of the
 
     --top N         utterances that are printed (default: 20)
     --split SPLIT   train, or a split that the run scores (doctor-SPLIT.jsonl)
+    --exclude SURE  certain or likely: name the utterances that are marked so, or surer, in doctor-exclude.jsonl, which
+                    --corpus.exclude takes. Better listen first: doctor.jsonl says why.
 
 All other options are training's; they stand in place of the run's own: --corpus.train where the corpus has moved,
 --device, --eval.batch-size. A run that goes on, or that kept no losses, is looked into as far as possible.
@@ -44,9 +46,12 @@ def read(argv: Sequence[str]) -> tuple[Namespace, list[str]]:
     parser = ArgumentParser(prog="python -m scripts.doctor", description="", add_help=False)
     parser.add_argument("--top", type=int, default=20)
     parser.add_argument("--split", default="train")
+    parser.add_argument("--exclude", choices=("certain", "likely"))
     args, rest = parser.parse_known_args(argv[1:])
     if args.top < 0:
         raise ConfigError(f"--top {args.top}: give the number of utterances to print, 0 or more.")
+    if args.exclude and args.split != "train":
+        raise ConfigError("--exclude leaves utterances out of training: leave out --split, or --exclude.")
     args.run = Path(argv[0])
     return args, rest
 
@@ -56,7 +61,7 @@ def run(args: Namespace, options: Sequence[str]) -> int:
     from trainer.cli.console import Console
     from trainer.doctor.examine import examine
     from trainer.doctor.opening import open_run
-    from trainer.doctor.suspect import FILE, write_suspects
+    from trainer.doctor.suspect import EXCLUDED, FILE, write_excluded, write_suspects
     from trainer.doctor.terminal import tell
 
     console = Console(sys.stderr)
@@ -66,6 +71,9 @@ def run(args: Namespace, options: Sequence[str]) -> int:
     name = FILE if opened.is_training else FILE.replace(".jsonl", f"-{args.split}.jsonl")
     write_suspects(args.run / name, found.suspects)
     print(f"{args.run / name} has all of them, the most suspect first")
+    if args.exclude:
+        number = write_excluded(args.run / EXCLUDED, found.suspects, args.exclude)
+        print(f"train without {number} of them: --corpus.exclude {args.run / EXCLUDED}")
     return 0
 
 

@@ -2,8 +2,8 @@
 
 There an example has a mean over the epochs, a spread, and an epoch from which on it is learnt. A wrong label has a low
 confidence throughout, or is learnt last. Here the loss is in nats per unit, of which a short transcript has a noisier
-one than a long one, and a whole pass may be cheap (near its end) or dear (near its start). So each loss is compared with
-those of utterances of about as many units in the same pass.
+one than a long one, and a whole pass may be cheap (near its end) or dear (near its start). So each loss is compared
+with those of utterances of about as many units in the same pass.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trainer.rundir.dynamics.files import Dynamics, by_pass
 NEIGHBOURS = 200
 """Utterances of like length that a loss is compared with; a smaller corpus is compared as a whole."""
 FIRST = 0.9
-"""A pass counts once the corpus' median loss is below this share of what the first one cost: before that the model tells
+"""A pass counts if the corpus' median loss in it is at most this share of the highest one: before that the model tells
 nothing apart."""
 LEARNT = 0.25
 """An utterance is learnt once its loss stays below this share of what the first pass cost."""
@@ -136,7 +136,7 @@ def _neighbours(values: np.ndarray, quantile: float) -> np.ndarray:
 
 def _learnt(losses: np.ndarray, low: float) -> np.ndarray:
     """int32 (N,): the pass, from 1, from which on (K, N) losses stay at most `low`; 0: never, or never visited."""
-    k, n = losses.shape
+    k = len(losses)
     is_high = losses > low  # NaN is not: a pass without a visit changes nothing
     last = np.where(is_high.any(0), k - np.argmax(is_high[::-1], 0), 0)
     learnt = np.where(last < k, last + 1, 0)

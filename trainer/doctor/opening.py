@@ -17,7 +17,6 @@ from data.example import Example
 from models.checkpoints.pretrained import read_encoder
 from models.checkpoints.weights import refuse_new_head
 from models.config import ModelConfig
-from models.ctc import CTCModel
 from trainer.cli.command_line import with_options
 from trainer.cli.console import Console
 from trainer.config.as_json import read_config
@@ -37,7 +36,7 @@ from trainer.scoring.evaluate import EvalSet
 GOOD_ENOUGH = 0.5
 """Earlier weights are asked if their error rate at evaluation was at most this."""
 EARLY = 0.75
-"""They are called earlier up to this share of the run's steps."""
+"""Weights are earlier ones up to this share of the run's steps."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def choose_weights(run_dir: Path, console: Console) -> tuple[Weights, ...]:
     if not kept:
         return (own,)
     last = max(step for step, _ in kept)
-    folders = {step: folder for step, folder in kept}
+    folders = dict(kept)
     best = run_dir / "checkpoints" / "best"
     if best.is_dir():
         folders.setdefault(step_of(best), best)

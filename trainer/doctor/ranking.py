@@ -84,8 +84,8 @@ def weigh_dynamics(seen: Seen, i: int) -> list[Weighed]:
     if visits > 1:
         parts.append(f"it was among the dearest twentieth in {high} of {visits} epochs")
     if learning.learnt_by_half and late != 1:
-        when = f"only from epoch {late} on" if late else "never"
-        parts.append(f"learnt {when}, half of the others from epoch {learning.learnt_by_half} on")
+        when = f"learnt only from epoch {late} on" if late else "never learnt"
+        parts.append(f"{when}, half of the others from epoch {learning.learnt_by_half} on")
     return [Weighed(Sign("high loss throughout" if is_high else "learnt late", "; ".join(parts), certainty), 0.0)]
 
 
@@ -139,7 +139,9 @@ def weigh_leftovers(seen: Seen, i: int, found: Leftovers) -> list[Weighed]:
             )
             ends = found.first if at == "start" else found.seconds - found.last
             if at != "middle" and ends < 0.15:
-                what += f": the audio {'begins' if at == 'start' else 'ends'} within {ends:.2f} s of the next word"
+                what += (
+                    f": the audio {'begins' if at == 'start' else 'ends'} within {ends:.2f} s of the next word that is"
+                )
             signs.append(Sign(f"words added {_in(at)}", what, certainty, time, time))
     for start, end, heard in found.unwritten:
         if len(heard.replace(" ", "")) < 3:

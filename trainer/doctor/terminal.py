@@ -27,9 +27,8 @@ def tell(suspects: Sequence[Suspect], groups: Sequence[Standout], notes: Iterabl
         yield from _wrapped(f"text: {suspect.text}", INDENT, INDENT + "      ")
         for sign in suspect.signs[:MOST_REASONS]:
             yield from _wrapped(f"{sign.certainty}: {sign.name}: {sign.what}", INDENT, INDENT + "  ")
-        if more := len(suspect.signs) - MOST_REASONS:
-            if more > 0:
-                yield f"{INDENT}and {more} more reason{'s' * (more > 1)}"
+        if (more := len(suspect.signs) - MOST_REASONS) > 0:
+            yield f"{INDENT}and {more} more reason{'s' * (more > 1)}"
     if groups:
         yield "speakers and folders that show a sign far more often than the others:"
         for standout in groups[:MOST_GROUPS]:
