@@ -112,7 +112,7 @@ def learning(losses: np.ndarray, lengths: np.ndarray) -> Learning:
     middle = _neighbours(excess[own], 0.5)
     spread = 1.4826 * _neighbours(np.abs(excess[own] - middle), 0.5)
     deviations[own] = (excess[own] - middle) / np.maximum(spread, 1e-6)
-    learnt = _learnt(bounded, LEARNT * start)
+    learnt = _learnt(losses, LEARNT * start)
     found = np.sort(learnt[learnt > 0])
     half = int(found[(n + 1) // 2 - 1]) if len(found) >= (n + 1) // 2 and n else 0
     return Learning(

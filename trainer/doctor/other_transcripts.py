@@ -118,10 +118,14 @@ class Swap:
 
 SURE = 0.4
 """At most so much of what was written may differ from the other transcript."""
+DIFFERS = 0.4
+"""At least so much of what was written differs from its own transcript. With less, words are missing or added."""
 TIMES = 2.0
 """Its own transcript differs at least so many times as much."""
 FEWEST = 8
 """What was written is at least so long, in units: a short text matches many."""
+FEW_WORDS = 3
+"""At least so many words of its own transcript are others; with fewer only a swapped pair is believed."""
 MOST_AS_GOOD = 3
 """Where more texts match as well, the corpus has few different sentences, and one matches by chance."""
 STRETCH = 3
@@ -148,6 +152,8 @@ def find_swaps(
     for position, (match, own_rate) in better.items():
         own, others = int(index.of_text[position]), owners[match.text]
         mutual = [at for at in others if at in better and better[at][0].text == own]
+        if not mutual and edits(hypotheses[position].split(), texts[position].split()) < FEW_WORDS:
+            continue
         other = min(mutual or others, key=lambda at: abs(at - position))
         found[position] = Swap(other, len(others), own_rate, match.rate, is_mutual=bool(mutual))
     return _with_shifts(found)
@@ -157,7 +163,8 @@ def _better_match(index: TextIndex, written: str, own: str) -> tuple[Match, floa
     """(The other text that `written` fits much better, how much differs from its `own`); None where none does."""
     if index.length(written) < FEWEST:
         return None
-    matches, own_rate = index.search(written, but=index.numbers[own]), index.rate(written, own)
+    own_rate = index.rate(written, own)
+    matches = index.search(written, but=index.numbers[own]) if own_rate >= DIFFERS else []
     if not matches or matches[0].rate > SURE or own_rate < TIMES * max(matches[0].rate, 0.05):
         return None
     if sum(match.rate <= matches[0].rate + 0.02 for match in matches) > MOST_AS_GOOD:

@@ -8,14 +8,14 @@ signs without a model (trainer.signs)                                           
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from trainer.doctor.dynamics import Learning
 from trainer.doctor.evidence import standing_out, strength, together
-from trainer.doctor.other_transcripts import Swap
+from trainer.doctor.other_transcripts import FEW_WORDS, Swap
 from trainer.doctor.own_words import OwnWords
 from trainer.doctor.stretches import Leftovers
 from trainer.signs.sign import Certainty, Sign
@@ -24,12 +24,18 @@ LEAST_EXCESS, LEAST_RATE, LEAST_LOSS = 0.5, 0.05, 0.1
 """What one unit of standing out is at least: times the usual cost; of the characters; nats per unit."""
 LIKELY, CERTAIN = 3.0, 6.0
 """Standing out by so many units is likely, or as good as certainly, a fault."""
+CLOSE = 0.25
+"""A transcript that another one fits certainly differs from what was written by at most this share."""
 SHARE_HIGH = 0.8
 """What is certainly wrong was among the dearest in this share of its visits."""
 WEIGHTS: dict[Certainty, float] = {"certain": 0.95, "likely": 0.6, "possible": 0.15}
 """How much a sign of this certainty counts that is not of the model."""
-FEW_WORDS = 3
-"""Other words than these many differ by chance."""
+FEW_UNITS = 3
+"""Fewer units an unsure model writes into a pause."""
+NEAR = 0.15
+"""Seconds between a word and an end of the audio that has been cut there."""
+SLACK = 0.02
+"""Seconds by which speech at an end may overlap the word beside it: a frame."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ def weigh_swap(seen: Seen, i: int, swap: Swap, ids: Sequence[str], texts: Sequen
         rows = "row" if abs(swap.shift) == 1 else "rows"
         way = "later" if swap.shift > 0 else "earlier"
         what += f"; its neighbours' transcripts stand {abs(swap.shift)} {rows} {way} too: rows are shifted"
-    is_sure = swap.is_mutual or swap.shift != 0 or (swap.rate <= 0.25 and seen.words.word_errors[i] > FEW_WORDS)
+    is_sure = swap.is_mutual or swap.shift != 0 or (swap.rate <= CLOSE and seen.words.word_errors[i] > FEW_WORDS)
     is_sure &= seen.out[i] >= LIKELY and seen.words.word_errors[i] >= FEW_WORDS
     name = "swapped with another" if swap.is_mutual else "rows are shifted" if swap.shift else "another transcript"
     return [Weighed(Sign(name, what, "certain" if is_sure else "likely"), 0.9 if is_sure else 0.5)]
@@ -121,35 +127,37 @@ def weigh_swap(seen: Seen, i: int, swap: Swap, ids: Sequence[str], texts: Sequen
 def weigh_leftovers(seen: Seen, i: int, found: Leftovers) -> list[Weighed]:
     """What the alignment of utterance `i` leaves over."""
     certainty: Certainty = "likely" if seen.out[i] >= LIKELY else "possible"
-    weight = 0.3 if certainty == "likely" else 0.1
     if found.num_words and 2 * len(found.unheard) > found.num_words:
         what = f"{len(found.unheard)} of its {found.num_words} words are not heard: is this its transcript?"
-        return [Weighed(Sign("words not heard", what, certainty), weight)]
-    signs = []
+        signs = [Sign("words not heard", what, certainty)]
+    else:
+        signs = [*_added(found, certainty), *_missing(found, certainty)]
+    return [Weighed(sign, 0.3 if certainty == "likely" else 0.1) for sign in signs]
+
+
+def _added(found: Leftovers, certainty: Certainty) -> Iterator[Sign]:
+    """Words of the transcript that are not heard, and how near the audio's end is."""
     for at in ("start", "end", "middle"):
-        of_place = [(k, word, time) for k, word, time in found.unheard if _place(k, found) == at]
-        if of_place:
-            text = " ".join(word for _, word, _ in of_place)
-            time = of_place[0][2]
-            where = {"start": "at the start", "end": "at the end", "middle": f"at {time:.1f} s"}[at]
-            what = (
-                f"{text!r} {where} of its transcript is not heard"
-                if at != "middle"
-                else f"{text!r} is not heard {where}"
-            )
-            ends = found.first if at == "start" else found.seconds - found.last
-            if at != "middle" and ends < 0.15:
-                what += (
-                    f": the audio {'begins' if at == 'start' else 'ends'} within {ends:.2f} s of the next word that is"
-                )
-            signs.append(Sign(f"words added {_in(at)}", what, certainty, time, time))
+        words = [(word, time) for k, word, time in found.unheard if _place(k, found) == at]
+        if not words:
+            continue
+        text, time = " ".join(word for word, _ in words), words[0][1]
+        rest, what = found.seconds - found.last, f"{text!r} is not heard"
+        if at == "start" and found.first < NEAR:
+            what += f": the audio begins {found.first:.2f} s before the first word that is"
+        if at == "end" and rest < NEAR:
+            what += f": the audio ends {rest:.2f} s after the last word that is"
+        yield Sign(f"words added {_in(at)}", what, certainty, time, time)
+
+
+def _missing(found: Leftovers, certainty: Certainty) -> Iterator[Sign]:
+    """Speech that is not written."""
     for start, end, heard in found.unwritten:
-        if len(heard.replace(" ", "")) < 3:
-            continue  # a letter or two that an unsure model writes into a pause
-        at = "start" if end <= found.first + 0.02 else "end" if start >= found.last - 0.02 else "middle"
+        if len(heard.replace(" ", "")) < FEW_UNITS:
+            continue
+        at = "start" if end <= found.first + SLACK else "end" if start >= found.last - SLACK else "middle"
         what = f"{heard!r} is heard from {start:.1f} to {end:.1f} s, and the transcript has no words there"
-        signs.append(Sign(f"words missing {_in(at)}", what, certainty, start, end))
-    return [Weighed(sign, weight) for sign in signs]
+        yield Sign(f"words missing {_in(at)}", what, certainty, start, end)
 
 
 def _place(k: int, found: Leftovers) -> str:
