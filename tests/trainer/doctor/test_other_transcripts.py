@@ -9,7 +9,9 @@ import pytest
 
 from trainer.doctor.other_transcripts import TextIndex, edits, find_swaps
 
-WORDS = [a + b + c for a in ("bra", "clo", "dri", "fe", "gu") for b in ("nt", "lm", "sk", "pp") for c in ("er", "on", "y")]
+WORDS = [
+    a + b + c for a in ("bra", "clo", "dri", "fe", "gu") for b in ("nt", "lm", "sk", "pp") for c in ("er", "on", "y")
+]
 
 
 def sentences(n: int, length: int = 7) -> list[str]:
@@ -51,7 +53,9 @@ def test_swapped_pairs_are_told_from_a_transcript_that_has_only_been_copied() ->
     hypotheses = [misheard(text) for text in said]
     found = find_swaps(hypotheses, texts, range(200), phones=False)
     assert set(found) == {5, 90}
-    assert (found[5].position, found[90].position) == (90, 5) and found[5].is_mutual and found[90].is_mutual
+    assert (found[5].position, found[90].position) == (90, 5)
+    assert found[5].is_mutual
+    assert found[90].is_mutual
     assert found[5].own_rate > 0.5 > 0.1 > found[5].rate
 
 
@@ -62,7 +66,8 @@ def test_shifted_rows_are_told_as_such() -> None:
     texts[50] = said[40]
     found = find_swaps([misheard(text) for text in said], texts, range(100), phones=False)
     assert {i for i, swap in found.items() if swap.shift == -1} == set(range(41, 51))
-    assert found[40].position == 50 and found[40].shift == 0
+    assert found[40].position == 50
+    assert found[40].shift == 0
 
 
 def test_of_several_owners_the_one_that_has_this_transcript_in_turn_is_named() -> None:
@@ -71,13 +76,16 @@ def test_of_several_owners_the_one_that_has_this_transcript_in_turn_is_named() -
     texts = said.copy()
     texts[20], texts[50] = said[50], said[20]
     swap = find_swaps([misheard(text) for text in said], texts, [20, 50], phones=False)
-    assert swap[20].position == 50 and swap[20].is_mutual and swap[20].num_owners == 4
-    assert swap[50].position == 20 and swap[50].num_owners == 1
+    assert swap[20].position == 50
+    assert swap[20].is_mutual
+    assert swap[20].num_owners == 4
+    assert swap[50].position == 20
+    assert swap[50].num_owners == 1
 
 
 def test_in_a_corpus_of_few_sentences_a_match_by_chance_names_nobody() -> None:
     """Digits: what a model mishears is the transcript of some other utterance, whatever it writes."""
-    digits = "zero one two three four five six seven eight nine".split()
+    digits = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     texts = [f"{a} {b}" for a in digits for b in digits]
     hypotheses = texts.copy()
     hypotheses[12] = "one nines"
@@ -87,7 +95,9 @@ def test_in_a_corpus_of_few_sentences_a_match_by_chance_names_nobody() -> None:
 
 
 def test_phones_are_compared_as_units() -> None:
-    assert edits("aa ch".split(), "aa sh".split()) == 1 and edits([], ["aa"]) == 1 and edits("", "abc") == 3
+    assert edits(["aa", "ch"], ["aa", "sh"]) == 1
+    assert edits([], ["aa"]) == 1
+    assert edits("", "abc") == 3
     index = TextIndex(["aa ch ih n", "sh iy hh ae d y er"], phones=True)
     assert index.rate("aa ch ih n", "aa ch ih ng") == 0.25
     assert index.search("sh iy hh ae d er")[0].text == 1

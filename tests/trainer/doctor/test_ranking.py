@@ -51,13 +51,15 @@ def weighed(seen: Seen, i: int, swaps: dict[int, Swap] | None = None, left: dict
 def test_a_wrong_transcript_has_the_highest_score_and_says_why_with_figures() -> None:
     seen, _, texts = planted()
     scores = [weighed(seen, i)[0] for i in range(N)]
-    assert np.argmax(scores) == WRONG and scores[WRONG] > 0.9 > 0.7 > sorted(scores)[-2]
+    assert np.argmax(scores) == WRONG
+    assert scores[WRONG] > 0.9 > 0.7 > sorted(scores)[-2]
     signs = weighed(seen, WRONG, {WRONG: Swap(9, 1, 0.7, 0.05)})[1]
     assert [sign.name for sign in signs] == ["another transcript", "high loss throughout", "other words"]
     assert signs[0].certainty == signs[1].certainty == "certain"
     assert f"the transcript of s1-9, {texts[9]!r} (5 % of it differs, and 70 % of its own transcript)" in signs[0].what
     assert "in 8 of 8 epochs" in signs[1].what or "in 7 of 7 epochs" in signs[1].what
-    assert "never learnt" in signs[1].what and "the weights of step 400 write" in signs[2].what
+    assert "never learnt" in signs[1].what
+    assert "the weights of step 400 write" in signs[2].what
 
 
 def test_a_sound_corpus_has_nothing_certain() -> None:
@@ -69,18 +71,24 @@ def test_a_sound_corpus_has_nothing_certain() -> None:
 def test_a_swapped_pair_and_shifted_rows_are_told_as_such() -> None:
     seen, _, _ = planted()
     (swapped, *_) = weighed(seen, WRONG, {WRONG: Swap(9, 1, 0.7, 0.3, is_mutual=True)})[1]
-    assert swapped.name == "swapped with another" and swapped.certainty == "certain"
+    assert swapped.name == "swapped with another"
+    assert swapped.certainty == "certain"
     (shifted, *_) = weighed(seen, WRONG, {WRONG: Swap(4, 1, 0.7, 0.3, shift=-1)})[1]
-    assert shifted.name == "rows are shifted" and "stand 1 row earlier" in shifted.what
-    (unsure, *_) = [s for s in weighed(seen, WRONG, {WRONG: Swap(9, 2, 0.7, 0.35)})[1] if s.name == "another transcript"]
-    assert unsure.certainty == "likely" and "of s1-9 and 1 more" in unsure.what
+    assert shifted.name == "rows are shifted"
+    assert "stand 1 row earlier" in shifted.what
+    (unsure, *_) = [
+        s for s in weighed(seen, WRONG, {WRONG: Swap(9, 2, 0.7, 0.35)})[1] if s.name == "another transcript"
+    ]
+    assert unsure.certainty == "likely"
+    assert "of s1-9 and 1 more" in unsure.what
 
 
 def test_without_losses_of_training_the_model_alone_ranks() -> None:
     seen, _, _ = planted()
     alone = Seen.of(seen.words, None)
     scores = [weighed(alone, i)[0] for i in range(N)]
-    assert np.argmax(scores) == WRONG and "high loss throughout" not in {s.name for s in weighed(alone, WRONG)[1]}
+    assert np.argmax(scores) == WRONG
+    assert "high loss throughout" not in {s.name for s in weighed(alone, WRONG)[1]}
     own = replace(seen.words, weights=Weights("runs/a/model", None))
     assert weighed(Seen.of(own, None), WRONG)[1][0].what.startswith("the run's model writes ")
 
@@ -91,7 +99,8 @@ def test_an_utterance_that_was_never_visited_is_ranked_by_the_model() -> None:
     losses = seen.learning.losses.copy()
     losses[:, WRONG] = np.nan
     unvisited = Seen.of(seen.words, learning(losses, np.full(N, 24)))
-    assert weighed(unvisited, WRONG)[0] > 0.9 and np.isfinite(unvisited.out).all()
+    assert weighed(unvisited, WRONG)[0] > 0.9
+    assert np.isfinite(unvisited.out).all()
 
 
 def alignment(statuses: str, unwritten: tuple[Unwritten, ...] = (), seconds: float = 5.0) -> Alignment:
@@ -115,7 +124,9 @@ def signs_of(found: Leftovers, i: int = WRONG) -> list[Sign]:
 )  # fmt: skip
 def test_words_that_are_not_heard_are_told_with_their_place(statuses: str, name: str, words: str) -> None:
     (sign,) = signs_of(read(alignment(statuses)))
-    assert sign.name == name and words in sign.what and sign.certainty == "likely"
+    assert sign.name == name
+    assert words in sign.what
+    assert sign.certainty == "likely"
 
 
 def test_audio_that_ends_right_after_a_word_is_told_with_the_words_that_are_missing() -> None:
@@ -138,7 +149,8 @@ def test_speech_that_is_not_written_is_told_with_its_times() -> None:
 
 def test_where_most_words_are_not_heard_the_transcript_is_doubted_as_a_whole() -> None:
     (sign,) = signs_of(read(alignment("uuau")))
-    assert sign.name == "words not heard" and "3 of its 4 words" in sign.what
+    assert sign.name == "words not heard"
+    assert "3 of its 4 words" in sign.what
     assert signs_of(read(alignment("aaaa"))) == []
     assert signs_of(read(alignment("uaaa")), 0)[0].certainty == "possible"  # it does not stand out otherwise
 
@@ -147,7 +159,8 @@ def test_signs_without_a_model_add_to_the_score_and_sort_among_the_others() -> N
     clipped, silent = Sign("clipped", "412 peaks are cut flat", "likely"), Sign("silence", "no speech", "certain")
     assert score_of(0.0, (), ()) == (0.0, ())
     score, told = score_of(0.0, (), (clipped, silent))
-    assert told == (silent, clipped) and score == pytest.approx(1 - 0.05 * 0.4)
+    assert told == (silent, clipped)
+    assert score == pytest.approx(1 - 0.05 * 0.4)
     assert score_of(8.0, (), (clipped,))[0] > score_of(8.0, (), ())[0] > score_of(2.0, (), ())[0]
 
 
@@ -163,7 +176,9 @@ def test_the_terminal_is_readable_at_eighty_columns() -> None:
     lines = list(tell(SUSPECTS, groups, ["The run is not over."], 20))
     assert max(map(len, lines)) <= WIDTH == 80
     text = "\n".join(lines)
-    assert "and 2 more reasons" in text and "0.400  s2" in text and "s3" not in text
+    assert "and 2 more reasons" in text
+    assert "0.400  s2" in text
+    assert "s3" not in text
     assert "speaker s17: 9 of 20 clipped, elsewhere 0.4 %" in text
     assert lines[-1] == "of 3 utterances: 1 certainly wrong, 1 likely, 0 possibly, 1 without a sign"
     assert "s2" not in "\n".join(tell(SUSPECTS, [], [], 1))
@@ -174,4 +189,5 @@ def test_what_is_marked_is_a_file_that_the_corpus_leaves_out(tmp_path: Path) -> 
     assert write_excluded(path, SUSPECTS, "certain") == 1
     assert write_excluded(path, SUSPECTS, "likely") == 2
     found = read_corrections(str(path), "")
-    assert found is not None and [entry.id for entry in found.entries] == [SUSPECTS[0].id, "s2"]
+    assert found is not None
+    assert [entry.id for entry in found.entries] == [SUSPECTS[0].id, "s2"]
