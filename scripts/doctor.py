@@ -3,11 +3,13 @@
     python -m scripts.doctor runs/NAME [--top N] [--split train] [--corpus... --cache-dir ... --device ...]
 
 The losses that the run kept of every utterance, what its model writes for each, how that aligns with the transcript,
-and what audio and text show without a model make one score. The worst are printed; runs/NAME/doctor.jsonl has all of
-them, the most suspect first, with reasons. It costs about one evaluation of the training data.
+and what audio and text show without a model make one score. The worst are printed. runs/NAME/doctor.jsonl has all of
+them, the most suspect first, with reasons; runs/NAME/doctor.html shows and plays them, and makes a file of what you
+decide. It costs about one evaluation of the training data.
 
     --top N         utterances that are printed (default: 20)
-    --split SPLIT   train, or a split that the run scores (doctor-SPLIT.jsonl)
+    --split SPLIT   train, or a split that the run scores (doctor-SPLIT.jsonl, doctor-SPLIT.html)
+    --audio N       utterances that can be heard in the page (default: as many as fit into 15 MB)
     --exclude SURE  certain or likely: name the utterances that are marked so, or surer, in doctor-exclude.jsonl, which
                     --corpus.exclude takes. Better listen first: doctor.jsonl says why.
 
@@ -46,10 +48,13 @@ def read(argv: Sequence[str]) -> tuple[Namespace, list[str]]:
     parser = ArgumentParser(prog="python -m scripts.doctor", description="", add_help=False)
     parser.add_argument("--top", type=int, default=20)
     parser.add_argument("--split", default="train")
+    parser.add_argument("--audio", type=int)
     parser.add_argument("--exclude", choices=("certain", "likely"))
     args, rest = parser.parse_known_args(argv[1:])
     if args.top < 0:
         raise ConfigError(f"--top {args.top}: give the number of utterances to print, 0 or more.")
+    if args.audio is not None and args.audio < 0:
+        raise ConfigError(f"--audio {args.audio}: give the number of utterances to hear in the page, 0 or more.")
     if args.exclude and args.split != "train":
         raise ConfigError("--exclude leaves utterances out of training: leave out --split, or --exclude.")
     args.run = Path(argv[0])
@@ -61,6 +66,7 @@ def run(args: Namespace, options: Sequence[str]) -> int:
     from trainer.cli.console import Console
     from trainer.doctor.examine import examine
     from trainer.doctor.opening import open_run
+    from trainer.doctor.page import NAME, write_page
     from trainer.doctor.suspect import EXCLUDED, FILE, write_excluded, write_suspects
     from trainer.doctor.terminal import tell
 
@@ -68,9 +74,18 @@ def run(args: Namespace, options: Sequence[str]) -> int:
     opened = open_run(args.run, options, console, args.split)
     found = examine(opened, console)
     print_exactly("\n".join(tell(found.suspects, found.groups, found.notes, args.top)) + "\n")
-    name = FILE if opened.is_training else FILE.replace(".jsonl", f"-{args.split}.jsonl")
-    write_suspects(args.run / name, found.suspects)
-    print(f"{args.run / name} has all of them, the most suspect first")
+    name, page = (
+        args.run / (file if opened.is_training else file.replace(".", f"-{args.split}.")) for file in (FILE, NAME)
+    )
+    write_suspects(name, found.suspects)
+    print(f"{name} has all of them, the most suspect first")
+    said = write_page(
+        page, args.run.resolve().name, found.suspects, opened.load_suspect,
+        normalize=opened.config.corpus.text_rule(), split=opened.split, is_training=opened.is_training,
+        notes=found.notes, num_audio=args.audio,
+        progress=lambda items, total: console.progress(items, total, "drawing", "utterance"),
+    )  # fmt: skip
+    print(said)
     if args.exclude:
         number = write_excluded(args.run / EXCLUDED, found.suspects, args.exclude)
         print(f"train without {number} of them: --corpus.exclude {args.run / EXCLUDED}")

@@ -6,14 +6,17 @@ that the run exports, and with earlier ones, which were good already and had not
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from data.example import Example
+from data.example_table import ids_of
 from models.checkpoints.pretrained import read_encoder
 from models.checkpoints.weights import refuse_new_head
 from models.config import ModelConfig
@@ -23,6 +26,7 @@ from trainer.config.as_json import read_config
 from trainer.config.schema import Config
 from trainer.config.validate import resolve, validate
 from trainer.device import choose_device
+from trainer.doctor.suspect import Suspect
 from trainer.errors import ConfigError
 from trainer.prepare.build import read_inputs
 from trainer.prepare.corpus import PreparedCorpus
@@ -78,6 +82,14 @@ class OpenedRun:
     def examples(self) -> Sequence[Example]:
         """Its utterances."""
         return self.data.train if self.is_training else self.data.evaluation[self.split]
+
+    def load_suspect(self, suspect: Suspect) -> np.ndarray:
+        """The waveform of a suspect, float32 (num_samples,); AudioError where it cannot be read."""
+        return self.examples[self._positions[suspect.id]].load()
+
+    @functools.cached_property
+    def _positions(self) -> dict[str, int]:
+        return {utterance: position for position, utterance in enumerate(ids_of(self.examples))}
 
     def load(self, weights: Weights) -> tuple[LoadedModel, EvalSet]:
         """The model with `weights`, and the split as evaluation scores one.
