@@ -145,9 +145,9 @@ def find_swaps(
         owners.setdefault(number, []).append(position)
     better: dict[int, tuple[Match, float]] = {}
     for position in suspects:
-        match = _better_match(index, hypotheses[position], texts[position])
-        if match is not None:
-            better[position] = match
+        fits = _better_match(index, hypotheses[position], texts[position])
+        if fits is not None:
+            better[position] = fits
     found: dict[int, Swap] = {}
     for position, (match, own_rate) in better.items():
         own, others = int(index.of_text[position]), owners[match.text]
