@@ -1,7 +1,7 @@
 """How far an utterance stands out from its corpus, in one unit for every figure.
 
-Most corpora have a few utterances that are hard and not wrong. Where their figures fall off like an exponential, nine in
-ten lie below one unit, 98 in a hundred below two, and all but a few in 100,000 below six.
+Most corpora have a few utterances that are hard and not wrong. Where their figures fall off like an exponential, nine
+in ten lie below one unit, 98 in a hundred below two, and all but a few in 100,000 below six.
 """
 
 from __future__ import annotations
