@@ -127,7 +127,7 @@ def test_exit_codes_are_those_of_trainer_errors() -> None:
 SOMETIMES = {
     "files": {"checkpoints/step-00000400.damaged/", "profile.json", "pushed.json", "compare-A.html", "model-adapter/"},
     "metrics": {"grad_norm/feature_encoder", "train/mfu"},
-    "results": {"note", "protocol"},
+    "results": {"note", "protocol", "corrections"},
     "hypotheses": {"speaker", "sex", "dialect", "failure", "also"},
 }
 
