@@ -91,6 +91,13 @@ class CorpusConfig(abc.ABC):
     max_eval_seconds: float = option(1800.0, free=True)
     """An evaluation utterance longer than this is an error, since none is left out; memory must hold it whole."""
 
+    exclude: str = option("", place=True)
+    """File of training utterances to leave out: ids, one a line, or JSON lines with "id"; none: all are used."""
+
+    patch: str = option("", place=True)
+    """File of corrected transcripts, JSON lines: {"id": ..., "text": ...}, or "drop": true in place of a text;
+    none: transcripts are the corpus' own."""
+
     store: bool = option(True, free=True)
     """Decode all audio once into a memory-mapped file under --cache-dir; --corpus.no-store decodes on the fly."""
 

@@ -40,6 +40,10 @@ class UtteranceTable(Lazy[Utterance]):
         return self.utterance(i).audio
 
     @abc.abstractmethod
+    def with_rows(self, rows: pa.Table, change: str) -> UtteranceTable:
+        """The same table with other rows: some are left out, or have another text. `change` tells all that differs."""
+
+    @abc.abstractmethod
     def num_samples(self) -> np.ndarray:
         """int64 (n,): samples at 16 kHz; 0 where the audio cannot be read."""
 

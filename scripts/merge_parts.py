@@ -39,8 +39,8 @@ def run(args: Namespace) -> int:
 
     if (args.out / "results.json").exists():
         raise ResultsError(f"{args.out}: holds results already. Give another --out, or delete them.")
-    merged, results = merge_parts(args.parts)
-    records = {scores.split: split_record(scores, "given") for scores in merged}
+    merged, results, notes = merge_parts(args.parts)
+    records = {scores.split: split_record(scores, "given", notes.get(scores.split, "")) for scores in merged}
     headline = records[results["headline"]]
     results |= {key: value for key, value in headline.items() if key in results} | {"splits": records}
     args.out.mkdir(parents=True, exist_ok=True)

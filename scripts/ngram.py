@@ -115,11 +115,10 @@ def corpus_texts(args: Namespace) -> tuple[Iterator[str], Callable[[str], str]]:
     """The transcripts of the training split of a preset's corpus, and what training makes of them."""
     from trainer.cli.console import Console
     from trainer.cli.parse import parse as parse_training
-    from trainer.prepare.corpus import synthesis_bar
+    from trainer.prepare.corpus import open_corpus
 
     config = parse_training(args.corpus, prog="python -m scripts.ngram --corpus")
-    with synthesis_bar(Console()) as progress:
-        corpus = config.corpus.open(Path(config.cache_dir), progress)
+    corpus = open_corpus(config, Console())
     texts = (utterance.text for utterance in corpus.utterances(corpus.splits.train))
     return texts, config.corpus.text_rule()
 

@@ -63,7 +63,9 @@ def read(argv: Sequence[str]) -> tuple[Namespace, list[str]]:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(own)
     if args.out is None:
-        raise ConfigError("--out DIR is missing: the folder that the copy is written to.")
+        raise ConfigError(
+            "--out DIR is missing, the folder that the copy is written to: python -m scripts.plant --help tells more."
+        )
     if not rest or rest[0].startswith("-"):
         raise ConfigError("name the corpus first: a preset, as demo or manifest, and its options.")
     return args, rest

@@ -119,19 +119,18 @@ def read_inputs(
     """The utterances to pack, ids unique over all inputs."""
     from data.chain import chain_utterances
     from data.corpora.manifest import ManifestConfig, ManifestCorpus
+    from data.corrections.corpus import CorrectedCorpus, corrected
     from data.examples import read_split
     from trainer.config.presets import PRESETS
+    from trainer.prepare.corpus import open_corpus, tell_corrections
 
     is_preset = inputs[0] in PRESETS and not Path(inputs[0]).exists()
     prog = "python -m scripts.shards"
     if is_preset:
         if len(inputs) > 1:
             raise ConfigError(f"{inputs[1]} stands behind the preset {inputs[0]}: give one preset, or manifests alone.")
-        from trainer.prepare.corpus import synthesis_bar
-
         config = parse([*inputs, *options], prog=prog)
-        with synthesis_bar(console) as progress:
-            corpus = config.corpus.open(Path(config.cache_dir), progress)
+        corpus = open_corpus(config, console)
         known = list(dict.fromkeys([corpus.splits.train, corpus.splits.monitor, *corpus.splits.closing]))
         name = split or corpus.splits.train
         if split is not None and split not in known:
@@ -139,17 +138,26 @@ def read_inputs(
         missing = [what for what, given in config.corpus.required(name == corpus.splits.train) if not given]
         if missing and not (split and getattr(config.corpus, split, "")):
             raise ConfigError(f"Preset {inputs[0]} needs {'; '.join(missing)}.")
-        return read_split(corpus, name)
+        utterances = read_split(corpus, name)
+        if isinstance(corpus, CorrectedCorpus):
+            tell_corrections(corpus, [name], config, console, training=name == corpus.splits.train)
+        return utterances
     if split is not None:
         raise ConfigError(f"--split {split} is for a preset's corpus; manifests are packed as they are.")
-    base = parse(["manifest", *options], prog=prog).corpus
+    config = parse(["manifest", *options], prog=prog)
+    base = config.corpus
     assert isinstance(base, ManifestConfig)
-    read = []
+    read, met = [], set[str]()
     for manifest in inputs:
-        corpus = ManifestCorpus(replace(base, train=manifest))
-        read.append(read_split(corpus, "train"))
-        for note in corpus.notes:
+        plain = ManifestCorpus(replace(base, train=manifest))
+        mended = corrected(plain, base, met)
+        read.append(read_split(mended or plain, "train"))
+        for note in plain.notes:
             console.say(note)
+        if mended and (done := mended.describe("train")):
+            console.say(f"{manifest}: {done}")
+    if mended:
+        tell_corrections(mended, [], config, console, training=True)
     return chain_utterances(read)
 
 

@@ -125,9 +125,18 @@ def test_exit_codes_are_those_of_trainer_errors() -> None:
 
 # What only some runs leave: by a corpus that knows more, audio that fails, a note, a resume, an upload, a comparison
 SOMETIMES = {
-    "files": {"checkpoints/step-00000400.damaged/", "profile.json", "pushed.json", "compare-A.html", "model-adapter/"},
+    "files": {
+        "checkpoints/step-00000400.damaged/",
+        "profile.json",
+        "pushed.json",
+        "compare-A.html",
+        "model-adapter/",
+        "doctor.jsonl",
+        "doctor.html",
+        "doctor-exclude.jsonl",
+    },
     "metrics": {"grad_norm/feature_encoder", "train/mfu"},
-    "results": {"note", "protocol"},
+    "results": {"note", "protocol", "corrections"},
     "hypotheses": {"speaker", "sex", "dialect", "failure", "also"},
 }
 

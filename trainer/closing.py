@@ -115,7 +115,7 @@ def close_run(
     closing = with_confidences(closing, calibration, len(data.vocab))
     records: dict[str, dict[str, Any]] = {}
     for scores, of_step in [*((scores, weights) for scores in closing), *((scores, "last") for scores in last)]:
-        note = splits.note(scores.split, selected=of_step == "best")
+        note = data.with_corrections(scores.split, splits.note(scores.split, selected=of_step == "best"))
         records[scores.split] = split_record(scores, of_step, note)
         said = "; ".join(filter(None, [note, "last weights" if of_step != weights else ""]))
         console.say(f"{describe(scores)}{f' ({said})' * bool(said)}")
@@ -125,6 +125,7 @@ def close_run(
     results = headline_results(records, splits.headline, weights, model, parts.device) | judged | strict_json.finite({
         "command": None if argv is None else list(argv),
         "training_data": corpus_digest(data.train),
+        **({"corrections": data.corrections} if data.corrections else {}),
         "steps": state.step,
         "num_skipped": state.num_skipped,
         "num_halved": state.num_halved,

@@ -67,9 +67,12 @@ def score_model(
             console.say(f"{run_dir / NAME}: copy it into the model's folder, and its confidences are calibrated")
     console.say(describe_calibration(calibration, why_none))
     scored = with_confidences(scored, calibration, size)
-    records = {s.split: split_record(s, "given", splits.unselected.get(s.split, "")) for s in scored}
+    noted = {s.split: given.data.with_corrections(s.split, splits.unselected.get(s.split, "")) for s in scored}
+    records = {s.split: split_record(s, "given", noted[s.split]) for s in scored}
     results = headline_results(records, splits.headline, "given", given.model, given.device)
     results |= calibration_record(calibration, why_none)
+    if given.data.corrections:
+        results["corrections"] = given.data.corrections
     if decoding is not None:
         results["beam"] = score_decoding(
             decoding, is_tuned=is_tuned, model=given.model, eval_sets=given.eval_sets, splits=splits, greedy=scored,

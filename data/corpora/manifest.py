@@ -84,7 +84,7 @@ class ManifestCorpus:
     def utterances(self, split: str, faults: Faults | None = None) -> Iterable[Utterance]:
         """The rows of the split's manifest: a ManifestTable, unless `faults` collects what is wrong with rows."""
         if faults is None or not faults.collects:
-            reader = _RowReader(self.config, Path(self.manifests[split]))
+            reader = RowReader(self.config, Path(self.manifests[split]))
             plain = read_fast(reader.manifest, reader.columns_of, COMMON_VOICE)
             if plain is not None:
                 self.notes += [note for note in reader.notes if note not in self.notes]
@@ -112,7 +112,7 @@ class ManifestCorpus:
     def readings(self, split: str) -> Iterator[Utterance | CorpusError]:
         """Each row's utterance or what is wrong with it, in order; CorpusError raised where the file itself is."""
         manifest = Path(self.manifests[split])
-        reader = _RowReader(self.config, manifest)
+        reader = RowReader(self.config, manifest)
         table = open_table(manifest, reader.has_columns)
         if table.header is not None:
             reader.check_header(table.header[1], f"{manifest}:{table.header[0]}")
@@ -134,7 +134,7 @@ class ManifestCorpus:
         """None: nobody published this corpus' counts."""
 
 
-class _RowReader:
+class RowReader:
     """From the rows of one manifest to utterances: what the columns are is settled once, by the first row."""
 
     def __init__(self, config: ManifestConfig, manifest: Path) -> None:

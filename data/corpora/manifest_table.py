@@ -41,6 +41,9 @@ class ManifestTable(UtteranceTable):
         self._templates: dict[AudioHeader, int] = {}
         self._known: list[AudioHeader] = []
 
+    def with_rows(self, rows: pa.Table, change: str) -> ManifestTable:
+        return ManifestTable(self.manifest, rows)
+
     def utterance(self, i: int) -> Utterance:
         row = {name: self._column[name][i].as_py() for name in ("id", "text", "speaker", "line", "stated")}
         return Utterance(

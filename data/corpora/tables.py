@@ -19,6 +19,7 @@ from typing import Any
 
 from data import strict_json
 from data.audio.files import open_regular
+from data.corpora.cells import CellError, as_cell, cells_of, split_cells
 from trainer.errors import CorpusError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
@@ -27,7 +28,6 @@ _QUOTED = ",;"
 """Delimiters of formats that know quotes. TSV and the |-separated lists of speech corpora know none."""
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _LINE = re.compile(r"([^\r\n]*)(?:\r\n|\r|\n|\Z)")  # str.splitlines would also split at U+2028 and U+0085
-_QUOTED_CELL = re.compile(r'"((?:[^"]|"")*)"(?!")')
 _JSON_BLANKS = " \t\r\n"
 
 Row = dict[str, Any]
@@ -43,6 +43,9 @@ class Table:
     """(Line, columns) of a table; None for JSON, whose rows name their own, and where there is no line at all."""
     notes: list[str] = field(default_factory=list)
     """How it was read where that is not what its name says."""
+    with_value: Callable[[str, str, str], str] | None = None
+    """(A line, a column, a value) -> the line with that value there, all else as it stands; CorpusError where a line
+    cannot hold it. None: rows are not lines."""
 
 
 def open_table(manifest: Path, has_columns: Callable[[Sequence[str]], bool]) -> Table:
@@ -58,7 +61,9 @@ def open_table(manifest: Path, has_columns: Callable[[Sequence[str]], bool]) -> 
     text = read_text(manifest)
     if suffix.startswith(".json"):
         is_array = text.lstrip(_JSON_BLANKS).startswith("[")
-        return Table((_array_rows if is_array else _json_rows)(manifest, text))
+        return (
+            Table(_array_rows(manifest, text)) if is_array else Table(_json_rows(manifest, text), with_value=_with_json)
+        )
     return _open_cells(manifest, text, has_columns)
 
 
@@ -70,19 +75,22 @@ def read_text(manifest: Path) -> str:
     except OSError as error:
         reason = error.strerror or error
         raise CorpusError(f"{manifest}: {reason}. --corpus.train and --corpus.eval name the manifests.") from None
-    encoding, mark = _encoding(content)
+    return decode(content, manifest, "the manifest")
+
+
+def decode(content: bytes, path: Path, name: str) -> str:
+    """The text of a file that was read; CorpusError, which calls the file `name`, over what is no text."""
+    encoding, mark = encoding_of(content)
     try:
         return content[mark:].decode(encoding)
     except UnicodeDecodeError as error:
         before = content[mark : mark + error.start].decode(encoding, "replace")
         line = 1 + _num_line_ends(before, 0, len(before))
-        name = encoding.upper()[:6].rstrip("-")
-        raise CorpusError(
-            f"{manifest}:{line}: byte {mark + error.start} is not {name}. Save the manifest as UTF-8."
-        ) from None
+        is_not = encoding.upper()[:6].rstrip("-")
+        raise CorpusError(f"{path}:{line}: byte {mark + error.start} is not {is_not}. Save {name} as UTF-8.") from None
 
 
-def _encoding(content: bytes) -> tuple[str, int]:
+def encoding_of(content: bytes) -> tuple[str, int]:
     """(Codec, bytes of its mark). The first character of a manifest is ASCII: in UTF-16 it has a zero byte."""
     for mark, encoding in _MARKS.items():
         if content.startswith(mark):
@@ -105,7 +113,7 @@ def _look_into(folder: Path) -> str:
     return f"--corpus.train and --corpus.eval name the manifests.{listed}"
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
+def lines_of(text: str) -> Iterator[tuple[int, str]]:
     """(Number from 1, text) of each line that is not blank."""
     for number, match in enumerate(_LINE.finditer(text), 1):
         if match[1].strip():
@@ -116,7 +124,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _json_rows(manifest: Path, text: str) -> Iterator[tuple[int, Row | CorpusError]]:
-    for number, line in _lines(text):
+    for number, line in lines_of(text):
         try:
             yield number, _object(strict_json.loads(line), f"{manifest}:{number}")
         except CorpusError as error:
@@ -154,6 +162,17 @@ def _array_rows(manifest: Path, text: str) -> Iterator[tuple[int, Row | CorpusEr
         )
 
 
+def _with_json(line: str, column: str, value: str) -> str:
+    at = _skip_blanks(line, line.index("{") + 1)
+    while True:
+        key, at = strict_json.DECODER.raw_decode(line, at)
+        begin = _skip_blanks(line, _skip_blanks(line, at) + 1)  # behind the colon
+        _, end = strict_json.DECODER.raw_decode(line, begin)
+        if key == column:
+            return line[:begin] + json.dumps(value, ensure_ascii=line.isascii()) + line[end:]
+        at = _skip_blanks(line, _skip_blanks(line, end) + 1)  # behind the comma
+
+
 def _skip_blanks(text: str, at: int) -> int:
     while text[at : at + 1] and text[at] in _JSON_BLANKS:
         at += 1
@@ -180,12 +199,8 @@ def _json_error(error: Exception, where: str, what: str) -> CorpusError:
 # Cells
 
 
-class _CellError(ValueError):
-    """What is wrong with a line's quotes."""
-
-
 def _open_cells(manifest: Path, text: str, has_columns: Callable[[Sequence[str]], bool]) -> Table:
-    lines = _lines(text)
+    lines = lines_of(text)
     number, header = next(lines, (1, ""))
     usual = "\t" if manifest.suffix.lower() == ".tsv" else ","
     told = re.fullmatch(r"sep=(.)", header)  # what spreadsheets write above the header
@@ -194,8 +209,8 @@ def _open_cells(manifest: Path, text: str, has_columns: Callable[[Sequence[str]]
     delimiter = told[1] if told and told[1] in DELIMITERS else _delimiter(header, usual, has_columns)
     is_quoted = delimiter in _QUOTED or re.fullmatch(rf'"[^"]*"({re.escape(delimiter)}"[^"]*")*', header) is not None
     try:
-        columns = _split(header, delimiter, is_quoted=is_quoted)
-    except _CellError as error:
+        columns = split_cells(header, delimiter, is_quoted=is_quoted)
+    except CellError as error:
         raise CorpusError(f"{manifest}:{number}: {error}") from None
     skips_blanks = len(columns) > 1 and all(column.startswith(" ") for column in columns[1:])
     columns = [column.strip() for column in columns]
@@ -206,11 +221,17 @@ def _open_cells(manifest: Path, text: str, has_columns: Callable[[Sequence[str]]
     def rows() -> Iterator[tuple[int, Row | CorpusError]]:
         for at, line in lines:
             try:
-                yield at, _row(_split(line, delimiter, is_quoted=is_quoted, skips_blanks=skips_blanks), columns)
-            except _CellError as error:
+                yield at, _row(split_cells(line, delimiter, is_quoted=is_quoted, skips_blanks=skips_blanks), columns)
+            except CellError as error:
                 yield at, CorpusError(f"{manifest}:{at}: {error}")
 
-    return Table(rows(), (number, columns) if header else None, [note] if delimiter != usual else [])
+    def with_value(line: str, column: str, value: str) -> str:
+        cells = cells_of(line, delimiter, is_quoted=is_quoted, skips_blanks=skips_blanks)
+        _, begin, end = cells[columns.index(column)]
+        return line[:begin] + as_cell(value, delimiter, is_quoted=is_quoted) + line[end:]
+
+    notes = [note] if delimiter != usual else []
+    return Table(rows(), (number, columns) if header else None, notes, with_value)
 
 
 def _delimiter(header: str, usual: str, has_columns: Callable[[Sequence[str]], bool]) -> str:
@@ -228,49 +249,5 @@ def _row(cells: list[str], columns: Sequence[str]) -> Row:
     while len(cells) > len(columns) and not cells[-1].strip():
         cells = cells[:-1]
     if len(cells) != len(columns):
-        raise _CellError(f"its cells do not match the header's {len(columns)}: there are {len(cells)}.")
+        raise CellError(f"its cells do not match the header's {len(columns)}: there are {len(cells)}.")
     return {column: cell for column, cell in zip(columns, cells, strict=True) if column or cell}
-
-
-def _split(line: str, delimiter: str, *, is_quoted: bool, skips_blanks: bool = False) -> list[str]:
-    """The cells of one line; `skips_blanks`: what stands between a delimiter and its cell.
-
-    A cell in quotes may hold delimiters, and a quote as two. Quotes inside a cell that does not begin with one are
-    text, and so are those of a cell such as `"what" a day`, if no delimiter stands between them.
-    """
-    if not is_quoted or '"' not in line:
-        cells = line.split(delimiter)
-        return [cell.lstrip(" ") for cell in cells] if skips_blanks else cells
-    cells, num_odd, at = [], 0, 0
-    while True:
-        if skips_blanks:
-            at += len(line[at:]) - len(line[at:].lstrip(" "))
-        end = line.find(delimiter, at)
-        end = len(line) if end < 0 else end
-        quoted = _QUOTED_CELL.match(line, at)
-        if line[at : at + 1] == '"' and quoted is None:
-            raise _CellError(
-                f"a quote opens its cell {len(cells) + 1} and does not close on this line. A row is one line: double "
-                "a quote that is text, and take line breaks out of cells."
-            )
-        rest = re.compile(rf" *(?={re.escape(delimiter)}|\Z)").match(line, quoted.end()) if quoted else None
-        if quoted and rest:
-            cells.append(quoted[1].replace('""', '"'))
-            end = rest.end()
-        elif quoted and line.count('"', at, end) % 2:
-            raise _CellError(
-                f"its cell {len(cells) + 1} goes on behind a closing quote: where does it end? Double each quote that "
-                "is text, and put the cell in quotes."
-            )
-        else:
-            cells.append(line[at:end])
-            num_odd += line.count('"', at, end) % 2
-        if end >= len(line):
-            break
-        at = end + 1
-    if num_odd > 1:
-        raise _CellError(
-            "a quote opens inside one cell and closes inside another. Put the cell that holds both in quotes, and "
-            "double each quote that is text."
-        )
-    return cells

@@ -114,6 +114,10 @@ class ShardTable(UtteranceTable):
         """The utterances from `first` to before `last`."""
         return ShardTable(self.shards, self.rows.slice(first, last - first), f" {first}-{last}")
 
+    def with_rows(self, rows: pa.Table, change: str) -> ShardTable:
+        digest = hashlib.blake2b(change.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
+        return ShardTable(self.shards, rows, f"{self.part} {digest}")
+
     def utterance(self, i: int) -> Utterance:
         row = {name: column[i].as_py() for name, column in zip(SCHEMA.names, self._columns, strict=True)}
         audio = ShardAudio(self.shards, row)

@@ -150,7 +150,12 @@ def describe_data(data: PreparedCorpus) -> str:
     rows.append(_data_row(data.corpus.splits.train, "training", data.train))
     rows += [_data_row(split, "evaluation", examples) for split, examples in data.evaluation.items()]
     text = f"{data.corpus.title[0].upper()}{data.corpus.title[1:]}.\n\n" + "\n".join(rows)
-    text += f"\n\n{data.drops.describe()}." if data.drops.num_dropped else "\n\nNo training utterance was left out."
+    train = data.corpus.splits.train
+    text += "\n\n" + "".join(f"{split}: {done}. " for split, done in data.corrections.items())
+    if data.drops.num_dropped:
+        text += f"{data.drops.describe()}."
+    else:
+        text += f"No {'other ' if train in data.corrections else ''}training utterance was left out."
     if data.conversions:
         text += f" {data.conversions[0].upper()}{data.conversions[1:]}."
     for told in describe_leaks(data.leaks, data.train, data.evaluation):

@@ -42,6 +42,11 @@ def read_command_line(argv: Sequence[str], prog: str) -> Config:
     return _encoder_that_was_meant(*_with_values(default, rest))
 
 
+def with_options(config: Config, words: Sequence[str]) -> Config:
+    """`config` with the options in `words`, as training's command line has them; ConfigError as there."""
+    return _with_values(config, words)[0]
+
+
 def _with_values(config: Config, words: Sequence[str]) -> tuple[Config, set[str]]:
     """`config` with the values that `words` give, and the names of the options that they name."""
     by_name = {name: option for option in options(config) for name in option.names}

@@ -13,9 +13,13 @@ from typing import Any
 from data import strict_json
 from trainer.errors import DamagedError
 from trainer.rundir.disk import write_bytes
-from trainer.signs.sign import Sign
+from trainer.signs.sign import Certainty, Sign
 
 FILE = "doctor.jsonl"
+EXCLUDED = "doctor-exclude.jsonl"
+"""Ids for --corpus.exclude."""
+SURER: Mapping[Certainty, int] = {"certain": 0, "likely": 1, "possible": 2}
+"""The surest has the lowest number."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,24 @@ class Suspect:
     @property
     def is_certain(self) -> bool:
         """Whether it is marked as certainly wrong."""
-        return any(sign.certainty == "certain" for sign in self.signs)
+        return self.is_marked("certain")
+
+    def is_marked(self, certainty: Certainty) -> bool:
+        """Whether one of its signs is so sure, or surer."""
+        return any(SURER[sign.certainty] <= SURER[certainty] for sign in self.signs)
 
 
 def write_suspects(path: Path, suspects: Iterable[Suspect]) -> None:
     """One JSON object a line, in the order given: the most suspect first. OSError where the disk refuses."""
     write_bytes(path, "".join(f"{strict_json.dumps(_as_json(suspect))}\n" for suspect in suspects).encode())
+
+
+def write_excluded(path: Path, suspects: Iterable[Suspect], certainty: Certainty) -> int:
+    """Write the ids of those that are marked so, or surer, and why, for --corpus.exclude. Returns how many they are."""
+    marked = [suspect for suspect in suspects if suspect.is_marked(certainty)]
+    lines = [{"id": suspect.id, "note": "; ".join(sign.name for sign in suspect.signs)} for suspect in marked]
+    write_bytes(path, "".join(f"{strict_json.dumps(line)}\n" for line in lines).encode())
+    return len(marked)
 
 
 def read_suspects(path: Path) -> Iterator[Suspect]:

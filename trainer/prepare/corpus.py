@@ -15,6 +15,7 @@ from tqdm import tqdm
 from data.audio.segments import describe_overshoots
 from data.chain import is_checked, once_each, overshoots_of
 from data.corpora import reading_notes
+from data.corrections.corpus import CorrectedCorpus, corrected
 from data.drops import Drops, is_corpus_wrong, refuse_unreadable
 from data.durations import describe_durations
 from data.example import Example
@@ -76,6 +77,12 @@ class PreparedCorpus:
     """What a check has found."""
     of_units: bool | None = None
     """Whether transcripts were read as units with spaces between them, and so not normalised."""
+    corrections: dict[str, str] = field(default_factory=dict)
+    """Split -> what --corpus.exclude and --corpus.patch have changed in it; a split is here only if they have."""
+
+    def with_corrections(self, split: str, note: str) -> str:
+        """What must be said of the figures of a split: `note`, and how its utterances were corrected."""
+        return "; ".join(filter(None, [note, self.corrections.get(split, "")]))
 
 
 @dataclass(frozen=True)
@@ -103,18 +110,53 @@ def read_corpus(
     is one that a program hands over; None: the one that `config` names.
     """
     faults = faults or Faults()
-    if corpus is None:
-        with synthesis_bar(console) as progress:
-            corpus = config.corpus.open(Path(config.cache_dir), progress)
+    corpus = open_corpus(config, console, corpus)
     splits = corpus.splits
     train = read_split(corpus, splits.train, faults) if training else []
     eval_splits = dict.fromkeys([splits.monitor, *splits.closing, *splits.unselected])
     evaluation = {split: read_split(corpus, split, faults) for split in eval_splits}
     for note in reading_notes(corpus):
         console.say(note)
+    if isinstance(corpus, CorrectedCorpus):
+        tell_corrections(corpus, [splits.train, *eval_splits], config, console, training=training, faults=faults)
     if faults.collects and not (train and all(evaluation.values())):
         raise CorpusError("Nothing can be looked at beyond the faults above: a split has no sound utterance.")
     return CorpusUtterances(corpus, train, evaluation, faults)
+
+
+def open_corpus(config: Config, console: Console, corpus: Corpus | None = None) -> Corpus:
+    """The corpus that `config` names, or the one that a program hands over, with the corrections of `config`."""
+    if corpus is None:
+        with synthesis_bar(console) as progress:
+            corpus = config.corpus.open(Path(config.cache_dir), progress)
+    return corrected(corpus, config.corpus) or corpus
+
+
+def tell_corrections(
+    corpus: CorrectedCorpus,
+    splits: Sequence[str],
+    config: Config,
+    console: Console,
+    *,
+    training: bool,
+    faults: Faults | None = None,
+) -> None:
+    """A line for each of the splits, which were read, that was corrected, and one for lines that met nothing.
+
+    `training`: whether the training split is one of those that were read.
+    """
+    faults = faults or Faults()
+    for split in splits:
+        if done := corpus.describe(split):
+            console.say(f"{split}: {done}")
+    if training:
+        with faults.noted("correction of another corpus"):
+            corpus.refuse_misplaced()
+    if unmet := corpus.describe_unmet(training=training):
+        if config.strict:
+            with faults.noted("correction that meets no utterance"):
+                raise CorpusError(f"{unmet}. Take them out of the file, or leave out --strict.")
+        console.warn(unmet)
 
 
 def prepare_corpus(
@@ -218,8 +260,12 @@ def prepare_corpus(
     language = config.model.target_lang
     if own and encoder.pretrained is not None and encoder.pretrained.has_adapters:
         language = encoder.pretrained.language
+    corrections = {}
+    if isinstance(corpus, CorrectedCorpus):
+        corrections = {split: done for split in [splits.train, *evaluation] if (done := corpus.describe(split))}
     return PreparedCorpus(
-        corpus, vocab, own, train, evaluation, drops, unseen, leaks, conversions, language, faults, of_units
+        corpus, vocab, own, train, evaluation, drops, unseen, leaks, conversions, language, faults, of_units,
+        corrections,
     )  # fmt: skip
 
 

@@ -35,6 +35,8 @@ def about(run_dir: Path, results: dict[str, Any], headline: str) -> str:
         seed = str(config.seed)
     scored = time.strftime("%Y-%m-%d", time.localtime((run_dir / "results.json").stat().st_mtime))
     facts["Scored"] = f"{escape(headline)}, {scored}"
+    if corrections := results.get("corrections"):
+        facts["Corrected"] = "; ".join(f"{escape(split)}: {escape(done)}" for split, done in corrections.items())
     if command := results.get("command"):
         facts["Command"] = f"<code>python -m trainer.run {escape(shlex.join(command))}</code>"
     if seed and "steps" in results:  # scoring alone draws nothing

@@ -16,8 +16,9 @@ OF_ONE_PART = {"name", "corpus.part", "device", "batching.num_workers", "eval.ba
 """Options that parts of one corpus may have differently."""
 
 
-def merge_parts(folders: Sequence[Path]) -> tuple[list[Scores], dict[str, Any]]:
-    """(Scores of each split over all parts, in the corpus' order; results.json of the first part).
+def merge_parts(folders: Sequence[Path]) -> tuple[list[Scores], dict[str, Any], dict[str, str]]:
+    """(Scores of each split over all parts, in the corpus' order; results.json of the first part; what the parts note
+    of a split).
 
     ResultsError unless every part is there once, all of one model and one corpus.
     """
@@ -41,7 +42,25 @@ def merge_parts(folders: Sequence[Path]) -> tuple[list[Scores], dict[str, Any]]:
     if missing := sorted(set(range(1, of + 1)) - by_number.keys()):
         raise ResultsError(f"part {missing[0]}/{of} is missing. Score it: --corpus.part {missing[0]}/{of}.")
     ordered = [by_number[number][0] for number in sorted(by_number)]
-    return _add_up(ordered), read_results(ordered[0])
+    results = read_results(ordered[0])
+    results.pop("corrections", None)  # they count the first part's; the notes have those of all
+    return _add_up(ordered), results, _notes(ordered)
+
+
+def _notes(folders: Sequence[Path]) -> dict[str, str]:
+    """Split -> what all parts say of it once, and what only some say with the part's number."""
+    said: dict[str, dict[str, list[int]]] = {}
+    for number, folder in enumerate(folders, 1):
+        for split, record in read_results(folder)["splits"].items():
+            if note := record.get("note"):
+                said.setdefault(split, {}).setdefault(note, []).append(number)
+    return {
+        split: "; ".join(
+            note if len(parts) == len(folders) else f"part {', '.join(map(str, parts))} of {len(folders)}: {note}"
+            for note, parts in notes.items()
+        )
+        for split, notes in said.items()
+    }
 
 
 def _add_up(folders: Sequence[Path]) -> list[Scores]:

@@ -22,7 +22,8 @@ from data.corpora.manifest import ManifestConfig
 from data.corpora.shards import ShardsConfig
 from data.corpora.synthetic import SyntheticConfig
 from data.corpora.timit import TimitConfig
-from data.examples import Example
+from data.corrections.corpus import corrected
+from data.examples import Example, read_split
 from data.shards.building import build
 from data.shards.shard import Packing
 from data.utterance import Corpus, Utterance
@@ -199,6 +200,26 @@ def test_segments_lie_inside_the_audio_in_order(utterances: list[Utterance]):
 def test_utterances_cannot_be_changed(utterances: list[Utterance]):
     with pytest.raises(dataclasses.FrozenInstanceError):
         utterances[0].text = "something else"  # type: ignore[misc]
+
+
+def test_corrections_leave_out_and_replace(
+    config: CorpusConfig, opened: Callable[[], Corpus], splits: dict[str, list[Utterance]], tmp_path: Path
+):
+    """Reference: the corpus without corrections. No reader knows of them."""
+    train = opened().splits.train
+    before = splits[train]
+    left_out, mended = before[0].id, before[-1].id
+    (tmp_path / "bad.txt").write_text(f"{left_out}\n")
+    (tmp_path / "fix.jsonl").write_text(json.dumps({"id": mended, "text": "mended"}) + "\n")
+    config = dataclasses.replace(config, exclude=str(tmp_path / "bad.txt"), patch=str(tmp_path / "fix.jsonl"))
+    corpus = corrected(opened(), config)
+    assert corpus is not None
+    after = read_split(corpus, train)
+    assert [u.id for u in after] == [u.id for u in before[1:]]
+    assert [u.text for u in after] == [*(u.text for u in before[1:-1]), "mended"]
+    np.testing.assert_array_equal(after[len(after) - 1].audio.load(), before[-1].audio.load())
+    scored = corpus.splits.monitor
+    assert [u.text for u in read_split(corpus, scored)] == [u.text for u in splits[scored]]
 
 
 def test_audio_loads_in_a_forked_worker(utterances: list[Utterance]):

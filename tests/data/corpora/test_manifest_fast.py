@@ -30,9 +30,9 @@ def read(path: Path, *, fast: bool) -> list[tuple] | str | None:
     corpus = ManifestCorpus(ManifestConfig(train=str(path)))
     found: list[Utterance] | ManifestTable | None
     if fast:
-        from data.corpora.manifest import COMMON_VOICE, _RowReader
+        from data.corpora.manifest import COMMON_VOICE, RowReader
 
-        reader = _RowReader(corpus.config, path)
+        reader = RowReader(corpus.config, path)
         found = manifest_fast.read_fast(path, reader.columns_of, COMMON_VOICE)
         if found is None:
             return None

@@ -33,11 +33,15 @@ function drawFigure(svg, media, frames, units, columns, width) {
       href: "data:image/webp;base64," + media.spectrogram,
     });
   });
+  for (const [start, end, name] of media.stretches ?? []) { // what the page points at
+    const stretch = svgElement(svg, "rect", { class: "stretch", x: x(start), width: Math.max(2, x(end) - x(start)), y: 0, height: 190 });
+    svgElement(stretch, "title", {}, name);
+  }
   const words = wordBands(media, columns);
   for (const { start, end } of words.flatMap((w) => (w.isExact ? w.spans : []))) {
     for (const time of [start, end]) svgElement(svg, "line", { class: "truth", x1: x(time), x2: x(time), y1: 190, y2: 306, "stroke-dasharray": "2 3" });
   }
-  band(116, "posteriors of the best path", (top, height) => drawPosteriors(svg, frames, units, x, top + 42, height - 46, media.step, width));
+  if (frames.length) band(116, "posteriors of the best path", (top, height) => drawPosteriors(svg, frames, units, x, top + 42, height - 46, media.step, width));
   for (const { name, spans, isExact } of words) band(48, name, (top, height) => drawSpans(svg, spans, x, top + 14, height - 14, width, isExact));
   for (const [name, segments] of [["phones", media.phones], ["words", media.words]]) {
     if (!segments.length) continue;

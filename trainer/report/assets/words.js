@@ -106,16 +106,16 @@ function moveInList(event, list) {
   event.preventDefault();
 }
 
-// The transcript with its errors in place: ~~said~~ written, +inserted, ~~deleted~~
-function inlineEdits(edits) {
+// The transcript with its errors in place: ~~said~~ written, +inserted, ~~deleted~~; `gap` stands between two words
+function inlineEdits(edits, gap = " ") {
   const line = make("span", { dir: directionOf(edits.map((edit) => (Array.isArray(edit) ? edit[1] || edit[2] : edit)).join(" ")) });
   for (const edit of edits) {
-    if (!Array.isArray(edit)) { line.append(edit + " "); continue; }
+    if (!Array.isArray(edit)) { line.append(edit + gap); continue; }
     const [kind, said, written] = edit, [mark, name] = MARKS[kind];
     const word = make("bdi", { className: "word " + mark, title: name }, make("span", { className: "hidden", textContent: name + " " }));
     if (said) word.append(make("s", { textContent: said }), written ? " " : "");
     if (written) word.append(make("u", { textContent: (said ? "" : "+") + written }));
-    line.append(word, " ");
+    line.append(word, gap);
   }
   return line;
 }

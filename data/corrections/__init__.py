@@ -1,0 +1,1 @@
+"""Corrections of a corpus that stand in files of their own: utterances left out, transcripts replaced."""

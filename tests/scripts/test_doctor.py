@@ -1,0 +1,103 @@
+"""python -m scripts.doctor on a run in miniature: pytest tests/scripts/test_doctor.py"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.doctor import main
+from trainer.doctor.suspect import read_suspects
+
+pytestmark = pytest.mark.usefixtures("no_curves")
+
+
+@pytest.fixture
+def run(finished_run: Path, tmp_path: Path) -> Path:
+    """A finished run of eight utterances, to be changed."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+def test_every_training_utterance_has_a_line_with_the_losses_and_the_words_of_the_run(
+    run: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main([str(run), "--top", "3", "--exclude", "likely"]) == 0
+    suspects = list(read_suspects(run / "doctor.jsonl"))
+    assert len(suspects) == 8
+    assert [s.score for s in suspects] == sorted((s.score for s in suspects), reverse=True)
+    assert all(len(s.losses) == 2 and s.hypothesis is not None and s.audio.endswith(".wav") for s in suspects)
+    assert all(s.split == "train" and s.speaker == "s1" and s.seconds > 0.5 for s in suspects)
+    out = capsys.readouterr().out
+    assert "of 8 utterances: " in out
+    assert (run / "doctor.html").stat().st_size > 10_000
+    excluded = (run / "doctor-exclude.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(excluded) == sum(s.is_marked("likely") for s in suspects)
+    assert f"train without {len(excluded)} of them" in out
+
+
+def test_an_evaluation_split_is_looked_into_with_its_own_losses(run: Path) -> None:
+    assert main([str(run), "--split", "eval"]) == 0
+    suspects = list(read_suspects(run / "doctor-eval.jsonl"))
+    assert len(suspects) == 6
+    assert all(len(s.losses) == 2 and s.split == "eval" for s in suspects)
+
+
+def test_a_run_without_losses_is_looked_into_with_its_model_alone(run: Path, capsys: pytest.CaptureFixture) -> None:
+    shutil.rmtree(run / "dynamics")
+    assert main([str(run)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Without losses of training, from the model alone" in out
+    assert all(s.losses == () for s in read_suspects(run / "doctor.jsonl"))
+
+
+def test_a_corpus_that_has_moved_is_named_and_one_that_has_changed_is_told(
+    run: Path, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    corpus = finished_run.parents[1]
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for path in [*corpus.glob("*.wav"), *corpus.glob("*.jsonl")]:
+        shutil.copy(path, moved)
+    rows = (moved / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    (moved / "train.jsonl").write_text("\n".join(rows[1:]) + "\n", encoding="utf-8")
+    assert main([str(run), "--corpus.train", str(moved / "train.jsonl"), "--cache-dir", str(tmp_path / "cache")]) == 0
+    assert "has changed since" in " ".join(capsys.readouterr().out.split())
+    assert len(list(read_suspects(run / "doctor.jsonl"))) == 7
+
+
+def test_a_run_that_is_not_over_is_looked_into_so_far(run: Path, capsys: pytest.CaptureFixture) -> None:
+    shutil.rmtree(run / "model")
+    (run / "results.json").unlink()
+    assert main([str(run)]) == 0
+    assert "The run is not over" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "said"),
+    [
+        (lambda run: shutil.rmtree(run), [], "holds no run"),
+        (lambda run: [shutil.rmtree(run / "model"), shutil.rmtree(run / "checkpoints")], [], "without a checkpoint"),
+        (lambda run: None, ["--split", "dev"], "this run has train, eval"),
+        (lambda run: None, ["--top", "-1"], "--top -1"),
+        (lambda run: None, ["--split", "eval", "--exclude", "certain"], "leave out --split"),
+        (lambda run: None, ["--corpus.trian", "x"], "no option --corpus.trian"),
+        (lambda run: None, ["--corpus.train", "/nowhere/train.jsonl"], "/nowhere/train.jsonl"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_in_one_line(
+    run: Path, spoil: Callable[[Path], Any], words: list[str], said: str, capsys: pytest.CaptureFixture
+) -> None:
+    spoil(run)
+    assert main([str(run), *words]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.splitlines()[-1].startswith("error: ")
+
+
+def test_nothing_is_taken_for_the_run(capsys: pytest.CaptureFixture) -> None:
+    assert main([]) == 2
+    assert main(["--top", "3"]) == 2
+    assert "python -m scripts.doctor runs/NAME" in capsys.readouterr().err

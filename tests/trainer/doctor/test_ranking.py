@@ -1,0 +1,193 @@
+"""pytest tests/trainer/doctor/test_ranking.py"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.corrections.file import read_corrections
+from data.utterance import SAMPLE_RATE
+from trainer.align.alignment import AlignedWord, Alignment, Unwritten
+from trainer.doctor.dynamics import Learning, learning
+from trainer.doctor.opening import Weights
+from trainer.doctor.other_transcripts import Swap
+from trainer.doctor.own_words import OwnWords
+from trainer.doctor.ranking import Seen, score_of, weigh, weigh_leftovers
+from trainer.doctor.stretches import Leftovers, read
+from trainer.doctor.suspect import Suspect, write_excluded
+from trainer.doctor.terminal import WIDTH, tell
+from trainer.signs.groups import Standout
+from trainer.signs.sign import Sign
+
+N = 300
+WRONG = 5
+"""The utterance that is wrong."""
+
+
+def planted() -> tuple[Seen, list[str], list[str]]:
+    """What is seen of a corpus of which one utterance has another transcript, its ids and transcripts."""
+    rng = np.random.default_rng(0)
+    texts = [f"sentence number {i} of many" for i in range(N)]
+    losses = (3 * np.exp(-np.arange(8) / 2)[:, None] * rng.gamma(8, 0.125, (8, N))).astype(np.float32)
+    losses[:, WRONG] = 4.0
+    rates = rng.exponential(0.02, N).astype(np.float32)
+    rates[WRONG] = 0.7
+    heard = OwnWords(
+        Weights("runs/a/checkpoints/step-00000400", 400), [*texts], rng.exponential(0.05, N).astype(np.float32), rates,
+        np.zeros(N, np.int32),
+    )  # fmt: skip
+    heard.hypotheses[WRONG], heard.losses[WRONG], heard.word_errors[WRONG] = texts[9], 3.5, 5
+    return Seen.of(heard, learning(losses, np.full(N, 24))), [f"s1-{i}" for i in range(N)], texts
+
+
+def weighed(seen: Seen, i: int, swaps: dict[int, Swap] | None = None, left: dict[int, Leftovers] | None = None):
+    ids, texts = planted()[1:]
+    return score_of(float(seen.out[i]), weigh(seen, ids, texts, swaps or {}, left or {}, i), ())
+
+
+def test_a_wrong_transcript_has_the_highest_score_and_says_why_with_figures() -> None:
+    seen, _, texts = planted()
+    scores = [weighed(seen, i)[0] for i in range(N)]
+    assert np.argmax(scores) == WRONG
+    assert scores[WRONG] > 0.9 > 0.7 > sorted(scores)[-2]
+    signs = weighed(seen, WRONG, {WRONG: Swap(9, 1, 0.7, 0.05)})[1]
+    assert [sign.name for sign in signs] == ["another transcript", "high loss throughout", "other words"]
+    assert signs[0].certainty == signs[1].certainty == "certain"
+    assert f"the transcript of s1-9, {texts[9]!r} (5 % of it differs, and 70 % of its own transcript)" in signs[0].what
+    assert "in 8 of 8 epochs" in signs[1].what or "in 7 of 7 epochs" in signs[1].what
+    assert "never learnt" in signs[1].what
+    assert "the weights of step 400 write" in signs[2].what
+
+
+def test_a_sound_corpus_has_nothing_certain() -> None:
+    seen, _, _ = planted()
+    marked = [i for i in range(N) if any(s.certainty == "certain" for s in weighed(seen, i)[1])]
+    assert marked == [WRONG]
+
+
+def test_a_swapped_pair_and_shifted_rows_are_told_as_such() -> None:
+    seen, _, _ = planted()
+    (swapped, *_) = weighed(seen, WRONG, {WRONG: Swap(9, 1, 0.7, 0.3, is_mutual=True)})[1]
+    assert swapped.name == "swapped with another"
+    assert swapped.certainty == "certain"
+    (shifted, *_) = weighed(seen, WRONG, {WRONG: Swap(4, 1, 0.7, 0.3, shift=-1)})[1]
+    assert shifted.name == "rows are shifted"
+    assert "stand 1 row earlier" in shifted.what
+    (unsure, *_) = [
+        s for s in weighed(seen, WRONG, {WRONG: Swap(9, 2, 0.7, 0.35)})[1] if s.name == "another transcript"
+    ]
+    assert unsure.certainty == "likely"
+    assert "of s1-9 and 1 more" in unsure.what
+
+
+def test_without_losses_of_training_the_model_alone_ranks() -> None:
+    seen, _, _ = planted()
+    alone = Seen.of(seen.words, None)
+    scores = [weighed(alone, i)[0] for i in range(N)]
+    assert np.argmax(scores) == WRONG
+    assert "high loss throughout" not in {s.name for s in weighed(alone, WRONG)[1]}
+    own = replace(seen.words, weights=Weights("runs/a/model", None))
+    assert weighed(Seen.of(own, None), WRONG)[1][0].what.startswith("the run's model writes ")
+
+
+def test_an_utterance_that_was_never_visited_is_ranked_by_the_model() -> None:
+    seen, _, _ = planted()
+    assert isinstance(seen.learning, Learning)
+    losses = seen.learning.losses.copy()
+    losses[:, WRONG] = np.nan
+    unvisited = Seen.of(seen.words, learning(losses, np.full(N, 24)))
+    assert weighed(unvisited, WRONG)[0] > 0.9
+    assert np.isfinite(unvisited.out).all()
+
+
+def alignment(statuses: str, unwritten: tuple[Unwritten, ...] = (), seconds: float = 5.0) -> Alignment:
+    """A word a second, from half a second on; statuses: a for aligned, u for unmatched."""
+    words = tuple(
+        AlignedWord(f"word{i}", "aligned" if s == "a" else "unmatched", at := int((i + 0.5) * SAMPLE_RATE),
+                    at + (SAMPLE_RATE // 2 if s == "a" else 0), 0.9 if s == "a" else None)
+        for i, s in enumerate(statuses)
+    )  # fmt: skip
+    return Alignment("a", int(seconds * SAMPLE_RATE), words, unwritten)
+
+
+def signs_of(found: Leftovers, i: int = WRONG) -> list[Sign]:
+    return [one.sign for one in weigh_leftovers(planted()[0], i, found)]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "name", "words"),
+    [("uaaaa", "words added at the start", "'word0'"), ("aaauu", "words added at the end", "'word3 word4'"),
+     ("aauaa", "words added in the middle", "'word2'")],
+)  # fmt: skip
+def test_words_that_are_not_heard_are_told_with_their_place(statuses: str, name: str, words: str) -> None:
+    (sign,) = signs_of(read(alignment(statuses)))
+    assert sign.name == name
+    assert words in sign.what
+    assert sign.certainty == "likely"
+
+
+def test_audio_that_ends_right_after_a_word_is_told_with_the_words_that_are_missing() -> None:
+    (sign,) = signs_of(read(alignment("aaau", seconds=3.04)))  # the third word ends at 3.0 s
+    assert sign.what == "'word3' is not heard: the audio ends 0.04 s after the last word that is"
+
+
+def test_speech_that_is_not_written_is_told_with_its_times() -> None:
+    stretches = (
+        Unwritten(0, 4000, "hello"), Unwritten(16_000, 23_000, "there"), Unwritten(64_000, 72_000, "and more"),
+        Unwritten(72_000, 73_000, "a"),
+    )  # fmt: skip
+    found = signs_of(read(alignment("aaa", stretches)))
+    assert [(s.name, s.start, s.end) for s in found] == [
+        ("words missing at the start", 0.0, 0.25),
+        ("words missing in the middle", 1.0, 1.4375),
+        ("words missing at the end", 4.0, 4.5),
+    ]
+
+
+def test_where_most_words_are_not_heard_the_transcript_is_doubted_as_a_whole() -> None:
+    (sign,) = signs_of(read(alignment("uuau")))
+    assert sign.name == "words not heard"
+    assert "3 of its 4 words" in sign.what
+    assert signs_of(read(alignment("aaaa"))) == []
+    assert signs_of(read(alignment("uaaa")), 0)[0].certainty == "possible"  # it does not stand out otherwise
+
+
+def test_signs_without_a_model_add_to_the_score_and_sort_among_the_others() -> None:
+    clipped, silent = Sign("clipped", "412 peaks are cut flat", "likely"), Sign("silence", "no speech", "certain")
+    assert score_of(0.0, (), ()) == (0.0, ())
+    score, told = score_of(0.0, (), (clipped, silent))
+    assert told == (silent, clipped)
+    assert score == pytest.approx(1 - 0.05 * 0.4)
+    assert score_of(8.0, (), (clipped,))[0] > score_of(8.0, (), ())[0] > score_of(2.0, (), ())[0]
+
+
+SUSPECTS = [
+    Suspect("s1-" + "long" * 10, 0.98, (Sign("clipped", "412 peaks " * 20, "certain"),) * 5, "text " * 40, "heard"),
+    Suspect("s2", 0.4, (Sign("too fast", "31 units a second", "likely"),), "fast"),
+    Suspect("s3", 0.0, (), "sound"),
+]
+
+
+def test_the_terminal_is_readable_at_eighty_columns() -> None:
+    groups = [Standout("speaker", "s17", "clipped", 9, 20, 0.004)]
+    lines = list(tell(SUSPECTS, groups, ["The run is not over."], 20))
+    assert max(map(len, lines)) <= WIDTH == 80
+    text = "\n".join(lines)
+    assert "and 2 more reasons" in text
+    assert "0.400  s2" in text
+    assert "s3" not in text
+    assert "speaker s17: 9 of 20 clipped, elsewhere 0.4 %" in text
+    assert lines[-1] == "of 3 utterances: 1 certainly wrong, 1 likely, 0 possibly, 1 without a sign"
+    assert "s2" not in "\n".join(tell(SUSPECTS, [], [], 1))
+
+
+def test_what_is_marked_is_a_file_that_the_corpus_leaves_out(tmp_path: Path) -> None:
+    path = tmp_path / "doctor-exclude.jsonl"
+    assert write_excluded(path, SUSPECTS, "certain") == 1
+    assert write_excluded(path, SUSPECTS, "likely") == 2
+    found = read_corrections(str(path), "")
+    assert found is not None
+    assert [entry.id for entry in found.entries] == [SUSPECTS[0].id, "s2"]
