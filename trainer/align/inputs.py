@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.audio.files import open_regular
+from data.audio.files import files_below, open_regular
 from data.audio.media import SUFFIXES, load_recording
 from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.corpora.timit import TimitCorpus, find_tree
@@ -84,9 +84,9 @@ def _pairs(folder: Path) -> list[Item | CorpusError]:
     """NAME.wav (or another audio file) with NAME.txt, anywhere below the folder."""
     audio: dict[Path, list[Path]] = {}
     texts: dict[Path, list[Path]] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in files_below(folder):
         suffix = path.suffix.lower()
-        if path.is_file() and (suffix in SUFFIXES or suffix == ".txt"):
+        if suffix in SUFFIXES or suffix == ".txt":
             (texts if suffix == ".txt" else audio).setdefault(path.with_suffix(""), []).append(path)
     if not audio:
         raise CorpusError(f"{folder}: no audio file in this folder. A recording is NAME.wav beside NAME.txt.")
