@@ -28,6 +28,8 @@ from trainer.decoding.ngram import BEGIN, END, NEVER, UNKNOWN, Level, ListedTwic
 from trainer.errors import ModelError
 
 GZIP = b"\x1f\x8b"
+CAPITAL_UNKNOWN = "<UNK>"
+"""What some tools write in place of `<unk>`; KenLM reads both too."""
 MOST_ABOVE_ZERO = 1e-4
 """What rounding may leave above log10 of 1; such a value is read as 0."""
 
@@ -77,6 +79,8 @@ class _Reader:
                 f"{_shown(self.begin)} stands where \\end\\ belongs. The file announces {len(counts)}-grams."
             )
         names = [word.decode() for word in self.words]
+        if UNKNOWN not in names and CAPITAL_UNKNOWN in names:
+            names[names.index(CAPITAL_UNKNOWN)] = UNKNOWN
         has_unknown = UNKNOWN in names
         if not has_unknown:
             names.append(UNKNOWN)
@@ -95,6 +99,10 @@ class _Reader:
         for line in lines:  # what stands before \data\ is a comment
             if line.strip() == b"\\data\\":
                 break
+            if line.strip() == b"iARPA":  # IRSTLM's intermediate files: probabilities lack the shorter n-grams' share
+                raise self.wrong("iARPA is not ARPA. Convert the file: compile-lm FILE --text=yes X.arpa.")
+            if line.startswith(b"mmap lm http://kheafield.com/code"):
+                raise self.wrong("this is a binary file of KenLM. Give the ARPA file that it was built from.")
         else:
             raise self.wrong(
                 "the file ends without a line \\data\\, so it is no ARPA file. Give an n-gram model in ARPA format."
