@@ -39,9 +39,11 @@ def one_line(message: str) -> str:
 
 def say(message: str) -> None:
     """A line on stderr, above progress bars."""
-    from tqdm import tqdm  # here: what begins a command needs the standard library alone
-
-    tqdm.write(one_line(message), file=sys.stderr)
+    loaded = sys.modules.get("tqdm")  # without it there are no bars; what begins a command must not need it
+    if loaded is None:
+        print(one_line(message), file=sys.stderr)
+    else:
+        loaded.tqdm.write(one_line(message), file=sys.stderr)
 
 
 def print_exactly(text: str) -> None:
