@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from data.utterance import SAMPLE_RATE
 from trainer.cli.arguments import ArgumentParser
 from trainer.cli.parse import report_errors
-from trainer.cli.streams import print_exactly
+from trainer.cli.streams import print_exactly, say
 from trainer.errors import ConfigError, CorpusError
 
 if TYPE_CHECKING:
@@ -235,13 +235,6 @@ def choose_times(asked: str | None, source: str) -> SpikeTimes | None:
     if asked == "none":
         return None
     return times_beside(source) if asked is None else load_times(Path(asked))
-
-
-def say(line: str) -> None:
-    """A line on stderr, above the progress bar."""
-    from tqdm import tqdm
-
-    tqdm.write(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

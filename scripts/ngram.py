@@ -19,9 +19,12 @@ from pathlib import Path
 
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors
+from trainer.cli.streams import say
 from trainer.errors import ConfigError, CorpusError
 
 MANIFESTS = (".jsonl", ".json", ".csv", ".tsv")
+LINES_LOOKED_AT = 1000
+"""Of a text file, for names of utterances."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,6 +63,8 @@ def run(args: Namespace) -> int:
     try:
         found = estimate(sentences(args), args.order)
     except CorpusError as error:
+        if any(str(error).startswith(f"{path}:") for path in args.texts):
+            raise
         raise CorpusError(f"{', '.join(map(str, args.texts)) or ' '.join(args.corpus)}: {error}") from None
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_arpa(args.out, found.words, found.levels)
@@ -92,23 +97,52 @@ def sentences(args: Namespace) -> Iterator[list[str]]:
 
 def texts_of(path: Path, args: Namespace) -> Iterator[str]:
     """The lines of a text file, or the transcripts of a manifest; CorpusError names file and line."""
-    if path.name.lower().endswith(MANIFESTS):
+    if path.name.lower().removesuffix(".gz").endswith(MANIFESTS):
+        if path.suffix.lower() == ".gz":
+            raise CorpusError(f"{path}: a packed manifest is not read. Unpack it: gunzip --keep.")
         from data.corpora.manifest import ManifestConfig, ManifestCorpus
 
         config = ManifestConfig(train=str(path), text_field=args.text_field)
         yield from (utterance.text for utterance in ManifestCorpus(config).utterances("train"))
         return
     number = 0
+    first_words, last_words = list[str](), list[str]()
     try:
         with open(path, "rb") as file:
             is_gzip = file.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rb") if is_gzip else open(path, "rb") as lines:
             for number, line in enumerate(lines, 1):
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                if what := no_sentence(text, number):
+                    raise CorpusError(f"{path}:{number}: {what}")
+                if len(first_words) < LINES_LOOKED_AT and (words := text.split()):
+                    first_words.append(words[0])
+                    last_words.append(words[-1])
+                yield text
     except UnicodeDecodeError:
         raise CorpusError(f"{path}:{number}: not UTF-8. Convert the file: iconv -t UTF-8.") from None
     except (OSError, EOFError) as error:
         raise CorpusError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+    for which, words in (("first", first_words), ("last", last_words)):
+        if are_names(words):
+            say(
+                f"warning: {path}: the {which} word of each line is another one with a digit, such as {words[0]!r}. If "
+                "these are names of utterances, take them out: the model counts them as words."
+            )
+
+
+def no_sentence(line: str, number: int) -> str:
+    """What a line shows a file to be that is no text, and what to do; empty where it may be text."""
+    if line.strip() == "\\data\\":
+        return "this is an n-gram model. Give the text that it is made of, or the model itself to --lm."
+    if number == 1 and line.startswith('{"'):
+        return f"this is a manifest. Unpack it if need be, and give it a name that ends in {MANIFESTS[0]}."
+    return ""
+
+
+def are_names(words: Sequence[str]) -> bool:
+    """Whether the first (or last) words of lines look like the names of utterances that some formats have there."""
+    return len(words) >= 10 and len(set(words)) == len(words) and all(any(map(str.isdigit, word)) for word in words)
 
 
 def corpus_texts(args: Namespace) -> tuple[Iterator[str], Callable[[str], str]]:
@@ -121,10 +155,6 @@ def corpus_texts(args: Namespace) -> tuple[Iterator[str], Callable[[str], str]]:
     corpus = open_corpus(config, Console())
     texts = (utterance.text for utterance in corpus.utterances(corpus.splits.train))
     return texts, config.corpus.text_rule()
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

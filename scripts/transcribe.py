@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 from data.utterance import SAMPLE_RATE
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors
+from trainer.cli.streams import say
 from trainer.decoding.options import add_options, is_asked
 from trainer.errors import AudioError, ConfigError, CorpusError
 from trainer.recognize.formats import FORMATS, ONE_A_LINE, WITH_CONFIDENCE
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from trainer.recognize.transcribe import Progress, Windows
     from trainer.recognizer import Recognizer
 
+IN_A_RECORD = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 UNCALIBRATED = "not calibrated: they rank words, but are no probabilities"
 
 
@@ -117,21 +119,21 @@ def run(args: Namespace) -> int:
         try:
             waveform = recording.load()
             if advice is None and (advice := advise(recognizer.loaded, windows, len(waveform) / SAMPLE_RATE)):
-                tqdm.write(f"warning: {path}: {advice}", file=sys.stderr)  # once: the others are no different
+                say(f"warning: {path}: {advice}")  # once: the others are no different
             transcript = transcribe(waveform, name=path, progress=windows_bar)
         except AudioError as error:
             errors += 1
-            tqdm.write(f"error: {error}", file=sys.stderr)
+            say(f"error: {error}")
             continue
         transcript = replace(transcript, label=name.as_posix())
         num_samples += len(waveform)
         is_cut |= len(waveform) > args.window * SAMPLE_RATE
         try:
             texts = in_formats(transcript, args.format, is_named=is_many and args.out is None)
-            deliver(texts, args.out, name, str(path))
+            deliver(texts, args.out, name, path)
         except CorpusError as error:
             errors += 1
-            tqdm.write(f"error: {error}", file=sys.stderr)
+            say(f"error: {error}")
     if is_cut and not recognizer.loaded.model.is_batch_invariant:
         say("note: this encoder has a group norm over time, so reading long recordings in windows is an approximation")
     if WITH_CONFIDENCE & set(args.format):
@@ -207,17 +209,16 @@ def output_names(recordings: Sequence[tuple[Path, Path]]) -> list[Path]:
 
 
 def in_formats(transcript: TimedTranscript, formats: Sequence[str], *, is_named: bool) -> list[tuple[str, str]]:
-    """(Suffix of a file, text) of each format; plain text begins with the recording's name if it `is_named`."""
-    named = f"{transcript.name}\t" if is_named else ""
+    """(Suffix of a file, text) of each format; plain text begins with the recording's name if it `is_named`.
+
+    A tab or a line end within the name is escaped there: lines are records.
+    """
+    named = f"{transcript.name.translate(IN_A_RECORD)}\t" if is_named else ""
     texts = []
     for format in formats:
         suffix, write = FORMATS[format]
         texts.append((suffix, (named if format == "text" else "") + write(transcript)))
     return texts
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from models.geometry import FrameGeometry
 from trainer.align.align import align
 from trainer.align.alignment import Alignment
 from trainer.align.times import SpikeTimes, times_beside
-from trainer.errors import AudioError
+from trainer.errors import AudioError, CorpusError
 from trainer.recognize import transcribe
 from trainer.recognize.streaming import Chunks, Stream
 from trainer.recognize.transcribe import LoadedModel, Progress, Windows, load_recognizer, read_frames
@@ -102,6 +102,8 @@ class Recognizer:
 
         Times are corrected as the model's folder says (scripts.align --learn-times), if it does.
         """
+        if not isinstance(text, str):
+            raise CorpusError(f"{name or 'audio'}: a transcript of type {type(text).__name__}. Give one str.")
         waveform, name = self.read(audio, rate, name)
         return align(self.loaded, name, waveform, text, times=self._spike_times)
 

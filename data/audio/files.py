@@ -38,6 +38,27 @@ def stat_regular(path: str | Path) -> os.stat_result:
     return found
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Everything below `folder` that is no folder, sorted; also what cannot be opened, such as a broken link.
+
+    Links to folders are followed, and no folder is read twice. OSError when a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    found, seen = list[Path](), set[str]()
+    for here, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(here)  # links may lead in a circle
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort(key=lambda name: (os.path.islink(os.path.join(here, name)), name))  # a link to a sibling is last
+        found += [Path(here, name) for name in files]
+    return sorted(found)
+
+
 def _hint(path: str | Path) -> str:
     """What to try when a name that is not ASCII is not found in a locale that is not UTF-8."""
     encoding = sys.getfilesystemencoding()

@@ -14,7 +14,7 @@ import numpy as np
 
 from data.audio.by_ffmpeg import load_by_ffmpeg
 from data.audio.decode import FileAudio
-from data.audio.files import stat_regular
+from data.audio.files import files_below, stat_regular
 from trainer.errors import AudioError, UnknownAudioError
 
 SUFFIXES = frozenset([
@@ -34,12 +34,13 @@ _MAX_VALUES_PER_SECOND = 2 * 192_000
 def find_recordings(paths: Iterable[Path]) -> list[tuple[Path, Path]]:
     """(File, its path relative to the folder that was given) of each file, and of all audio files below each folder.
 
-    One that is named twice counts once. AudioError when a path does not exist, or a folder holds none.
+    One that is named twice counts once. Whether a file can be opened is not looked at. AudioError when a path does not
+    exist, or a folder holds none.
     """
     found = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            inside = [p for p in files_below(path) if p.suffix.lower() in SUFFIXES]
             if not inside:
                 raise AudioError(f"{path}: no audio file in this folder. Files of other names must be given by name.")
             found += [(p, p.relative_to(path)) for p in inside]

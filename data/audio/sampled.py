@@ -33,8 +33,7 @@ class SampledAudio:
 
     @cached_property
     def header(self) -> AudioHeader:
-        if not MIN_RATE <= self.rate <= MAX_RATE:
-            raise AudioError(f"{self.name}: a rate of {self.rate} Hz; {MIN_RATE} to {MAX_RATE} Hz are read.")
+        check_rate(self.rate, self.name)
         return AudioHeader(self.rate, 1, self.num_frames, is_pcm16=False)
 
     @property
@@ -65,6 +64,14 @@ def recording_of(waveform: Any, rate: int, name: str) -> np.ndarray:
     return SampledAudio(name, lambda: samples, len(samples), digest_of(samples), rate).load()
 
 
+def check_rate(rate: Any, name: str) -> None:
+    """AudioError, which begins with `name`, when `rate` is no number of samples a second that is read."""
+    if not isinstance(rate, int | float | np.integer | np.floating):
+        raise AudioError(f"{name}: a rate of {rate!r}. Give the number of samples a second.")
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise AudioError(f"{name}: a rate of {rate} Hz; {MIN_RATE} to {MAX_RATE} Hz are read.")
+
+
 def digest_of(samples: np.ndarray) -> str:
     return hashlib.blake2b(samples.tobytes(), digest_size=16).hexdigest()
 
@@ -72,20 +79,39 @@ def digest_of(samples: np.ndarray) -> str:
 def to_mono(waveform: Any, name: str) -> np.ndarray:
     """float32 (n,) of a tensor or an array: (n,), or (channels, n) as torchaudio has it, whose channels are averaged.
 
-    Full scale is 1 for floating-point samples; integers are divided by the largest of their type. AudioError for
-    anything else; `name` begins the message.
+    Full scale is 1 for floating-point samples; integers of at most 32 bits are divided by the largest of their type.
+    AudioError for anything else; `name` begins the message.
     """
-    if hasattr(waveform, "detach"):  # a tensor, perhaps on a device
-        waveform = waveform.detach().cpu().numpy()
-    samples = np.asarray(waveform)
+    samples = _to_array(waveform, name)
     if samples.dtype.kind not in "fi" or samples.ndim not in (1, 2):
         raise AudioError(
             f"{name}: a waveform of shape {samples.shape} and type {samples.dtype}. Give floating-point or integer "
             "samples, (n,) or (channels, n)."
         )
+    if samples.dtype.kind == "i" and samples.dtype.itemsize > 4 and samples.size:
+        raise AudioError(
+            f"{name}: integers of {8 * samples.dtype.itemsize} bits, as numpy makes of a list, do not tell their full "
+            "scale. Convert them to the type that they were recorded in, such as numpy.int16."
+        )
+    scale = -float(np.iinfo(samples.dtype).min) if samples.dtype.kind == "i" else 1.0
     if samples.ndim == 2:
         if samples.shape[0] > max(32, samples.shape[1]):
-            raise AudioError(f"{name}: a waveform of shape {samples.shape}: channels come first, (channels, n).")
+            raise AudioError(
+                f"{name}: a waveform of shape {samples.shape}: channels come first, (channels, n). Give its transpose."
+            )
         samples = samples[0] if len(samples) == 1 else samples.mean(axis=0)
-    scale = -float(np.iinfo(np.asarray(waveform).dtype).min) if np.asarray(waveform).dtype.kind == "i" else 1.0
     return np.ascontiguousarray(samples / scale if scale != 1.0 else samples, dtype=np.float32)
+
+
+def _to_array(waveform: Any, name: str) -> np.ndarray:
+    if hasattr(waveform, "detach") and hasattr(waveform, "cpu"):  # a tensor, perhaps on a device
+        tensor = waveform.detach().cpu()
+        # numpy has no bfloat16
+        return np.asarray(tensor.float().numpy() if "bfloat16" in str(tensor.dtype) else tensor.numpy())
+    try:
+        return np.asarray(waveform)
+    except (TypeError, ValueError):  # a tuple of samples and rate, rows of several lengths
+        raise AudioError(
+            f"{name}: a {type(waveform).__name__} whose items are not all samples. Give floating-point or integer "
+            "samples, (n,) or (channels, n), and the rate beside them."
+        ) from None

@@ -5,6 +5,7 @@ pytest tests/trainer/test_recognizer.py
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,14 @@ def test_other_rates_are_resampled(recognizer: Recognizer) -> None:
         (np.zeros((2, 2, 9)), 16_000, "of shape"),
         (SPEECH.astype(complex), 16_000, "type complex"),
         (INTEGERS.astype(np.uint8), 16_000, "type uint8"),
+        (INTEGERS.astype(np.int64), 16_000, "integers of 64 bits"),  # taken for all but silence otherwise
+        (INTEGERS.tolist(), 16_000, "integers of 64 bits"),
+        ((SPEECH, 16_000), 16_000, "a tuple whose items are not all samples"),
+        ([[0.1, 0.2], [0.3]], 16_000, "a list whose items are not all samples"),
+        (io.BytesIO(b"RIFF"), 16_000, "type object"),
+        (None, 16_000, "type object"),
+        (SPEECH, None, "audio: a rate of None"),
+        (SPEECH, "16000", "audio: a rate of '16000'"),
         ("nowhere.wav", 16_000, "nowhere.wav: "),
     ],
 )  # fmt: skip
@@ -98,6 +107,18 @@ def test_what_is_no_speech_is_refused_in_words(recognizer: Recognizer, audio: An
     for use in (recognizer.transcribe, recognizer.logits):
         with pytest.raises(AudioError, match=message):
             use(audio, rate)
+
+
+def test_bfloat16_which_numpy_lacks_is_read(recognizer: Recognizer) -> None:
+    """Reference: the same tensor as float32."""
+    rounded = torch.tensor(SPEECH).bfloat16()
+    assert recognizer.transcribe(rounded.requires_grad_()).words == recognizer.transcribe(rounded.float()).words
+
+
+@pytest.mark.parametrize("text", [None, ["one", "two"], b"one"])
+def test_a_transcript_that_is_no_str_is_refused_in_words(recognizer: Recognizer, text: Any) -> None:
+    with pytest.raises(CorpusError, match=rf"audio: a transcript of type {type(text).__name__}\. Give one str"):
+        recognizer.align(SPEECH, text)
 
 
 @torch.no_grad()

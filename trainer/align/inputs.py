@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from data.audio.files import open_regular
+from data.audio.files import files_below, open_regular
 from data.audio.media import SUFFIXES, load_recording
 from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.corpora.timit import TimitCorpus, find_tree
@@ -50,10 +52,10 @@ def find_items(source: str, split: str, cache_dir: Path) -> Sequence[Item | Corp
     """
     path = Path(source)
     if is_shards(source):
-        return [_of_utterance(utterance) for utterance in ShardTable(Shards(source, cache_dir, cache_bytes=0))]
+        return _of_utterances(ShardTable(Shards(source, cache_dir, cache_bytes=0)))
     if path.is_file() and path.suffix.lower() in MANIFESTS:
         readings = ManifestCorpus(ManifestConfig(eval=source)).readings("eval")
-        return [one if isinstance(one, CorpusError) else _of_utterance(one) for one in readings]
+        return _of_utterances(readings)
     if path.is_file():
         raise CorpusError(
             f"{source}: neither a folder nor a manifest ({', '.join(sorted(MANIFESTS))}). Give the folder that holds "
@@ -62,7 +64,7 @@ def find_items(source: str, split: str, cache_dir: Path) -> Sequence[Item | Corp
     if not path.is_dir():
         raise CorpusError(f"{source}: no such file or folder.")
     if _is_tree(path):
-        return [_of_utterance(one) for one in TimitCorpus(path, "hf", "plain").utterances(split)]
+        return _of_utterances(TimitCorpus(path, "hf", "plain").utterances(split))
     return _pairs(path)
 
 
@@ -74,19 +76,53 @@ def _is_tree(path: Path) -> bool:
     return True
 
 
-def _of_utterance(utterance: Utterance) -> Item:
-    key = key_of(utterance.id)
-    words, phones = utterance.words, utterance.phones
-    return Item(utterance.id, Path(key), utterance.audio.load, utterance.text, words, phones, utterance.origin)
+def _of_utterances(readings: Iterable[Utterance | CorpusError]) -> list[Item | CorpusError]:
+    """The utterances as items, and what is wrong with others in its place."""
+    readings = list(readings)
+    names = iter(file_names([one.id for one in readings if not isinstance(one, CorpusError)]))
+    return [
+        one
+        if isinstance(one, CorpusError)
+        else Item(one.id, next(names), one.audio.load, one.text, one.words, one.phones, one.origin)
+        for one in readings
+    ]
+
+
+def file_names(ids: Sequence[str]) -> list[Path]:
+    """The path below --out, without a suffix, of each of these different ids.
+
+    Most manifests have the audio's path as id. It is taken without its suffix, and without the folder that all absolute
+    ones share. An id that is no path below a folder, or would take the place of another, becomes a key (key_of).
+
+    >>> [str(name) for name in file_names(["wav/a.flac", "wav/b.wav", "wav/b.mp3", "../c.wav"])]
+    ['wav/a', 'wav=2fb=2ewav', 'wav=2fb=2emp3', '=2e=2e=2fc=2ewav']
+    """
+    absolute = [os.path.dirname(id) for id in ids if id.startswith("/")]
+    shared = os.path.commonpath(absolute) if absolute else ""
+    paths = [_as_path(id.removeprefix(shared).lstrip("/") if id.startswith("/") else id) for id in ids]
+    counts = Counter(paths)
+    return [Path(key_of(id)) if path is None or counts[path] > 1 else path for id, path in zip(ids, paths, strict=True)]
+
+
+def _as_path(id: str) -> Path | None:
+    """The id as a relative path without the audio's suffix; None where a file cannot or should not have that name."""
+    parts = id.split("/")
+    # `=` is what a key has; a name of 255 bytes has room for a suffix
+    if not id.isprintable() or "=" in id or any(part.startswith(".") or not part for part in parts):
+        return None
+    if any(len(part.encode()) > 200 for part in parts) or len(id.encode()) > 2000:
+        return None
+    path = Path(id)
+    return path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
 
 
 def _pairs(folder: Path) -> list[Item | CorpusError]:
     """NAME.wav (or another audio file) with NAME.txt, anywhere below the folder."""
     audio: dict[Path, list[Path]] = {}
     texts: dict[Path, list[Path]] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in files_below(folder):
         suffix = path.suffix.lower()
-        if path.is_file() and (suffix in SUFFIXES or suffix == ".txt"):
+        if suffix in SUFFIXES or suffix == ".txt":
             (texts if suffix == ".txt" else audio).setdefault(path.with_suffix(""), []).append(path)
     if not audio:
         raise CorpusError(f"{folder}: no audio file in this folder. A recording is NAME.wav beside NAME.txt.")

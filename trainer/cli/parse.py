@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from trainer.cli.interpreter import ROOT, describe_missing, describe_old
-from trainer.cli.streams import drop_unread_output, escape_what_cannot_be_printed
+from trainer.cli.streams import drop_unread_output, escape_what_cannot_be_printed, one_line
 from trainer.errors import INTERRUPTED, TRAINING_STOPPED, UNREAD, WRONG_INPUT, UserError
 from trainer.parallel.launch import launched
 
@@ -65,7 +65,7 @@ def report_errors(action: Callable[[], int], advice: str = "Mend that and try ag
         message, code = "" if is_told else f"{where}{error.strerror or error}. {advice}", WRONG_INPUT
     if message:
         with contextlib.suppress(OSError):  # nobody reads stderr; the exit code must do
-            print(f"error: {_of_rank()}{_one_line(message)}", file=sys.stderr, flush=True)
+            print(f"error: {_of_rank()}{one_line(message)}", file=sys.stderr, flush=True)
     drop_unread_output()
     return code
 
@@ -76,8 +76,3 @@ def _of_rank() -> str:
         launch = launched()
         return "" if launch.is_first else f"rank {launch.rank} on {socket.gethostname()}: "
     return ""
-
-
-def _one_line(message: str) -> str:
-    """`message` with unprintable characters escaped: line ends, terminal codes, surrogates in a file's name."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)

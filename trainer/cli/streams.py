@@ -32,6 +32,20 @@ def escape_what_cannot_be_printed() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def one_line(message: str) -> str:
+    """`message` with unprintable characters escaped: line ends, terminal codes, surrogates in a file's name."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+
+
+def say(message: str) -> None:
+    """A line on stderr, above progress bars."""
+    loaded = sys.modules.get("tqdm")  # without it there are no bars; what begins a command must not need it
+    if loaded is None:
+        print(one_line(message), file=sys.stderr)
+    else:
+        loaded.tqdm.write(one_line(message), file=sys.stderr)
+
+
 def print_exactly(text: str) -> None:
     """`text` to stdout, names of files as the bytes that they are; UnicodeEncodeError, and nothing is printed, when
     stdout's encoding lacks a character."""

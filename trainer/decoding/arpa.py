@@ -99,11 +99,13 @@ class _Reader:
     def _header(self, lines: Iterator[bytes]) -> list[int]:
         """The number of n-grams of each length."""
         for line in lines:  # what stands before \data\ is a comment
-            for begin, what in BINARIES.items() if self.number == 1 else ():
+            for begin, what in BINARIES.items():
                 if line.startswith(begin):
                     raise self.wrong(f"this is {what}. Give the ARPA file that it was made from, which may be in gzip.")
             if line.strip() == b"\\data\\":
                 break
+            if line.strip() == b"iARPA":  # IRSTLM's intermediate files: probabilities lack the shorter n-grams' share
+                raise self.wrong("iARPA is not ARPA. Convert the file: compile-lm FILE --text=yes X.arpa.")
         else:
             raise self.wrong(
                 "the file ends without a line \\data\\, so it is no ARPA file. Give an n-gram model in ARPA format."

@@ -27,7 +27,12 @@ def add_options(parser: ArgumentParser, *, auto: str) -> None:
 def is_asked(args: Namespace) -> bool:
     """Whether any option asks for a beam. ConfigError where one makes no sense without another."""
     if args.lm is None:
-        for name in ("--lm-weight", "--unknown-score"):
-            if getattr(args, name[2:].replace("-", "_")) is not None:
+        for name, given in (
+            ("--lm-weight", args.lm_weight is not None),
+            ("--unknown-score", args.unknown_score is not None),
+            ("--units", args.units),
+        ):
+            if given:
                 raise ConfigError(f"{name} is of a language model, and there is none: give --lm FILE.")
-    return args.lm is not None or bool(args.hot_word) or bool(args.lexicon) or args.beam is not None
+    others = args.hot_word or args.lexicon or args.beam is not None or args.word_score is not None
+    return args.lm is not None or bool(others)

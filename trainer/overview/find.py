@@ -37,6 +37,7 @@ def find_runs(folders: Sequence[Path], *, is_verified: bool = False) -> tuple[li
             found = list(_runs_below(folder, seen, 0))
         else:
             found = []
+            seen.add(os.path.realpath(folder))
             for child in _children(folder):
                 known = len(seen)
                 below = list(_runs_below(child, seen, MOST_DEPTH))
@@ -70,9 +71,10 @@ def _runs_below(folder: Path, seen: set[str], depth: int) -> Iterator[Path]:
 
 def _children(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        inside = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
     except OSError:  # a folder that may not be read holds no run that could be shown
         return []
+    return sorted(inside, key=lambda path: (path.is_symlink(), path))  # a run is listed where it lies, not by a link
 
 
 def options_that_differ(runs: Sequence[Run]) -> list[str]:

@@ -21,8 +21,7 @@ import numpy as np
 import soxr
 import torch
 
-from data.audio.decode import MAX_RATE, MIN_RATE
-from data.audio.sampled import to_mono
+from data.audio.sampled import check_rate, to_mono
 from data.utterance import SAMPLE_RATE
 from trainer.errors import AudioError, ConfigError
 from trainer.recognize.transcribe import SURE, LoadedModel, seam
@@ -63,8 +62,7 @@ class Stream:
     """One stream of speech. `feed` it, and `finish` it."""
 
     def __init__(self, recognizer: LoadedModel, rate: int = SAMPLE_RATE, chunks: Chunks = Chunks()) -> None:
-        if not MIN_RATE <= rate <= MAX_RATE:
-            raise AudioError(f"a stream of {rate} Hz; {MIN_RATE} to {MAX_RATE} Hz are read.")
+        check_rate(rate, "a stream")
         self.recognizer, self.rate = recognizer, rate
         frame_rate = SAMPLE_RATE / recognizer.geometry.stride
         self._chunk = max(1, round(chunks.seconds * frame_rate))

@@ -291,3 +291,23 @@ def test_folder_is_searched_below_and_in_order(tmp_path: Path) -> None:
     assert [name.as_posix() for _, name in found] == ["a.mp3", "b.WAV", "deep/er/c.m4a", "notes.txt"]
     assert all(path.exists() for path, _ in found)
     assert find_recordings([tmp_path, tmp_path / "a.mp3", tmp_path / "deep"]) == find_recordings([tmp_path])
+
+
+def test_a_folder_is_read_through_links_and_nothing_of_it_is_passed_over(tmp_path: Path) -> None:
+    """Corpora are often links to another disk. A broken link and a FIFO are named when they are read."""
+    folder, elsewhere = tmp_path / "in", tmp_path / "elsewhere"
+    for place in (folder / "real", elsewhere):
+        place.mkdir(parents=True)
+    (folder / "real" / "a.wav").touch()
+    (elsewhere / "b.WAV").touch()
+    (elsewhere / "note.txt").touch()
+    (folder / "disk").symlink_to(elsewhere)
+    (folder / "again").symlink_to(folder / "real")
+    (folder / "circle").symlink_to(folder)
+    (folder / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    os.mkfifo(folder / "pipe.wav")
+    found = find_recordings([folder])
+    assert [name.as_posix() for _, name in found] == ["disk/b.WAV", "gone.wav", "pipe.wav", "real/a.wav"]
+    for (path, name), message in zip(found[1:3], ("No such file", "a FIFO, not a file"), strict=True):
+        with pytest.raises(AudioError, match=f"{name}: {message}"):
+            load_recording(path)

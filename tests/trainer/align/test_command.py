@@ -5,6 +5,7 @@ pytest tests/trainer/align/test_command.py
 
 from __future__ import annotations
 
+import doctest
 import io
 import json
 from pathlib import Path
@@ -13,13 +14,15 @@ import numpy as np
 import pytest
 import soundfile
 
+import trainer.align.inputs
 import trainer.recognize.transcribe
 from data.corpora.synthetic.sphere import write_sphere
+from data.shards.tarring import key_of
 from data.utterance import Segment
 from scripts.align import FORMAT_NAMES, RULE_NAMES, choose_times, main
 from tests.helpers.spoken import recognizer, speak_words
 from trainer.align.formats import FORMATS
-from trainer.align.inputs import Item, with_known_times
+from trainer.align.inputs import Item, file_names, with_known_times
 from trainer.align.spelled import RULES
 from trainer.align.times import EdgeModel, SpikeTimes, save_times
 
@@ -144,7 +147,26 @@ def test_a_manifest_with_a_bad_row_aligns_the_others(tmp_path: Path, capsys: Cap
     (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(["m", str(tmp_path / "c.jsonl"), "--out", str(tmp_path / "out")]) == 2
     assert f"{tmp_path}/c.jsonl:2" in capsys.readouterr().err
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a=2ewav.ctm", "b=2ewav.ctm"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.ctm", "b.ctm"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (["s1-0007", "a b", "Ünü"], ["s1-0007", "a b", "Ünü"]),
+        (["/data/c/wav/a.wav", "/data/c/wav/deep/b.flac"], ["a", "deep/b"]),
+        (["/data/a.wav", "a.wav"], ["=2fdata=2fa=2ewav", "a=2ewav"]),
+        (["x/a.wav", "x/a.flac", "x/a"], ["x=2fa=2ewav", "x=2fa=2eflac", "x=2fa"]),
+        (["../../evil", "a/../b", "./c", "d//e", "f/", ".hidden", "", "a=2fb", "g\nh"], None),
+        (["x" * 300], None),
+        (["v1.5", "/"], ["v1.5", "=2f"]),
+    ],
+)
+def test_files_are_named_after_ids_below_out_and_never_twice(ids: list[str], expected: list[str] | None) -> None:
+    """Where nothing is expected by name, each is the key that packed shards use: nothing leaves --out."""
+    names = [str(name) for name in file_names(ids)]
+    assert names == (expected if expected is not None else [key_of(id) if id else "." for id in ids])
+    assert doctest.testmod(trainer.align.inputs).failed == 0
 
 
 def tree(root: Path, num_words: int = 6, *, word_rows: str | None = None) -> Path:

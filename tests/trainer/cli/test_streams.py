@@ -19,7 +19,7 @@ from scripts.transcribe import in_formats
 from tests.helpers.paths import ROOT
 from trainer.cli.console import Console
 from trainer.cli.deliver import deliver
-from trainer.cli.streams import escape_what_cannot_be_printed, print_exactly
+from trainer.cli.streams import escape_what_cannot_be_printed, print_exactly, say
 from trainer.errors import CorpusError
 from trainer.recognize.transcript import TimedTranscript, Word
 from trainer.rundir.disk import write_text
@@ -116,3 +116,13 @@ def test_a_locale_that_is_not_utf_8_is_named_when_a_file_is_not_found() -> None:
     with pytest.raises(FileNotFoundError) as caught:
         stat_regular("ü.wav")
     assert "PYTHONUTF8" not in str(caught.value)
+
+
+def test_a_tab_or_line_end_in_a_files_name_ends_no_record() -> None:
+    ((_, text),) = in_formats(replace(TRANSCRIPT, name="a\tb\nc.wav"), ["text"], is_named=True)
+    assert text == "a\\tb\\nc.wav\tgrößer łódź\n"
+
+
+def test_what_is_said_of_a_recording_is_one_line_without_terminal_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    say("error: \x1b[31mred\nline.wav: no sound")
+    assert capsys.readouterr().err == "error: \\x1b[31mred\\nline.wav: no sound\n"

@@ -12,10 +12,12 @@ import pytest
 
 from scripts.evaluate import main as evaluate
 from scripts.transcribe import main as transcribe
+from scripts.transcribe import parse
 from tests.helpers.runs import write_noise_corpus
 from trainer.decoding import tuning
 from trainer.decoding.arpa import write_arpa
 from trainer.decoding.estimate import estimate
+from trainer.decoding.options import is_asked
 from trainer.scoring.metrics import count_word_errors
 
 
@@ -27,6 +29,16 @@ def write_model(folder: Path, *sentences: str) -> Path:
 
 def of_lines(text: str) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("option", [["--lm-weight", "1"], ["--unknown-score", "1"], ["--units"]])
+def test_an_option_of_a_language_model_without_one_is_refused(
+    option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--word-score` is one of every beam."""
+    assert transcribe(["m", str(Path(__file__)), *option]) == 2
+    assert f"{option[0]} is of a language model, and there is none: give --lm FILE" in capsys.readouterr().err
+    assert is_asked(parse(["m", "a.wav", "--word-score", "1"]))
 
 
 def test_evaluation_tunes_weights_and_transcription_takes_them(

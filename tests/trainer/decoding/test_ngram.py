@@ -120,6 +120,14 @@ def test_an_unknown_word_without_unk_is_all_but_impossible(tmp_path: Path) -> No
     assert model.sentence(["other"]) / math.log(10) == pytest.approx(-100 - 0.4 - 0.9, abs=1e-4)
 
 
+def test_an_unknown_word_in_capitals_is_the_unknown_word(tmp_path: Path) -> None:
+    """As KenLM reads it; other tools write it so."""
+    model = read_arpa(write(tmp_path, SMALL.replace("<unk>", "<UNK>")))
+    assert model.has_unknown
+    same = read_arpa(write(tmp_path, SMALL, "y.arpa"))
+    assert model.sentence(["my", "other"]) == same.sentence(["my", "other"])
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -136,6 +144,12 @@ def test_an_unknown_word_without_unk_is_all_but_impossible(tmp_path: Path) -> No
         ("\\2-grams:", "\\3-grams:", r"x\.arpa:14: .* stands where \\2-grams: belongs"),
         ("\\data\\", "data", r"x\.arpa:23: the file ends without a line \\data\\"),
         ("ngram 1=5", "ngram 2=5", r"x\.arpa:3: .* stands where ngram 1=COUNT belongs"),
+        ("\\data\\", "iARPA\n\n\\data\\", r"x\.arpa:\d: iARPA is not ARPA\. Convert the file: compile-lm"),
+        (
+            "\\data\\",
+            "mmap lm http://kheafield.com/code format version 5\n\0",
+            r"x\.arpa:\d: this is a binary file of K",
+        ),
     ],
 )
 def test_a_malformed_file_is_refused_with_its_line(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -47,8 +47,15 @@ def test_links_in_a_circle_and_a_run_that_is_given_twice_are_listed_once(tmp_pat
     write_finished(runs / "group" / "a")
     (runs / "group" / "up").symlink_to(runs)
     (runs / "again").symlink_to(runs / "group" / "a")
-    assert len(names(runs)) == 1
+    assert names(runs) == ["group/a"]
     assert len(names(runs, runs / "group" / "a")) == 1
+
+
+def test_a_run_is_listed_where_it_lies_and_not_by_a_link_before_it(tmp_path: Path) -> None:
+    write_finished(tmp_path / "runs" / "plain")
+    (tmp_path / "runs" / "all").symlink_to(tmp_path / "runs")
+    assert names(tmp_path / "runs") == ["plain"]
+    assert find_runs([tmp_path / "runs"])[1] == []
 
 
 def test_single_runs_and_several_folders_have_names_that_tell_them_apart(tmp_path: Path) -> None:

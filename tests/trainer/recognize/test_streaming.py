@@ -174,5 +174,5 @@ def test_what_cannot_be_fed_is_refused_and_harms_nothing() -> None:
 def test_impossible_chunks_are_refused(bad: tuple[float, float, float]) -> None:
     with pytest.raises(ConfigError, match=r"give a chunk of 0\.1 s or more"):
         Chunks(*bad)
-    with pytest.raises(AudioError, match="a stream of 100 Hz"):
+    with pytest.raises(AudioError, match="a stream: a rate of 100 Hz"):
         tone_recognizer().stream(100)
