@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.cli.arguments import ArgumentParser
-from trainer.cli.console import Console
 from trainer.cli.parse import report_errors
 
 
@@ -33,6 +32,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 
 def tell(args: Namespace) -> int:
     """Print what is found. Returns the exit code."""
+    from trainer.cli.console import Console
     from trainer.diagnosis.causes import diagnose
     from trainer.diagnosis.folder import read_evidence
     from trainer.diagnosis.learnt import learnt_line

@@ -185,7 +185,18 @@ def prepare(
     loader = build_train_loader(config, data, model, plan, num_workers, on_cuda, encoder.do_normalize, shares)
     eval_sets = build_eval_sets(config, data, model, num_workers, encoder.do_normalize)
     return PreparedRun(
-        config, data, parts, plan, total_steps, loader, eval_sets, load_report, precision, asked, sharing, encoder,
+        config,
+        data,
+        parts,
+        plan,
+        total_steps,
+        loader,
+        eval_sets,
+        load_report,
+        precision,
+        asked,
+        sharing,
+        encoder,
         attention,
     )
 
