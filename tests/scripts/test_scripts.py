@@ -17,6 +17,9 @@ from scripts.transcribe import main as transcribe
 from trainer.run import main as train
 from trainer.rundir.disk import verify
 
+PARTS_OF_A_RUN = [".", "model", "checkpoints/best", "checkpoints/step-4"]
+"""All that a command takes of a run, as a model."""
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, synthetic_cache: Path) -> Path:
@@ -140,8 +143,15 @@ def test_model_without_a_head_is_not_scored(
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("main", [transcribe, export_onnx], ids=lambda main: main.__module__)
-@pytest.mark.parametrize("part", [".", "model", "checkpoints/best", "checkpoints/step-4"])
+@pytest.mark.parametrize(
+    ("main", "part"),
+    [
+        *((transcribe, part) for part in PARTS_OF_A_RUN),
+        (export_onnx, "."),
+        *(pytest.param(export_onnx, part, marks=pytest.mark.slow) for part in PARTS_OF_A_RUN[1:]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__module__,
+)
 def test_every_command_takes_a_run_and_its_checkpoints(
     main: Callable[[list[str]], int], part: str, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
