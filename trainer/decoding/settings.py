@@ -74,7 +74,8 @@ def read_hot_words(given: Sequence[str]) -> dict[str, float]:
     for text in given:
         if not text.startswith("@"):
             phrase, equals, weight = text.rpartition("=")
-            found[(phrase if equals else text).strip()] = read_weight(weight, "--hot-word") if equals else HOT_WEIGHT
+            gain = read_weight(weight, f"--hot-word {phrase}: the weight behind =,") if equals else HOT_WEIGHT
+            found[(phrase if equals else text).strip()] = gain
             continue
         path = Path(text[1:])
         try:
@@ -84,7 +85,8 @@ def read_hot_words(given: Sequence[str]) -> dict[str, float]:
         for number, line in enumerate(lines, 1):
             phrase, tab, weight = line.partition("\t")
             if phrase.strip():
-                found[phrase.strip()] = read_weight(weight, f"{path}:{number}:") if tab else HOT_WEIGHT
+                gain = read_weight(weight, f"{path}:{number}: the weight behind the tab,") if tab else HOT_WEIGHT
+                found[phrase.strip()] = gain
     if "" in found:
         raise ConfigError("--hot-word: there is no word before its weight.")
     return found

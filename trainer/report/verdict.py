@@ -58,7 +58,7 @@ def describe(c: Comparison, pairs: MatchedPairs, over: str) -> list[str]:
     return [
         f"{points(c.difference)} points, 95 % interval {points(c.low)} to {points(c.high)} over {over}; {relative(c)}; "
         f"effect size d {effect(c)}",
-        f"MAPSSWE p {shown_p(pairs.p)} ({pairs.num_segments:,} segments, z {pairs.z:+.3f}); paired bootstrap p "
+        f"MAPSSWE p {shown_p(pairs.p)} ({pairs.num_segments:,} segments, z {shown_z(pairs.z)}); paired bootstrap p "
         f"{shown_p(c.bootstrap_p)}; {c.num_better} utterances better, {c.num_worse} worse, {c.num_equal} as good",
     ]
 
@@ -70,6 +70,15 @@ def relative(c: Comparison) -> str:
     low, high = (f"{100 * value:+.1f}" for value in (c.relative_low, c.relative_high))
     interval = "" if math.isnan(c.relative_low) else f" (95 % interval {low} to {high})"
     return f"{100 * c.relative:+.1f} % errors{interval}".replace("-", "−")
+
+
+def shown_z(z: float) -> str:
+    """Of MAPSSWE; it has none where there are fewer than two segments, or all differ by the same number of errors.
+
+    >>> shown_z(-1.5), shown_z(math.nan)
+    ('-1.500', 'none')
+    """
+    return f"{z:+.3f}" if math.isfinite(z) else "none"
 
 
 def effect(c: Comparison) -> str:
@@ -116,7 +125,7 @@ def two_systems(rows: Sequence[Row], c: Comparison, pairs: MatchedPairs, over: s
         figure(
             "Effect size d", effect(c), "mean over standard deviation of the difference", f"over {over}", relative(c)
         ),
-        figure("p, MAPSSWE", shown_p(pairs.p), f"{pairs.num_segments:,} segments, z {pairs.z:+.3f}"),
+        figure("p, MAPSSWE", shown_p(pairs.p), f"{pairs.num_segments:,} segments, z {shown_z(pairs.z)}"),
         figure("p, paired bootstrap", shown_p(c.bootstrap_p), f"{over} drawn, both systems together"),
         figure("Better with B", str(c.num_better), f"{c.num_worse} worse, {c.num_equal} as good"),
     ]

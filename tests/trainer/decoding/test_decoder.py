@@ -114,7 +114,7 @@ def test_hot_words_are_written_though_they_are_a_little_less_likely() -> None:
 def test_hot_words_are_read_with_their_weights(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("Ann Lee\t2.5\n\nBo\n", encoding="utf-8")
     assert read_hot_words([f"@{tmp_path / 'names.txt'}", "Cy=-1"]) == {"Ann Lee": 2.5, "Bo": 4.0, "Cy": -1.0}
-    with pytest.raises(ConfigError, match="--hot-word x: give a number"):
+    with pytest.raises(ConfigError, match="--hot-word a: the weight behind =, x: give a number"):
         read_hot_words(["a=x"])
 
 
