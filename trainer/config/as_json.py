@@ -85,7 +85,10 @@ def _build(cls: type, plain: Any, where: str, narrowed: dict[str, type] | None =
     if unknown and not fill:
         raise ConfigError(f"{where}: unknown field {unknown[0]!r}; known: {', '.join(sorted(names))}.")
     if not fill and (missing := sorted(names - plain.keys())):
-        raise ConfigError(f"{where}: field {missing[0]!r} is missing.")
+        raise ConfigError(
+            f"{where}: field {missing[0]!r} is missing. A run of an older version of this program has none: go on with "
+            "that version, or start another run with --name."
+        )
     values = {}
     for name, value in plain.items():
         if name in unknown:
