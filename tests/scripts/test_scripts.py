@@ -147,8 +147,7 @@ def test_model_without_a_head_is_not_scored(
     ("main", "part"),
     [
         *((transcribe, part) for part in PARTS_OF_A_RUN),
-        (export_onnx, "."),
-        *(pytest.param(export_onnx, part, marks=pytest.mark.slow) for part in PARTS_OF_A_RUN[1:]),
+        *(pytest.param(export_onnx, part, marks=pytest.mark.slow) for part in PARTS_OF_A_RUN),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__module__,
 )
