@@ -13,7 +13,7 @@ import pytest
 
 from data.audio.decode import FileAudio
 from data.corpora.manifest import ManifestConfig, ManifestCorpus
-from data.corpora.timit import read_segments, read_transcript
+from data.corpora.timit.labels import read_segments, read_transcript
 from data.utterance import Utterance
 from tests.helpers.audio import MODEL
 from tests.helpers.corpora import ManifestFolder

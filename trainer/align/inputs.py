@@ -14,7 +14,8 @@ import numpy as np
 from data.audio.files import files_below, open_regular
 from data.audio.media import SUFFIXES, load_recording
 from data.corpora.manifest import ManifestConfig, ManifestCorpus
-from data.corpora.timit import TimitCorpus, find_tree
+from data.corpora.timit import TimitCorpus
+from data.corpora.timit.tree import find_tree
 from data.shards.table import Shards, ShardTable
 from data.shards.tarring import key_of
 from data.text.phones import PHONE_SETS, fold

@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from data.corpora.synthetic import sentences
-from data.corpora.timit import CORE_TEST, DEV
+from data.corpora.timit.protocols import CORE_TEST, DEV
 from data.randomness import derive_seed
 
 ACCENTS = ("en-us", "en-us-nyc", "en", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-gb-x-rp", "en-029")

@@ -12,7 +12,7 @@ import pytest
 from data.corpora.synthetic.espeak_phones import words_of
 from data.corpora.synthetic.plan import ACCENTS, FEMALE, MALE, Speaker
 from data.corpora.synthetic.tree import plan
-from data.corpora.timit import CORE_TEST, DEV
+from data.corpora.timit.protocols import CORE_TEST, DEV
 
 
 @pytest.fixture(scope="module")

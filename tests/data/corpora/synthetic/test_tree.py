@@ -22,7 +22,8 @@ from data.corpora.synthetic import tree as synthetic
 from data.corpora.synthetic.espeak_phones import CLOSURES, IPA_TO_PHONES, words_of
 from data.corpora.synthetic.sphere import write_sphere
 from data.corpora.synthetic.tree import ensure_tree, plan
-from data.corpora.timit import TimitCorpus, read_segments, read_transcript
+from data.corpora.timit import TimitCorpus
+from data.corpora.timit.labels import read_segments, read_transcript
 
 pytest.importorskip("espeakng_loader", reason="the extra [synthetic] is not installed")
 

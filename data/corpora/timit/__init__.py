@@ -9,75 +9,27 @@ SPEAKER_SENTENCE, since SA1 stands in every speaker's folder.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from data.audio.decode import FileAudio
-from data.audio.files import open_regular
 from data.config import option
 from data.corpora.phones import PhoneConfig, check_phones, describe_odd
+from data.corpora.timit.labels import read_segments, read_transcript
+from data.corpora.timit.protocols import PROTOCOLS, belongs, with_speakers
+from data.corpora.timit.tree import SOURCE, find_tree, sentences_of, speakers_of, subfolders
 from data.faults import Faults
 from data.text.phones import fold
-from data.utterance import Corpus, Segment, Splits, Utterance
+from data.utterance import Corpus, Utterance
 from trainer.errors import AudioError, CorpusError
 
-SOURCE = "TIMIT comes from the Linguistic Data Consortium, catalogue number LDC93S1."
 NUM_UTTERANCES = {"train": 4620, "test": 1680}
 HF_REFERENCE_WORDS = 14_511
 """Words of the 1680 test sentences under `hf-timit`: 3186 errors / 0.21955757701054374, the reference card's WER."""
 REFERENCE_PHONES = {"core": 7215, "dev": 15_057}
 """Phones of the 39 classes, silences not merged (Kaldi's egs/timit/s5/RESULTS, ESPnet's egs2/timit)."""
-
-# The core test set, two men and a woman per dialect region (LDC's TESTSET.DOC)
-CORE_TEST = """
-    mdab0 mwbt0 felc0 mtas1 mwew0 fpas0 mjmp0 mlnt0 fpkt0 mlll0 mtls0 fjlm0 mbpm0 mklt0 fnlp0 mcmj0 mjdh0 fmgd0
-    mgrt0 mnjm0 fdhc0 mjln0 mpam0 fmld0
-""".upper().split()
-# The fifty development speakers of Kaldi's recipe (Halberstadt 1998), out of TEST, none of them core
-DEV = """
-    faks0 fdac1 fjem0 mgwt0 mjar0 mmdb1 mmdm2 mpdf0 fcmh0 fkms0 mbdg0 mbwm0 mcsh0 fadg0 fdms0 fedw0 mgjf0 mglb0
-    mrtk0 mtaa0 mtdt0 mthc0 mwjg0 fnmr0 frew0 fsem0 mbns0 mmjr0 mdls0 mdlf0 mdvc0 mers0 fmah0 fdrw0 mrcs0 mrjm4
-    fcal1 mmwh0 fjsj0 majc0 mjsw0 mreb0 fgjd0 fjmg0 mroa0 mteb0 mjfc0 mrjr0 fmml0 mrws1
-""".upper().split()
-
-_PLAIN_ROWS = re.compile(r"^([0-9]{1,10}) ([0-9]{1,10}) (\S+)\n", re.MULTILINE)
-"""The lines of a label file as the LDC wrote it."""
-
-# TEST holds "test-no-sa" (the complete test set of the LDC), which is "test-minus-dev" and "dev" together
-_WITHIN = {"test-no-sa": "test", "test-minus-dev": "test-no-sa", "dev": "test-no-sa", "core": "test-minus-dev"}
-_NAMES = {
-    "test": "hf-{}", "test-no-sa": "full-{}", "core": "core-{}", "dev": "dev-{}", "test-minus-dev": "full-minus-dev",
-}  # fmt: skip
-_SCORED = ("test", "test-no-sa", "test-minus-dev", "core", "dev")
-_WITH_SA = dict.fromkeys(_SCORED, "SA sentences were in training") | {
-    "test": "its SA sentences were in training too, from other speakers"
-}
-_WITHOUT_SA = {"test": "holds SA sentences, none of which were in training"}
-
-PROTOCOLS = {
-    "hf": Splits(
-        train="train", monitor="test", headline="test", closing=_SCORED,
-        within=_WITHIN, protocols=_NAMES, notes=_WITH_SA,
-    ),
-    "no-sa": Splits(
-        train="train-no-sa", monitor="test-no-sa", headline="test-no-sa",
-        closing=("test-no-sa", "test", "test-minus-dev", "core", "dev"),
-        within=_WITHIN, protocols=_NAMES, notes=_WITHOUT_SA,
-    ),
-    "kaldi": Splits(
-        train="train-no-sa",
-        monitor="dev",
-        headline="core",
-        closing=("core", "test-minus-dev", "dev"),
-        selects=True,
-        unselected={"test-no-sa": "contains dev", "test": "contains dev"},
-        within=_WITHIN, protocols=_NAMES, notes=_WITHOUT_SA,
-    ),
-}  # fmt: skip
-"""What each protocol trains and selects on. All report the same published test sets side by side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +70,7 @@ class TimitCorpus:
         self.units = units
         self.protocol, self.normalizer, self.allow_incomplete = protocol, normalizer, allow_incomplete
         self.folders = find_tree(root)
-        self.splits = _with_speakers(PROTOCOLS[protocol], self.folders["test"])
+        self.splits = with_speakers(PROTOCOLS[protocol], speakers_of(self.folders["test"]))
         self._read_parts: dict[str, list[Utterance]] = {}
         self._odd: list[str] = []
         marker = self.folders["train"].parent / "SYNTHETIC.json"
@@ -137,7 +89,7 @@ class TimitCorpus:
     def utterances(self, split: str, faults: Faults | None = None) -> Iterable[Utterance]:
         """A split: train, test (with SA), train-no-sa, test-no-sa, dev, core or test-minus-dev."""
         for utterance in self._part("train" if split.startswith("train") else "test", faults):
-            if split in ("train", "test") or (utterance.sentence_type != "SA" and _belongs(utterance, split)):
+            if belongs(utterance, split):
                 yield utterance
 
     def checksum(self, words_per_split: dict[str, int]) -> tuple[str, bool] | None:
@@ -171,9 +123,9 @@ class TimitCorpus:
         folder = self.folders[part]
         utterances = []
         incomplete: list[str] = []
-        for region in _subfolders(folder, r"DR[1-8]"):
-            for speaker in _subfolders(region, r"[FM][A-Z]{3}\d"):
-                for sentence, files in _sentences(speaker).items():
+        for region in subfolders(folder, r"DR[1-8]"):
+            for speaker in subfolders(region, r"[FM][A-Z]{3}\d"):
+                for sentence, files in sentences_of(speaker).items():
                     missing = [extension for extension in ("WAV", "TXT", "WRD", "PHN") if extension not in files]
                     if missing:
                         incomplete.append(f"{speaker / sentence}.{missing[0]}")
@@ -203,58 +155,6 @@ class TimitCorpus:
         return replace(utterance, text=" ".join(fold([phone.label for phone in utterance.phones], self.units)))
 
 
-def find_tree(root: Path) -> dict[str, Path]:
-    """{"train": folder, "test": folder} at `root` or one folder below it; CorpusError when it is no TIMIT tree."""
-    if not root.is_dir():
-        raise CorpusError(f"{root}: no such folder. --corpus.root is the folder that holds TRAIN and TEST. {SOURCE}")
-    for candidate in [root, *sorted(p for p in root.iterdir() if p.is_dir())]:
-        folders = {p.name.lower(): p for p in candidate.iterdir() if p.is_dir()}
-        if {"train", "test"} <= folders.keys() and _subfolders(folders["train"], r"DR[1-8]"):
-            return {"train": folders["train"], "test": folders["test"]}
-    found = ", ".join(sorted(p.name for p in root.iterdir())[:6]) or "nothing"
-    raise CorpusError(
-        f"{root}: not a TIMIT tree: expected TRAIN and TEST with DR1 to DR8 in them, found {found}. {SOURCE}"
-    )
-
-
-def _with_speakers(splits: Splits, test: Path) -> Splits:
-    """`splits` without those sets of speakers that a small tree does not hold; what it cannot do without stays."""
-    speakers = {p.name.upper() for region in _subfolders(test, r"DR[1-8]") for p in region.iterdir()}
-    there = {"core": speakers & {*CORE_TEST}, "dev": speakers & {*DEV}, "test-minus-dev": speakers - {*DEV}}
-    lacking = {split for split, found in there.items() if not found} - {splits.monitor, splits.headline}
-    return replace(splits, closing=tuple(split for split in splits.closing if split not in lacking))
-
-
-def _belongs(utterance: Utterance, split: str) -> bool:
-    match split:
-        case "dev":
-            return utterance.speaker in DEV
-        case "core":
-            return utterance.speaker in CORE_TEST
-        case "test-minus-dev":
-            return utterance.speaker not in DEV
-        case _:
-            return True
-
-
-def _subfolders(folder: Path, pattern: str) -> list[Path]:
-    """Folders whose name is `pattern`, in whatever case, in the order of their upper-case names."""
-    matching = [p for p in folder.iterdir() if re.fullmatch(pattern, p.name.upper()) and p.is_dir()]
-    return sorted(matching, key=lambda p: p.name.upper())
-
-
-def _sentences(speaker: Path) -> dict[str, dict[str, Path]]:
-    """{"SA1": {"WAV": path, "TXT": path, ...}, ...} of a speaker's folder."""
-    sentences: dict[str, dict[str, Path]] = {}
-    for path in sorted(speaker.iterdir(), key=lambda p: p.name):
-        if match := re.fullmatch(r"(S[AIX]\d+)\.(WAV|TXT|WRD|PHN)(\.WAV)?", path.name.upper()):
-            # Some copies keep the SPHERE file SA1.WAV and add a RIFF copy, SA1.WAV.wav
-            if match[3] and match[2] in sentences.get(match[1], {}):
-                continue
-            sentences.setdefault(match[1], {})[match[2]] = path
-    return dict(sorted(sentences.items()))
-
-
 def _utterance(region: str, speaker: str, sentence: str, files: dict[str, Path]) -> Utterance:
     return Utterance(
         id=f"{speaker}_{sentence}",
@@ -268,40 +168,3 @@ def _utterance(region: str, speaker: str, sentence: str, files: dict[str, Path])
         phones=read_segments(files["PHN"]),
         origin=str(files["WAV"]),
     )
-
-
-def read_transcript(path: Path) -> str:
-    """The sentence of a .TXT file: one line, behind its first and last sample; single spaces between words."""
-    lines = [line for line in _read_text(path).split("\n") if line.strip()]
-    text = " ".join(lines[0].split()) if lines else ""
-    match = re.fullmatch(r"[0-9]{1,10} [0-9]{1,10} (.*)", text)
-    if not match:
-        raise CorpusError(f"{path}: expected 'FIRST LAST sentence', found {text[:40]!r}.")
-    if len(lines) > 1:
-        raise CorpusError(f"{path}: expected one line, found {len(lines)}.")
-    return match[1]
-
-
-def read_segments(path: Path) -> tuple[Segment, ...]:
-    """The labelled stretches of a .WRD or .PHN file: `start end label` a line, in samples."""
-    segments, text = [], _read_text(path)
-    plain = _PLAIN_ROWS.findall(text)
-    if text.endswith("\n") and len(plain) == text.count("\n"):  # one search a file: TIMIT has 250,000 such lines
-        return tuple([Segment(int(start), int(end), label) for start, end, label in plain])
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            match = re.fullmatch(r"([0-9]{1,10})\s+([0-9]{1,10})\s+(\S+)", line.strip())
-            if not match:
-                raise CorpusError(f"{path}:{number}: expected 'START END LABEL', found {line.strip()[:40]!r}.")
-            segments.append(Segment(int(match[1]), int(match[2]), match[3]))
-    return tuple(segments)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        with open_regular(path) as file:
-            return file.read().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    except OSError as error:
-        raise CorpusError(f"{path}: {error.strerror or error}.") from None
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: byte {error.start} is not UTF-8; is this a label file?") from None
