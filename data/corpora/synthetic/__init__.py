@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from data.config import option
-from data.corpora.phones import PhoneConfig
 from data.corpora.synthetic.tree import ensure_tree
 from data.corpora.timit import TimitCorpus
+from data.corpora.timit.phones import PhoneConfig
 from data.utterance import Corpus
 
 

@@ -16,8 +16,8 @@ from typing import Literal
 
 from data.audio.decode import FileAudio
 from data.config import option
-from data.corpora.phones import PhoneConfig, check_phones, describe_odd
 from data.corpora.timit.labels import read_segments, read_transcript
+from data.corpora.timit.phones import PhoneConfig, check_phones, describe_odd
 from data.corpora.timit.protocols import PROTOCOLS, belongs, with_speakers
 from data.corpora.timit.tree import SOURCE, find_tree, sentences_of, speakers_of, subfolders
 from data.faults import Faults

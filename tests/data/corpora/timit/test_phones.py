@@ -1,4 +1,4 @@
-"""Phones of .PHN files as transcripts (data.corpora.phones), and files that cannot be trusted."""
+"""Phones of .PHN files as transcripts (data.corpora.timit.phones), and files that cannot be trusted."""
 
 from __future__ import annotations
 
