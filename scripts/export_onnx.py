@@ -203,9 +203,9 @@ def speech_of(utterances: Sequence[Utterance], normalize: Callable[[str], str], 
 
 
 def in_one_form(recognizer: LoadedModel, speech: Speech) -> tuple[LoadedModel, Speech]:
-    """Both with the references written as the model's units are: see trainer.prepare.vocabulary."""
+    """Both with the references written as the model's units are: see trainer.prepare.vocabulary.spelled."""
     from trainer.cli.console import Console
-    from trainer.prepare.vocabulary import fit_spelling
+    from trainer.prepare.vocabulary.spelled import fit_spelling
 
     recognizer.vocab.refuse_delimiter(speech.references)
     vocab = fit_spelling(recognizer.vocab, speech.references, "auto", recognizer.source, Console())

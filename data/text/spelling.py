@@ -2,7 +2,7 @@
 
 A checkpoint that somebody else fine-tuned was trained on text of its own making: capitals (wav2vec 2.0 on
 LibriSpeech), letters and accents apart (Unicode's NFD, as some Vietnamese vocabularies are), Korean syllables taken
-apart into letters. `CANDIDATES` are tried on the references: see trainer.prepare.vocabulary.
+apart into letters. `CANDIDATES` are tried on the references: see trainer.prepare.vocabulary.spelled.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from models.config import ModelConfig
 from tests.helpers.models import make_talkative, small_model
 from trainer.card.tables import confusion_sections
 from trainer.errors import CorpusError
-from trainer.prepare.vocabulary import choose_vocabulary
+from trainer.prepare.vocabulary.choice import choose_vocabulary
 from trainer.report.media import spoken, written_words
 from trainer.run import main as train
 from trainer.rundir.logs.eventfiles import read_events

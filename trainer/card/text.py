@@ -19,7 +19,7 @@ from models.checkpoints.lora import lora_of
 from models.checkpoints.weights import LoadReport
 from trainer.config.schema import Config
 from trainer.prepare.corpus import PreparedCorpus
-from trainer.prepare.vocabulary import pieces_of
+from trainer.prepare.vocabulary.unseen import pieces_of
 from trainer.rundir.model_source import model_name
 from trainer.scoring.metrics import units_of, units_written
 

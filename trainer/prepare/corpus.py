@@ -38,15 +38,9 @@ from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.errors import CorpusError
 from trainer.prepare.decoding import drop_undecodable, find_undecodable, use_store
-from trainer.prepare.vocabulary import (
-    are_units,
-    choose_vocabulary,
-    describe_unseen,
-    first_places,
-    pieces_of,
-    refuse_delimiters,
-    refuse_special_units,
-)
+from trainer.prepare.vocabulary.choice import are_units, choose_vocabulary
+from trainer.prepare.vocabulary.refused import refuse_delimiters, refuse_special_units
+from trainer.prepare.vocabulary.unseen import describe_unseen, first_places, pieces_of
 
 LEAVE_OUT = "Mend them, or leave such training utterances out: --corpus.on-bad drop"
 """The remedy for all that is wrong with single utterances of training."""
@@ -170,7 +164,7 @@ def prepare_corpus(
     on_bad = "drop" if faults.collects else c.on_bad  # a check goes on without them
     corpus, utterances, eval_utterances = reading.corpus, reading.train, reading.evaluation
     splits, scoring = corpus.splits, c.phone_scoring()
-    of_units = are_units(c.are_units(), [u.text for u in utterances], encoder, c.vocabulary, training)
+    of_units = are_units(c.are_units(), (u.text for u in utterances), encoder, c.vocabulary, training)
     normalize = c.text_rule(are_units=of_units)
     name = f"units {c.units}" if of_units else f"{c.normalizer} {c.language}"
     if of_units:

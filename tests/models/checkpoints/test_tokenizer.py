@@ -21,7 +21,7 @@ from models.checkpoints.pretrained import read_pretrained
 from tests.helpers.checkpoints import KINDS, SPECIALS, Kind, plus, write_checkpoint, write_tokenizer
 from tests.helpers.models import edit_json, noise, small_config, small_hf_model
 from trainer.errors import ModelError
-from trainer.prepare.vocabulary import own_vocabulary
+from trainer.prepare.vocabulary.choice import own_vocabulary
 from trainer.recognize.transcribe import Windows, load_recognizer, transcribe
 
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)

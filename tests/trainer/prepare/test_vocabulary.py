@@ -26,7 +26,7 @@ from tests.helpers.corpora import write_jsonl
 from tests.helpers.models import noise, small_config
 from trainer.cli.console import Console
 from trainer.errors import CorpusError
-from trainer.prepare.vocabulary import choose_vocabulary
+from trainer.prepare.vocabulary.choice import choose_vocabulary
 from trainer.run import main
 
 
