@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.cli.arguments import ArgumentParser
+from trainer.cli.arguments import ArgumentParser, split_words
 from trainer.cli.parse import parse, report_errors
 from trainer.errors import ConfigError
 
@@ -48,14 +48,7 @@ def read(argv: Sequence[str]) -> tuple[Namespace, list[str]]:
     if not argv or "-h" in argv or "--help" in argv:
         print((__doc__ or "").strip())
         raise SystemExit(0 if argv else 2)
-    own: list[str] = []
-    rest: list[str] = []
-    words = iter(argv)
-    for word in words:
-        if word.partition("=")[0] in OWN:
-            own += [word] if "=" in word else [word, *[value for value in [next(words, None)] if value is not None]]
-        else:
-            rest.append(word)
+    own, rest = split_words(argv, OWN)
     parser = ArgumentParser(prog="python -m scripts.plant", description="")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--share", type=float, default=0.03)

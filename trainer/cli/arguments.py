@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import NoReturn
 
 from trainer.errors import ConfigError
@@ -29,6 +30,27 @@ class ArgumentParser(argparse.ArgumentParser):
         if close := difflib.get_close_matches(unknown, self._option_string_actions, n=1) if unknown else []:
             hint = f" Did you mean {close[0]}?"
         raise ConfigError(f"{message.rstrip('.')}.{hint} {self.prog} --help lists what there is.")
+
+
+def split_words(words: Iterable[str], own: Container[str]) -> tuple[list[str], list[str]]:
+    """(Options called as in `own`, each with the word behind it; all other words), both in their order.
+
+    For a command whose line names a corpus as training's does, with options of its own at any place.
+
+    >>> split_words(["demo", "--out", "DIR", "--corpus.size=tiny", "--seed=1"], {"--out", "--seed"})
+    (['--out', 'DIR', '--seed=1'], ['demo', '--corpus.size=tiny'])
+    """
+    found: list[str] = []
+    others: list[str] = []
+    left = iter(words)
+    for word in left:
+        if word.partition("=")[0] not in own:
+            others.append(word)
+            continue
+        found.append(word)
+        if "=" not in word:
+            found += itertools.islice(left, 1)
+    return found, others
 
 
 def names(known: Iterable[str]) -> Callable[[str], list[str]]:
