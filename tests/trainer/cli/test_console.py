@@ -5,14 +5,11 @@ pytest tests/trainer/cli/test_console.py
 
 from __future__ import annotations
 
-import doctest
 import io
 from pathlib import Path
 
 import pytest
 
-import trainer.prepare.intro
-import trainer.rundir.logs.log
 from tests.helpers.resumed import options
 from trainer.cli.console import Console
 from trainer.prepare.corpus import synthesis_bar
@@ -121,8 +118,3 @@ def test_synthesis_is_shown_only_where_something_is_synthesised() -> None:
     assert "synthesising" in stream.getvalue()
     assert "0/8" in stream.getvalue()
     assert "synthesised 2 speakers once" in stream.getvalue()
-
-
-def test_examples_in_docstrings_hold() -> None:
-    for module in (trainer.prepare.intro, trainer.rundir.logs.log):
-        assert doctest.testmod(module).failed == 0

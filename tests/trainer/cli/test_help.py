@@ -5,7 +5,6 @@ pytest tests/trainer/cli/test_help.py
 
 from __future__ import annotations
 
-import doctest
 import os
 import subprocess
 import sys
@@ -13,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import trainer.cli.hf_flags
-import trainer.cli.options
 from tests.helpers.paths import ROOT
 from trainer.cli.help import describe
 from trainer.cli.options import COMMON, options
@@ -146,7 +143,3 @@ def test_what_is_missing_or_impossible_is_said_before_torch_is_imported(argv: st
     assert done.returncode == 2
     assert done.stderr.startswith(said)
     assert done.stderr.count("\n") == 1
-
-
-def test_examples_in_docstrings_hold() -> None:
-    assert doctest.testmod(trainer.cli.options).failed == doctest.testmod(trainer.cli.hf_flags).failed == 0

@@ -5,7 +5,6 @@ pytest tests/trainer/recognize/test_transcribe.py
 
 from __future__ import annotations
 
-import doctest
 import errno
 import itertools
 import json
@@ -21,8 +20,6 @@ import soundfile
 import torch
 from transformers import pipeline
 
-import scripts.transcribe
-import trainer.recognize.transcribe
 from data.text.normalise import collapse_spaces
 from data.text.vocab import Vocab
 from models.checkpoints.export import save_huggingface
@@ -353,10 +350,6 @@ def test_recordings_of_one_name_are_kept_apart_by_their_folders(
 def test_no_two_recordings_are_written_to_one_file(files: list[str], expected: list[str]) -> None:
     names = output_names([(Path(file), Path(Path(file).name)) for file in files])
     assert [name.as_posix() for name in names] == expected
-
-
-def test_examples_in_docstrings_hold() -> None:
-    assert doctest.testmod(scripts.transcribe).failed == doctest.testmod(trainer.recognize.transcribe).failed == 0
 
 
 def test_what_cannot_be_read_is_named_and_the_others_are_written(
