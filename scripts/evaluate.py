@@ -82,6 +82,7 @@ def score(source: str, config: Config, options: Namespace) -> int:
         config = replace(config, name=f"evaluate-{model_name(source)}{of_part}")
     if any((config.run_dir / name).exists() for name in ("lock", "checkpoints", "metrics.jsonl")):
         raise ConfigError(f"{config.run_dir} holds a training run, which is not written over. Choose another --name.")
+    refuse_other_corpus(config)
 
     from trainer.decoding.settings import AUTO, from_options
     from trainer.evaluating import score_model
@@ -100,6 +101,21 @@ def score(source: str, config: Config, options: Namespace) -> int:
             f"found here: {found['num_errors']:,} of {found['num_reference_words']:,}"
         )
     return 0
+
+
+def refuse_other_corpus(config: Config) -> None:
+    """ConfigError where the folder holds an evaluation on another corpus, or on this one read in another way."""
+    from trainer.config.as_json import read_config
+
+    path = config.run_dir / "config.json"
+    if not path.exists() or config.overwrite:
+        return
+    earlier = read_config(path, fill=True)
+    if earlier.corpus != config.corpus:
+        raise ConfigError(
+            f"{config.run_dir} holds an evaluation on another corpus, or with other options of it (preset "
+            f"{earlier.preset}). Choose another --name, or write over it: --overwrite."
+        )
 
 
 if __name__ == "__main__":

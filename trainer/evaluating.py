@@ -11,6 +11,7 @@ from trainer.config.as_json import to_json
 from trainer.config.given import with_given
 from trainer.config.schema import Config
 from trainer.config.validate import resolve, validate
+from trainer.decoding.decoder import build_decoder
 from trainer.decoding.scores import development_split, score_decoding
 from trainer.decoding.settings import Decoding
 from trainer.device import choose_device
@@ -45,7 +46,10 @@ def score_model(
         console.say(f"{config.model.pretrained}: {given.load_report.describe()}")
     splits = given.data.corpus.splits
     if is_tuned:
-        development_split(splits)  # refused before anything is computed
+        development_split(splits)  # refused before anything is computed, as a model or a word that does not fit
+    decoder = None if decoding is None else build_decoder(given.data.vocab, decoding, given.device)
+    for note in decoder.notes if decoder is not None else ():
+        console.say(note)
     scored = score_splits(
         splits,
         [*splits.closing, *splits.unselected],
@@ -73,9 +77,9 @@ def score_model(
     results |= calibration_record(calibration, why_none)
     if given.data.corrections:
         results["corrections"] = given.data.corrections
-    if decoding is not None:
+    if decoder is not None:
         results["beam"] = score_decoding(
-            decoding, is_tuned=is_tuned, model=given.model, eval_sets=given.eval_sets, splits=splits, greedy=scored,
+            decoder, is_tuned=is_tuned, model=given.model, eval_sets=given.eval_sets, splits=splits, greedy=scored,
             device=given.device, run_dir=run_dir, console=console,
         )  # fmt: skip
     write_text(run_dir / "config.json", to_json(config))

@@ -119,6 +119,28 @@ def test_evaluate_refuses_the_folder_of_a_training_run(
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
+def test_an_evaluation_is_done_again_but_not_written_over_by_one_of_another_corpus(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, scored = finished_run.parents[1], tmp_path / "runs" / "mine"
+    options = ["--runs-dir", str(tmp_path / "runs"), "--cache-dir", str(tmp_path / "cache"), "--device", "cpu",
+               "--name", "mine", "--no-report"]  # fmt: skip
+    first, other = (["manifest", "--corpus.eval", str(data / name), *options] for name in ("eval.jsonl", "train.jsonl"))
+    model = str(finished_run / "model")
+    for _ in range(2):
+        assert evaluate([model, *first]) == 0
+    kept = (scored / "hypotheses.jsonl").read_bytes()
+    capsys.readouterr()
+    assert evaluate([model, *other]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: {scored} holds an evaluation on another corpus, or with other options of it (preset manifest). "
+        "Choose another --name, or write over it: --overwrite."
+    )
+    assert (scored / "hypotheses.jsonl").read_bytes() == kept
+    assert evaluate([model, *other, "--overwrite"]) == 0
+    assert (scored / "hypotheses.jsonl").read_bytes() != kept
+
+
 def test_models_of_two_runs_are_evaluated_into_two_folders(finished_run: Path, tmp_path: Path) -> None:
     options = ["--corpus.eval", str(finished_run.parents[1] / "eval.jsonl"), "--runs-dir", str(tmp_path / "runs"),
                "--cache-dir", str(tmp_path / "cache"), "--device", "cpu"]  # fmt: skip

@@ -17,8 +17,8 @@ from data.text.vocab import Vocab
 from data.utterance import Splits
 from models.ctc import CTCModel
 from trainer.cli.console import Console
-from trainer.decoding.decoder import Decoder, build_decoder
-from trainer.decoding.settings import Decoding, as_record, write_decoding
+from trainer.decoding.decoder import Decoder
+from trainer.decoding.settings import as_record, write_decoding
 from trainer.decoding.tuning import tune
 from trainer.errors import ConfigError
 from trainer.rundir.results import describe, split_record, write_hypotheses
@@ -93,17 +93,13 @@ def rescored(hypothesis: Hypothesis, units: Sequence[int], vocab: Vocab) -> Hypo
 
 
 def score_decoding(
-    decoding: Decoding, *, is_tuned: bool, model: CTCModel, eval_sets: dict[str, EvalSet], splits: Splits,
+    decoder: Decoder, *, is_tuned: bool, model: CTCModel, eval_sets: dict[str, EvalSet], splits: Splits,
     greedy: Sequence[Scores], device: torch.device, run_dir: Path, console: Console,
 ) -> dict[str, Any]:  # fmt: skip
     """Score every split of `greedy` with the beam, and tune the weights before that if `is_tuned`.
 
     Returns the key `beam` of results.json; writes decoding.json and the beam's hypotheses into `run_dir`.
     """
-    vocab = eval_sets[splits.headline].vocab
-    decoder = build_decoder(vocab, decoding, device)
-    for note in decoder.notes:
-        console.say(note)
     bar = partial(console.progress, unit="batch")
     if is_tuned:
         split = development_split(splits)

@@ -80,6 +80,18 @@ def test_evaluation_tunes_weights_and_transcription_takes_them(
     assert texts == [row["hypothesis"] for row in scored if row["split"] == "eval"]
 
 
+def test_a_hot_word_that_cannot_be_written_is_refused_before_anything_is_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = write_noise_corpus(tmp_path, num_train=1, num_eval=1)
+    corpus = ["manifest", *inputs[2:4], "--runs-dir", str(tmp_path), "--cache-dir", str(tmp_path / "cache")]
+    assert evaluate([str(tmp_path / "checkpoint"), *corpus, "--device", "cpu", "--hot-word", "1984"]) == 2
+    said = capsys.readouterr().err
+    assert "--hot-word 1984: cannot be written" in said
+    assert "WER" not in said
+    assert not (tmp_path / "evaluate-checkpoint").exists()
+
+
 def test_a_hot_word_and_the_best_texts_reach_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_noise_corpus(tmp_path, num_train=1, num_eval=1)
     argv = [str(tmp_path / "checkpoint"), str(tmp_path / "eval-0.wav"), "--device", "cpu", "--format", "json"]
