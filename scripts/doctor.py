@@ -88,7 +88,12 @@ def run(args: Namespace, options: Sequence[str]) -> int:
     print(said)
     if args.exclude:
         number = write_excluded(args.run / EXCLUDED, found.suspects, args.exclude)
-        print(f"train without {number} of them: --corpus.exclude {args.run / EXCLUDED}")
+        path = args.run / EXCLUDED
+        print(
+            f"train without {number} of them: --corpus.exclude {path}"
+            if number
+            else f"{path} is empty: nothing is marked {args.exclude}, or surer"
+        )
     return 0
 
 

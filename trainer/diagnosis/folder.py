@@ -37,10 +37,13 @@ def read_facts(run_dir: Path) -> Facts:
         for key in BY_SHIFT:
             record[key] = {int(shift): value for shift, value in record[key].items()}
         return Facts(**record)
-    except OSError as error:
+    except FileNotFoundError:
         raise ConfigError(
-            f"{path}: not readable ({error.strerror}). Runs of older versions wrote none, and cannot be judged."
+            f"{run_dir} has no {NAME}, which a run writes before its first step. A run of an older version "
+            "wrote none, and cannot be diagnosed."
         ) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: not readable ({error.strerror}).") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path}: not the facts of a run ({error}).") from None
 

@@ -1,9 +1,9 @@
 """What the losses of training tell of an utterance: Swayamdipta et al. 2020 (arXiv 2009.10795), made robust for CTC.
 
 There an example has a mean over the epochs, a spread, and an epoch from which on it is learnt. A wrong label has a low
-confidence throughout, or is learnt last. Here the loss is in nats per unit, of which a short transcript has a noisier
-one than a long one, and a whole pass may be cheap (near its end) or dear (near its start). So each loss is compared
-with those of utterances of about as many units in the same pass.
+confidence throughout, or is learnt last. Here the loss is in nats per unit. It is noisier for a short transcript than
+for a long one, and it falls from epoch to epoch for all of them. So each loss is compared with those of utterances of
+about as many units in the same pass.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ FIRST = 0.9
 """A pass counts if the corpus' median loss in it is at most this share of the highest one: before that the model tells
 nothing apart."""
 LEARNT = 0.25
-"""An utterance is learnt once its loss stays below this share of what the first pass cost."""
+"""An utterance is learnt once its loss stays below this share of the median loss of the first pass."""
 HIGH = 0.95
 """A loss is high above that of so many of its neighbours."""
 
 
 @dataclass(frozen=True)
 class Learning:
-    """What N utterances cost in K passes. NaN, and 0 passes, where an utterance was never visited."""
+    """What the losses of N utterances in K passes tell. NaN, and 0 passes, where an utterance was never visited."""
 
     losses: np.ndarray
     """float32 (K, N): nats per unit; NaN where not visited, inf where the loss was none."""
     excess: np.ndarray
     """float32 (N,): nats per unit above the median of its neighbours, summed over the passes that count and divided by
-    what the corpus cost in them. 1: it cost twice as much as others."""
+    the sum of those medians. 1: its losses are twice as high as others'."""
     deviations: np.ndarray
     """float32 (N,): `excess` in robust standard deviations of its neighbours' (1.4826 times their median absolute
     deviation), above their median."""

@@ -40,8 +40,8 @@ class Examined:
     """All its utterances, the most suspect first."""
     groups: list[Standout]
     """Speakers and folders in which a sign is far more frequent than elsewhere."""
-    asked: OwnWords
-    """What the earliest weights wrote."""
+    heard: OwnWords
+    """What the earliest checkpoint that was used writes."""
     learning: Learning | None
     notes: tuple[str, ...]
     """What the user should know, a sentence each."""

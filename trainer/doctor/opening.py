@@ -1,7 +1,7 @@
 """A run whose training data is looked into: its corpus as it was trained on, and its weights of two times.
 
-A model that was trained long enough writes a wrong transcript as it was told to. So it is asked twice: with the weights
-that the run exports, and with earlier ones, which were good already and had not learnt the wrong ones by heart.
+A model that was trained long enough writes a wrong transcript as it was told to. So a checkpoint from early in training
+is preferred: one that was good already and had not learnt the wrong transcripts by heart.
 """
 
 from __future__ import annotations
@@ -36,16 +36,17 @@ from trainer.recognize.transcribe import LoadedModel
 from trainer.rundir.model_source import find_model, step_of
 from trainer.rundir.reading import checkpoints, read_records
 from trainer.scoring.evaluate import EvalSet
+from trainer.scoring.metrics import UNITS
 
 GOOD_ENOUGH = 0.5
-"""Earlier weights are asked if their error rate at evaluation was at most this."""
+"""An earlier checkpoint is used if its error rate at evaluation was at most this."""
 EARLY = 0.75
-"""Weights are earlier ones up to this share of the run's steps."""
+"""A checkpoint is an earlier one up to this share of the run's steps."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the run that are asked."""
+    """A checkpoint of the run, or the model that it exports."""
 
     source: str
     """A folder that trainer.rundir.model_source knows."""
@@ -55,7 +56,7 @@ class Weights:
     @property
     def said(self) -> str:
         """What they are called in a sentence."""
-        return "the run's model" if self.step is None else f"the weights of step {self.step}"
+        return "the run's model" if self.step is None else f"the checkpoint of step {self.step}"
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,21 @@ def open_run(run_dir: Path, words: Sequence[str], console: Console, split: str =
     if split not in ("train", own, *data.evaluation):
         raise ConfigError(f"--split {split}: this run has {', '.join(['train', *data.evaluation])}.")
     split = own if split == "train" else split
-    notes = _changes(run_dir, data.train)
+    notes = [*_changes(run_dir, data.train), *_judged(run_dir)]
     return OpenedRun(run_dir, config, data, weights, choose_device(config.device), split, tuple(notes))
+
+
+def _judged(run_dir: Path) -> list[str]:
+    """Whether the model is too bad to judge transcripts, by its last evaluation."""
+    rates = _error_rates(run_dir)
+    last = rates[max(rates)] if rates else 0.0
+    if last <= GOOD_ENOUGH:
+        return []
+    return [
+        f"The last evaluation's error rate is {100 * last:.0f} %. A model that makes so many errors hardly tells wrong "
+        "transcripts from right ones: where none is named here, that means little. Why it did not learn: "
+        f"python -m scripts.diagnose {run_dir}"
+    ]
 
 
 def choose_weights(run_dir: Path, console: Console) -> tuple[Weights, ...]:
@@ -160,10 +174,11 @@ def choose_weights(run_dir: Path, console: Console) -> tuple[Weights, ...]:
 
 
 def _error_rates(run_dir: Path) -> dict[int, float]:
-    """{step: the main error rate} of every evaluation."""
+    """{step: the main error rate} of every evaluation, whatever units the run has."""
     path = run_dir / "metrics.jsonl"
     found = read_records(path) if path.exists() else []
-    return {r["step"]: r.get("eval/wer", r.get("eval/per", float("inf"))) for r in found if "eval/loss" in r}
+    keys = [f"eval/{units.main}" for units in UNITS.values()]
+    return {r["step"]: r[key] for r in found for key in keys if r.get(key) is not None}
 
 
 def _rate_at(rates: dict[int, float], step: int) -> float:

@@ -1,4 +1,4 @@
-"""What the run's model writes for every training utterance, and what the transcript costs it, as evaluation scores."""
+"""What the run's model writes for every training utterance, and its loss on the transcript, as in evaluation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class OwnWords:
     losses: np.ndarray
     """float32 (N,): nats per unit; inf where CTC cannot write the transcript, or where there is no audio."""
     character_rates: np.ndarray
-    """float32 (N,): character error rate, or phone error rate; the longer of the two texts divides, so at most 1."""
+    """float32 (N,): error rate of characters, or of phones and other units with spaces between them. The longer of the
+    two texts divides, so it is at most 1."""
     word_errors: np.ndarray
     """int32 (N,)."""
 
@@ -41,7 +42,7 @@ def hear(run: OpenedRun, weights: Weights, console: Console) -> OwnWords:
         part = _part(eval_set, begin, min(n, begin + AT_ONCE))
         scores = evaluate(loaded.model, part, run.device, nullcontext, bar)
         for i, one in enumerate(scores.hypotheses, begin):
-            edits = one.words if scores.units.name == "phones" else one.characters
+            edits = one.characters if scores.units.name == "words" else one.words
             longest = max(edits.num_reference, edits.num_reference + edits.insertions - edits.deletions, 1)
             found.hypotheses.append(one.hypothesis)
             found.losses[i] = one.loss

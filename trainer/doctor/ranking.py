@@ -1,6 +1,6 @@
 """One score for each training utterance, from all that was seen of it, and the reasons in words.
 
-losses in training, own words, their cost -> how far each stands out (evidence) -> signs with a weight
+losses in training, own words, their loss -> how far each stands out (evidence) -> signs with a weight
 those that stand out -> alignment, other transcripts                             -> signs with a weight
 signs without a model (trainer.signs)                                            -> their certainty is their weight
                                                                          all weights of an utterance -> its score
@@ -21,13 +21,13 @@ from trainer.doctor.stretches import Leftovers
 from trainer.signs.sign import Certainty, Sign
 
 LEAST_EXCESS, LEAST_RATE, LEAST_LOSS = 0.5, 0.05, 0.1
-"""What one unit of standing out is at least: times the usual cost; of the characters; nats per unit."""
+"""What one unit of standing out is at least: of the usual loss; of the characters; nats per unit."""
 LIKELY, CERTAIN = 3.0, 6.0
 """Standing out by so many units is likely, or as good as certainly, a fault."""
 CLOSE = 0.25
 """A transcript that another one fits certainly differs from what was written by at most this share."""
 SHARE_HIGH = 0.8
-"""What is certainly wrong was among the dearest in this share of its visits."""
+"""What is certainly wrong had one of the highest losses of its neighbours in this share of its visits."""
 WEIGHTS: dict[Certainty, float] = {"certain": 0.95, "likely": 0.6, "possible": 0.15}
 """How much a sign of this certainty counts that is not of the model."""
 FEW_UNITS = 3
@@ -51,7 +51,7 @@ class Seen:
     """What the model and its training tell of N utterances, in corpus order."""
 
     words: OwnWords
-    """Of the earliest weights that were asked."""
+    """Of the earliest checkpoint that was used."""
     learning: Learning | None
     """None where the run kept no losses."""
     out: np.ndarray
@@ -86,12 +86,12 @@ def weigh_dynamics(seen: Seen, i: int) -> list[Weighed]:
     is_high = high >= SHARE_HIGH * visits
     certainty: Certainty = "certain" if out >= CERTAIN and is_high and visits >= 3 else _by(out)
     late = int(learning.learnt[i])
-    parts = [f"in training it cost {1 + learning.excess[i]:.1f} times as much as others of its length"]
+    parts = [f"its loss in training was {1 + learning.excess[i]:.1f} times that of others of its length"]
     if visits > 1:
-        parts.append(f"it was among the dearest twentieth in {high} of {visits} epochs")
+        parts.append(f"it was among the highest 5 % in {high} of {visits} epochs")
     if learning.learnt_by_half and late != 1:
         when = f"learnt only from epoch {late} on" if late else "never learnt"
-        parts.append(f"{when}, half of the others from epoch {learning.learnt_by_half} on")
+        parts.append(f"{when}, while half of the corpus was from epoch {learning.learnt_by_half} on")
     return [Weighed(Sign("high loss throughout" if is_high else "learnt late", "; ".join(parts), certainty), 0.0)]
 
 
@@ -101,8 +101,7 @@ def weigh_words(seen: Seen, i: int) -> list[Weighed]:
     if out < 2 or rate == 0:
         return []
     written = seen.words.hypotheses[i]
-    what = f"{seen.words.weights.said} write {written!r}" if written else f"{seen.words.weights.said} write nothing"
-    what = what.replace("the run's model write", "the run's model writes")
+    what = f"{seen.words.weights.said} writes {written!r}" if written else f"{seen.words.weights.said} writes nothing"
     return [Weighed(Sign("other words", f"{what}: {100 * rate:.0f} % of the text differs", _by(out)), 0.0)]
 
 

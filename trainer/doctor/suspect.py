@@ -34,7 +34,7 @@ class Suspect:
     text: str
     """The transcript as the corpus wrote it."""
     hypothesis: str | None = None
-    """What the model writes; None where none was asked."""
+    """What the model writes; None where no model was run."""
     split: str = "train"
     speaker: str | None = None
     audio: str = ""

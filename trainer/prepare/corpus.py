@@ -114,7 +114,7 @@ def read_corpus(
     if isinstance(corpus, CorrectedCorpus):
         tell_corrections(corpus, [splits.train, *eval_splits], config, console, training=training, faults=faults)
     if faults.collects and not (train and all(evaluation.values())):
-        raise CorpusError("Nothing can be looked at beyond the faults above: a split has no sound utterance.")
+        raise CorpusError("Nothing can be looked at beyond the faults named here: a split has no sound utterance.")
     return CorpusUtterances(corpus, train, evaluation, faults)
 
 

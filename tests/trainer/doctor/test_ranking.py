@@ -59,7 +59,7 @@ def test_a_wrong_transcript_has_the_highest_score_and_says_why_with_figures() ->
     assert f"the transcript of s1-9, {texts[9]!r} (5 % of it differs, and 70 % of its own transcript)" in signs[0].what
     assert "in 8 of 8 epochs" in signs[1].what or "in 7 of 7 epochs" in signs[1].what
     assert "never learnt" in signs[1].what
-    assert "the weights of step 400 write" in signs[2].what
+    assert "the checkpoint of step 400 writes" in signs[2].what
 
 
 def test_a_sound_corpus_has_nothing_certain() -> None:

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from data.corpora.given import GivenConfig
 from tests.helpers.paths import ROOT
+from trainer.cli.console import Console
 from trainer.config.presets import PRESETS
-from trainer.rundir.next_steps import next_commands
+from trainer.rundir.next_steps import conclude, next_commands
 
 
 def next_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -30,12 +32,13 @@ def next_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_next_commands_are_words_of_a_shell_and_their_scripts_exist(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    board, report, transcribe, verify = map(shlex.split, next_of_a_run(tmp_path, monkeypatch))
+    board, report, transcribe, doctor, verify = map(shlex.split, next_of_a_run(tmp_path, monkeypatch))
     assert board[-2:] == ["--logdir", "my runs"]
     assert report[1:] == ["-m", "scripts.report", "my runs/a"]
     assert transcribe[1:] == ["-m", "scripts.transcribe", "my runs/a/model", "my audio.wav"]
+    assert doctor[1:] == ["-m", "scripts.doctor", "my runs/a"]
     assert verify[1:] == ["-m", "scripts.verify_run", "my runs/a"]
-    for command in (report, transcribe, verify):
+    for command in (report, transcribe, doctor, verify):
         assert (ROOT / f"{command[2].replace('.', '/')}.py").exists()
 
 
@@ -67,4 +70,19 @@ def test_next_commands_call_the_python_that_runs(tmp_path: Path, monkeypatch: py
 
 
 def test_without_a_file_of_audio_its_place_is_kept() -> None:
-    assert next_commands(PRESETS["manifest"](), "train, row 3")[-2].endswith(" FILE")
+    assert next_commands(PRESETS["manifest"](), "train, row 3")[-3].endswith(" FILE")
+
+
+def test_the_doctor_is_not_offered_for_a_corpus_that_no_command_can_open() -> None:
+    """scripts.doctor refuses a data set that a Python program handed over."""
+    config = replace(PRESETS["manifest"](), corpus=GivenConfig())
+    assert not any("scripts.doctor" in command for command in next_commands(config, "train, row 3"))
+
+
+def test_a_run_with_findings_names_the_command_that_says_them_again(capsys: pytest.CaptureFixture[str]) -> None:
+    config = PRESETS["manifest"]()
+    for findings in ([], ["learning rate too high (likely): ..."]):
+        conclude(config, "FILE", findings, Console(sys.stdout))
+        said = capsys.readouterr().out
+        assert said.endswith(f"scripts.verify_run {config.run_dir}\n")
+        assert (f"-m scripts.diagnose {config.run_dir}\n" in said) == bool(findings)
