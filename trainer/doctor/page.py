@@ -36,7 +36,7 @@ MOST_BYTES = 15_000_000
 MOST_AUDIO_SECONDS = 60.0
 """A longer utterance has no audio in the page: its picture could not be read."""
 SCRIPTS = (("trainer.report", ("elements", "base", "words", "figure", "player")),
-           ("trainer.doctor", ("decisions", "filters", "suspect", "list", "start")))  # fmt: skip
+           ("trainer.doctor", ("decisions", "filters", "suspect", "list", "loading", "start")))  # fmt: skip
 """Files of the rooms' assets/, in the order in which they build on one another."""
 STYLES = (("trainer.report", ("report", "utterance")), ("trainer.doctor", ("doctor",)))
 _LONG_WORD = 12

@@ -100,6 +100,14 @@ def saved(page: Any, folder: Path) -> list[tuple[str, str | None, str | None]]:
     return [(entry.id, entry.text, entry.was) for entry in found.entries]
 
 
+def load(page: Any, path: Path) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="load corrections").click()
+    page.locator("#loaded").evaluate("line => { line.textContent = ''; }")
+    chooser.value.set_files(path)
+    until(lambda: page.locator("#loaded").inner_text() != "")
+
+
 def test_suspects_are_listed_worst_first_and_more_on_demand(page: Any) -> None:
     assert page.locator("#list .score").first.inner_text() == "0.90"
     assert page.locator("#list > li").count() == 100
@@ -126,6 +134,33 @@ def test_what_is_decided_is_counted_saved_and_there_after_a_reload(page: Any, tm
     assert json.loads((tmp_path / "fix.jsonl").read_text().splitlines()[0])["note"] == "clipped"
     line(page, 1).get_by_role("button", name="drop").click()
     assert pressed(page, 1) == [], "pressed again, it is taken back"
+
+
+def test_saved_corrections_are_loaded_back_and_what_does_not_fit_is_named(page: Any, tmp_path: Path) -> None:
+    line(page, 1).get_by_role("button", name="drop").click()
+    line(page, 2).get_by_role("button", name="correct").click()
+    page.get_by_label("corrected transcript").fill("two and three")
+    before = saved(page, tmp_path)
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="forget all").click()
+    line(page, 0).get_by_role("button", name="keep").click()
+    load(page, tmp_path / "fix.jsonl")
+    assert counts(page) == "1 kept · 1 dropped · 1 corrected · 207 undecided", "other decisions stay"
+    assert page.locator("#loaded").inner_text() == "fix.jsonl: 2 decisions loaded."
+    page.reload()
+    assert saved(page, tmp_path) == before
+    lines = ['{"id": "b/3.wav", "text": "word", "was": "another"}', '{"id": "elsewhere", "drop": true}', "{",
+             '{"id": "b/4.wav", "drop": true, "split": "dev"}', '{"id": "b/5.wav"}', "", '{"id": "b/6.wav", "drop": true}',
+             '{"id": "b/7.wav", "text": "one", "was": "word 7"}',
+             '{"id": "b/7.wav", "text": "two", "was": "one"}']  # fmt: skip
+    (tmp_path / "other.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    load(page, tmp_path / "other.jsonl")
+    assert page.locator("#loaded").inner_text() == (
+        "other.jsonl: 2 decisions loaded. Not loaded: 1 whose transcript is another now (b/3.wav). Not loaded: 1 whose "
+        "utterance is not in this page (elsewhere). Not loaded: 2 that cannot be read as a correction (line 3, line 5). "
+        "Not loaded: 1 of another split (b/4.wav)."
+    )
+    assert saved(page, tmp_path) == [*before, ("b/6.wav", None, "word 6"), ("b/7.wav", "two", "word 7")]
 
 
 def test_forgetting_asks_first(page: Any) -> None:

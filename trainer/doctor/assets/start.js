@@ -52,6 +52,8 @@ showCounts();
 render(opened);
 document.getElementById("more").addEventListener("click", showMore);
 document.getElementById("save").addEventListener("click", saveCorrections);
+document.getElementById("load").addEventListener("click", () => document.getElementById("corrections").click());
+document.getElementById("corrections").addEventListener("change", loadCorrections);
 document.getElementById("forget").addEventListener("click", forgetDecisions);
 document.getElementById("keys").addEventListener("click", () => help.showModal());
 document.addEventListener("keydown", onKey);
