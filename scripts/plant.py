@@ -80,7 +80,7 @@ def run(args: Namespace, options: Sequence[str]) -> int:
         for split in ("train", "eval", "test")
         if (args.out / f"{split}.jsonl").exists()
     )
-    print(f"train on it: python -m trainer.run manifest {manifests}")
+    print(f"train on it: python -m trainer.run manifest {manifests} --model.pretrained HUB_ID_OR_FOLDER")
     return 0
 
 

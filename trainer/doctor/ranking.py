@@ -91,7 +91,7 @@ def weigh_dynamics(seen: Seen, i: int) -> list[Weighed]:
         parts.append(f"it was among the highest 5 % in {high} of {visits} epochs")
     if learning.learnt_by_half and late != 1:
         when = f"learnt only from epoch {late} on" if late else "never learnt"
-        parts.append(f"{when}, while half of the corpus was from epoch {learning.learnt_by_half} on")
+        parts.append(f"{when} (half of the corpus: from epoch {learning.learnt_by_half} on)")
     return [Weighed(Sign("high loss throughout" if is_high else "learnt late", "; ".join(parts), certainty), 0.0)]
 
 
