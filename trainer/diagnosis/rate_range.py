@@ -166,7 +166,7 @@ def chart(sweep: Sweep, height: int = 10, width: int = 50) -> list[str]:
     return [*lines, f"{'loss':>8} +{'-' * n}", f"{'rate':>8}  {first}{last.rjust(n - len(first))}"]
 
 
-WIDTH, HEIGHT, LEFT, BOTTOM = 720, 370, 60, 50
+WIDTH, HEIGHT, LEFT, BOTTOM = 720, 370, 66, 56
 """Of the picture, in pixels, and the room for its labels."""
 
 
@@ -189,9 +189,11 @@ def page(sweep: Sweep, config: Config) -> str:
 
 STYLE = (
     ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:2rem auto;"
-    "padding:0 1rem}svg{width:100%;height:auto}text{fill:currentColor;font-size:13px}.axis{stroke:currentColor}"
+    "padding:0 1rem}h1{font-size:1.6rem;line-height:1.25;overflow-wrap:anywhere}svg{width:100%;height:auto}"
+    "text{fill:currentColor;font-size:13px}@media(max-width:36rem){text{font-size:22px}}.axis{stroke:currentColor}"
     ".raw{fill:none;stroke:#8a93a0;stroke-width:1}.smooth{fill:none;stroke:#2f6fb3;stroke-width:2.5}"
     ".mark{stroke:#b3542f;stroke-width:1.5;stroke-dasharray:5 4}td,th{padding:0 1rem 0 0;text-align:right}"
+    "@media(prefers-color-scheme:dark){.smooth{stroke:#6cacf0}.mark{stroke:#e8926b}}"
 )
 
 
@@ -215,7 +217,7 @@ def picture(sweep: Sweep) -> str:
         return f'<polyline class="{kind}" points="{points}"/>'
 
     decades = range(math.ceil(math.log10(sweep.rates[0]) - 1e-9), math.floor(math.log10(sweep.rates[-1]) + 1e-9) + 1)
-    ticks = "".join(f'<text x="{x(10.0**d):.0f}" y="{HEIGHT - 30}" text-anchor="middle">1e{d}</text>' for d in decades)
+    ticks = "".join(f'<text x="{x(10.0**d):.0f}" y="{HEIGHT - 33}" text-anchor="middle">1e{d}</text>' for d in decades)
     levels = "".join(
         f'<text x="{LEFT - 8}" y="{y(level) + 4:.0f}" text-anchor="end">{level:.2f}</text>'
         for level in (math.exp(bottom), math.exp((bottom + top) / 2), math.exp(top))
@@ -231,6 +233,7 @@ def picture(sweep: Sweep) -> str:
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Loss over the learning rate">'
         f'<line class="axis" x1="{LEFT}" x2="{WIDTH - 20}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>'
         f"{line(sweep.losses, 'raw')}{line(sweep.smooth, 'smooth')}{mark}{ticks}{levels}"
-        f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 9}" text-anchor="middle">learning rate (grey: loss of each '
-        "step, blue: smoothed)</text></svg>"
+        f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 9}" text-anchor="middle">learning rate</text></svg>'
+        "<p>Loss in nats per unit, both axes logarithmic. Grey: the loss of each step. Blue: smoothed."
+        + (" Dashed: the suggested rate.</p>" if mark else "</p>")
     )

@@ -149,13 +149,13 @@ def _option(options: Mapping[str, str] | None, name: str, label: str) -> str:
     value = (options or {}).get(name)
     if value is None:
         return _cell(DASH, None, "option missing", escape(label), "not known" if options is None else "no option of it")
-    shown = escape(printable(value))
+    shown = "none" if value == "None" else escape(printable(value))
     return _cell(f"<span>{shown}</span>", None if value == "None" else value, "option", escape(label), shown)
 
 
 def _links(run: Run, page: Path) -> str:
-    """Links to the report, the comparisons and the model card of a run, as seen from the page."""
-    named = {"report.html": "report", "model/README.md": "card"}
+    """Links to the report, the doctor's page, the model card and the comparisons of a run, as seen from the page."""
+    named = {"report.html": "report", "doctor.html": "doctor", "model/README.md": "card"}
     found = [(text, run.path / file) for file, text in named.items() if (run.path / file).is_file()]
     for path in sorted(run.path.glob("compare-*.html")):
         found.append((f"against {re.sub('^compare-|[.]html$', '', path.name)}", path))

@@ -38,7 +38,8 @@ def about(run_dir: Path, results: dict[str, Any], headline: str) -> str:
     if corrections := results.get("corrections"):
         facts["Corrected"] = "; ".join(f"{escape(split)}: {escape(done)}" for split, done in corrections.items())
     if command := results.get("command"):
-        facts["Command"] = f"<code>python -m trainer.run {escape(shlex.join(command))}</code>"
+        words = ("python", "-m", "trainer.run", *map(shlex.quote, command))  # a line never ends within an option
+        facts["Command"] = f"<code>{' '.join(f'<span>{escape(word)}</span>' for word in words)}</code>"
     if seed and "steps" in results:  # scoring alone draws nothing
         facts["Seed"] = seed
     links = [f'<a href="{name}">{title}</a>' for name, title in FILES.items() if (run_dir / name).exists()]

@@ -118,7 +118,13 @@ def to_svg(figure: Figure, label: str) -> str:
 
     FigureCanvasSVG(figure)
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label, "font.family": "sans-serif"}):
+    settings: dict[str, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": label,
+        "font.family": "sans-serif",
+        "axes.formatter.min_exponent": 4,  # 0.01 and 3 on an axis of logarithms, not 10⁻² and 3 × 10⁰
+    }
+    with matplotlib.rc_context(settings):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)

@@ -150,15 +150,16 @@ def test_saved_corrections_are_loaded_back_and_what_does_not_fit_is_named(page: 
     page.reload()
     assert saved(page, tmp_path) == before
     lines = ['{"id": "b/3.wav", "text": "word", "was": "another"}', '{"id": "elsewhere", "drop": true}', "{",
-             '{"id": "b/4.wav", "drop": true, "split": "dev"}', '{"id": "b/5.wav"}', "", '{"id": "b/6.wav", "drop": true}',
+             '{"id": "b/4.wav", "drop": true, "split": "dev"}', '{"id": "b/5.wav"}', "",
+             '{"id": "b/6.wav", "drop": true}',
              '{"id": "b/7.wav", "text": "one", "was": "word 7"}',
              '{"id": "b/7.wav", "text": "two", "was": "one"}']  # fmt: skip
     (tmp_path / "other.jsonl").write_text("\n".join(lines), encoding="utf-8")
     load(page, tmp_path / "other.jsonl")
     assert page.locator("#loaded").inner_text() == (
-        "other.jsonl: 2 decisions loaded. Not loaded: 1 whose transcript is another now (b/3.wav). Not loaded: 1 whose "
-        "utterance is not in this page (elsewhere). Not loaded: 2 that cannot be read as a correction (line 3, line 5). "
-        "Not loaded: 1 of another split (b/4.wav)."
+        "other.jsonl: 2 decisions loaded. Not loaded: 1 whose transcript is another now (b/3.wav). "
+        "Not loaded: 1 whose utterance is not in this page (elsewhere). "
+        "Not loaded: 2 that cannot be read as a correction (line 3, line 5). Not loaded: 1 of another split (b/4.wav)."
     )
     assert saved(page, tmp_path) == [*before, ("b/6.wav", None, "word 6"), ("b/7.wav", "two", "word 7")]
 

@@ -69,12 +69,12 @@ def test_table_shows_each_run_with_options_figures_and_notes(tmp_path: Path) -> 
 
 def test_links_lead_to_what_is_there_from_where_the_page_lies(tmp_path: Path) -> None:
     run = write_finished(tmp_path / "runs" / "ä b%#?")
-    for name in ("report.html", "compare-x&y.html"):
+    for name in ("report.html", "doctor.html", "compare-x&y.html"):
         (run / name).touch()
     (tmp_path / "pages").mkdir()
     page = draw(tmp_path / "runs", tmp_path / "pages" / "all.html")
     links = [str(a["href"]) for a in page.all("a")]
-    assert len(links) == 2
+    assert len(links) == 3
     for link in links:
         assert (tmp_path / "pages" / urllib.parse.unquote(link)).resolve().is_file()
         assert not set("#?& ") & set(link)

@@ -72,7 +72,7 @@ function lossesOf(row) {
     if (points.length === 1) points.push(`100 ${points[0].split(" ")[1]}`);
     if (points.length) svgElement(svg, "polyline", { class: kind, points: points.join(" ") });
   }
-  const shown = (losses) => losses.map((loss) => (loss === null ? "none" : loss.toPrecision(3))).join(", ");
+  const shown = (losses) => losses.map((loss) => (loss === null ? "none" : Number(loss.toPrecision(3)))).join(", ");
   const some = (losses) => (losses.length > 8 ? `${shown(losses.slice(0, 4))}, …, ${shown(losses.slice(-3))}` : shown(losses));
   box.append(make("p", { className: "note", textContent: `Loss at each of its ${row.losses.length} visits in training, nats per unit: ${some(row.losses)}. Dashed, the median of all utterances: ${some(typical)}.` }));
   return box;
