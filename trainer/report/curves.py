@@ -38,6 +38,8 @@ INK, SERIES = "#5c6470", ("#2f6fb3", "#b3542f", "#3d7d4a", "#7a55a3")
 STYLES = ("-", "--", "-.", ":")
 """Colours: INK of text and axes, SERIES of the lines; and the lines' styles, for those who see no colours."""
 PAGE_COLORS = {INK: "var(--muted)", **{color: f"var(--series-{i})" for i, color in enumerate(SERIES, 1)}}
+PLAIN_BELOW = 4
+"""Powers of ten below this are plain on an axis of logarithms: 0.01 and 3, not 10⁻² and 3 × 10⁰."""
 
 
 def draw_curves(records: Sequence[dict[str, Any]]) -> dict[str, Figure]:
@@ -100,11 +102,13 @@ def _draw(title: str, lines: Sequence[tuple[str, list[tuple[int, float]], str]],
 
 def to_png(figure: Figure) -> bytes:
     """The picture as a small PNG file on a white background."""
+    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, facecolor="white", metadata={"Software": None})
+    with matplotlib.rc_context({"axes.formatter.min_exponent": PLAIN_BELOW}):
+        figure.savefig(buffer, format="png", dpi=110, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -118,13 +122,10 @@ def to_svg(figure: Figure, label: str) -> str:
 
     FigureCanvasSVG(figure)
     buffer = io.StringIO()
-    settings: dict[str, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": label,
-        "font.family": "sans-serif",
-        "axes.formatter.min_exponent": 4,  # 0.01 and 3 on an axis of logarithms, not 10⁻² and 3 × 10⁰
-    }
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context({
+        "svg.fonttype": "none", "svg.hashsalt": label, "font.family": "sans-serif",
+        "axes.formatter.min_exponent": PLAIN_BELOW,
+    }):  # fmt: skip
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)

@@ -26,6 +26,7 @@ from tests.helpers.models import edit_json
 from tests.helpers.paths import ROOT
 from tests.helpers.runs import train_on_noise
 from trainer.cli.console import Console
+from trainer.report.curves import draw_curves, to_svg
 from trainer.report.html import (
     confusion_lists,
     confusion_matrix,
@@ -342,6 +343,15 @@ def test_confusion_matrix_shows_the_counts_of_its_edits() -> None:
         ("eval", ["e", "i"]), ("eval", ["n", ""]), ("eval", ["", " "])
     ]  # fmt: skip
     assert confusion_matrix([Edit("hit", "x", "x")], "eval") == ""
+
+
+def test_a_loss_that_hardly_falls_has_plain_figures_on_its_axis() -> None:
+    """matplotlib's own are powers of ten: 3 × 10⁰."""
+    records = [{"step": step, "train/loss": loss} for step, loss in ((10, 4.1), (20, 3.1), (30, 2.9))]
+    svg = to_svg(draw_curves(records)["loss"], "loss")
+    written = {"".join(re.findall(r">([^<>]+)<", text)) for text in re.findall(r"<text.*?</text>", svg, re.DOTALL)}
+    assert {"3", "4"} <= {text.strip() for text in written}
+    assert "×" not in svg
 
 
 def test_head_tells_model_corpus_command_and_seed(run: Path, tmp_path: Path) -> None:
