@@ -7,13 +7,11 @@ picture in the file. What a person decides stays in the browser, and leaves it a
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
 import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from data.text.normalise import collapse_spaces
 from data.utterance import SAMPLE_RATE
 from trainer.doctor.suspect import Suspect
 from trainer.errors import AudioError
+from trainer.report import shell
 from trainer.report.html import LETTERS, to_script_json
 from trainer.report.media import encode_audio, spectrogram, to_base64, wave_outline
 from trainer.rundir.disk import write_text
@@ -37,7 +36,6 @@ MOST_AUDIO_SECONDS = 60.0
 """A longer utterance has no audio in the page: its picture could not be read."""
 SCRIPTS = (("trainer.report", ("elements", "base", "words", "figure", "player")),
            ("trainer.doctor", ("decisions", "filters", "suspect", "list", "loading", "start")))  # fmt: skip
-"""Files of the rooms' assets/, in the order in which they build on one another."""
 STYLES = (("trainer.report", ("report", "utterance")), ("trainer.doctor", ("doctor",)))
 _LONG_WORD = 12
 """Characters a word has on the average in a script that puts no spaces between words, or more."""
@@ -77,11 +75,10 @@ def write_page(
     num_signed = sum(bool(s.signs) for s in all_of_them)
     rows = [_row(suspect, normalize) for suspect in shown]
     fixed = {
-        "title": escape(f"{name}: doctor"),
+        "head": shell.head(f"{name}: doctor", STYLES),
         "heading": escape(_printable(name)),
         "notes": "".join(f'<p class="note">{escape(note)}</p>' for note in notes),
-        "style": "".join(_assets(STYLES, "css")),
-        "scripts": "\n".join(f"<script>{script}</script>" for script in _assets(SCRIPTS, "js")),
+        "scripts": shell.scripts(SCRIPTS),
     }
     content = {
         "systems": ["the model"],
@@ -95,21 +92,11 @@ def write_page(
     room = None if most_bytes is None else most_bytes - used
     media, num_failed = ([], 0) if load is None else _media(shown, rows, load, room, num_audio, progress)
     told = _summary(len(all_of_them), num_signed, len(shown), len(media), num_failed, split)
-    template = Template((importlib.resources.files("trainer.doctor") / "assets/doctor.html").read_text("utf-8"))
-    write_text(path, template.substitute(
-        fixed, summary=escape(told), data=_json(content),
-        media="\n".join(f'<script type="application/json" id="media-{i}">{m}</script>' for i, m in enumerate(media)),
+    write_text(path, shell.template("trainer.doctor", "doctor").substitute(
+        fixed, summary=escape(told), data=_json(content), media=shell.media(media)
     ))  # fmt: skip
     size = path.stat().st_size / 1e6
     return f"{path}: {len(shown)} suspects, {len(media)} to hear and see, {size:.1f} MB"
-
-
-def _assets(files: Sequence[tuple[str, Sequence[str]]], suffix: str) -> list[str]:
-    return [
-        (importlib.resources.files(room) / f"assets/{name}.{suffix}").read_text(encoding="utf-8")
-        for room, names in files
-        for name in names
-    ]
 
 
 def _row(suspect: Suspect, normalize: Callable[[str], str]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ being renewed.
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 import re
 import shlex
@@ -15,7 +14,6 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from trainer.overview.figures import (
@@ -35,6 +33,7 @@ from trainer.overview.figures import (
 from trainer.overview.find import options_that_differ, short_names
 from trainer.overview.run import MAIN_RATES, MEANING, Run
 from trainer.overview.terminal import summary
+from trainer.report import shell
 from trainer.report.html import to_script_json
 from trainer.rundir.disk import write_text
 
@@ -45,6 +44,8 @@ NUM_TICKED = 5
 CHARTS = (("rate", "", False), ("eval/loss", "Evaluation loss (nats per unit)", True),
           ("train/loss", "Training loss (nats per unit)", True))  # fmt: skip
 """(Figure of metrics.jsonl, title, logarithmic); `rate` stands for the main error rate."""
+SCRIPTS = (("trainer.report", ("elements",)), ("trainer.overview", ("runs",)))
+STYLES = (("trainer.report", ("report",)), ("trainer.overview", ("runs",)))
 STATUSES = {"damaged": "del", "running": "ins", "resumable": "sub", "stopped": "sub"}
 """Status -> the colour that it is shown in."""
 
@@ -57,13 +58,14 @@ def write_page(
     seconds_to_next: float | None = None,
 ) -> str:
     """Write the page and return the line that says where it is. With `seconds_to_next` it loads itself again."""
-    report = importlib.resources.files("trainer.report") / "assets"
-    assets = importlib.resources.files("trainer.overview") / "assets"
     heading = ", ".join(printable(str(folder)) for folder in folders)
     now = time.time()
     live = f", renewed every {seconds_to_next:g} s while --watch goes on" if seconds_to_next else ""
     notes = [*notes_on_rates(runs), *([f"No run in {', '.join(printable(str(o)) for o in others)}."] if others else [])]
     ticked = _ticked(runs)
+    refresh = ""
+    if seconds_to_next:
+        refresh = f'<noscript><meta http-equiv="refresh" content="{max(1, round(seconds_to_next))}"></noscript>\n'
     content = {
         "runs": [_curve_data(run, i in ticked) for i, run in enumerate(runs)],
         "charts": [{"key": key, "title": title or f"{units_of(runs)} during training (%)", "log": log}
@@ -72,22 +74,16 @@ def write_page(
     }  # fmt: skip
     write_text(
         path,
-        Template((assets / "runs.html").read_text(encoding="utf-8")).substitute(
-            title=escape(f"Runs in {heading}"),
+        shell.template("trainer.overview", "runs").substitute(
+            head=shell.head(f"Runs in {heading}", STYLES, more=refresh),
             heading=escape(heading),
             state="" if runs else "empty",
             summary=escape(summary(runs) if runs else "no runs"),
             when=escape(f"as of {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))}{live}"),
-            refresh=f'<noscript><meta http-equiv="refresh" content="{max(1, round(seconds_to_next))}"></noscript>'
-            if seconds_to_next
-            else "",
             notes="".join(f'<p class="note">{escape(note)}</p>' for note in notes),
             table=_table(runs, path, ticked, now) if runs else '<p class="note">No run is here yet.</p>',
             meanings="".join(f"<dt>{status}</dt><dd>{escape(meaning)}</dd>" for status, meaning in MEANING.items()),
-            style=(report / "report.css").read_text(encoding="utf-8")
-            + (assets / "runs.css").read_text(encoding="utf-8"),
-            script=(report / "elements.js").read_text(encoding="utf-8")
-            + (assets / "runs.js").read_text(encoding="utf-8"),
+            scripts=shell.scripts(SCRIPTS),
             data=to_script_json(content),
         ),
     )

@@ -6,14 +6,13 @@ of MOST_BYTES. The page fetches nothing: its policy forbids it.
 
 from __future__ import annotations
 
-import importlib.resources
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
+from trainer.report import shell
 from trainer.report.columns import columns
 from trainer.report.html import LETTERS, to_script_json
 from trainer.report.media_choice import Media, MediaSource, Scored, collect_media
@@ -23,9 +22,9 @@ from trainer.scoring.metrics import WORDS
 from trainer.scoring.scores import Hypothesis
 
 MOST_BYTES = 15_000_000
-SCRIPTS = ("elements", "base", "words", "figure", "player", "filters", "ranges", "utterance", "table", "start")
-"""Files of assets/, in the order in which they build on one another."""
-STYLES = ("report", "utterance")
+_NAMES = ("elements", "base", "words", "figure", "player", "filters", "ranges", "utterance", "table", "start")
+SCRIPTS = (("trainer.report", _NAMES),)
+STYLES = (("trainer.report", ("report", "utterance")),)
 
 
 @dataclass(frozen=True)
@@ -51,25 +50,21 @@ def write_page(
     most_bytes: int | None,
 ) -> Media:
     """Write a page with one row for each of `scored`, and as much audio as fits. Returns the media that it holds."""
-    assets = importlib.resources.files("trainer.report") / "assets"
     sections = [
         f'<section id="{anchor}">{f"<h2>{escape(title)}</h2>" if title else ""}{html}</section>'
         for anchor, title, html in page.body
     ]
     links = [(anchor, title) for anchor, title, _ in page.body if title] + [("utterances", "Utterances")]
     fixed = {
-        "title": escape(page.title),
+        "head": shell.head(page.title, STYLES),
         "kind": escape(page.kind),
         "heading": escape(page.heading),
         "navigation": "".join(f'<a href="#{anchor}">{escape(title)}</a>' for anchor, title in links),
         "body": "\n".join(sections),
-        "style": "".join((assets / f"{name}.css").read_text(encoding="utf-8") for name in STYLES),
-        "scripts": "\n".join(
-            f"<script>{(assets / f'{name}.js').read_text(encoding='utf-8')}</script>" for name in SCRIPTS
-        ),
+        "scripts": shell.scripts(SCRIPTS),
     }
     counted = scored[0][1].units if scored else WORDS
-    template, units = Template((assets / "report.html").read_text(encoding="utf-8")), []
+    template, units = shell.template("trainer.report", "report"), []
     media = Media(note=why_none or "This file holds text only.")
     used = sum(len(text.encode()) for text in fixed.values()) + len(to_script_json(rows).encode()) + 20 * len(rows)
     used += 10_000  # the template, and a margin
@@ -81,9 +76,6 @@ def write_page(
     if most_bytes is not None and used > most_bytes:
         limit = f"{most_bytes / 1e6:g} MB"
         media.note += f" Text and alignment alone take {used / 1e6:.1f} MB, more than the {limit} allowed."
-    elements = (
-        f'<script type="application/json" id="media-{i}">{text}</script>' for i, text in enumerate(media.elements)
-    )
     told = [{"key": c.key, "name": c.title, "kind": c.kind, "isChoice": c.is_choice, "isRange": c.is_range}
             for c in columns(len(systems), counted)]  # fmt: skip
     content = {
@@ -96,7 +88,7 @@ def write_page(
         "rows": rows,
     }
     write_text(path, template.substitute(
-        fixed, data=to_script_json(content), media="\n".join(elements), media_note=escape(media.note)
+        fixed, data=to_script_json(content), media=shell.media(media.elements), media_note=escape(media.note)
     ))  # fmt: skip
     return media
 
