@@ -46,7 +46,24 @@ def test_zeros_within_sound_are_a_hole_and_those_at_its_ends_are_none(start: int
     holed[start:end] = 0
     envelope = measure_envelope(holed)
     assert (envelope.hole_start, envelope.hole) == (start / 16_000, (end - start) / 16_000)
-    assert measure_envelope(np.pad(NOISE, 3000)).hole == 0
+    for at_the_ends in (200, 3000):
+        assert measure_envelope(np.pad(NOISE, at_the_ends)).hole == 0
+
+
+def test_a_hole_is_the_longest_with_speech_on_both_sides() -> None:
+    holed = NOISE.copy()
+    holed[8000:9600] = holed[16_000:16_400] = 0
+    assert measure_envelope(holed).hole_start == 0.5
+    quiet = 1e-3 * NOISE[:8000]
+    for between in ([NOISE, np.zeros(1600, np.float32), quiet], [quiet, np.zeros(1600, np.float32), NOISE]):
+        assert measure_envelope(np.concatenate(between)).hole == 0
+
+
+@pytest.mark.parametrize(("level", "is_speech"), [(-20, True), (-30, False)])
+def test_what_is_25_db_below_the_loudest_is_no_speech(level: int, is_speech: bool) -> None:
+    quiet = 10 ** (level / 20) * NOISE[:8000]
+    envelope = measure_envelope(np.concatenate([quiet, NOISE, quiet, quiet]).astype(np.float32))
+    assert (envelope.lead, envelope.trail) == pytest.approx((0, 0) if is_speech else (0.5, 1.0), abs=0.02)
 
 
 @pytest.mark.parametrize("pitch", [70.0, 110.0, 220.0, 400.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,6 +49,8 @@ def signs(odd: str, others: list[str], learned: bool = True) -> list[Sign]:
         ("fÃ¼nf one two", "mojibake", "certain", "fÃ¼nf"),
         ("it â€™s one", "mojibake", "certain", "â€™s"),
         ("one tw\ufffd two", "mojibake", "certain", "\ufffd"),
+        ("РїСЂРёРІРµС‚ one", "mojibake", "certain", "РїСЂРёРІРµС‚"),
+        (f"one https://{'a.b/' * 30}", "address", "likely", f"'https://{'a.b/' * 8}' stands"),
         ("one twо three", "mixed scripts", "likely", "twо"),
         ("one two\u200b three", "invisible characters", "possible", "U+200B"),
         ("one  two three", "odd spaces", "possible", "several"),
@@ -99,6 +102,11 @@ def test_case_that_survives_the_normaliser_is_likely_wrong() -> None:
     assert "case" in {s.name for s in signs("one two", [t.upper() for t in usual()], learned=False)}
 
 
+def test_a_single_letter_has_the_case_of_a_sentence() -> None:
+    assert "case" not in {s.name for s in signs("I", [t.capitalize() for t in usual()])}
+    assert "case" in {s.name for s in signs("IT", [t.capitalize() for t in usual()])}
+
+
 def test_latin_letters_in_russian_words_are_seen() -> None:
     (found,) = [s for s in signs("рaз два", usual(words=RUSSIAN)) if s.name == "mixed scripts"]  # a Latin a
     assert "рaз" in found.what
@@ -106,18 +114,34 @@ def test_latin_letters_in_russian_words_are_seen() -> None:
 
 
 def test_scripts_of_japanese_are_one() -> None:
-    others = usual(words=["これは", "漢字", "東京", "テスト"])
-    assert [s for s in signs("テスト", others) if s.name == "another script"] == []
+    """No other transcript is in katakana alone."""
+    others = usual(words=["これは", "漢字", "東京"])
+    assert [s for s in signs("データ", others) if s.name == "another script"] == []
+
+
+def test_in_a_small_corpus_two_transcripts_may_do_a_thing_before_it_is_a_habit() -> None:
+    for number, expected in ((2, ["likely"] * 2), (3, [])):
+        examples = read(*(["one 7"] * number + usual(30)))
+        habits = Habits(examples)
+        assert [s.certainty for e in examples for s in habits.signs(e) if s.name == "digits"] == expected
 
 
 def test_a_rare_unit_names_who_has_it_and_phones_are_units() -> None:
-    examples = [example(NONE, "ah b sil", f"u{i}") for i in range(4000)]
-    examples += [example(NONE, "ah zh", f"odd{i}") for i in range(2)]
-    examples = [Example(e.utterance, e.text, tuple(range(len(e.text.split()))), 1, e.load) for e in examples]
+    common, rare = example(NONE, "ah b sil", "u"), example(NONE, "ah zh", "odd")
+    examples = [
+        Example(replace(e.utterance, id=f"{e.utterance.id}{i}"), e.text, tuple(range(len(e.text.split()))), 1, e.load)
+        for i, e in enumerate([common] * 4000 + [rare] * 2)
+    ]
     habits = Habits(examples)
     assert [s for e in examples[:-2] for s in habits.signs(e)] == []
     (found,) = [s for s in habits.signs(examples[-1]) if s.name == "rare unit"]
-    assert "'zh' stands in 2 of 4002 transcripts, also in odd0" in found.what
+    assert found.what == "'zh' stands in 2 of 4002 transcripts, also in odd4000"
+
+
+def test_units_are_rare_among_a_hundred_transcripts_and_three_are_named() -> None:
+    for number, expected in ((99, ["'k'", "'v'", "'x'"]), (98, [])):
+        found = [s for s in signs("one zyxvk", ["one two"] * number) if s.name == "rare unit"]
+        assert [part.split()[0] for s in found for part in s.what.split("; ")] == expected
 
 
 def test_a_language_of_thousands_of_characters_has_no_rare_ones() -> None:
