@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ WRONG = 5
 """The utterance that is wrong."""
 
 
+@functools.cache
 def planted() -> tuple[Seen, list[str], list[str]]:
     """What is seen of a corpus of which one utterance has another transcript, its ids and transcripts."""
     rng = np.random.default_rng(0)
