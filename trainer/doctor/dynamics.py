@@ -36,9 +36,6 @@ class Learning:
     excess: np.ndarray
     """float32 (N,): nats per unit above the median of its neighbours, summed over the passes that count and divided by
     the sum of those medians. 1: its losses are twice as high as others'."""
-    deviations: np.ndarray
-    """float32 (N,): `excess` in robust standard deviations of its neighbours' (1.4826 times their median absolute
-    deviation), above their median."""
     high: np.ndarray
     """int32 (N,): in how many of the passes that count its loss was among the highest of its neighbours."""
     visits: np.ndarray
@@ -107,17 +104,10 @@ def learning(losses: np.ndarray, lengths: np.ndarray) -> Learning:
     visits = seen[counts].sum(0).astype(np.int32)
     with np.errstate(invalid="ignore", divide="ignore"):
         excess = np.where(visits > 0, above / np.maximum(cost, 1e-6), np.nan)
-    deviations = np.full(n, np.nan)
-    own = order[visits[order] > 0]
-    middle = _neighbours(excess[own], 0.5)
-    spread = 1.4826 * _neighbours(np.abs(excess[own] - middle), 0.5)
-    deviations[own] = (excess[own] - middle) / np.maximum(spread, 1e-6)
     learnt = _learnt(losses, LEARNT * start)
     found = np.sort(learnt[learnt > 0])
     half = int(found[(n + 1) // 2 - 1]) if len(found) >= (n + 1) // 2 and n else 0
-    return Learning(
-        losses, excess.astype(np.float32), deviations.astype(np.float32), high, visits, learnt, half
-    )  # fmt: skip
+    return Learning(losses, excess.astype(np.float32), high, visits, learnt, half)
 
 
 def _neighbours(values: np.ndarray, quantile: float) -> np.ndarray:
