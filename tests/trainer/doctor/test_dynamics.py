@@ -24,6 +24,7 @@ def test_what_costs_much_in_every_pass_and_what_is_learnt_last_stand_out_most() 
     assert np.argsort(-found.excess)[:2].tolist() == [7, 11]
     assert (found.learnt[7], found.learnt[11]) == (0, 9)  # 0.25 * 2.7 nats are reached in the ninth pass: 0.44
     assert found.high[7] >= found.visits[7] - 1
+    assert np.mean(found.high / found.visits) == pytest.approx(0.05, abs=0.01), "one in twenty is among the dearest"
     assert found.learnt_by_half < 5
     out = standing_out(found.excess, 0.5)
     assert out[7] > 6
@@ -31,7 +32,7 @@ def test_what_costs_much_in_every_pass_and_what_is_learnt_last_stand_out_most() 
 
 
 def test_a_loss_is_compared_with_those_of_utterances_of_its_length() -> None:
-    lengths = np.repeat([5, 50], 300)
+    lengths = np.tile([5, 50], 300)
     losses = fall(600)
     losses[:, lengths == 5] *= 4  # short ones are dear
     losses[:, 599] *= 4  # this one is long, and costs as much as the short ones do
@@ -91,7 +92,9 @@ def test_evidence_has_one_unit_for_every_figure() -> None:
     assert np.allclose(standing_out(7 * tail + 3, 0.0), out)
     assert standing_out(np.zeros(50), 0.1).max() == 0
     assert np.isnan(standing_out(np.array([np.nan]), 0.1)).all()
-    assert strength(float("nan")) == strength(1.0) == 0.0 < strength(2.0) < strength(9.0) < 1.0
+    assert standing_out(np.array([0.0, 0.0, 1.0, np.inf]), 0.1).tolist()[2:] == [pytest.approx(1.25)] * 2
+    assert strength(float("nan")) == strength(1.0) == 0.0
+    assert [round(strength(out), 2) for out in (0, 1, 2, 3, 6, 12)] == [0.0, 0.0, 0.28, 0.49, 0.81, 0.97]
     assert together([0.5, 0.5]) == 0.75
     assert together([]) == 0.0
 

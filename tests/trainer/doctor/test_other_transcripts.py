@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from trainer.doctor.other_transcripts import TextIndex, edits, find_swaps
+from trainer.doctor.other_transcripts import TextIndex, _better_match, edits, find_swaps
 
 WORDS = [
     a + b + c for a in ("bra", "clo", "dri", "fe", "gu") for b in ("nt", "lm", "sk", "pp") for c in ("er", "on", "y")
@@ -70,6 +70,15 @@ def test_shifted_rows_are_told_as_such() -> None:
     assert found[40].shift == 0
 
 
+def test_two_stretches_that_are_swapped_are_no_shifted_rows() -> None:
+    said = sentences(20)
+    texts = [*said[3:6], *said[:3], *said[6:]]
+    found = find_swaps([misheard(text) for text in said], texts, range(20), phones=False)
+    assert {i: (swap.position, swap.is_mutual, swap.shift) for i, swap in found.items()} == {
+        i: ((i + 3) % 6, True, 0) for i in range(6)
+    }
+
+
 def test_of_several_owners_the_one_that_has_this_transcript_in_turn_is_named() -> None:
     said = sentences(60)
     said[10] = said[20] = said[30] = said[40]  # read by four
@@ -94,6 +103,33 @@ def test_in_a_corpus_of_few_sentences_a_match_by_chance_names_nobody() -> None:
     assert find_swaps([missing_a_word[0], ""], missing_a_word[::-1], [0, 1], phones=False) == {}
 
 
+SAID = "abcdefghijklmnopqrst"
+
+
+def but(number: int, letter: str, text: str = SAID) -> str:
+    """`text` with another letter in so many places at its end."""
+    return text[: len(text) - number] + letter * number
+
+
+@pytest.mark.parametrize(
+    ("written", "own", "others", "rates"),
+    [
+        (but(8, "x"), but(20, "z"), [SAID], (0.4, 1.0)), (but(9, "x"), but(20, "z"), [SAID], None),
+        (SAID, but(8, "z"), [SAID], (0.0, 0.4)), (SAID, but(7, "z"), [SAID], None),
+        (but(6, "x"), but(12, "z"), [SAID], (0.3, 0.6)), (but(6, "x"), but(11, "z"), [SAID], None),
+        (SAID[:8], "z" * 8, [SAID[:8]], (0.0, 1.0)), (SAID[:7], "z" * 7, [SAID[:7]], None),
+        (SAID, but(20, "z"), [but(1, c) for c in "uvw"], (0.05, 1.0)),
+        (SAID, but(20, "z"), [but(1, c) for c in "uvwx"], None),
+    ],
+    ids=["sure", "unsure", "differs", "hardly differs", "twice", "less than twice", "long", "short", "three", "four"],
+)  # fmt: skip
+def test_another_transcript_fits_from_its_limits_on(
+    written: str, own: str, others: list[str], rates: tuple[float, float] | None
+) -> None:
+    found = _better_match(TextIndex([own, *others]), written, own)
+    assert (None if found is None else (found[0].rate, found[1])) == rates
+
+
 def test_phones_are_compared_as_units() -> None:
     assert edits(["aa", "ch"], ["aa", "sh"]) == 1
     assert edits([], ["aa"]) == 1
@@ -101,6 +137,11 @@ def test_phones_are_compared_as_units() -> None:
     index = TextIndex(["aa ch ih n", "sh iy hh ae d y er"], phones=True)
     assert index.rate("aa ch ih n", "aa ch ih ng") == 0.25
     assert index.search("sh iy hh ae d er")[0].text == 1
+
+
+def test_what_stands_in_more_than_five_hundred_texts_finds_none_of_them() -> None:
+    for number, found in ((500, 8), (501, 0)):
+        assert len(TextIndex([f"said{chr(0x4E00 + i)}" for i in range(number)]).search("said")) == found
 
 
 def test_texts_that_are_not_unicode_and_empty_ones_are_searched_too() -> None:

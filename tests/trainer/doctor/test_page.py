@@ -18,7 +18,7 @@ import pytest
 import soundfile
 
 from tests.helpers.corpora import make_tone
-from trainer.doctor.page import MOST_ROWS, edits_of, load_file, write_page
+from trainer.doctor.page import MOST_ROWS, edits_of, folder_of, load_file, write_page
 from trainer.doctor.suspect import Suspect
 from trainer.errors import AudioError
 from trainer.signs.sign import Sign
@@ -86,19 +86,21 @@ def test_audio_that_cannot_be_read_and_long_audio_are_left_out_and_said(tmp_path
     def load(of: Suspect) -> np.ndarray:
         if of.id == "broken":
             raise AudioError("broken: no.")
-        return tone(of)
+        return tone(of)[: 0 if of.id == "empty" else None]
 
-    page, data, _ = write(tmp_path, [suspect("long", seconds=61.0), suspect("broken"), suspect("a")], load)
-    assert [row["media"] for row in data["rows"]] == [None, None, 0]
+    suspects = [suspect("long", seconds=61.0), suspect("broken"), suspect("empty"), suspect("a")]
+    page, data, _ = write(tmp_path, suspects, load)
+    assert [row["media"] for row in data["rows"]] == [None, None, None, 0]
     assert "1 can be heard and seen here; 1 could not be read." in page
     with pytest.raises(AudioError):
         load_file(suspect("a", audio=str(tmp_path / "missing.wav")))
 
 
-def test_a_hundred_thousand_suspects_make_a_page_that_a_browser_opens(tmp_path: Path) -> None:
-    many = (suspect(f"utterance {i}", hypothesis=None, losses=(1.0,) * 8) for i in range(100_000))
-    page, data, _ = write(tmp_path, list(many), load=None)
+def test_so_many_suspects_are_listed_as_a_browser_opens(tmp_path: Path) -> None:
+    many = [suspect(f"utterance {i}", hypothesis=None, losses=(1.0,) * 8) for i in range(MOST_ROWS + 1)]
+    page, data, _ = write(tmp_path, many, load=None)
     assert len(data["rows"]) == MOST_ROWS
+    assert "5,001 of the 5,001 utterances of train show" in page
     assert "The 5,000 most suspect are listed; doctor.jsonl has all" in page
     assert len(page) < 4_000_000
 
@@ -152,6 +154,31 @@ def test_transcripts_are_compared_by_words_or_by_characters_where_no_spaces_are_
     text: str, written: str, pieces: list[Any], gap: str
 ) -> None:
     assert edits_of(text, written) == (pieces, gap)
+
+
+def test_the_transcript_is_compared_as_the_model_would_write_it_and_shown_as_it_is(tmp_path: Path) -> None:
+    _, data, _ = write(tmp_path, [suspect("a", text="So it GOES.")], normalize=lambda text: text.lower().rstrip("."))
+    assert data["rows"][0]["edits"] == ["so", ["d", "it", ""], "goes"]
+    assert data["rows"][0]["text"] == "So it GOES."
+
+
+def test_corrections_name_the_run_and_a_split_that_is_not_trained_on(tmp_path: Path) -> None:
+    _, data, _ = write(tmp_path, [suspect("a")], split="train-clean")
+    assert (data["file"], data["split"]) == ("run-corrections.jsonl", "")
+    page, data, _ = write(tmp_path, [suspect("a")], split="dev", is_training=False)
+    assert data["split"] == "dev"
+    assert "utterances of dev show" in page
+    for name, file in (("my run/2", "my-run-2"), ("../..", "run"), ("\udcff.é", "udcff.é")):
+        write_page(tmp_path / "doctor.html", name, [], None)
+        assert element((tmp_path / "doctor.html").read_text(), "data")["file"] == f"{file}-corrections.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("audio", "folder"),
+    [("/c/s1/a.wav", "/c/s1"), ("a.wav", ""), ("/c/part-0.arrow: row 5", "/c/part-0.arrow"), ("", "")],
+)
+def test_the_folder_is_that_of_the_file_or_the_shard(audio: str, folder: str) -> None:
+    assert folder_of(suspect("a", audio=audio)) == folder
 
 
 def test_the_same_page_keeps_its_decisions_and_another_one_has_others(tmp_path: Path) -> None:
