@@ -13,7 +13,6 @@ from data.utterance import SAMPLE_RATE
 from trainer.align.align import align_many
 from trainer.align.alignment import Alignment
 from trainer.align.search import AlignOptions
-from trainer.errors import CorpusError
 from trainer.recognize.transcribe import LoadedModel, Windows
 
 AT_ONCE = 16
@@ -34,20 +33,18 @@ class Leftovers:
     """Where the first aligned word begins, and `last` where the last one ends; both 0 where none is."""
     last: float
     seconds: float
-    score: float
-    """Mean score of the aligned words, 0 to 1."""
 
 
 def leftovers(model: LoadedModel, examples: Sequence[Example]) -> Iterator[Leftovers | None]:
-    """What the alignment of each example leaves over; None where there is nothing to align."""
+    """What the alignment of each example leaves over; None where it cannot be aligned, as without audio or text."""
     options = AlignOptions(normalizer="none", windows=Windows(batch_size=AT_ONCE))
     for begin in range(0, len(examples), AT_ONCE):
-        some = [examples[i] for i in range(begin, min(len(examples), begin + AT_ONCE))]
-        sound = [example for example in some if example.num_samples and example.text.strip()]
-        aligned = iter(align_many(model, [(e.utterance.id, e.load(), e.text) for e in sound], options=options))
-        for example in some:
-            found = next(aligned) if example.num_samples and example.text.strip() else None
-            yield None if found is None or isinstance(found, CorpusError) else read(found)
+        some = examples[begin : begin + AT_ONCE]
+        items = {i: (e.utterance.id, e.load(), e.text) for i, e in enumerate(some) if e.num_samples}
+        aligned = dict(zip(items, align_many(model, items.values(), options=options), strict=True))
+        for i in range(len(some)):
+            found = aligned.get(i)
+            yield read(found) if isinstance(found, Alignment) else None
 
 
 def read(alignment: Alignment) -> Leftovers:
@@ -61,5 +58,4 @@ def read(alignment: Alignment) -> Leftovers:
         aligned[0].start / SAMPLE_RATE if aligned else 0.0,
         aligned[-1].end / SAMPLE_RATE if aligned else 0.0,
         alignment.seconds,
-        alignment.score or 0.0,
     )
