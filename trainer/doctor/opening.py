@@ -130,8 +130,6 @@ def open_run(run_dir: Path, words: Sequence[str], console: Console, split: str =
     if missing := [what for what, given in config.corpus.required(True) if not given]:
         raise ConfigError(f"{run_dir}: its config.json names no training data: it lacks {'; '.join(missing)}.")
     config, _, data = read_inputs(config, console)
-    if not data.own_tokenizer:
-        raise ConfigError(f"{weights[-1].source}: it has no tokenizer, so what it writes cannot be read.")
     own = data.corpus.splits.train
     if split not in ("train", own, *data.evaluation):
         raise ConfigError(f"--split {split}: this run has {', '.join(['train', *data.evaluation])}.")
