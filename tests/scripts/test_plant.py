@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import soundfile
 
 from data.audio.quality import measure_quality
 from scripts.plant import main
-from scripts.planting import DEFAULT_KINDS, KINDS
+from scripts.planting import DEFAULT_KINDS, KINDS, alter, cut
 from tests.helpers.corpora import WORDS, ManifestFolder, write_jsonl
 
 NUM_TRAIN = 60
@@ -47,7 +49,9 @@ def samples(folder: Path, row: dict[str, Any]) -> np.ndarray:
     return soundfile.read(folder / row["audio_filepath"], dtype="float32")[0]
 
 
-def test_a_share_is_altered_and_all_else_is_as_it_was(corpus: ManifestFolder, tmp_path: Path) -> None:
+def test_a_share_is_altered_and_all_else_is_as_it_was(
+    corpus: ManifestFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "copy"
     faults, rows = planted(corpus, out, "--share", "0.3")
     assert len(faults) == 18
@@ -65,6 +69,13 @@ def test_a_share_is_altered_and_all_else_is_as_it_was(corpus: ManifestFolder, tm
     assert [(r["id"], r["text"]) for r in held_out] == [(r["id"], r["text"]) for r in corpus.rows["eval"]]
     assert all((out / r["audio_filepath"]).resolve().parent == corpus.folder for r in held_out)
     assert len({(out / row["audio_filepath"]).parent for row in rows.values()}) == 1  # none gives the altered ones away
+    counts = ", ".join(f"2 {kind}" for kind in DEFAULT_KINDS)
+    told = capsys.readouterr().out.splitlines()
+    assert sorted(told[0].partition(": ")[2].partition(": ")[2].split(", ")) == sorted(counts.split(", "))
+    assert told[0].startswith(f"{out}: 18 training utterances altered: ")
+    manifests = f"--corpus.train {out}/train.jsonl --corpus.eval {out}/eval.jsonl"
+    assert told[1] == f"train on it: python -m trainer.run manifest {manifests} --model.pretrained HUB_ID_OR_FOLDER"
+    assert not (out / "test.jsonl").exists()
 
 
 def test_the_same_seed_gives_the_same_files_and_another_one_others(corpus: ManifestFolder, tmp_path: Path) -> None:
@@ -127,18 +138,64 @@ def test_a_word_is_lost_or_added_where_it_says(corpus: ManifestFolder, tmp_path:
 
 
 def test_swapped_transcripts_are_the_same_ones_beside_other_audio(corpus: ManifestFolder, tmp_path: Path) -> None:
-    faults, _ = planted(corpus, tmp_path / "copy", "--share", "0.2", "--kinds", "swapped")
+    faults, _ = planted(corpus, tmp_path / "copy", "--share=0.2", "--kinds=swapped")
     assert sorted(f["text"] for f in faults.values()) == sorted(f["written"] for f in faults.values())
     assert all(f["text"] != f["written"] for f in faults.values())
+    alone, _ = planted(corpus, tmp_path / "other", "--share", "0.02", "--kinds", "swapped")
+    assert len(alone) == 2, "one alone cannot be swapped"
+
+
+@pytest.mark.parametrize("kind", ["word-lost", "word-added"])
+def test_a_sentence_that_lost_or_gained_a_word_is_written_as_one(kind: str) -> None:
+    for seed in range(20):
+        of: Any = SimpleNamespace(text="So it goes on, and on.")
+        _, written, details = alter(kind, of, "Yes, we did!", None, random.Random(seed))
+        assert written != of.text
+        assert (written[0].isupper(), written[-1]) == (True, ".")
+        assert written.count(".") == 1, details
+        of = SimpleNamespace(text="one")  # of one word, a character is lost or added
+        _, written, details = alter(kind, of, "two", None, random.Random(seed))
+        assert len(written) == 2 if kind == "word-lost" else sorted(written) == sorted(f"one{details['word']}")
+
+
+def test_cut_audio_keeps_a_tenth_of_a_second_wherever_its_energy_is() -> None:
+    for place in (0, 31_000):
+        samples = np.full(32_000, 1e-4, np.float32)
+        samples[place : place + 1000] = 0.5
+        for seed in range(10):
+            kept, details = cut(samples, 16_000, random.Random(seed))
+            assert 1600 <= len(kept) <= 32_000 - 1600
+            assert details["seconds_lost"] == pytest.approx(2 - len(kept) / 16_000, abs=1e-3)
 
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [(["--share", "0.9"], "--share"), (["--kinds", "cut,swaped"], "swaped"), (["--out", "."], "not empty")],
-)
+    [
+        (["--share", "0.9"], "--share 0.9"), (["--share", "-0.1"], "--share -0.1"),
+        (["--kinds", "cut,swaped"], "--kinds swaped"),
+    ],
+)  # fmt: skip
 def test_what_cannot_be_is_refused(
     corpus: ManifestFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], named: str
 ) -> None:
     assert main(["manifest", *corpus.options, "--out", str(tmp_path / "copy"), *options]) == 2
     assert named in capsys.readouterr().err
     assert not (tmp_path / "copy").exists()
+
+
+def test_a_folder_with_something_in_it_is_left_alone(
+    corpus: ManifestFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("x")
+    assert main(["manifest", *corpus.options, "--out", str(tmp_path)]) == 2
+    assert "is there already, and is not empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_corpus_and_folder_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, named in (
+        (["manifest"], "--out DIR is missing"), (["--out", "copy"], "name the corpus first"),
+        (["manifest", "--out", "copy"], "Preset manifest needs"),
+    ):  # fmt: skip
+        assert main(words) == 2
+        assert named in capsys.readouterr().err

@@ -130,6 +130,13 @@ def test_train_is_a_name_of_the_training_split_whatever_it_is_called(tmp_path: P
     assert list(read(corpus)["train-all"]) == ["t0", "t3", "t4"]
 
 
+def test_train_is_a_split_that_is_scored_where_the_corpus_calls_one_so(tmp_path: Path) -> None:
+    listed = Listed({"train-all": [utterance("1", "a")], "train": [utterance("1", "b")]})
+    listed.splits = Splits("train-all", "train", "train", ("train",))
+    corpus = mend(listed, tmp_path, {"id": "1", "text": "mended", "split": "train"})
+    assert read(corpus) == {"train-all": {"1": "a"}, "train": {"1": "mended"}}
+
+
 def test_a_transcript_that_is_no_longer_the_one_that_was_corrected_is_not_replaced(tmp_path: Path) -> None:
     corpus = mend(Listed(), tmp_path, {"id": "t1", "text": "mended", "was": "text 9"})
     with pytest.raises(CorpusError, match=r"fix.jsonl:1: the transcript of utterance t1 is 'text 1', and was 'text 9'"):
@@ -204,6 +211,19 @@ def test_a_table_is_corrected_as_a_list_is(tmp_path: Path, rows_a_batch: int) ->
     assert [(u.id, u.text, u.origin, u.audio.name) for u in found] == [
         (u.id, u.text, u.origin, u.audio.name) for u in expected
     ]
+
+
+def test_a_table_that_is_scored_is_no_more_changed_than_a_list(tmp_path: Path) -> None:
+    tables = {"train-all": table_of(["a", "b"], 1), "part": table_of(["c"], 1), "whole": table_of(["c", "d"], 1)}
+    listed = Listed(tables)  # type: ignore[arg-type]
+    corpus = mend(listed, tmp_path, {"id": "a", "text": "mended"}, {"id": "d", "text": "mended"})
+    assert read(corpus)["whole"]["d"] == "text 1"
+    with pytest.raises(CorpusError, match=r'fix.jsonl:2: utterance d is in whole, which is scored.*"split": "whole"'):
+        corpus.refuse_misplaced()
+    nothing = mend(listed, tmp_path, {"id": "x", "drop": True})
+    read(nothing)
+    with pytest.raises(CorpusError, match="'a' is one"):
+        nothing.refuse_misplaced()
 
 
 def test_batches_of_a_table_that_no_correction_meets_are_not_copied(tmp_path: Path) -> None:

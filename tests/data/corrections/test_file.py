@@ -43,12 +43,13 @@ def test_a_list_of_ids_in_any_encoding_and_with_any_line_ends(tmp_path: Path, en
     assert meant(exclude=path) == [(name, None, "") for name in ODD_IDS]
 
 
-def test_lines_of_json_exclude_by_their_id_whatever_else_they_say(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["bad.jsonl", "bad.JSON"])
+def test_lines_of_json_exclude_by_their_id_whatever_else_they_say(tmp_path: Path, name: str) -> None:
     """So the first lines of a doctor.jsonl will do."""
-    rows = [{"id": name, "score": 0.9, "text": "hello", "reasons": []} for name in ODD_IDS]
+    rows = [{"id": odd, "score": 0.9, "text": "hello", "reasons": []} for odd in ODD_IDS]
     rows.append({"id": 7, "split": "eval"})
-    path = write(tmp_path / "bad.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    assert meant(exclude=path) == [*((name, None, "") for name in ODD_IDS), ("7", None, "eval")]
+    path = write(tmp_path / name, "".join(json.dumps(row) + "\n" for row in rows))
+    assert meant(exclude=path) == [*((odd, None, "") for odd in ODD_IDS), ("7", None, "eval")]
 
 
 def test_a_patch_replaces_or_leaves_out(tmp_path: Path) -> None:

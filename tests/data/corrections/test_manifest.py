@@ -67,6 +67,9 @@ def test_the_copy_reads_as_the_corrected_corpus_and_else_stays_byte_for_byte(
     before, after = (path.read_bytes().decode(encoding).splitlines(keepends=True) for path in (manifest, out))
     changed = [line for line in before if line not in after]
     assert len(changed) == 3, "all other lines stand there as they were"
+    dropped = next(i for i, line in enumerate(before) if "b.wav" in line)
+    ends = [[line[len(line.rstrip("\r\n")) :] for line in lines] for lines in (before, after)]
+    assert ends[1] == ends[0][:dropped] + ends[0][dropped + 1 :]
     assert out.read_bytes()[:2] == manifest.read_bytes()[:2], "a byte order mark"
 
 
@@ -114,3 +117,18 @@ def test_the_command_writes_beside_the_manifest_and_over_nothing(tmp_path: Path,
     assert manifest.read_bytes() == JSONL.encode()
     assert main([str(manifest), "--out", str(tmp_path / "none.jsonl")]) == 2
     assert "no corrections" in capsys.readouterr().err
+
+
+def test_both_files_correct_a_manifest_of_any_columns_and_lines_that_meet_nothing_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = b"sound,said\na.wav,one\nb.wav,two\n"
+    manifest, config = write(tmp_path, "train.csv", content, [{"id": "b.wav", "text": "zwei"}])
+    (tmp_path / "bad.txt").write_text("a.wav\nx.wav\n")
+    columns = ["--text-field", "said", "--audio-field", "sound"]
+    files = ["--exclude", str(tmp_path / "bad.txt"), "--patch", config.patch]
+    assert main([str(manifest), *files, *columns, "--out", str(tmp_path / "out.csv")]) == 0
+    assert (tmp_path / "out.csv").read_text() == "sound,said\nb.wav,zwei\n"
+    told = capsys.readouterr().out
+    assert "1 utterance left out and 1 transcript replaced by bad.txt" in told
+    assert f"; 1 of 3 corrections meet no utterance that is read here ({tmp_path}/bad.txt:2: x.wav)" in told
