@@ -112,10 +112,8 @@ def _spaces(text: str) -> str | None:
 
 
 def _unbalanced(text: str) -> str | None:
-    for opening, closing in ("()", "[]", "{}", "«»", "“”", "„“"):
-        if opening == closing:
-            continue
-        if opening == "„" or (opening == "“" and "„" in text):
+    for opening, closing in ("()", "[]", "{}", "«»", "“”"):
+        if opening == "“" and "„" in text:
             continue  # „German“ quotes close with the sign that opens English ones
         if text.count(opening) != text.count(closing):
             return opening if text.count(opening) else closing
