@@ -13,13 +13,11 @@ from typing import Any
 from data import strict_json
 from trainer.errors import DamagedError
 from trainer.rundir.disk import write_bytes
-from trainer.signs.sign import Certainty, Sign
+from trainer.signs.sign import SURER, Certainty, Sign
 
 FILE = "doctor.jsonl"
 EXCLUDED = "doctor-exclude.jsonl"
 """Ids for --corpus.exclude."""
-SURER: Mapping[Certainty, int] = {"certain": 0, "likely": 1, "possible": 2}
-"""The surest has the lowest number."""
 
 
 @dataclass(frozen=True)

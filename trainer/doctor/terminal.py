@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from trainer.doctor.suspect import Suspect
 from trainer.signs.groups import Standout
+from trainer.signs.sign import SURER
 
 WIDTH = 80
 INDENT = "       "
@@ -45,8 +46,7 @@ def count_line(suspects: Sequence[Suspect]) -> str:
 
 
 def _surest(suspect: Suspect) -> str:
-    found = {sign.certainty for sign in suspect.signs}
-    return next((certainty for certainty in ("certain", "likely", "possible") if certainty in found), "")
+    return min((sign.certainty for sign in suspect.signs), key=SURER.__getitem__, default="")
 
 
 def _wrapped(text: str, first: str, then: str) -> list[str]:

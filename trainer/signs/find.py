@@ -1,4 +1,4 @@
-"""Everything that is seen of a corpus without a model: each utterance with its signs, the weightiest first.
+"""Everything that is seen of a corpus without a model: each utterance with its signs, the surest first.
 
 for example, signs in signs_of(examples, console.progress): ...
 """
@@ -14,10 +14,8 @@ from trainer.signs.duplicates import find_duplicates
 from trainer.signs.measured import Progress, measure_all, quietly
 from trainer.signs.pace import Pace
 from trainer.signs.recording import Usual, recording_signs
-from trainer.signs.sign import Sign
+from trainer.signs.sign import SURER, Sign
 from trainer.signs.transcripts import Habits
-
-WEIGHT = {"certain": 0, "likely": 1, "possible": 2}
 
 
 def signs_of(examples: Sequence[Example], progress: Progress = quietly) -> Iterator[tuple[Example, list[Sign]]]:
@@ -42,4 +40,4 @@ def signs_of(examples: Sequence[Example], progress: Progress = quietly) -> Itera
             *duplicates.get(i, ()),
             *habits.signs(example),
         ]
-        yield example, sorted(found, key=lambda sign: WEIGHT[sign.certainty])
+        yield example, sorted(found, key=lambda sign: SURER[sign.certainty])

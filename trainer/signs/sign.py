@@ -5,12 +5,15 @@ What looks at utterances yields signs; trainer.doctor makes one score of those o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 Certainty = Literal["certain", "likely", "possible"]
 """How sure a sign is that the utterance harms training: certain, as good as no sound utterance shows it; likely, more
 than half that show it are wrong; possible, worth a listen and no more."""
+SURER: Mapping[Certainty, int] = {"certain": 0, "likely": 1, "possible": 2}
+"""The surest has the lowest number."""
 
 
 @dataclass(frozen=True)
