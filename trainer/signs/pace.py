@@ -20,7 +20,7 @@ FAR, VERY_FAR = 4.0, 8.0
 FAR_RATIO, VERY_FAR_RATIO = 1.25, 1.8
 """Times the usual pace. A corpus that a machine spoke has hardly any deviation: what is less than this is no matter."""
 ENOUGH_UNITS = 8
-"""Of a transcript: the pace of a shorter one is never more than possible, unless it is MAX_RATIO."""
+"""Of a transcript: the pace of a shorter one says little. It is never more than possible, unless it is MAX_RATIO."""
 ENOUGH = 20
 """Utterances from which on a usual pace is known."""
 OWN = 10

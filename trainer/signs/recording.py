@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from data.utterance import SAMPLE_RATE
-from trainer.signs.pace import Pace, by_speaker
+from trainer.signs.pace import ENOUGH_UNITS, Pace, by_speaker
 from trainer.signs.sign import Certainty, Sign
 
 FLAT_TOPS_PER_SECOND, SHARE_AT_LIMIT = 1.0, 0.005
@@ -54,8 +54,6 @@ ENOUGH = 20
 MIN_PITCH_RATIO, MAX_PITCH_RATIO, MIN_PACE_RATIO = 1.45, 2.6, 1.45
 """Voice and pace, both in the same direction: nobody speaks so much faster and higher than usual at once. A voice that
 seems still higher was mistaken."""
-MIN_UNITS = 8
-"""Of a transcript: the pace of a shorter one says little."""
 OWN_VOICE = 4
 """Recordings of a speaker from which on their median pitch is known."""
 
@@ -91,7 +89,7 @@ def _half_rate(rows: np.ndarray | np.void) -> np.ndarray:
     return np.minimum(rows["rate"], SAMPLE_RATE) / 2
 
 
-def recording_signs(row: np.void, speaker: int, usual: Usual, pace: Pace | None, i: int) -> Iterator[Sign]:
+def recording_signs(row: np.void, speaker: int, usual: Usual, pace: Pace, i: int) -> Iterator[Sign]:
     """Signs of the recording that `row` measures; i: its number in `pace`."""
     if not row["is_measured"]:
         return
@@ -107,8 +105,7 @@ def recording_signs(row: np.void, speaker: int, usual: Usual, pace: Pace | None,
             start, hole = float(row["hole_start"]), float(row["hole"])
             certainty: Certainty = "likely" if usual.share_with_holes <= RARE / 5 else "possible"
             yield Sign("drop-out", f"{1000 * hole:.0f} ms of zeros within speech", certainty, start, start + hole)
-        if pace is not None:
-            yield from _pace(row, speaker, usual, pace, i)
+        yield from _pace(row, speaker, usual, pace, i)
 
 
 def _is_speech(row: np.void) -> bool:
@@ -174,7 +171,7 @@ def _pace(row: np.void, speaker: int, usual: Usual, pace: Pace, i: int) -> Itera
     pitch_ratio = float(row["pitch"]) / known
     for direction, name in ((1, "fast"), (-1, "slow")):
         if (
-            row["units"] >= MIN_UNITS
+            row["units"] >= ENOUGH_UNITS
             and ratio**direction >= MIN_PACE_RATIO
             and MIN_PITCH_RATIO <= pitch_ratio**direction <= MAX_PITCH_RATIO
         ):

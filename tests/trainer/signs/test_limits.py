@@ -21,6 +21,7 @@ SOUND = {
     "start_level": -30.0, "end_level": -30.0, "pitch": 120.0, "seconds": 3.0, "units": 30, "rate": 16_000,
     "is_measured": True,
 }  # fmt: skip
+USUAL_PACE = SimpleNamespace(ratios=[1.0], signs=lambda i: [])
 
 
 def rows_of(number: int, **changes: Any) -> np.ndarray:
@@ -31,7 +32,9 @@ def rows_of(number: int, **changes: Any) -> np.ndarray:
     return rows
 
 
-def signs(changes: dict[str, Any], others: np.ndarray | None = None, pace: Any = None, speaker: int = 0) -> list[Sign]:
+def signs(
+    changes: dict[str, Any], others: np.ndarray | None = None, pace: Any = USUAL_PACE, speaker: int = 0
+) -> list[Sign]:
     """Of a recording with other figures than its 199 neighbours. Speaker 0 has a fifth of them, 1 the rest."""
     rows = np.concatenate([rows_of(1, **changes), rows_of(199) if others is None else others])
     usual = Usual(rows, np.where(np.arange(len(rows)) % 5 == 0, 0, 1))
