@@ -39,6 +39,7 @@ def test_what_chance_gives_does_not_stand_out() -> None:
     assert counted(("a", 20, 15), ("b", 20, 12)) == []  # both do
     assert counted(("a", 200, 160), ("b", 200, 60)) == []  # beyond chance, and less than three times as often
     assert counted(("a", 4, 2), *((f"s{i}", 100, 0) for i in range(5))) == []  # two utterances
+    assert len(counted(("a", 4, 3), *((f"s{i}", 100, 0) for i in range(5)))) == 2  # three, and their folder
 
 
 def test_the_least_likely_by_chance_is_named_first() -> None:
