@@ -40,7 +40,7 @@ def test_what_cannot_be_read_has_its_units_alone() -> None:
         raise AudioError("gone")
 
     sound = example(NOISE, "abc", "u")
-    broken, empty = replace(sound, load=fail), replace(sound, load=fail, num_samples=0)
+    broken, empty = replace(sound, load=fail), replace(sound, load=lambda: NOISE[:0], num_samples=0)
     rows = measure_all([sound, broken, empty], quietly)
     assert rows["is_measured"].tolist() == [True, False, False]
     assert rows["units"].tolist() == [3, 3, 3]
