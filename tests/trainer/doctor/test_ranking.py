@@ -243,6 +243,8 @@ def test_the_terminal_is_readable_at_eighty_columns() -> None:
     assert "speaker s17: 9 of 20 clipped, elsewhere 0.4 %" in text
     assert lines[-1] == "of 3 utterances: 1 certainly wrong, 1 likely, 0 possibly, 1 without a sign"
     assert "s2" not in "\n".join(tell(SUSPECTS, [], [], 1))
+    both = replace(SUSPECTS[1], signs=(*SUSPECTS[1].signs, Sign("case", "upper", "possible")))
+    assert [*tell([both], [], [], 1)][-1].startswith("of 1 utterances: 0 certainly wrong, 1 likely, 0 possibly")
     four = replace(SUSPECTS[1], signs=SUSPECTS[1].signs * 4)
     assert "       and 1 more reason" in tell([four], [], [], 1)
     assert sum("clipped, elsewhere" in line for line in tell([], groups * 11, [], 1)) == 10
