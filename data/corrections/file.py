@@ -24,6 +24,7 @@ from data import strict_json
 from data.audio.files import open_regular
 from data.corpora.tables import decode, lines_of
 from data.text.normalise import impossible_character
+from data.text.utf8 import in_utf8
 from trainer.errors import CorpusError
 
 PATCH_KEYS = ("id", "text", "drop", "split", "was", "note")
@@ -75,7 +76,7 @@ def read_corrections(exclude: str, patch: str) -> Corrections | None:
         if not path:
             continue
         content = _read(path, option)
-        source = f"{_printable(Path(path).name)} (sha256 {_digest(content)})"
+        source = f"{in_utf8(Path(path).name)} (sha256 {_digest(content)})"
         for entry in _entries(path, decode(content, Path(path), "the file"), is_patch=option == "patch"):
             other = entries.get((entry.split, entry.id))
             entry = replace(entry, source=source)
@@ -99,11 +100,6 @@ def _read(path: str, option: str) -> bytes:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:_DIGEST_CHARACTERS]
-
-
-def _printable(name: str) -> str:
-    """A file's name; bytes that are no UTF-8 as backslash escapes."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _entries(path: str, text: str, *, is_patch: bool) -> Iterator[Correction]:

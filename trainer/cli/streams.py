@@ -33,7 +33,11 @@ def escape_what_cannot_be_printed() -> None:
 
 
 def one_line(message: str) -> str:
-    """`message` with unprintable characters escaped: line ends, terminal codes, surrogates in a file's name."""
+    """`message` with unprintable characters escaped: line ends, terminal codes, surrogates in a file's name.
+
+    >>> one_line("a\\x1b[2Jb")
+    'a\\\\x1b[2Jb'
+    """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.text.normalised import ArrowTexts
+from data.text.utf8 import in_utf8
 from trainer.rundir.dynamics.files import Dynamics, by_pass
 
 NEIGHBOURS = 200
@@ -71,7 +72,7 @@ def _plain(ids: Sequence[str]) -> Sequence[str]:
     """Ids as the file of dynamics spells them: a lone surrogate stands there escaped."""
     if isinstance(ids, ArrowTexts):
         return ids
-    return [i if i.isascii() else i.encode(errors="backslashreplace").decode() for i in ids]
+    return [in_utf8(i) for i in ids]
 
 
 def learning(losses: np.ndarray, lengths: np.ndarray) -> Learning:

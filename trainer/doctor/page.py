@@ -18,7 +18,9 @@ import numpy as np
 
 from data.audio.decode import FileAudio
 from data.text.normalise import collapse_spaces
+from data.text.utf8 import in_utf8
 from data.utterance import SAMPLE_RATE
+from trainer.cli.streams import one_line
 from trainer.doctor.suspect import Suspect
 from trainer.errors import AudioError
 from trainer.report import shell
@@ -76,7 +78,7 @@ def write_page(
     rows = [_row(suspect, normalize) for suspect in shown]
     fixed = {
         "head": shell.head(f"{name}: doctor", STYLES),
-        "heading": escape(_printable(name)),
+        "heading": escape(one_line(name)),
         "notes": "".join(f'<p class="note">{escape(note)}</p>' for note in notes),
         "scripts": shell.scripts(SCRIPTS),
     }
@@ -221,10 +223,6 @@ def _json(value: Any) -> str:
     return re.sub(r"[\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", to_script_json(value))
 
 
-def _printable(name: str) -> str:
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
 def _file_name(name: str) -> str:
     """`name` as a file's name that any system takes."""
-    return re.sub(r"[^\w.-]+", "-", _printable(name)).strip("-.") or "run"
+    return re.sub(r"[^\w.-]+", "-", in_utf8(name)).strip("-.") or "run"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from trainer.cli.streams import one_line
 from trainer.overview.run import Run
 
 DASH = "–"
@@ -85,15 +86,6 @@ def moment_text(moment: float | None) -> str:
     return DASH if moment is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
 
 
-def printable(text: str) -> str:
-    """`text` without characters that move the cursor or break a line; names are the user's.
-
-    >>> printable("a\\x1b[2Jb")
-    'a\\\\x1b[2Jb'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-
-
 def units_of(runs: list[Run]) -> str:
     """WER, or what stands in its place, for the head of a column."""
     return "/".join(dict.fromkeys(run.rate.name for run in runs if run.rate)) or "WER"
@@ -106,7 +98,7 @@ def notes_on_rates(runs: list[Run]) -> list[str]:
     notes = []
     if len(splits) > 1:
         notes.append(
-            f"Rates are of different splits ({', '.join(map(printable, splits))}) and do not compare as they stand."
+            f"Rates are of different splits ({', '.join(map(one_line, splits))}) and do not compare as they stand."
         )
     if len(names) > 1:
         notes.append(f"{' and '.join(sorted(names))} count different units and do not compare.")

@@ -16,6 +16,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from trainer.cli.streams import one_line
 from trainer.overview.figures import (
     DASH,
     ago,
@@ -23,7 +24,6 @@ from trainer.overview.figures import (
     duration_text,
     moment_text,
     notes_on_rates,
-    printable,
     rate_hint,
     rate_text,
     speed_text,
@@ -58,10 +58,10 @@ def write_page(
     seconds_to_next: float | None = None,
 ) -> str:
     """Write the page and return the line that says where it is. With `seconds_to_next` it loads itself again."""
-    heading = ", ".join(printable(str(folder)) for folder in folders)
+    heading = ", ".join(one_line(str(folder)) for folder in folders)
     now = time.time()
     live = f", renewed every {seconds_to_next:g} s while --watch goes on" if seconds_to_next else ""
-    notes = [*notes_on_rates(runs), *([f"No run in {', '.join(printable(str(o)) for o in others)}."] if others else [])]
+    notes = [*notes_on_rates(runs), *([f"No run in {', '.join(one_line(str(o)) for o in others)}."] if others else [])]
     ticked = _ticked(runs)
     refresh = ""
     if seconds_to_next:
@@ -113,10 +113,10 @@ def _table(runs: list[Run], page: Path, ticked: set[int], now: float) -> str:
 
 
 def _row(number: int, run: Run, short: Mapping[str, str], page: Path, is_ticked: bool, now: float) -> str:
-    name = escape(printable(run.name))
+    name = escape(one_line(run.name))
     box = f'<input type="checkbox" data-run="{number}"{" checked" if is_ticked else ""} aria-label="Choose {name}">'
     label = f'<label>{box} <span class="swatch" aria-hidden="true"></span> <bdi>{name}</bdi></label>'
-    note = f'<small class="note">{escape(printable(run.note))}</small>' if run.note else ""
+    note = f'<small class="note">{escape(one_line(run.note))}</small>' if run.note else ""
     colour = STATUSES.get(run.status, "")
     cells = [
         _cell(label, run.name, "run"),
@@ -135,7 +135,7 @@ def _row(number: int, run: Run, short: Mapping[str, str], page: Path, is_ticked:
 
 
 def _cell(html: str, key: Any, kind: str, title: str = "", hint: str = "") -> str:
-    sort = "" if key is None else escape(printable(str(key)))
+    sort = "" if key is None else escape(one_line(str(key)))
     named, hinted = f' data-name="{title}"' if title else "", f' title="{hint}"' if hint else ""
     return f'<td class="{kind}" data-key="{sort}"{named}{hinted}>{html}</td>'
 
@@ -145,7 +145,7 @@ def _option(options: Mapping[str, str] | None, name: str, label: str) -> str:
     value = (options or {}).get(name)
     if value is None:
         return _cell(DASH, None, "option missing", escape(label), "not known" if options is None else "no option of it")
-    shown = "none" if value == "None" else escape(printable(value))
+    shown = "none" if value == "None" else escape(one_line(value))
     return _cell(f"<span>{shown}</span>", None if value == "None" else value, "option", escape(label), shown)
 
 
@@ -156,7 +156,7 @@ def _links(run: Run, page: Path) -> str:
     for path in sorted(run.path.glob("compare-*.html")):
         found.append((f"against {re.sub('^compare-|[.]html$', '', path.name)}", path))
     return "".join(
-        f'<a href="{escape(_relative(path, page))}" title="{(shown := escape(printable(text)))}"><bdi>{shown}</bdi></a>'
+        f'<a href="{escape(_relative(path, page))}" title="{(shown := escape(one_line(text)))}"><bdi>{shown}</bdi></a>'
         for text, path in found
     )
 
@@ -174,8 +174,8 @@ def _curve_data(run: Run, is_ticked: bool) -> dict[str, Any]:
         points = [(r["step"], r.get("epoch"), factor * r[figure]) for r in run.records if _is_number(r.get(figure))]
         curves[key] = _thinned(points)
     return {
-        "name": printable(run.name),
-        "path": printable(shlex.quote(str(run.path))),
+        "name": one_line(run.name),
+        "path": one_line(shlex.quote(str(run.path))),
         "compares": run.has_transcripts,
         "ticked": is_ticked,
         "curves": curves,

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.cli.streams import one_line
 from trainer.overview.figures import (
     ago,
     audio_text,
     duration_text,
     notes_on_rates,
-    printable,
     rate_text,
     speed_text,
     step_text,
@@ -36,7 +36,7 @@ def table(runs: list[Run], others: Sequence[Path], width: int | None) -> list[st
     heads = ["run", "status", "step", rate, "training", "audio", "s/s", "last sign", "differs in"]
     rows = [
         [
-            _cut(printable(run.name), LONGEST_NAME if width else None),
+            _cut(one_line(run.name), LONGEST_NAME if width else None),
             run.status,
             step_text(run),
             rate_text(run),
@@ -50,7 +50,7 @@ def table(runs: list[Run], others: Sequence[Path], width: int | None) -> list[st
     ]
     widths = [max(map(cells, column)) for column in zip(heads, *rows, strict=True)]
     lines = [_line(row, widths, width) for row in (heads, *rows)]
-    notes = [f"{printable(run.name)}: {printable(run.note)}" for run in runs if run.note]
+    notes = [f"{one_line(run.name)}: {one_line(run.note)}" for run in runs if run.note]
     return [*lines, "", summary(runs), *notes, *notes_on_rates(runs), *_others(others)]
 
 
@@ -64,7 +64,7 @@ def summary(runs: Sequence[Run]) -> str:
 def _others(others: Sequence[Path]) -> list[str]:
     if not others:
         return []
-    shown = ", ".join(printable(str(path)) for path in others[:MOST_OTHERS])
+    shown = ", ".join(one_line(str(path)) for path in others[:MOST_OTHERS])
     more = f" and {len(others) - MOST_OTHERS} more" if len(others) > MOST_OTHERS else ""
     return [f"no run in {shown}{more}"]
 
@@ -73,7 +73,7 @@ def _differences(run: Run, short: dict[str, str]) -> list[str]:
     if run.options is None:
         return ["options not known"]
     values = {name: run.options[name] for name in short if run.options.get(name, "None") != "None"}
-    return [f"{short[name]}={printable(_cut(value, LONGEST_VALUE))}" for name, value in values.items()]
+    return [f"{short[name]}={one_line(_cut(value, LONGEST_VALUE))}" for name, value in values.items()]
 
 
 def _line(row: Sequence[str], widths: Sequence[int], width: int | None) -> str:

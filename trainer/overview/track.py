@@ -17,8 +17,8 @@ from typing import Any
 from trackio.sqlite_storage import SQLiteStorage
 from trackio.utils import TRACKIO_DIR
 
+from trainer.cli.streams import one_line
 from trainer.errors import ConfigError
-from trainer.overview.figures import printable
 from trainer.overview.run import Run
 
 OF_A_RECORD = ("step", "timestamp")
@@ -46,7 +46,7 @@ def track(runs: Sequence[Run], project: str) -> list[str]:
             if run.name in there:
                 copied = (SQLiteStorage.get_run_config(project, run.name) or {}).get("folder")
                 if copied != folder:  # another program's run, or that of another folder: it is not ours to replace
-                    raise ValueError(f"its project {project} has a run {printable(run.name)} that is not {folder}")
+                    raise ValueError(f"its project {project} has a run {one_line(run.name)} that is not {folder}")
                 known = _known(SQLiteStorage.get_logs(project, run.name))
             if known != wanted[: len(known)]:
                 SQLiteStorage.delete_run(project, run.name)
@@ -64,7 +64,7 @@ def track(runs: Sequence[Run], project: str) -> list[str]:
         remedy = "Name another --project, or another store in TRACKIO_DIR."
         raise ConfigError(f"trackio's store {TRACKIO_DIR} cannot take the runs: {said}. {remedy}") from None
     lines = [f"trackio: {num_new} new records in project {project}, {TRACKIO_DIR}; trackio show --project {project}"]
-    return [*lines, *(f"trackio: {printable(name)} was written anew: its records changed" for name in anew)]
+    return [*lines, *(f"trackio: {one_line(name)} was written anew: its records changed" for name in anew)]
 
 
 def _figures(record: Mapping[str, Any]) -> dict[str, float]:

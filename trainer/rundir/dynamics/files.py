@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from data.text.normalised import ArrowTexts
+from data.text.utf8 import in_utf8
 from trainer.errors import ConfigError, DamagedError
 from trainer.rundir.disk import write_bytes
 from trainer.rundir.dynamics.record_file import map_records
@@ -96,7 +97,7 @@ def ids_column(ids: Sequence[str]) -> pa.LargeStringArray:
     try:
         return pa.array(ids, pa.large_string())
     except UnicodeEncodeError:
-        return pa.array([i.encode(errors="backslashreplace").decode() for i in ids], pa.large_string())
+        return pa.array([in_utf8(i) for i in ids], pa.large_string())
 
 
 def digest_of_ids(column: pa.LargeStringArray) -> str:
