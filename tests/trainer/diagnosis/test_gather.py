@@ -27,7 +27,7 @@ from tests.helpers.tones import VOCAB, ToneModel, sentence, speak
 from trainer.config.as_json import to_json
 from trainer.diagnosis.folder import keep_facts, read_facts, write_facts
 from trainer.diagnosis.gather import band_of, compare_lengths, hear_neighbours, unigram_entropy, usual_lr
-from trainer.diagnosis.learnt import learnt_of
+from trainer.diagnosis.learnt import in_words, learnt_line, learnt_of
 from trainer.diagnosis.written import written_of
 from trainer.errors import ConfigError
 from trainer.rundir.dynamics.files import VISIT, Dynamics
@@ -124,6 +124,55 @@ def test_an_utterance_is_never_learnt_when_no_visit_was_low() -> None:
     assert found.median_lowest == pytest.approx(0.3)
     assert learnt_of(Dynamics(visits[:4], list("abcde"), np.zeros(0), []), 2.0) is None  # nothing is learnt yet
     assert learnt_of(Dynamics(visits[:0], list("abcde"), np.zeros(0), []), 2.0) is None
+
+
+@pytest.mark.parametrize(
+    ("never", "said"),
+    [
+        (0, "5 training utterances were visited 2 times on average. None was left unlearnt: each had a loss of at most "
+            "1.00 nats per unit, half of what the units' frequencies give, at one visit or more. The median of the "
+            "utterances' lowest losses is 0.200."),
+        (1, "1 was never learnt: its loss was above 1.00 nats per unit, half of what the units' frequencies give, at "
+            "every visit. The median of the utterances' lowest losses is 0.200. Highest of these: a (3.00)."),
+        (2, "2 were never learnt: their losses were above 1.00 nats per unit, half of what the units' frequencies "
+            "give, at every visit. The median of the utterances' lowest losses is 0.200. Highest of these: b (4.00), a "
+            "(3.00)."),
+    ],
+)  # fmt: skip
+def test_none_one_and_several_that_were_never_learnt_are_clear_sentences(never: int, said: str) -> None:
+    visits = np.zeros(10, VISIT)
+    visits["row"] = [0, 1, 2, 3, 4] * 2
+    visits["loss"] = [5.0] * 5 + [3.0 + row if row < never else 0.2 for row in range(5)]
+    found = learnt_of(Dynamics(visits, list("abcde"), np.zeros(0), []), 2.0)
+    assert found is not None
+    assert in_words(found).endswith(said)
+    assert in_words(dataclasses.replace(found, num_visited=1, num_visits=1.0)).startswith(
+        "1 training utterance was visited 1 time on average. "
+    )
+
+
+def test_the_worst_five_of_those_never_learnt_are_named() -> None:
+    visits = np.zeros(20, VISIT)
+    visits["row"], visits["loss"] = range(20), [2.0 + row / 10 if row < 7 else 0.1 for row in range(20)]
+    found = learnt_of(Dynamics(visits, [f"u{i}" for i in range(20)], np.zeros(0), []), 2.0)
+    assert found is not None
+    assert [name for name, _ in found.worst] == ["u6", "u5", "u4", "u3", "u2"]
+    assert found.num_never == 7
+
+
+@pytest.mark.parametrize("level", [0.9, 1.1])
+def test_single_utterances_are_told_of_once_half_of_all_are_learnt(level: float) -> None:
+    """Half of the units' entropy of 2 nats is 1."""
+    visits = np.zeros(3, VISIT)
+    visits["row"], visits["loss"] = range(3), level
+    dynamics = Dynamics(visits, list("abc"), np.zeros(0), [])
+    assert (learnt_of(dynamics, 2.0) is None) == (level > 1)
+    assert learnt_of(dynamics, math.nan) is None  # the entropy is not known
+
+
+def test_a_run_that_kept_no_losses_is_told_nothing_of(tmp_path: Path) -> None:
+    assert learnt_line(tmp_path, 2.0) == ""
+    assert learnt_line(tmp_path / "none", 2.0) == ""
 
 
 def test_facts_come_back_as_they_were_written(tmp_path: Path) -> None:
