@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import doctest
 import json
+import math
 import re
 import time
 from collections.abc import Callable
@@ -23,7 +24,10 @@ from trainer.cli.options import options as options_of
 from trainer.config.presets import PRESETS
 from trainer.config.schema import Config
 from trainer.diagnosis.causes import diagnose
+from trainer.diagnosis.evidence import Facts
 from trainer.diagnosis.finding import Finding, table
+from trainer.diagnosis.folder import NEED_FACTS
+from trainer.diagnosis.rate import usual_lr
 
 Records = list[dict[str, Any]]
 
@@ -120,6 +124,18 @@ def test_a_planted_cause_is_found_with_its_numbers_and_nothing_else_is(case: str
     assert list(told) == [name]
     assert re.search(numbers, told[name].evidence)
     assert re.search(change, told[name].change)
+
+
+@pytest.mark.parametrize("case", PLANTED)
+def test_without_facts_a_cause_is_found_or_named_as_one_that_needs_them(case: str) -> None:
+    """And no other is, whatever is not known."""
+    name, logged, config, known, _, _ = PLANTED[case]
+    seen = {key: known[key] for key in ("written", "is_over", "precision", "total_steps", "steps_per_epoch")
+            if key in known}  # fmt: skip
+    plan = Facts(total_steps=2900, steps_per_epoch=145, unigram_entropy=math.nan, usual_lr=usual_lr(config))
+    told = set(found(logged, config, **dataclasses.asdict(plan) | seen))
+    assert told <= {name, "only blanks"}
+    assert name in told or name in NEED_FACTS or (name == "transcripts beside their audio" and "written" not in seen)
 
 
 def test_a_finding_names_only_options_that_exist() -> None:

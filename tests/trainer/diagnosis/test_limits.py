@@ -202,6 +202,7 @@ LIMITS: list[tuple[str, str, Callable[[Any], Found], Any, Any]] = [
     (LOW, "peak rate", rate, 0.000249, 0.000251),
     (LOW, "next to nothing learnt", lambda v: rate(1e-6, loss=v), 0.81, 0.79),
     (SHORT, "steps", unready, 28, 29),
+    (SHORT, "steps of a long plan", lambda v: unready(v, total=200_000), 999, 1000),
     (SHORT, "when it rose", lambda v: unready(0, v), 50, 60),
     (LONG, "share of the plan", long_warm_up, 1460, 1440),
     (LONG, "loss", lambda v: long_warm_up(2800, v), 0.86, 0.84),
