@@ -227,6 +227,19 @@ def test_impossible_and_undefined_frames_do_not_stop_the_search(search_of: Searc
     assert math.isfinite(found[1][0].score)
 
 
+def test_beams_of_one_score_are_no_more_than_the_width() -> None:
+    """Frames that favour no unit, and a beam for two of their four equal texts."""
+    fusion = Fusion(4, BLANK, torch.arange(4) == 0, Weights(), CPU)
+    search = SingleSearch(fusion, BeamOptions(width=2))
+    assert len(search.search(search.begin(), torch.zeros(3, 4).log_softmax(-1))) == 2
+
+
+def test_no_beam_goes_on_behind_a_frame_that_is_impossible() -> None:
+    search = SingleSearch(fusion_of(), BeamOptions())
+    beams = search.search(search.begin(), torch.full((1, 4), -torch.inf))
+    assert search.best(beams, 3) == ({}, [])
+
+
 @both_searches
 def test_thousands_of_units_are_searched(search_of: SearchOf) -> None:
     log_probs = torch.randn(2, 6, 6000, generator=torch.Generator().manual_seed(2)).mul(3).log_softmax(-1)
