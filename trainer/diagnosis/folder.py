@@ -32,8 +32,7 @@ BY_SHIFT = ("length_correlation", "other_losses")
 
 def write_facts(run_dir: Path, facts: Facts) -> None:
     """Write runs/NAME/facts.json."""
-    record = dataclasses.asdict(facts)
-    write_text(run_dir / NAME, strict_json.dumps(strict_json.finite(record), indent=2) + "\n")
+    write_text(run_dir / NAME, strict_json.dumps(dataclasses.asdict(facts), indent=2) + "\n")
 
 
 def read_facts(run_dir: Path) -> Facts:

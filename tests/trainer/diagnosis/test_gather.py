@@ -111,7 +111,7 @@ def test_equal_lengths_share_a_rank_and_the_smaller_spread_is_told() -> None:
 def test_empty_transcripts_have_no_part_in_the_comparison_of_lengths(bands: None) -> None:
     """Twelve of them among ten others."""
     u = utterance(encoded(np.zeros(16_000)))
-    train = [Example(u, "", (1,) * k if k else (), 16_000 * (1 + k), np.zeros) for k in [0] * 12 + list(range(1, 11))]
+    train = [Example(u, "", (1,) * k if k else (), 16_000 * (1 + (k or 30)), np.zeros) for k in [0] * 12 + list(range(1, 11))]
     run = prepared(None)
     run.data.train = train
     told = facts_of(run, probes=False)
