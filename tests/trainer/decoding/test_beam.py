@@ -25,6 +25,7 @@ from trainer.decoding.hypotheses import Found
 from trainer.decoding.ngram import NgramModel, build
 from trainer.decoding.paths import best_path
 from trainer.decoding.single import SingleSearch
+from trainer.errors import ConfigError
 from trainer.scoring.decode import collapse, written_units
 
 UNITS = "|ab-"
@@ -292,6 +293,12 @@ def test_no_beam_goes_on_behind_a_frame_that_is_impossible() -> None:
     search = SingleSearch(fusion_of(), BeamOptions())
     beams = search.search(search.begin(), torch.full((1, 4), -torch.inf))
     assert search.best(beams, 3) == ({}, [])
+
+
+def test_a_beam_has_room_for_one_at_least() -> None:
+    assert BeamOptions(width=1).width == 1
+    with pytest.raises(ConfigError, match="a beam of width 0: give 1 or more"):
+        BeamOptions(width=0)
 
 
 @both_searches

@@ -111,7 +111,9 @@ def test_equal_lengths_share_a_rank_and_the_smaller_spread_is_told() -> None:
 def test_empty_transcripts_have_no_part_in_the_comparison_of_lengths(bands: None) -> None:
     """Twelve of them among ten others."""
     u = utterance(encoded(np.zeros(16_000)))
-    train = [Example(u, "", (1,) * k if k else (), 16_000 * (1 + (k or 30)), np.zeros) for k in [0] * 12 + list(range(1, 11))]
+    train = [
+        Example(u, "", (1,) * k if k else (), 16_000 * (1 + (k or 30)), np.zeros) for k in [0] * 12 + list(range(1, 11))
+    ]
     run = prepared(None)
     run.data.train = train
     told = facts_of(run, probes=False)
@@ -460,6 +462,11 @@ def test_the_facts_of_random_weights(bands: None) -> None:
     assert told.unigram_entropy == pytest.approx(-0.5 * math.log(0.5) - 2 * 0.25 * math.log(0.25))
 
 
+def test_weights_that_are_in_no_checkpoint_and_frozen_are_counted(bands: None) -> None:
+    new = ("unispeech.feature_extractor.conv.weight", "masked_spec_embed", "lm_head.weight")
+    assert facts_of(prepared(new), probes=False).frozen_random == 10
+
+
 @pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize("has_head", [True, False])
 def test_the_facts_of_a_checkpoint(own: bool, has_head: bool, bands: None) -> None:
@@ -489,13 +496,13 @@ def test_a_checkpoint_is_tried_on_six_utterances_of_forty_seconds_at_most(
 
 
 def test_a_transcript_that_does_not_fit_its_recording_is_left_out() -> None:
-    """Its loss is infinite. Three of eight have more letters than there are frames."""
+    """Its loss is infinite. Five of ten have more letters than there are frames."""
     rng = np.random.default_rng(2)
-    texts = [sentence(rng, 2) for _ in range(8)]
+    texts = [sentence(rng, 2) for _ in range(10)]
     train = []
     for i, text in enumerate(texts):
         u = utterance(encoded(speak(text, rng)))
-        targets = tuple(VOCAB.encoder()(text)) * (50 if i < 3 else 1)
+        targets = tuple(VOCAB.encoder()(text)) * (50 if i < 5 else 1)
         train.append(Example(u, "", targets, u.audio.num_samples, u.audio.load))
     own, others = hear_neighbours(hearing(train))
     assert own is not None
