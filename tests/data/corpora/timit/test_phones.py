@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from data.corpora.phones import check_phones, describe_odd
 from data.corpora.synthetic import SyntheticConfig
 from data.corpora.timit import TimitCorpus
+from data.corpora.timit.phones import check_phones, describe_odd
 from data.faults import Faults
 from data.text.phones import PHONE_SETS, TO_39, TO_48
 from data.utterance import Segment
