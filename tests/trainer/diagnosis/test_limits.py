@@ -98,9 +98,13 @@ def exploded(times: float, usual: float = 1.0, logs: int = 3, steps: int = 2900)
     return found(records(norm=lambda step: times * usual if step > steps - 10 * logs else usual, steps=steps))
 
 
-def rate(lr: float, *, loss: float = 1.0) -> Found:
-    """A peak rate, where presets take 0.002, and a loss of this multiple of the units' entropy that still falls."""
-    logged = records(lambda step: loss * ENTROPY + (2900 - step) / 1000, lr=lambda step: lr, blank=lambda step: 0.4)
+def rate(lr: float, *, loss: float = 1.0, reached: float | None = None, steps: int = 2900) -> Found:
+    """A peak rate that was `reached`, or another one was, where presets take 0.002; the loss still falls, to this
+    multiple of the units' entropy."""
+    logged = records(
+        lambda step: loss * ENTROPY + (2900 - step) / 1000, lr=lambda step: reached or lr, blank=lambda step: 0.4,
+        steps=steps,
+    )  # fmt: skip
     return found(logged, options(lr=lr))
 
 
@@ -200,6 +204,8 @@ LIMITS: list[tuple[str, str, Callable[[Any], Found], Any, Any]] = [
     (HIGH, "peak rate", rate, 0.0161, 0.0159),
     (HIGH, "next to nothing learnt", lambda v: rate(0.1, loss=v), 0.81, 0.79),
     (LOW, "peak rate", rate, 0.000249, 0.000251),
+    (HIGH, "steps so far", lambda v: rate(0.1, steps=v), 580, 570),
+    (LOW, "peak rate to come", lambda v: rate(v, reached=1e-6), 0.000249, 0.000251),
     (LOW, "next to nothing learnt", lambda v: rate(1e-6, loss=v), 0.81, 0.79),
     (SHORT, "steps", unready, 28, 29),
     (SHORT, "steps of a long plan", lambda v: unready(v, total=200_000), 999, 1000),

@@ -310,7 +310,8 @@ def test_a_flat_curve_has_a_chart() -> None:
 def test_a_loss_that_is_high_for_a_few_steps_alone_has_not_diverged() -> None:
     """Neither is the smoothed loss enough, nor the last one."""
     assert not has_diverged([2.0] * 30 + [9.0] * 4 + [3.0])
-    assert not has_diverged([6.0] * 8 + [2.0] + [6.0] * 6)  # fewer than twenty steps
+    assert not has_diverged([1.0] * 6 + [9.0] * 13)  # fewer than twenty steps
+    assert has_diverged([1.0] * 6 + [9.0] * 14)
 
 
 @pytest.mark.parametrize(
