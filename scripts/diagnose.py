@@ -47,7 +47,7 @@ def tell(args: Namespace) -> int:
         )
     findings = diagnose(evidence)
     if args.json:
-        print(json.dumps([finding.record() for finding in findings], indent=2, ensure_ascii=False))
+        print(json.dumps([finding.record() for finding in findings], indent=2))
         return 1 if findings else 0
     state = "over" if evidence.is_over else "not over"
     console.say(f"{args.run}: {evidence.step} of {evidence.facts.total_steps} steps, {state}")

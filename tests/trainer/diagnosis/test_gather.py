@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 
+import trainer.diagnosis.data
 import trainer.diagnosis.gather
 import trainer.diagnosis.learnt
 from data.example import Example
@@ -313,6 +314,7 @@ def test_the_command_judges_a_run_that_is_over_by_what_it_wrote_too(
 
     run_dir = tmp_path / "r"
     texts = list(zip(SPOKEN, [*SPOKEN[1:], ""], strict=True))
+    monkeypatch.setattr(trainer.diagnosis.data, "PAIR", "größer")
     ended(run_dir, dataclasses.replace(options(), runs_dir=str(tmp_path), name="r"), records(learning), texts)
     write_facts(run_dir, facts())
     visits = np.zeros(2, VISIT)
@@ -327,6 +329,7 @@ def test_the_command_judges_a_run_that_is_over_by_what_it_wrote_too(
     assert "2 training utterances were visited 1 time on average. None was left unlearnt" in captured.out
     assert captured.err == ""
     assert main([str(run_dir), "--json"]) == 1
+    assert capsys.readouterr().out.isascii()  # valid JSON whatever the terminal's encoding
 
 
 @pytest.mark.parametrize("is_over", [False, True])
