@@ -43,8 +43,10 @@ def read_facts(run_dir: Path) -> Facts:
         for key in BY_SHIFT:
             record[key] = {int(shift): value for shift, value in record[key].items()}
         return Facts(**record)
+    except FileNotFoundError:
+        raise ConfigError(f"{run_dir} has no {NAME}. Runs of older versions wrote none.") from None
     except OSError as error:
-        raise ConfigError(f"{path}: not readable ({error.strerror}). Runs of older versions wrote none.") from None
+        raise ConfigError(f"{path}: not readable ({error.strerror}).") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path}: not the facts of a run ({error}).") from None
 
