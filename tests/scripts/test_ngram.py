@@ -99,6 +99,8 @@ def test_text_may_be_packed_and_begin_with_a_byte_order_mark(tmp_path: Path, cap
         assert code == 0
         assert words_of(model) == {"one", "two", "three"}
         assert "2 sentences, 3 words" in said  # empty lines are none
+        *_, model = run(tmp_path, capsys, str(tmp_path / name), "--normalizer", "none")
+        assert words_of(model) == {"One,", "two!", "three"}
     cut = put(tmp_path, "cut.gz", gzip.compress(text * 999, mtime=0)[:-20])
     code, said, _ = run(tmp_path, capsys, cut)
     assert code == 2

@@ -56,3 +56,10 @@ def test_the_character_that_cannot_be_printed_is_named(monkeypatch: pytest.Monke
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="latin-1"))
     with pytest.raises(CorpusError, match=r"^a\.wav: U\+0142 cannot be printed in latin-1"):
         deliver([(".txt", "gro\u0142")], None, Path("a"), "a.wav")
+
+
+def test_json_is_printed_in_ascii_where_it_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed, encoding="latin-1"))
+    deliver([(".json", '{"text": "\u0142"}\n')], None, Path("a"), "a.wav")
+    assert printed.getvalue() == b'{"text": "\\u0142"}\n'
