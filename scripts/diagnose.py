@@ -2,7 +2,8 @@
 
     python -m scripts.diagnose runs/NAME [--json]
 
-The run may be over, stopped, or still training. Nothing is changed, and neither its corpus nor its model is needed.
+The run may be over, stopped, or still training. Nothing is changed, and neither its corpus nor its model is needed. A
+run of an older version, which has no facts.json, is judged by the rest of its files.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from trainer.cli.arguments import ArgumentParser
 from trainer.cli.parse import report_errors
+from trainer.cli.streams import say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,13 +36,18 @@ def tell(args: Namespace) -> int:
     """Print what is found. Returns the exit code."""
     from trainer.cli.console import Console
     from trainer.diagnosis.causes import diagnose
-    from trainer.diagnosis.folder import read_evidence
+    from trainer.diagnosis.folder import NEED_FACTS, has_facts, read_evidence
     from trainer.diagnosis.learnt import learnt_line
 
     evidence, console = read_evidence(args.run), Console(sys.stdout)
+    if not has_facts(args.run):
+        say(
+            f"warning: {args.run}: it has no facts.json, as runs of older versions. What cannot be told without: "
+            f"{', '.join(NEED_FACTS)}, and training transcripts beside their audio."
+        )
     findings = diagnose(evidence)
     if args.json:
-        print(json.dumps([finding.record() for finding in findings], indent=2, ensure_ascii=False))
+        print(json.dumps([finding.record() for finding in findings], indent=2))
         return 1 if findings else 0
     state = "over" if evidence.is_over else "not over"
     console.say(f"{args.run}: {evidence.step} of {evidence.facts.total_steps} steps, {state}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -73,6 +74,19 @@ def records(
             found.append({"step": step, "epoch": step / 145, "eval/loss": scored, "eval/wer": rate,
                           "eval/blank_share": blank(step)})  # fmt: skip
     return found
+
+
+def flat(steps: int = 2900, **figures: Any) -> list[dict[str, Any]]:
+    """Records of a run in which nothing is learnt."""
+    rng = random.Random(1)
+    return records(lambda step: ENTROPY + rng.gauss(0, 0.02), blank=lambda step: 1.0, steps=steps, **figures)
+
+
+def written(**known: Any) -> Written:
+    """What a model writes that is healthy but for what is `known`."""
+    good: dict[str, Any] = dict(step=2900, num_characters=900, top_unit="e", top_share=0.12, top_reference_share=0.11,
+                                own_rate=0.05, shifted_rate=0.05, shift=0, num_utterances=48)  # fmt: skip
+    return Written(**(good | known))
 
 
 def evidence(

@@ -47,7 +47,8 @@ class Item:
 
 
 def find_items(source: str, split: str, cache_dir: Path) -> Sequence[Item | CorpusError]:
-    """Everything that `source` holds, in a fixed order; CorpusError where it is nothing of the kinds above.
+    """Everything that `source` holds, in a fixed order; CorpusError where it is none of these: shards, a manifest,
+    a TIMIT tree, a folder of recordings and transcripts.
 
     `split` is one of a TIMIT tree's.
     """
@@ -176,12 +177,12 @@ def with_known_times(item: Item, *, phones: bool, units: Collection[str] = ()) -
         raise CorpusError(f"{item.title}: no times are known. They are in the .WRD and .PHN files of a TIMIT folder.")
     before = 0
     for number, segment in enumerate(segments, 1):
-        if segment.end <= segment.start or segment.start < before:
-            what = (
-                "does not end after its beginning" if segment.end <= segment.start else "begins before the line above"
-            )
+        wrong = "begins before the line above" if segment.start < before else ""
+        if segment.end <= segment.start:
+            wrong = "does not end after its beginning"
+        if wrong:
             line = f"{segment.start} {segment.end} {segment.label}"
-            raise CorpusError(f"{_label_file(item, kind)}:{number}: {line!r} {what}. Mend the file.")
+            raise CorpusError(f"{_label_file(item, kind)}:{number}: {line!r} {wrong}. Mend the file.")
         before = segment.start
     if phones:
         segments = _in_units(segments, units)

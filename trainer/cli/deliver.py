@@ -23,8 +23,8 @@ def refuse_existing(folder: Path | None, names: Iterable[Path], suffixes: Sequen
         return
     paths = (folder / name.parent / (name.name + suffix) for name in names for suffix in suffixes)
     if there := [path for path in paths if os.path.lexists(path)]:
-        others = f" and {len(there) - 1} others exist" if len(there) > 1 else " exists"
-        raise ConfigError(f"{there[0]}{others} already. Give another --out, or --overwrite to replace what is there.")
+        exist = f" and {len(there) - 1} more exist" if len(there) > 1 else " exists"
+        raise ConfigError(f"{there[0]}{exist} already. Give another --out, or --overwrite to replace what is there.")
 
 
 def deliver(texts: Sequence[tuple[str, str]], folder: Path | None, name: Path, title: str) -> None:

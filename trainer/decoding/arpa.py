@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.decoding.ngram import BEGIN, END, NEVER, UNKNOWN, Level, ListedTwiceError, NgramModel, build
+from trainer.decoding.ngram import NEVER, UNKNOWN, Level, ListedTwiceError, NgramModel, build
 from trainer.errors import ModelError
 
 GZIP = b"\x1f\x8b"
@@ -53,7 +53,9 @@ class _Reader:
     """One pass over the lines of a file."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.number, self.begin = path, 0, b""
+        self.path, self.number = path, 0
+        self.heading = b""
+        """The line that begins the next level, or ends the file."""
         self.words: dict[bytes, int] = {}
         self.lines_of: list[array[int]] = []
         """The line of each n-gram, level by level."""
@@ -76,9 +78,9 @@ class _Reader:
         levels: list[Level] = []
         for n, count in enumerate(counts, 1):
             levels.append(self._level(lines, n, count, is_last=n == len(counts)))
-        if self.begin != b"\\end\\":
+        if self.heading != b"\\end\\":
             raise self.wrong(
-                f"{_shown(self.begin)} stands where \\end\\ belongs. The file announces {len(counts)}-grams."
+                f"{_shown(self.heading)} stands where \\end\\ belongs. The file announces {len(counts)}-grams."
             )
         names = [word.decode() for word in self.words]
         if UNKNOWN_CAPITAL in names and UNKNOWN not in names:
@@ -116,7 +118,7 @@ class _Reader:
             if not text:
                 continue
             if text.startswith(b"\\"):
-                self.begin = text
+                self.heading = text
                 break
             match = re.fullmatch(rb"ngram\s+(\d+)\s*=\s*(\d+)", text)
             if match is None or int(match[1]) != len(counts) + 1:
@@ -124,26 +126,26 @@ class _Reader:
             counts.append(int(match[2]))
         if not counts:
             raise self.wrong("\\data\\ announces no n-grams.")
-        if not self.begin:
+        if not self.heading:
             raise self.wrong("the file ends before any n-gram. Copy it again.")
         return counts
 
     def _level(self, lines: Iterator[bytes], n: int, count: int, *, is_last: bool) -> Level:
-        if self.begin != b"\\%d-grams:" % n:
-            raise self.wrong(f"{_shown(self.begin)} stands where \\{n}-grams: belongs.")
-        begin = self.number
+        if self.heading != b"\\%d-grams:" % n:
+            raise self.wrong(f"{_shown(self.heading)} stands where \\{n}-grams: belongs.")
+        first_line = self.number
         ids: list[int] = []
         log_probs: list[float] = []
         backoffs: list[float] = []
         numbers = array("I")
         self.lines_of.append(numbers)
-        words, self.begin = self.words, b""
+        words, self.heading = self.words, b""
         for line in lines:
             fields = line.split()
             if not fields:
                 continue
             if fields[0][:1] == b"\\" and len(fields) == 1:
-                self.begin = fields[0]
+                self.heading = fields[0]
                 break
             try:
                 log_prob = float(fields[0])
@@ -179,8 +181,8 @@ class _Reader:
             raise self.wrong("the file ends without \\end\\. Copy it again.")
         if len(log_probs) != count:
             raise ModelError(
-                f"{self.path}:{begin}: {len(log_probs)} {n}-grams stand here, but the head announces {count}. The file "
-                "is damaged: build it again."
+                f"{self.path}:{first_line}: {len(log_probs)} {n}-grams stand here, but the head announces {count}. The "
+                "file is damaged: build it again."
             )
         # -inf, which some tools write for log10 of 0, and SRILM's -99 are both "never"
         values = (np.clip(np.array(v, np.float32), NEVER, None) for v in (log_probs, backoffs))
@@ -207,6 +209,3 @@ def write_arpa(path: Path, words: Sequence[str], levels: Sequence[Level]) -> Non
         file.write(b"\n\\end\\\n")
         if file is not raw:
             file.close()
-
-
-__all__ = ["BEGIN", "END", "UNKNOWN", "read_arpa", "write_arpa"]

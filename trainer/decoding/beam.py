@@ -99,8 +99,7 @@ class BeamSearch:
         for state, steps in self._ended(self.begin(len(log_probs)), self.read(log_probs, lengths)):
             for utterance, beam in self._at_end(state, steps, num_best):
                 found[utterance].append(beam)
-        reading, is_sum = self.fusion.reading, self.options.width > 1
-        return [merged(beams, reading, num_best, is_sum=is_sum) for beams in found]
+        return [merged(beams, self.fusion.reading, num_best) for beams in found]
 
     def _ended(self, state: State, x: Frames) -> Iterator[tuple[State, list[Step]]]:
         """The beams of utterances that have ended, with their steps, some utterances at a time; each comes once."""

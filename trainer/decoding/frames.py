@@ -114,7 +114,6 @@ def read_frames(log_probs: Tensor, lengths: Tensor, blank: int, least: float | N
         for of_frames in (log_probs, kept)
     )
     frames = torch.where(is_there[..., None], frames, at_end)
-    kept &= is_there[..., None]
     counts = kept.sum(-1)
     starts = (counts.flatten().cumsum(0) - counts.flatten()).view(counts.shape)
     n, b, units = kept.nonzero().unbind(1)

@@ -75,17 +75,15 @@ def beams_at_end(num_best: int) -> int:
     return max(8, 4 * num_best)
 
 
-def merged(
-    beams: Sequence[Found], reading: Callable[[Sequence[int]], tuple[int, ...]], num_best: int, *, is_sum: bool
-) -> list[Found]:
+def merged(beams: Sequence[Found], reading: Callable[[Sequence[int]], tuple[int, ...]], num_best: int) -> list[Found]:
     """The `num_best` hypotheses, the best first, of the beams of an utterance, the best first; at least one.
 
-    Those with the same `reading` are one, spelled as the first: with the sum of their paths, or those of the first.
+    Those with the same `reading` are one, spelled as the first, with the sum of their paths.
     """
     texts: dict[tuple[int, tuple[int, ...]], list[Found]] = {}
     for beam in beams:
         texts.setdefault((beam.origin, reading(beam.units)), []).append(beam)
-    found = [same[0] if len(same) == 1 or not is_sum else _sum(same) for same in texts.values()]
+    found = [same[0] if len(same) == 1 else _sum(same) for same in texts.values()]
     found.sort(key=lambda f: -f.score)
     return found[:num_best] or [Found((), IMPOSSIBLE, IMPOSSIBLE)]
 

@@ -180,7 +180,7 @@ class SingleSearch:
         for value, beam in sorted(values, key=itemgetter(0), reverse=True):
             origin, units = _written(beam.trace)
             found.append(Found(units, value, beam.both, origin))
-        return merged(found, self.fusion.reading, num_best, is_sum=self.options.width > 1)
+        return merged(found, self.fusion.reading, num_best)
 
 
 def _written(trace: Trace) -> tuple[int, tuple[int, ...]]:

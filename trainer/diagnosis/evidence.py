@@ -21,12 +21,13 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known before the first step; runs/NAME/facts.json. None or empty: not known."""
+    """What is known before the first step; runs/NAME/facts.json. None or empty: not known, and a cause that needs it
+    finds nothing."""
 
     total_steps: int
     steps_per_epoch: int
     unigram_entropy: float
-    """Nats: about the loss of a model that knows the units' frequencies and does not hear."""
+    """Nats: about the loss of a model that knows the units' frequencies and does not hear. NaN: not known."""
     usual_lr: float | None = None
     """The peak rate that presets choose for such weights."""
     precision: str = "fp32"
@@ -122,7 +123,7 @@ class Evaluations:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that a cause may look at. What is not known is None or empty, and a cause that needs it says nothing."""
+    """All that a cause may look at."""
 
     records: Sequence[Record]
     facts: Facts

@@ -16,9 +16,8 @@ from data.example import Example
 from data.example_table import audio_of, lengths_of, unit_counts, waits_for_network
 from data.utterance import SAMPLE_RATE
 from models.ctc import ctc_loss_per_utterance
-from trainer.config.schema import Config
-from trainer.config.validate import LEARNING_RATES
 from trainer.diagnosis.evidence import Facts
+from trainer.diagnosis.rate import usual_lr
 from trainer.errors import AudioError
 from trainer.loop.gradients import part_of
 from trainer.prepare.build import PreparedRun
@@ -81,13 +80,6 @@ def facts_of(run: PreparedRun, *, probes: bool = True) -> Facts:
         own_loss=own,
         other_losses=others,
     )
-
-
-def usual_lr(config: Config) -> float | None:
-    """The peak rate that a run of such weights has by default; None where a small part of them is trained, at rates of
-    its own."""
-    m = config.model
-    return None if m.lora_rank is not None or m.adapter_only or m.freeze_layers else LEARNING_RATES[m.size]
 
 
 def unigram_entropy(counts: Counter[int]) -> float:

@@ -38,7 +38,7 @@ def learnt_of(dynamics: Dynamics, unigram_entropy: float) -> Learnt | None:
     np.fmin.at(lowest, visits["row"], visits["loss"])
     seen = np.flatnonzero(~np.isnan(lowest))
     threshold, median = LEARNT * unigram_entropy, float(np.median(lowest[seen]))
-    if median > threshold:
+    if not median <= threshold:  # it is NaN where the entropy is not known
         return None
     never = seen[lowest[seen] > threshold]
     worst = never[np.argsort(-lowest[never], kind="stable")][:WORST]
@@ -54,13 +54,22 @@ def learnt_line(run_dir: Path, unigram_entropy: float) -> str:
         found = learnt_of(read_dynamics(run_dir), unigram_entropy)
     except (ConfigError, DamagedError, OSError):
         return ""
-    if found is None:
-        return ""
-    text = (
-        f"{found.num_visited:,} training utterances, each visited {found.num_visits:.3g} times. {found.num_never:,} "
-        f"were never learnt, with a loss that was always above {found.threshold:.2f} nats per unit, half of what the "
-        f"units' frequencies give. The median of the lowest losses is {found.median_lowest:.3f}."
-    )
+    return "" if found is None else in_words(found)
+
+
+def in_words(found: Learnt) -> str:
+    """The sentences of `learnt_line`."""
+    n, never = found.num_visited, found.num_never
+    limit = f"{found.threshold:.2f} nats per unit, half of what the units' frequencies give"
+    visits = f"{found.num_visits:.3g} time{'s' * (found.num_visits != 1)} on average"
+    told = f"{n:,} training utterance{'s were' if n > 1 else ' was'} visited {visits}. "
+    if not never:
+        told += f"None was left unlearnt: each had a loss of at most {limit}, at one visit or more."
+    elif never == 1:
+        told += f"1 was never learnt: its loss was above {limit}, at every visit."
+    else:
+        told += f"{never:,} were never learnt: their losses were above {limit}, at every visit."
+    told += f" The median of the utterances' lowest losses is {found.median_lowest:.3f}."
     if found.worst:
-        text += " Worst: " + ", ".join(f"{i} ({loss:.2f})" for i, loss in found.worst) + "."
-    return text
+        told += " Highest of these: " + ", ".join(f"{i} ({loss:.2f})" for i, loss in found.worst) + "."
+    return told

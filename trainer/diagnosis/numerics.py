@@ -19,15 +19,14 @@ LEAST_SCALE = 1.0
 def overflow(e: Evidence) -> Finding | None:
     """fp16 whose scale fell to nothing or which skips many steps; or steps that are no numbers in another precision."""
     c = e.train
-    if len(c.step) < 5 or np.isnan(c.skipped[-1]):
+    if len(c.step) < 5 or not c.skipped[-1] > SEARCHING:  # it is NaN where skipped steps were not logged
         return None
     begin = int(np.searchsorted(c.step, c.step[-1] - RECENT))
     steps, skipped = c.step[-1] - c.step[begin], c.skipped[-1] - c.skipped[begin]
-    share = skipped / steps if steps else 0.0
-    many = skipped >= 5 and share >= MANY and c.skipped[-1] > SEARCHING
+    many = steps and skipped / steps >= MANY
     if e.facts.precision == "fp16":
         scale = float(c.scale[-1])
-        if not many and not (scale < LEAST_SCALE and c.skipped[-1] > SEARCHING):
+        if not many and not scale < LEAST_SCALE:
             return None
         return Finding(
             "fp16 overflow", "certain", "Numbers outgrow fp16, and their steps are thrown away.",

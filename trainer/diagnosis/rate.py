@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from trainer.config.schema import Config
+from trainer.config.validate import LEARNING_RATES
 from trainer.diagnosis.evidence import Evidence
 from trainer.diagnosis.finding import Finding
 from trainer.diagnosis.symptoms import PLATEAU, exploding_norm, hardly_learnt, is_stuck
@@ -14,6 +16,13 @@ LOGS_RISEN = 5
 FAR = 8.0
 """A rate this many times above or below the usual one is far from it: those that people succeed with lie within."""
 LONG_WARM_UP = 0.5
+
+
+def usual_lr(config: Config) -> float | None:
+    """The peak rate that a run of such weights has by default; None where a small part of them is trained, at rates of
+    its own."""
+    m = config.model
+    return None if m.lora_rank is not None or m.adapter_only or m.freeze_layers else LEARNING_RATES[m.size]
 
 
 def too_high(e: Evidence) -> Finding | None:
@@ -99,7 +108,7 @@ def warm_up(e: Evidence) -> Finding | None:
     smooth = e.train.smooth
     if steps <= LONG_WARM_UP * total or not len(smooth) or np.isnan(smooth[-1]):
         return None
-    if e.step < max(300, usual) or smooth[-1] < PLATEAU[0] * e.facts.unigram_entropy:
+    if e.step < max(300, usual) or not smooth[-1] >= PLATEAU[0] * e.facts.unigram_entropy:
         return None
     return Finding(
         "warm-up too long", "likely", "Most of the run goes by at small rates.",

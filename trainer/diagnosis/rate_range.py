@@ -17,7 +17,7 @@ from data.randomness import derive_seed
 from data.utterance import Corpus
 from trainer.cli.console import Console
 from trainer.config.schema import Config
-from trainer.diagnosis.gather import usual_lr
+from trainer.diagnosis.rate import usual_lr
 from trainer.diagnosis.trial import prepare_trial, refuse_several_processes, take_step
 from trainer.rundir.disk import write_text
 

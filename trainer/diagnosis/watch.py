@@ -9,7 +9,7 @@ from trainer.config.schema import Config
 from trainer.diagnosis.causes import diagnose
 from trainer.diagnosis.evidence import Evidence, Facts, Written
 from trainer.diagnosis.finding import Finding
-from trainer.diagnosis.written import written_of
+from trainer.diagnosis.written import SAMPLE, written_of
 from trainer.scoring.scores import Scores
 
 GROWTH = 1.01
@@ -45,4 +45,4 @@ class Watch:
 
 
 def _written(step: int, scores: Scores) -> Written:
-    return written_of(step, [(h.reference, h.hypothesis) for h in scores.hypotheses[:200]])
+    return written_of(step, [(h.reference, h.hypothesis) for h in scores.hypotheses[:SAMPLE]])

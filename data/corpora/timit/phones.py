@@ -62,9 +62,10 @@ def describe_odd(odd: Sequence[str]) -> str:
     """A line for what `check_phones` has found odd in several files; empty where there is none."""
     if not odd:
         return ""
+    files = f"{len(odd)} .PHN file{'s' * (len(odd) > 1)}"
     return (
-        f"phones of {len(odd)} .PHN files are read although times of theirs leave gaps, overlap, begin behind 0 or end "
-        f"behind the audio; the first: {odd[0]}"
+        f"times leave gaps, overlap, begin behind 0 or end behind the audio in {files}, "
+        f"whose phones are read all the same; the first: {odd[0]}"
     )
 
 

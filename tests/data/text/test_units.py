@@ -52,16 +52,19 @@ def utterance(text: str) -> Utterance:
     return Utterance(id="u1", audio=FileAudio(Path("u1.wav")), text=text, origin="dev.jsonl:7")
 
 
-@pytest.mark.parametrize("name", RESERVED)
+@pytest.mark.parametrize("name", ["[UNK]", "[PAD]", "|", "<s>", "</s>", "<pad>", "<unk>"])
 def test_a_unit_that_is_called_as_a_special_token_is_refused_with_its_line(name: str) -> None:
     with pytest.raises(CorpusError, match=r"dev\.jsonl:7: utterance u1: .* special token"):
         refuse_units([utterance("a b"), utterance(f"a {name}")], "phones")
     refuse_units([utterance(f"a {name}a")], "phones")
+    assert name in RESERVED
 
 
 def test_a_label_that_timit_does_not_have_is_refused_with_its_line() -> None:
     with pytest.raises(CorpusError, match=r"dev\.jsonl:7: utterance u1: .*'ax\?', which is no label of TIMIT"):
         refuse_units([utterance("sil ax?")], "phones39")
+    with pytest.raises(CorpusError, match=f"the unit {'x' * 20!r}, which is no label"):
+        refuse_units([utterance("x" * 5000)], "phones39")  # text that has no blanks
     with pytest.raises(CorpusError, match="'sil', which is no label of TIMIT"):
         refuse_units([utterance("sil")], "phones61")  # a class of the others
 

@@ -25,6 +25,7 @@ from trainer.decoding.hypotheses import Found
 from trainer.decoding.ngram import NgramModel, build
 from trainer.decoding.paths import best_path
 from trainer.decoding.single import SingleSearch
+from trainer.errors import ConfigError
 from trainer.scoring.decode import collapse, written_units
 
 UNITS = "|ab-"
@@ -157,6 +158,60 @@ def test_frames_without_a_choice_are_folded_without_a_trace(search_of: SearchOf)
         assert ours[0].score == pytest.approx(theirs[0].score, abs=1e-4)
 
 
+def plainly_likely(frame: list[float], least: float | None, most: int | None) -> set[int]:
+    """The units and the blank that are on a path through this frame, in plain words."""
+    known = {unit: p for unit, p in enumerate(frame) if not math.isnan(p) and p > -math.inf}
+    if not known:
+        return set()
+    best = max(known.values())
+    units = sorted((u for u in known if u != BLANK), key=lambda u: -known[u])[:most]
+    return {u for u in [*units, BLANK] if u in known and (least is None or known[u] >= min(best, least))}
+
+
+@pytest.mark.parametrize("least", [None, -2.0, -1.0, 0.5])
+@pytest.mark.parametrize("most", [None, 3, 2, 1])
+def test_what_is_read_of_frames_is_what_plain_words_say(least: float | None, most: int | None) -> None:
+    """Of both searches: in each frame the likeliest of all, and else the `most` units and the blank from `least` on. A
+    run of frames that have the blank alone is one sum."""
+    log_probs = torch.randn(4, 40, 4, generator=torch.Generator().manual_seed(7)).mul(2).log_softmax(-1)
+    log_probs[0, 3] = -torch.inf
+    log_probs[1, 5, 1] = torch.nan
+    log_probs[..., BLANK] += 1
+    lengths = torch.tensor([40, 23, 1, 0])
+    batch = read_frames(log_probs, lengths, BLANK, least, most)
+    for b, length in enumerate(lengths.tolist()):
+        frames = log_probs[b, :length].tolist()
+        sets = [plainly_likely(frame, least, most) for frame in frames]
+        expected: list[tuple[float, dict[int, float]]] = []
+        for frame, likely in zip(frames, sets, strict=True):
+            of_blank = frame[BLANK] if BLANK in likely else -math.inf
+            units = {u: frame[u] for u in likely if u != BLANK}
+            if expected and not units and not expected[-1][1]:
+                expected[-1] = expected[-1][0] + of_blank, units
+            else:
+                expected.append((of_blank, units))
+        rows = read_rows(log_probs[b, :length], BLANK, least, most)
+        assert [row.units for row in rows] == [units for _, units in expected]
+        assert [row.blank for row in rows] == pytest.approx([of_blank for of_blank, _ in expected], abs=1e-5)
+
+        active = [n for n, (_, units) in enumerate(expected) if units]
+        assert batch.ends[b] == len(active)
+        for n, k in enumerate(active):
+            begin, count = int(batch.starts[n, b]), int(batch.counts[n, b])
+            read = zip(
+                batch.units[begin : begin + count].tolist(), batch.scores[begin : begin + count].tolist(), strict=True
+            )
+            assert dict(read) == expected[k][1]
+            assert float(batch.frames[n, b, BLANK]) == expected[k][0]
+            before = expected[k - 1][0] if k and k - 1 not in active else 0.0
+            assert float(batch.runs[n, b]) == pytest.approx(before, abs=1e-5)
+            assert bool(batch.is_run[n, b]) == (k > 0 and k - 1 not in active)
+        assert (batch.counts[len(active) :, b] == 0).all()
+        assert (batch.frames[len(active) :, b, BLANK] == 0).all()
+        behind = expected[-1][0] if expected and len(expected) - 1 not in active else 0.0
+        assert float(batch.runs[len(active), b]) == pytest.approx(behind, abs=1e-5)
+
+
 def test_a_batch_decodes_as_its_utterances_alone() -> None:
     log_probs = torch.randn(4, 20, 4, generator=torch.Generator().manual_seed(5)).log_softmax(-1)
     lengths, search = torch.tensor([20, 7, 13, 2]), BeamSearch(fusion_of(), BeamOptions(width=20))
@@ -225,6 +280,25 @@ def test_impossible_and_undefined_frames_do_not_stop_the_search(search_of: Searc
     found = search_of(fusion_of(), BeamOptions(width=5))(log_probs, torch.tensor([4, 4]))
     assert found[0][0].score == -math.inf
     assert math.isfinite(found[1][0].score)
+
+
+def test_beams_of_one_score_are_no_more_than_the_width() -> None:
+    """Frames that favour no unit, and a beam for two of their four equal texts."""
+    fusion = Fusion(4, BLANK, torch.arange(4) == 0, Weights(), CPU)
+    search = SingleSearch(fusion, BeamOptions(width=2))
+    assert len(search.search(search.begin(), torch.zeros(3, 4).log_softmax(-1))) == 2
+
+
+def test_no_beam_goes_on_behind_a_frame_that_is_impossible() -> None:
+    search = SingleSearch(fusion_of(), BeamOptions())
+    beams = search.search(search.begin(), torch.full((1, 4), -torch.inf))
+    assert search.best(beams, 3) == ({}, [])
+
+
+def test_a_beam_has_room_for_one_at_least() -> None:
+    assert BeamOptions(width=1).width == 1
+    with pytest.raises(ConfigError, match="a beam of width 0: give 1 or more"):
+        BeamOptions(width=0)
 
 
 @both_searches

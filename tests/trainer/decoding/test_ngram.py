@@ -89,7 +89,7 @@ def test_look_ups_equal_a_plain_reading_of_the_file(tmp_path: Path, form: str) -
     text = {
         "crlf": SMALL.replace("\n", "\r\n"),
         "spaces": SMALL.replace("\t", "  "),
-        "byte order mark": "\ufeff" + SMALL,
+        "byte order mark": "\ufeff" + SMALL[SMALL.index("\\data\\") :],
     }
     model = read_arpa(write(tmp_path, text.get(form, SMALL), "y.arpa.gz" if form == "gzip" else "y.arpa"))
     words = ["<s>", "my", "dög", "</s>", "<unk>"]
@@ -136,6 +136,13 @@ def test_an_unknown_word_in_capitals_is_the_unknown_word(tmp_path: Path) -> None
         ("-0.05\t<s> my dög", "-0.05\t<s> my dög\t-0.3", r"x\.arpa:20: a back-off weight on the highest level, 3"),
         ("-0.6\tmy", "0.6\tmy", r"x\.arpa:11: .*at most 0"),
         ("-0.6\tmy", "nan\tmy", r"x\.arpa:11: .*at most 0"),
+        ("my\t-0.3", "my\tinf", r"x\.arpa:11: .*a weight is a number"),
+        ("my\t-0.3", "my\tnan", r"x\.arpa:11: .*a weight is a number"),
+        ("\\end\\", "\\4-grams:", r"x\.arpa:23: '\\\\4-grams:' stands where \\end\\ belongs\. .* announces 3-grams"),
+        ("ngram 1=5\nngram 2=3\nngram 3=2\n", "", r"x\.arpa:4: \\data\\ announces no n-grams"),
+        (SMALL[SMALL.index("\\1-grams") :], "", r"x\.arpa:6: the file ends before any n-gram"),
+        ("-0.4\tmy dög\t-0.25", "-0.4\tmy dög\t-0.25\t1", r"x\.arpa:16: 4 fields behind the probability"),
+        ("ngram 2=3", "ngram 2=2", r"x\.arpa:14: 3 2-grams stand here, but the head announces 2"),
         ("-0.6\tmy", "x\tmy", r"x\.arpa:11: .*is not log10"),
         ("-0.4\tmy dög", "-0.4\tmy cat", r"x\.arpa:16: the word 'cat' is not among the 1-grams"),
         ("-0.4\tmy dög\t-0.25", "-0.4\tmy", r"x\.arpa:16: 1 fields behind the probability"),
@@ -180,25 +187,61 @@ def test_what_is_not_utf_8_or_cut_off_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.arpa.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ModelError, match=r"cut\.arpa\.gz:\d+: the gzip file is cut off") as caught:
         read_arpa(tmp_path / "cut.arpa.gz")
+    (tmp_path / "bad.arpa.gz").write_bytes(whole[:2000] + b"\xff" * 50 + whole[2050:])
+    with pytest.raises(ModelError, match=r"bad\.arpa\.gz:\d+: the gzip file is cut off or damaged"):
+        read_arpa(tmp_path / "bad.arpa.gz")
     assert 1000 < int(str(caught.value).split(":")[1]) < 4900
     with pytest.raises(ModelError, match=r"cannot be read"):
         read_arpa(tmp_path / "none.arpa")
 
 
-def test_a_binary_file_of_kenlm_is_named_as_one(tmp_path: Path) -> None:
-    """The first line that KenLM's build_binary writes."""
-    (tmp_path / "x.bin").write_bytes(b"mmap lm http://kheafield.com/code format version 5\n\0" + bytes(range(256)) * 9)
-    with pytest.raises(ModelError, match=r"x\.bin:1: this is a binary file of KenLM\. Give the ARPA file"):
+@pytest.mark.parametrize(
+    ("first", "tool"), [(b"mmap lm http://kheafield.com/code format version 5\n\0", "KenLM"), (b"blmt 3 9\n", "IRSTLM")]
+)
+def test_a_binary_file_is_named_as_one(tmp_path: Path, first: bytes, tool: str) -> None:
+    """The first lines that KenLM's build_binary and IRSTLM's compile-lm write."""
+    (tmp_path / "x.bin").write_bytes(first + bytes(range(256)) * 9)
+    with pytest.raises(ModelError, match=rf"x\.bin:1: this is a binary file of {tool}\. Give the ARPA file"):
         read_arpa(tmp_path / "x.bin")
 
 
-def test_unk_in_capitals_is_the_unknown_word(tmp_path: Path) -> None:
-    small, capital = (
-        read_arpa(write(tmp_path, SMALL.replace("<unk>", unk), f"{unk}.arpa")) for unk in ("<unk>", "<UNK>")
-    )
-    assert "<unk>" in SMALL
-    assert capital.has_unknown
-    assert capital.sentence(["nobody"]) == small.sentence(["nobody"])
+def test_a_word_in_capitals_beside_the_unknown_word_is_a_word(tmp_path: Path) -> None:
+    model = read_arpa(write(tmp_path, SMALL.replace("dög", "<UNK>")))
+    assert sorted(model.words) == ["</s>", "<UNK>", "<s>", "<unk>", "my"]
+
+
+def test_what_rounding_left_above_0_and_what_is_never_are_read_as_such(tmp_path: Path) -> None:
+    """SRILM writes -99 for log10 of 0, others -inf; a weight on the highest level may be 0."""
+    read = {}
+    for name, log_prob in {"zero": "0", "above": "0.00009", "inf": "-inf", "never": "-100"}.items():
+        path = write(tmp_path, SMALL.replace("-0.6\tmy", f"{log_prob}\tmy"), f"{name}.arpa")
+        model = read_arpa(path)
+        read[name] = float(model.log_probs[model.ids["my"]])
+    assert read["above"] == read["zero"] == 0
+    assert read["inf"] == read["never"] == pytest.approx(-100 * math.log(10))
+    for log_prob in ("0.00011", "inf"):
+        with pytest.raises(ModelError, match=r":11: .*at most 0"):
+            read_arpa(write(tmp_path, SMALL.replace("-0.6\tmy", f"{log_prob}\tmy")))
+    assert read_arpa(write(tmp_path, SMALL.replace("dög my my\n", "dög my my\t0\n"))).order == 3
+
+
+def test_a_written_file_has_seven_digits_and_weights_but_on_the_highest_level(tmp_path: Path) -> None:
+    found = estimate(random_text(4, 30, 9), 3)
+    write_arpa(tmp_path / "x.arpa", found.words, found.levels)
+    sections = (tmp_path / "x.arpa").read_text().split("-grams:\n")[1:]
+    for level, section in zip(found.levels, sections, strict=True):
+        rows = [line.split("\t") for line in section.splitlines() if "\t" in line]
+        assert {len(row) for row in rows} == {2 if level is found.levels[-1] else 3}
+        assert [float(row[0]) for row in rows] == pytest.approx(level.log_probs.tolist(), rel=1e-6)
+
+
+def test_a_name_that_ends_in_gz_is_a_gzip_file_without_a_date(tmp_path: Path) -> None:
+    found = estimate(random_text(4, 30, 9), 2)
+    for name in ("x.arpa", "x.arpa.gz"):
+        write_arpa(tmp_path / name, found.words, found.levels)
+    packed = (tmp_path / "x.arpa.gz").read_bytes()
+    assert packed[4:8] == bytes(4)  # when it was made, RFC 1952
+    assert gzip.decompress(packed) == (tmp_path / "x.arpa").read_bytes()
 
 
 def kneser_ney(sentences: Sequence[Sequence[str]], order: int) -> dict[str, float]:

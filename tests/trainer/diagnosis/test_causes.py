@@ -6,8 +6,9 @@ pytest tests/trainer/diagnosis/test_causes.py
 from __future__ import annotations
 
 import dataclasses
+import doctest
 import json
-import random
+import math
 import re
 import time
 from collections.abc import Callable
@@ -16,29 +17,19 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.diagnosis import ENTROPY, evidence, first_found, found, learning, options, records
+import trainer.diagnosis.finding
+from tests.helpers.diagnosis import evidence, first_found, flat, found, learning, options, records, written
 from tests.helpers.paths import ROOT
 from trainer.cli.options import options as options_of
 from trainer.config.presets import PRESETS
 from trainer.config.schema import Config
 from trainer.diagnosis.causes import diagnose
-from trainer.diagnosis.evidence import Written
-from trainer.diagnosis.finding import Finding
+from trainer.diagnosis.evidence import Facts
+from trainer.diagnosis.finding import Finding, table
+from trainer.diagnosis.folder import NEED_FACTS
+from trainer.diagnosis.rate import usual_lr
 
 Records = list[dict[str, Any]]
-
-
-def flat(steps: int = 2900, **figures: Any) -> Records:
-    """Nothing is learnt."""
-    rng = random.Random(1)
-    return records(lambda step: ENTROPY + rng.gauss(0, 0.02), blank=lambda step: 1.0, steps=steps, **figures)
-
-
-def written(**known: Any) -> Written:
-    """What a model writes that is healthy but for what is `known`."""
-    good: dict[str, Any] = dict(step=2900, num_characters=900, top_unit="e", top_share=0.12, top_reference_share=0.11,
-                                own_rate=0.05, shifted_rate=0.05, shift=0, num_utterances=48)  # fmt: skip
-    return Written(**(good | known))
 
 
 def overfitted(step: int) -> tuple[float, float]:
@@ -111,7 +102,7 @@ PLANTED: dict[str, tuple[str, Records, Config, dict[str, Any], str, str]] = {
                                       train__grad_scale=lambda step: 65536 * 0.5 ** max(0, (step - 2000) / 50)),
              options(), {"precision": "fp16"}, r"100 of the last 200 steps were skipped", r"--precision bf16"),
     "no numbers": ("no finite loss", records(train__num_skipped=lambda step: max(0, step - 2000) / 4), options(),
-                   {"precision": "bf16"}, r"50 of the last 200", r"--optim\.lr"),
+                   {"precision": "bf16"}, r"50 of the last 200", r"--optim\.lr 0\.0007"),
     "one letter": ("one unit eats all", records(), options(),
                    {"written": written(top_unit="e", top_share=0.97, own_rate=0.9, shifted_rate=0.9)},
                    r"'e' makes 97 % of the 900 characters.*11 % of the references", r"--optim\.lr 0\.0007"),
@@ -133,6 +124,18 @@ def test_a_planted_cause_is_found_with_its_numbers_and_nothing_else_is(case: str
     assert list(told) == [name]
     assert re.search(numbers, told[name].evidence)
     assert re.search(change, told[name].change)
+
+
+@pytest.mark.parametrize("case", PLANTED)
+def test_without_facts_a_cause_is_found_or_named_as_one_that_needs_them(case: str) -> None:
+    """And no other is, whatever is not known."""
+    name, logged, config, known, _, _ = PLANTED[case]
+    seen = {key: known[key] for key in ("written", "is_over", "precision", "total_steps", "steps_per_epoch")
+            if key in known}  # fmt: skip
+    plan = Facts(total_steps=2900, steps_per_epoch=145, unigram_entropy=math.nan, usual_lr=usual_lr(config))
+    told = set(found(logged, config, **dataclasses.asdict(plan) | seen))
+    assert told <= {name, "only blanks"}
+    assert name in told or name in NEED_FACTS or (name == "transcripts beside their audio" and "written" not in seen)
 
 
 def test_a_finding_names_only_options_that_exist() -> None:
@@ -211,6 +214,98 @@ def test_overfitting_is_met_with_what_the_run_does_not_use_yet(
     config = options(mask_time_prob=mask)
     config = dataclasses.replace(config, augment=dataclasses.replace(config.augment, speeds=speeds))
     assert change in found(records(evaluation=overfitted), config)["overfitting"].change
+
+
+def test_a_mask_is_doubled_up_to_its_most() -> None:
+    config = options(mask_time_prob=0.4)
+    config = dataclasses.replace(config, augment=dataclasses.replace(config.augment, speeds=(0.9, 1.0, 1.1)))
+    assert "--model.mask-time-prob 0.65;" in found(records(evaluation=overfitted), config)["overfitting"].change
+
+
+def test_overfitting_in_the_last_epoch_is_met_with_patience() -> None:
+    """The best evaluation was in the sixth epoch."""
+    assert "--train.patience 3" in found(records(evaluation=overfitted), options(epochs=6))["overfitting"].change
+    assert "--train.epochs 6," in found(records(evaluation=overfitted), options(epochs=7))["overfitting"].change
+
+
+@pytest.mark.parametrize(
+    ("rate", "sure", "said"),
+    [
+        (0.29, "possible", "The WER fell little: 30.0 % then, 29.0 % now."),
+        (0.299, "likely", "The WER did not fall: 30.0 % then, 29.9 % now."),
+        (0.31, "likely", "The WER rose: 30.0 % then, 31.0 % now."),
+    ],
+)
+def test_overfitting_says_what_the_error_rate_does(rate: float, sure: str, said: str) -> None:
+    logged = records(evaluation=lambda step: (overfitted(step)[0], 0.3 if step <= 800 else rate))
+    told = found(logged)["overfitting"]
+    assert told.sure == sure
+    assert said in told.evidence
+
+
+@pytest.mark.parametrize(
+    ("epochs", "max_steps", "change"),
+    [(2, None, "--train.epochs 34."), (50, None, "--train.epochs 50."),
+     (2, 60, "--train.max-steps 1000, with --train.epochs 34 or more.")],
+)  # fmt: skip
+def test_too_few_steps_are_met_with_a_thousand(epochs: int, max_steps: int | None, change: str) -> None:
+    config = options(epochs=epochs)
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, max_steps=max_steps))
+    told = found(flat(60), config, total_steps=60, steps_per_epoch=30, is_over=True)
+    assert told["too few steps"].change == change
+
+
+def test_evaluations_overrule_training_about_blanks_at_the_end_of_a_short_run() -> None:
+    """Masks and dropout may silence a model, or make it write, in training alone."""
+    for in_training, in_evaluation in ((1.0, 0.9), (0.9, 1.0)):
+        logged = flat(200)
+        for record in logged:
+            record |= {key: in_evaluation if key.startswith("eval") else in_training
+                       for key in record if key.endswith("blank_share")}  # fmt: skip
+        told = found(logged, total_steps=200, is_over=True)
+        assert ("too few steps" in told) == (in_evaluation == 1.0)
+    assert "too few steps" in found(flat(200, eval_every=0), total_steps=200, is_over=True)
+
+
+def test_the_rate_to_begin_again_with_is_half_of_the_best_one_and_a_tenth_of_the_peak_at_least() -> None:
+    for best, change in ((1e-3, "0.0005"), (1e-5, "0.0002")):
+        logged = records(diverges, lr=lambda step, best=best: best if step <= 200 else 2e-3)  # type: ignore[misc]
+        assert found(logged)["learning rate too high"].change == f"start again with --optim.lr {change}."
+
+
+@pytest.mark.parametrize(("norm", "sure"), [(1.0, "likely"), (900.0, "certain")])
+def test_a_rise_is_certain_to_be_the_rate_where_the_gradient_exploded_too(norm: float, sure: str) -> None:
+    logged = records(diverges, norm=lambda step: 1.0 if step < 2880 else norm)
+    told = found(logged)["learning rate too high"]
+    assert told.sure == sure
+    assert ("The gradient norm has been above 900" in told.evidence) == (sure == "certain")
+
+
+def test_the_highest_rate_that_is_told_is_one_after_the_lowest_loss() -> None:
+    logged = records(diverges, lr=lambda step: 1e-2 if step == 10 else 1e-3)
+    assert "at rates up to 1.0e-03." in found(logged)["learning rate too high"].evidence
+
+
+def test_a_long_warm_up_explains_a_rate_that_stays_low() -> None:
+    logged = records(lambda step: 4.0 - step / 2000, steps=1500, lr=lambda step: 1e-7 * step, blank=lambda step: 0.2)
+    assert list(found(logged, options(lr=2e-4, warmup=2800))) == ["warm-up too long"]
+    assert list(found(logged, options(lr=2e-4, warmup=280))) == ["learning rate too low"]
+
+
+def test_what_is_written_all_the_time_may_be_the_space_and_may_come_at_the_end_of_a_short_plan() -> None:
+    told = found(records(steps=100), total_steps=100, written=written(top_unit=" ", top_share=0.97, step=100))
+    assert told["one unit eats all"].what == "Whatever is said, the model writes the space."
+
+
+def test_findings_are_a_table_for_tensorboard() -> None:
+    assert table([]) == "No cause of bad training was found."
+    finding = Finding("only blanks", "certain", "Silence | noise.", "99 %.", "Train.")
+    assert table([finding]).splitlines() == [
+        "| cause | sure | what | evidence | to change |",
+        "| ---|---|---|---|--- |",
+        "| only blanks | certain | Silence \\| noise. | 99 %. | Train. |",
+    ]
+    assert doctest.testmod(trainer.diagnosis.finding).failed == 0
 
 
 def test_fp16_may_skip_some_steps_while_it_looks_for_its_scale() -> None:

@@ -10,8 +10,10 @@ import pytest
 
 from data.corpora.synthetic import SyntheticConfig
 from data.corpora.timit import TimitCorpus
+from data.corpora.timit.phones import check_phones, describe_odd
 from data.faults import Faults
 from data.text.phones import PHONE_SETS, TO_39, TO_48
+from data.utterance import Segment
 from trainer.errors import CorpusError
 
 Lines = list[str]
@@ -124,6 +126,38 @@ def test_odd_times_are_read_and_named_with_their_line(
     (note,) = corpus.notes
     assert f"{file}:{line}: " in note
     assert what in note
+
+
+def phones_of(tmp_path: Path, text: str) -> tuple[Path, list[Segment]]:
+    """A label file and what it says."""
+    path = tmp_path / "x.PHN"
+    path.write_text(text, encoding="utf-8")
+    rows = [row.split() for row in text.removeprefix("\ufeff").splitlines() if row]
+    return path, [Segment(int(start), int(end), label) for start, end, label in rows]
+
+
+def test_the_last_phone_must_begin_within_the_audio_and_should_end_there(tmp_path: Path) -> None:
+    path, phones = phones_of(tmp_path, "0 50 h#\n50 90 aa\n")
+    assert check_phones(path, phones, 90) == check_phones(path, phones, None) == ""
+    assert check_phones(path, phones, 89) == f"{path}:2: '50 90 aa' ends behind the audio, which has 89 samples"
+    assert check_phones(path, phones, 51)
+    with pytest.raises(CorpusError, match=r"x\.PHN:2: '50 90 aa' lies behind the audio, which has 50 samples"):
+        check_phones(path, phones, 50)
+
+
+def test_the_first_odd_phone_is_named_and_a_contradiction_behind_it_still_raises(tmp_path: Path) -> None:
+    path, phones = phones_of(tmp_path, "\ufeff\n0 50 h#\n60 90 aa\n\n99 120 s\n")
+    assert check_phones(
+        path, phones, None
+    ) == f"{path}:3: '60 90 aa' leaves a gap behind the phone before it, which " + ("ends at 50")
+    with pytest.raises(CorpusError, match=f"x.PHN:6: '120 130 {'x' * 40}' has the label {'x' * 20!r}, which is none"):
+        check_phones(*phones_of(tmp_path, f"\ufeff\n0 50 h#\n60 90 aa\n\n99 120 s\n120 130 {'x' * 40}\n"), None)
+
+
+def test_files_with_odd_times_are_counted_and_the_first_is_named() -> None:
+    assert describe_odd([]) == ""
+    assert "the audio in 1 .PHN file, whose phones are read all the same; the first: a" in describe_odd(["a"])
+    assert "the audio in 2 .PHN files, whose phones are read all the same; the first: a" in describe_odd(["a", "b"])
 
 
 def test_a_file_that_ends_before_the_audio_is_the_rule_and_goes_without_a_word(tree: Path, file: Path) -> None:
