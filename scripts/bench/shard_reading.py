@@ -74,7 +74,7 @@ def run(options: Namespace) -> int:
 
 def read(url: str, cache_dir: Path, places: Sequence[int]) -> Reading:
     """Read the utterances at `places`, once as bytes and once as samples."""
-    from data.shards.table import Shards, ShardTable
+    from data.shards.table import ShardAudio, Shards, ShardTable
 
     table = ShardTable(Shards(url, cache_dir, 0))
     if places:
@@ -82,7 +82,9 @@ def read(url: str, cache_dir: Path, places: Sequence[int]) -> Reading:
     started = time.process_time()
     num_bytes = 0
     for i in places:
-        with table[i].audio.open() as file:
+        audio = table.utterance(i).audio
+        assert isinstance(audio, ShardAudio)
+        with audio.open() as file:
             num_bytes += len(file.read())
     fetched = time.process_time()
     num_samples = sum(len(table[i].audio.load()) for i in places)
