@@ -24,7 +24,7 @@ from scripts.bench.lab.kernels import profile_steps
 from scripts.bench.lab.timing import synchronize
 from scripts.bench.levers import TITLES
 from scripts.bench.save_cost import build, noise
-from scripts.hf.modules import hf_encoder, hf_front_end, hf_modules, hf_positions
+from scripts.hf.modules import hf_encoder, hf_front_end, hf_loss, hf_modules, hf_positions
 from trainer.loop.gradients import Gradients
 from trainer.loop.graphs import CudaRecorder, Graphs
 from trainer.loop.step import TrainingParts, train_step
@@ -282,6 +282,7 @@ LEVERS = {
     ),
     "clip": Lever(step(cached, clipped_before), step(cached), frozen=True, needs_cuda=True),
     "graphs-all": Lever(step(anywhere(hf_modules), no_half_copies), captured(cached), frozen=True, needs_cuda=True),
+    "ctc": Lever(step(cached, anywhere(hf_loss)), step(cached), frozen=True),
     "checkpointing": Lever(step(), step(checkpointed), frozen=True),
 }
 """Name -> lever, in the order in which they are measured."""

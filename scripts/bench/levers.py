@@ -38,6 +38,7 @@ TITLES = {
     "attention": "frozen step: attention on the kernel that is fastest here, not on torch's choice (CUDA)",
     "clip": "frozen step: fp16's scale and clipping inside AdamW's kernel (CUDA)",
     "graphs-all": "frozen step: graphs, table, half copies, our modules, against none of them (CUDA)",
+    "ctc": "frozen step: CTC in float64, not in float32 (a cost, for exact gradients)",
     "checkpointing": "frozen step: activation checkpointing",
 }
 """Name -> what its line in the table is called, in the order in which levers are measured."""

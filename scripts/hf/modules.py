@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest import mock
 
+import torch
 from torch import Tensor
 
 import models.ctc
@@ -15,8 +16,9 @@ import models.layers.transformer
 
 @contextmanager
 def hf_modules() -> Iterator[None]:
-    """Uses transformers' modules instead of models.layers.frontend and models.layers.transformer."""
-    with hf_front_end(), hf_encoder():
+    """Uses transformers' modules instead of models.layers.frontend and models.layers.transformer, and its precision of
+    the CTC loss."""
+    with hf_front_end(), hf_encoder(), hf_loss():
         yield
 
 
@@ -40,6 +42,11 @@ def hf_encoder() -> Iterator[None]:
 
     with mock.patch.object(models.ctc, "encode", encode):
         yield
+
+
+def hf_loss() -> AbstractContextManager:
+    """Computes the CTC loss in float32, as transformers does."""
+    return mock.patch.object(models.ctc, "LOSS_DTYPE", torch.float32)
 
 
 @contextmanager

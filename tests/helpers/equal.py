@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from typing import Any
-from unittest import mock
 
 import torch
-from torch import Tensor
 from torch.amp import GradScaler
 from transformers import AutoConfig
 
-import trainer.loop.step
 from data.batches.collate import BatchDataset, Frontend
 from data.batches.loading import TrainLoader
 from data.batches.plan import BatchPlan
@@ -19,7 +16,7 @@ from data.batches.shares import Shares
 from data.batches.specaugment import SpecAugment
 from data.config import BatchingConfig
 from data.examples import Example
-from models.ctc import CTCModel, ctc_loss_per_utterance
+from models.ctc import CTCModel
 from models.encoder import build_random
 from tests.helpers.steps import CPU, KERNELS, NUM_FRAMES, STRIDES, Recorder, make_example, run_fit
 from trainer.config.schema import OptimConfig, TrainConfig
@@ -81,22 +78,14 @@ def loader_of(model: CTCModel, world: World, examples: list[Example] | None = No
     return TrainLoader(dataset, plan, num_workers=0, pin_memory=False, shares=shares)
 
 
-def exact_ctc(logits: Tensor, *others: Any, **options: Any) -> Tensor:
-    """The CTC loss in double precision."""
-    return ctc_loss_per_utterance(logits.double(), *others, **options)
-
-
-def train(world: World, *, norm: str = "layer", double: bool = False, ctc: str = "as it is", **options: Any) -> Any:
+def train(world: World, *, norm: str = "layer", double: bool = False, **options: Any) -> Any:
     """Losses, norms, shares of blanks, seconds of audio, and a digest of the weights."""
     torch.set_default_dtype(torch.float64 if double else torch.float32)
     try:
         model = model_of(norm, **options)
         parts, log, state = parts_of(model, world), Figures(), TrainState()
-        with mock.patch.object(
-            trainer.loop.step, "ctc_loss_per_utterance", exact_ctc if ctc == "exact" else ctc_loss_per_utterance
-        ):
-            run_fit(parts, loader_of(model, world), TrainConfig(log_every=1, eval_every=0, save_every=0), NUM_STEPS,
-                    state=state, runlog=log)  # fmt: skip
+        run_fit(parts, loader_of(model, world), TrainConfig(log_every=1, eval_every=0, save_every=0), NUM_STEPS,
+                state=state, runlog=log)  # fmt: skip
         # the keys' biases have no effect, so their gradients are rounding alone, which AdamW makes as large as others
         weights = [p.double().norm().item() for n, p in model.named_parameters() if not n.endswith("k_proj.bias")]
         return {"losses": log.losses, "norms": log.norms, "blanks": log.blanks, "weights": weights,

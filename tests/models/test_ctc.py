@@ -137,15 +137,58 @@ def test_batch_of_empty_references_is_finite() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_low_precision_logits_are_scored_in_float32(dtype: torch.dtype) -> None:
-    """Reference: the same rounded logits in float64; fp32 sums over 60 frames stay within 1e-5 of it."""
+def test_low_precision_logits_have_the_exact_loss_in_float32(dtype: torch.dtype) -> None:
+    """Reference: the same rounded logits in float64."""
     logits = random_logits(2, 60, 5).to(dtype)
     targets, lengths = pad([(1, 2, 2, 3), (4, 1)], fill=0)
     frames = torch.tensor([60, 41])
     loss = ctc_loss_per_utterance(logits, frames, targets, lengths, blank_id=0)
     expected = ctc_loss_per_utterance(logits.double(), frames, targets, lengths, blank_id=0)
     assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss.double(), expected, atol=0, rtol=1e-5)
+    torch.testing.assert_close(loss, expected.float(), atol=0, rtol=0)
+
+
+def gradient_by_scaled_sums(logits: Tensor, target: Sequence[int], blank_id: int) -> Tensor:
+    """Of -log p(target) for logits (T, V): softmax minus the share of paths that go through each unit. Forward and
+    backward sums are probabilities in float64 that are scaled to a sum of 1 in each frame (Rabiner 1989)."""
+    probs = logits.double().softmax(-1)
+    states = torch.tensor([blank_id, *(unit for one in target for unit in (one, blank_id))])
+    may_skip = torch.zeros(len(states), dtype=torch.bool)
+    may_skip[3::2] = states[3::2] != states[1:-2:2]
+
+    def scaled_sums(emitted: Tensor, may_skip: Tensor) -> Tensor:
+        sums = torch.zeros_like(emitted)
+        sums[0, :2] = emitted[0, :2] / emitted[0, :2].sum()
+        for t in range(1, len(emitted)):
+            from_before = torch.cat([torch.zeros(1), sums[t - 1, :-1]])
+            over_blank = torch.cat([torch.zeros(2), sums[t - 1, :-2]]) * may_skip
+            here = (sums[t - 1] + from_before + over_blank) * emitted[t]
+            sums[t] = here / here.sum()
+        return sums
+
+    emitted = probs[:, states]
+    skip_to_left = torch.cat([may_skip[2:], torch.zeros(2, dtype=torch.bool)]).flip(0)
+    shares = scaled_sums(emitted, may_skip) * scaled_sums(emitted.flip(0, 1), skip_to_left).flip(0, 1) / emitted
+    shares /= shares.sum(-1, keepdim=True)
+    return probs - torch.zeros_like(probs).index_add(1, states, shares)
+
+
+def test_gradient_of_a_thousand_frames_is_as_exact_as_its_float32_logits() -> None:
+    """Reference: sums of scaled probabilities. torch's CTC in float32 is a thousand times farther from it."""
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(1, 1000, 32, generator=generator)).requires_grad_()
+    targets = torch.randint(1, 32, (1, 150), generator=generator)
+    lengths = torch.tensor([1000]), targets, torch.tensor([150])
+    exact = gradient_by_scaled_sums(logits[0].detach(), targets[0].tolist(), 0)
+
+    def error(loss: Tensor) -> float:
+        (gradient,) = torch.autograd.grad(loss.sum() * 150, logits)
+        return float((gradient[0].double() - exact).norm() / exact.norm())
+
+    assert error(ctc_loss_per_utterance(logits, *lengths, blank_id=0)) < 1e-6
+    log_probs = logits.log_softmax(-1).transpose(0, 1)
+    of_torch = torch.nn.functional.ctc_loss(log_probs, targets, lengths[0], lengths[2], reduction="sum")
+    assert error(of_torch / 150) > 1e-4
 
 
 @EVERY_FAMILY
