@@ -110,7 +110,7 @@ def refuse_other_corpus(config: Config) -> None:
     path = config.run_dir / "config.json"
     if not path.exists() or config.overwrite:
         return
-    earlier = read_config(path, fill=True)
+    earlier = read_config(path, lenient=True)
     if earlier.corpus != config.corpus:
         raise ConfigError(
             f"{config.run_dir} holds an evaluation on another corpus, or with other options of it (preset "

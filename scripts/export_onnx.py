@@ -179,7 +179,7 @@ def read_run(model: Path, vocab: Vocab, number: int) -> Speech:
     run_dir, why = run_of(model), "it belongs to no run"
     if run_dir is not None:
         try:
-            config = read_config(run_dir / "config.json", fill=True)
+            config = read_config(run_dir / "config.json", lenient=True)
             reading = read_corpus(config, Console(), training=False)
             split = reading.corpus.splits.headline
             normalize = config.corpus.text_rule(are_units=vocab.phonemes)
