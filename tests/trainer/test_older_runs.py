@@ -36,8 +36,8 @@ def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
 
 
 def change_checkpoint(run_dir: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    """Change the state.json of the only checkpoint, and seal the folder again as its version would have."""
-    (folder,) = (run_dir / "checkpoints").glob("step-*")
+    """Change the state.json of the newest checkpoint, and seal the folder again as its version would have."""
+    folder = max((run_dir / "checkpoints").glob("step-*"))
     change(folder / "state.json", edit)
     content = (folder / "state.json").read_bytes()
     entry = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -99,7 +99,8 @@ def test_an_option_that_the_older_version_did_not_have_must_not_be_given_unseen(
 def test_a_run_of_a_newer_version_is_refused_and_left_as_it_is(
     where: str, run_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_stopped(tmp_path, run_inputs, 5, monkeypatch)
+    """Although an older checkpoint is sound: the newest one is not damaged."""
+    run_stopped(tmp_path, run_inputs, 7, monkeypatch)
     if where == "config":
         change(tmp_path / "run" / "config.json", lambda config: config["train"].update(warp=9))
         reason = "unknown field 'warp': a run of another version of this program"
@@ -107,6 +108,7 @@ def test_a_run_of_a_newer_version_is_refused_and_left_as_it_is(
         change_checkpoint(tmp_path / "run", lambda state: state["state"].update(warp=9))
         reason = "holds 'warp', which this version of the program does not know: a newer one wrote it"
     before = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert before == ["best", "step-00000005", "step-00000007"]
     assert main(options(tmp_path, run_inputs, "--resume")) == 2
     assert reason in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == before
