@@ -107,7 +107,8 @@ class ExampleTable(Lazy[Example]):
         if not self.utterances.digest or not isinstance(self.normalised, ArrowTexts):
             return ""
         # the transcripts follow from those of the corpus, the normaliser and the vocabulary
-        how = f"{self.utterances.digest} {self.normalised.name} {self.vocab.spelling} {self.vocab.reading}"
+        reading = {key: value for key, value in self.vocab.reading.items() if key != "units_are"}  # a name, no text
+        how = f"{self.utterances.digest} {self.normalised.name} {self.vocab.spelling} {reading}"
         digest = hashlib.blake2b(how.encode(), digest_size=16)
         digest.update(np.ascontiguousarray(self.row_numbers, np.int64).tobytes())
         return digest.hexdigest()

@@ -4,9 +4,12 @@
 
 MODEL is a run (runs/demo), one of its checkpoints (runs/demo/checkpoints/best), a model folder or a hub id, with
 --model.revision for a hub model and --model.target-lang for a language of a multilingual one. PRESET and options name
-the corpus, as for training. The command writes results.json, hypotheses.jsonl and report.html into runs/evaluate-NAME
-(or --name). NAME is the run, RUN-best or RUN-step-400 for a checkpoint, or the model's name. --corpus.part K/N scores a
-part of shards, in a folder of its own, and scripts.merge_parts makes one result of all parts.
+the corpus, as for training (demo: sentences that are synthesised). Without PRESET it is the corpus of the run that
+MODEL belongs to, as its config.json has it, with the options that are given here.
+
+The command writes results.json, hypotheses.jsonl and report.html into runs/evaluate-NAME (or --name). NAME is the run,
+RUN-best or RUN-step-400 for a checkpoint, or the model's name. --corpus.part K/N scores a part of shards, in a folder
+of its own, and scripts.merge_parts makes one result of all parts.
 
 A beam besides the best path, reported apart (docs/decode.md):
   --lm FILE             n-gram model in ARPA format, gzip too (scripts.ngram builds one)
@@ -22,6 +25,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from models.config import ModelConfig
 from trainer.cli.arguments import ArgumentParser
@@ -55,7 +59,32 @@ def parse_all(argv: Sequence[str]) -> tuple[str, Config, Namespace]:
     parser = ArgumentParser(prog=prog, description="", add_help=False)
     add_options(parser, auto="default: auto, tuned on the development split")
     decoding, rest = parser.parse_known_args(argv[1:])
-    return argv[0], parse(rest, prog=prog), decoding
+    if rest[:1] and (rest[0][:1] != "-" or {"-h", "--help", "--help-all"} & set(rest)):
+        return argv[0], parse(rest, prog=prog), decoding
+    from trainer.cli.command_line import with_options  # imports every corpus' reader, and numpy with them
+
+    return argv[0], with_options(of_run(argv[0]), rest), decoding
+
+
+def of_run(source: str) -> Config:
+    """The corpus of the run that `source` belongs to, and how it was evaluated; ConfigError where there is none."""
+    from data.corpora.given import GivenConfig
+    from trainer.config.as_json import read_config
+    from trainer.config.presets import PRESETS
+    from trainer.rundir.model_source import is_run, run_of  # imports torch, which takes seconds
+
+    run_dir = Path(source) if is_run(Path(source)) else run_of(Path(source)) if Path(source).exists() else None
+    example = f"python -m scripts.evaluate {source} manifest --corpus.eval test.jsonl"
+    others = f"Presets: {', '.join(PRESETS)}."
+    if run_dir is None:
+        raise ConfigError(
+            f"{source} belongs to no run here, so name the corpus to score it on, as in {example}. {others}"
+        )
+    earlier = read_config(run_dir / "config.json", lenient=True)
+    if isinstance(earlier.corpus, GivenConfig):
+        raise ConfigError(f"{run_dir}: a Python program handed over its corpus. Name one, as in {example}. {others}")
+    print(f"note: no PRESET is given: the corpus is that of {run_dir}", file=sys.stderr)
+    return Config(preset=earlier.preset, corpus=earlier.corpus, eval=earlier.eval, cache_dir=earlier.cache_dir)
 
 
 def score(source: str, config: Config, options: Namespace) -> int:
@@ -110,7 +139,7 @@ def refuse_other_corpus(config: Config) -> None:
     path = config.run_dir / "config.json"
     if not path.exists() or config.overwrite:
         return
-    earlier = read_config(path, fill=True)
+    earlier = read_config(path, lenient=True)
     if earlier.corpus != config.corpus:
         raise ConfigError(
             f"{config.run_dir} holds an evaluation on another corpus, or with other options of it (preset "

@@ -53,8 +53,6 @@ class Speech:
     """Normalised; empty for noise."""
     scoring: PhoneScoring | None = None
     """How TIMIT's phones are compared; None for what is compared as it stands."""
-    units_are: str = ""
-    """As --corpus.units of the run says; empty where there is none."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -179,12 +177,12 @@ def read_run(model: Path, vocab: Vocab, number: int) -> Speech:
     run_dir, why = run_of(model), "it belongs to no run"
     if run_dir is not None:
         try:
-            config = read_config(run_dir / "config.json", fill=True)
+            config = read_config(run_dir / "config.json", lenient=True)
             reading = read_corpus(config, Console(), training=False)
             split = reading.corpus.splits.headline
             normalize = config.corpus.text_rule(are_units=vocab.phonemes)
             speech = speech_of(reading.evaluation[split], normalize, number, f"{run_dir.name}'s {split}")
-            return replace(speech, scoring=config.corpus.phone_scoring(), units_are=config.corpus.units)
+            return replace(speech, scoring=config.corpus.phone_scoring())
         except (ValueError, OSError) as error:
             why = str(error)
     print(f"warning: {model}: no speech to measure on: {why}", file=sys.stderr)
@@ -209,7 +207,7 @@ def in_one_form(recognizer: LoadedModel, speech: Speech) -> tuple[LoadedModel, S
 
     recognizer.vocab.refuse_delimiter(speech.references)
     vocab = fit_spelling(recognizer.vocab, speech.references, "auto", recognizer.source, Console())
-    vocab = replace(vocab, scoring=speech.scoring, units_are=speech.units_are)
+    vocab = replace(vocab, scoring=speech.scoring)
     references = [collapse_spaces(vocab.to_compare(text)) for text in speech.references]
     return replace(recognizer, vocab=vocab), replace(speech, references=references)
 

@@ -97,7 +97,7 @@ def read_source(run_dir: Path, cache_dir: str | None, model: str | None = None) 
     from trainer.report.media_choice import MediaSource
     from trainer.rundir.model_source import find_moved_model, is_hub_id
 
-    config: Config = read_config(run_dir / "config.json", fill=True)
+    config: Config = read_config(run_dir / "config.json", lenient=True)
     exported, scored = run_dir / "model", config.model.pretrained
     if model is None and exported.is_dir():
         model = str(exported)

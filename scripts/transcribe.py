@@ -110,6 +110,7 @@ def run(args: Namespace) -> int:
     )
     transcribe = recognizer.transcribe if decoding is None else by_beam(recognizer, decoding, windows, args.nbest)
     begin, num_samples, errors, is_cut, advice = time.perf_counter(), 0, 0, False, None
+    num_emptied = 0
     is_many = len(recordings) > 1
     bar = partial(tqdm, file=sys.stderr, leave=False)
     files = bar(recordings, unit="file", disable=None if is_many else True)
@@ -127,6 +128,7 @@ def run(args: Namespace) -> int:
             continue
         transcript = replace(transcript, label=name.as_posix())
         num_samples += len(waveform)
+        num_emptied += transcript.is_emptied
         is_cut |= len(waveform) > args.window * SAMPLE_RATE
         try:
             texts = in_formats(transcript, args.format, is_named=is_many and args.out is None)
@@ -139,6 +141,11 @@ def run(args: Namespace) -> int:
     if WITH_CONFIDENCE & set(args.format):
         calibration = recognizer.loaded.calibration if decoding is None else None  # it is one of the best path
         say(f"note: confidences are {f'by {calibration.describe()}' if calibration else UNCALIBRATED}")
+    if decoding is not None:
+        from trainer.decoding.emptied import describe_emptied
+
+        if emptied := describe_emptied(num_emptied, len(recordings) - errors, decoding):
+            say(f"warning: {emptied}")
     seconds = time.perf_counter() - begin
     audio = num_samples / SAMPLE_RATE
     done = len(recordings) - errors

@@ -86,7 +86,7 @@ def things(run_dir: Path) -> Iterator[tuple[str, Callable[[], str]]]:
 def read_config(run_dir: Path) -> Config:
     from trainer.config.as_json import from_json
 
-    return from_json((run_dir / "config.json").read_text(encoding="utf-8"), "config.json")
+    return from_json((run_dir / "config.json").read_text(encoding="utf-8"), "config.json", lenient=True)
 
 
 def read_state(folder: Path) -> dict[str, Any]:

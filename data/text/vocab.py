@@ -23,7 +23,7 @@ WORD_DELIMITER, UNKNOWN, BLANK = "|", "[UNK]", "[PAD]"
 DEAD = ("<s>", "</s>")
 """What Hugging Face's tokenizer adds to every vocabulary; no text is written with them."""
 
-READING = ("delimiter_text", "lower_case", "phonemes", "clean_up")
+READING = ("delimiter_text", "lower_case", "phonemes", "clean_up", "units_are")
 """Names of the fields of `Vocab` that say how units are read back to text."""
 
 

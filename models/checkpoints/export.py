@@ -17,6 +17,7 @@ from transformers import (
 
 from models.checkpoints.adapter import save_adapter
 from models.checkpoints.quiet import quiet
+from models.checkpoints.tokenizer import UNITS_ARE
 from models.encoder import uses_attention_mask
 
 
@@ -79,6 +80,8 @@ def _save_tokenizer(
     )
     tokenizer: PreTrainedTokenizer
     if phonemes:
+        if units := reading.get("units_are"):
+            options[UNITS_ARE] = units
         tokenizer = Wav2Vec2PhonemeCTCTokenizer(str(vocabulary_file), do_phonemize=False, **options)
     else:
         tokenizer = Wav2Vec2CTCTokenizer(

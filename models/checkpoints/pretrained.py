@@ -22,6 +22,7 @@ from transformers import (
 
 from models.checkpoints.adapter import Adapter, read_adapter
 from models.checkpoints.quiet import first_line, quiet
+from models.checkpoints.reach import within_reach
 from models.checkpoints.tokenizer import is_safe_name, read_tokenizer
 from models.checkpoints.training_checkpoint import is_training_checkpoint, read_trained_model
 from models.checkpoints.trust import refuse_remote_code, refuse_what_is_no_checkpoint
@@ -107,13 +108,20 @@ def read_pretrained(source: str, revision: str | None, language: str | None = No
             source, None, own.config, own.do_normalize, own.tokens, own.special, own.reading, language=own.language
         )
     refuse_what_is_no_checkpoint(source)
+    with within_reach(source, revision) as why_not:
+        return _read_pretrained(source, revision, language, why_not)
+
+
+def _read_pretrained(source: str, revision: str | None, language: str | None, why_not: str) -> Pretrained:
+    """`why_not` says why the hub is not asked; empty where it is, or need not be."""
     refuse_remote_code(source, revision)
     try:
         with quiet():
             config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     except (OSError, ValueError, StrictDataclassError) as error:
+        reason = f"{why_not}, and the cache holds no copy" if why_not else first_line(error)
         raise ModelError(
-            f"{source}: no usable model configuration ({first_line(error)}). "
+            f"{source}: no usable model configuration ({reason}). "
             "Give a hub id within reach, or a folder with config.json."
         ) from None
     if config.model_type not in FAMILIES:

@@ -18,6 +18,9 @@ from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2PhonemeCTCTokenizer
 from models.checkpoints.trust import find_file
 
 PHONEMES = "Wav2Vec2PhonemeCTCTokenizer"
+UNITS_ARE = "units_are"
+"""What tokenizer_config.json calls the kind of units that are no phonemes, although they have a phonemes' tokenizer.
+transformers keeps it and makes nothing of it."""
 DEAD = ("<s>", "</s>")
 """Tokens that transformers adds to a tokenizer, and that a head need not have: no text is written with them."""
 
@@ -104,6 +107,8 @@ def read_tokenizer(source: str, revision: str | None, language: str | None) -> T
     reading = {"clean_up": True} if loaded.clean_up_tokenization_spaces else {}
     if tokenizer_class is Wav2Vec2PhonemeCTCTokenizer:
         reading["phonemes"] = True
+        if config.get(UNITS_ARE) in ("phones", "spaced"):
+            reading["units_are"] = config[UNITS_ARE]
         delimiter = _token(config.get("word_delimiter_token"))
         delimiter = delimiter if delimiter in by_id.values() else None
     else:

@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file
 
+from models.checkpoints.reach import within_reach
 from models.checkpoints.training_checkpoint import is_training_checkpoint
 from trainer.errors import ModelError
 
@@ -38,14 +39,15 @@ def refuse_what_is_no_checkpoint(source: str) -> None:
 
 def find_file(source: str, name: str, revision: str | None) -> Path | None:
     """One of a checkpoint's files, fetched if it is on the hub; None without it. OSError when it cannot be had."""
-    path = cached_file(
-        source,
-        name,
-        revision=revision,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
+    with within_reach(source, revision):
+        path = cached_file(
+            source,
+            name,
+            revision=revision,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
     return Path(path) if path else None
 
 

@@ -16,7 +16,8 @@ from transformers import MODEL_FOR_CTC_MAPPING, AutoModelForCTC, PreTrainedConfi
 
 from models.checkpoints.adapter import draw_adapter, load_adapter
 from models.checkpoints.pretrained import Pretrained
-from models.checkpoints.quiet import first_line, quiet
+from models.checkpoints.quiet import first_line
+from models.checkpoints.reach import within_reach
 from models.checkpoints.training_checkpoint import is_training_checkpoint, read_weights
 from models.checkpoints.trust import refuse_non_finite
 from trainer.errors import ModelError
@@ -57,7 +58,7 @@ def load_pretrained(
     Only the head (and the mask embedding) may be missing or of another shape: they are then drawn from `seed`.
     So is the head without `keep_head`: for other units, a head that happens to have their number means nothing.
     """
-    with torch.random.fork_rng(devices=[]), quiet():
+    with torch.random.fork_rng(devices=[]), within_reach(pretrained.source, pretrained.commit):
         torch.manual_seed(seed)
         try:
             is_ours = is_training_checkpoint(Path(pretrained.source))

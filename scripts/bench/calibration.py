@@ -86,7 +86,7 @@ def read_speakers(args: Namespace) -> tuple[dict[tuple[int, str], list[Any]], in
     from trainer.prepare.build import prepare_scoring
     from trainer.rundir.model_source import find_model
 
-    config = read_config(args.run / "config.json", fill=True)
+    config = read_config(args.run / "config.json", lenient=True)
     model = ModelConfig(pretrained=find_model(str(args.run)), freeze_feature_encoder=True)
     speakers: dict[tuple[int, str], list[Any]] = {}
     for seed in args.seeds:

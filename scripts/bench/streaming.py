@@ -64,7 +64,7 @@ def run(args: Namespace) -> int:
     torch.set_num_threads(1)
     recognizer = Recognizer(args.run, device="cpu")
     model = ModelConfig(pretrained=recognizer.loaded.source, freeze_feature_encoder=True)
-    config = replace(read_config(args.run / "config.json", fill=True), model=model)
+    config = replace(read_config(args.run / "config.json", lenient=True), model=model)
     if args.cache_dir is not None:
         config = replace(config, cache_dir=args.cache_dir)
     given = prepare_scoring(config, recognizer.loaded.device, 0, Console())

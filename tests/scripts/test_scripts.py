@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -11,9 +12,12 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from scripts.evaluate import main as evaluate
+from scripts.evaluate import parse_all
 from scripts.export_onnx import main as export_onnx
 from scripts.report import main as report
 from scripts.transcribe import main as transcribe
+from trainer.config.as_json import read_config
+from trainer.config.presets import PRESETS
 from trainer.run import main as train
 from trainer.rundir.disk import verify
 
@@ -54,6 +58,38 @@ def test_evaluate_under_timit_hf_prints_the_reference_beside_what_it_found(
     out = capsys.readouterr()
     assert "3,186 errors of 14,511 words" in out.out
     assert f"found here: {found['num_errors']:,} of {found['num_reference_words']:,}" in out.out
+
+
+def test_evaluate_of_a_run_alone_takes_the_runs_own_corpus(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reference: the run's config.json. What is given here holds before it; a corpus that is named, alone."""
+    earlier = read_config(finished_run / "config.json")
+    checkpoint = next((finished_run / "checkpoints").glob("step-*"))
+    for source in (finished_run, finished_run / "model", checkpoint):
+        _, config, _ = parse_all([str(source), "--name", "x"])
+        assert (config.corpus, config.eval, config.cache_dir) == (earlier.corpus, earlier.eval, earlier.cache_dir)
+        assert config.name == "x"
+        assert f"no PRESET is given: the corpus is that of {finished_run}" in capsys.readouterr().err
+    _, config, _ = parse_all([str(finished_run), "--corpus.max-seconds", "7"])
+    assert config.corpus == dataclasses.replace(earlier.corpus, max_seconds=7.0)
+    assert parse_all([str(finished_run), "demo"])[1].corpus == PRESETS["demo"]().corpus
+    assert evaluate([str(finished_run), "--runs-dir", str(tmp_path), "--no-report"]) == 0
+    (scored,) = tmp_path.iterdir()
+    ours, theirs = (json.loads((folder / "results.json").read_text()) for folder in (scored, finished_run))
+    assert ours["splits"].keys() == theirs["splits"].keys()
+    assert ours["num_reference_words"] == theirs["num_reference_words"]
+
+
+@pytest.mark.parametrize("more", [[], ["--device", "cpu"]])
+def test_evaluate_of_a_model_without_a_run_asks_for_the_corpus(
+    more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for source in ("someone/model", str(tmp_path)):
+        assert evaluate([source, *more]) == 2
+        said = capsys.readouterr().err
+        assert f"{source} belongs to no run here, so name the corpus" in said
+        assert f"scripts.evaluate {source} manifest --corpus.eval test.jsonl. Presets: demo, " in said
 
 
 def test_evaluate_scores_a_runs_model_as_the_run_did(finished_run: Path, tmp_path: Path) -> None:

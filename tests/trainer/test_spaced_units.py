@@ -26,6 +26,7 @@ from tests.helpers.corpora import write_jsonl
 from trainer.recognizer import Recognizer
 from trainer.run import main as train
 from trainer.rundir.results import read_hypotheses
+from trainer.scoring.metrics import units_written
 
 UNITS = ("@", "{", "r\\", "S", "s", "ma3", "ɔ̃", "?", ".", "'", "n't", "<sp>")
 """Two that differ in case, a tone's digit, marks, and what tokenizers join or normalisers strip."""
@@ -91,6 +92,16 @@ def test_a_run_on_spaced_units_says_unit_error_rate_everywhere(
     assert {h.units.name for h in read_hypotheses(run / "hypotheses.jsonl")["test"]} == {"units"}
     tokens = json.loads((run / "model" / "vocab.json").read_text(encoding="utf-8"))
     assert set(tokens) == {*UNITS, "[UNK]", "[PAD]"}
+    # what uses the model is not told again what its units are
+    assert units_written(Recognizer(str(run / "model")).vocab).main == "uer"
+    assert units_written(Recognizer(str(run / "checkpoints" / "step-00000001")).vocab).main == "uer"
+    AutoProcessor.from_pretrained(run / "model").save_pretrained(tmp_path / "resaved")
+    assert json.loads((tmp_path / "resaved" / "tokenizer_config.json").read_text())["units_are"] == "spaced"
+    scored = [str(run), *options_of(tmp_path)[:7], "--cache-dir", str(tmp_path / "cache"), "--runs-dir", str(tmp_path)]
+    assert evaluate([*scored, "--no-report", "--name", "by-itself"]) == 0
+    assert json.loads((tmp_path / "by-itself" / "results.json").read_text())["uer"] == results["uer"]
+    assert evaluate([*scored, "--no-report", "--name", "as-phones", "--corpus.units", "phones"]) == 0
+    assert json.loads((tmp_path / "as-phones" / "results.json").read_text())["per"] == results["uer"]
 
 
 def test_a_special_token_in_a_manifest_stops_the_run_with_its_line(

@@ -24,7 +24,7 @@ from trainer.scoring.metrics import METRICS, UNITS, WORDS, Units
 
 def write_checkpoint_card(folder: Path, run_dir: Path, checkpoint: Path) -> None:
     """Write README.md into `folder`, the model that was exported from `checkpoint` of the run in `run_dir`."""
-    config = read_config(run_dir / "config.json", fill=True)
+    config = read_config(run_dir / "config.json", lenient=True)
     metrics = run_dir / "metrics.jsonl"
     records = read_records(metrics) if metrics.exists() else []
     is_best, step = checkpoint.name == "best", step_of(checkpoint)

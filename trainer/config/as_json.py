@@ -1,5 +1,7 @@
-"""A run's Config as a flat list of options, and as JSON. JSON is read back strictly: no unknown key, no missing key, no
-value of another type.
+"""A run's Config as a flat list of options, and as JSON.
+
+JSON is read back strictly: no unknown key, no value of another type. An option that an older version did not have yet
+has its default.
 """
 
 from __future__ import annotations
@@ -7,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import typing
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,9 @@ PLACE = (
 )
 """Options that say where a run was done and not how."""
 
+GONE = {"model.compile_layers": False}
+"""Options that older versions had -> the value under which they did what this version does."""
+
 
 def to_json(config: Config) -> str:
     """The configuration as JSON; the corpus has its class' name under "kind"."""
@@ -49,23 +55,38 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def read_config(path: Path, *, fill: bool = False) -> Config:
+def defaults_of(config: Config, names: Collection[str]) -> Config:
+    """`config`, in which each option of `names` (as in `flatten`) has the default of its field, whatever the preset
+    says."""
+    groups = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    changed = {
+        name: _with_defaults(part, {n.partition(".")[2] for n in names if n.startswith(f"{name}.")})
+        for name, part in groups.items()
+        if dataclasses.is_dataclass(part)
+    }
+    return _with_defaults(dataclasses.replace(config, **changed), {name for name in names if "." not in name})
+
+
+def _with_defaults(part: Any, names: Collection[str]) -> Any:
+    return dataclasses.replace(part, **{f.name: f.default for f in dataclasses.fields(part) if f.name in names})
+
+
+def read_config(path: Path, *, lenient: bool = False) -> Config:
     """The configuration that a run left at `path`; ConfigError when it cannot be read or is not a configuration.
 
-    With `fill`, an option that the run's version did not have yet gets its default, and one that is gone since then is
-    passed over. This is enough to read a run, not to continue it.
+    An option that the run's version did not have yet has its default. With `lenient`, one that this version does not
+    have is passed over: this is enough to read a run, not to continue it.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise ConfigError(f"{path}: not readable ({reason}). Start another run with --name.") from None
-    return from_json(text, str(path), fill=fill)
+    return from_json(text, str(path), lenient=lenient)
 
 
-def from_json(text: str, origin: str, *, fill: bool = False) -> Config:
-    """The configuration that `to_json` wrote; ConfigError on mistyped fields, and without `fill` on unknown or missing
-    ones."""
+def from_json(text: str, origin: str, *, lenient: bool = False) -> Config:
+    """The configuration that `to_json` wrote; ConfigError on mistyped fields, and unless `lenient` on unknown ones."""
     try:
         plain = strict_json.loads(text)
         kind = plain["corpus"].pop("kind")
@@ -73,21 +94,23 @@ def from_json(text: str, origin: str, *, fill: bool = False) -> Config:
         raise ConfigError(f"{origin}: not a run's configuration ({error}).") from None
     if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigError(f'{origin}: corpus.kind is "{kind}", not one of {", ".join(KINDS)}.')
-    return _build(Config, plain, origin, {"corpus": KINDS[kind]}, fill)
+    return _build(Config, plain, origin, {"corpus": KINDS[kind]}, lenient)
 
 
-def _build(cls: type, plain: Any, where: str, narrowed: dict[str, type] | None = None, fill: bool = False) -> Any:
+def _build(
+    cls: type, plain: Any, where: str, narrowed: dict[str, type] | None = None, lenient: bool = False, group: str = ""
+) -> Any:
     if not isinstance(plain, dict):
         raise ConfigError(f"{where}: expected an object, found {plain!r}.")
     hints = typing.get_type_hints(cls)
     names = {f.name for f in dataclasses.fields(cls)}
     unknown = sorted(plain.keys() - names)
-    if unknown and not fill:
-        raise ConfigError(f"{where}: unknown field {unknown[0]!r}; known: {', '.join(sorted(names))}.")
-    if not fill and (missing := sorted(names - plain.keys())):
+    lost = [name for name in unknown if group + name not in GONE or plain[name] != GONE[group + name]]
+    if lost and not lenient:
         raise ConfigError(
-            f"{where}: field {missing[0]!r} is missing. A run of an older version of this program has none: go on with "
-            "that version, or start another run with --name."
+            f"{where}: unknown field {lost[0]!r}: a run of another version of this program, newer or much older, that "
+            f"has such an option. Go on with that version, or start another run with --name. Known here: "
+            f"{', '.join(sorted(names))}."
         )
     values = {}
     for name, value in plain.items():
@@ -95,12 +118,12 @@ def _build(cls: type, plain: Any, where: str, narrowed: dict[str, type] | None =
             continue
         hint = (narrowed or {}).get(name, hints[name])
         if dataclasses.is_dataclass(hint):
-            values[name] = _build(typing.cast(type, hint), value, f"{where}: {name}", fill=fill)
+            values[name] = _build(typing.cast(type, hint), value, f"{where}: {name}", None, lenient, f"{name}.")
         else:
             values[name] = _check_type(value, hint, f"{where}: {name}")
     try:
         return cls(**values)
-    except TypeError as error:  # a field without default, which `fill` cannot supply
+    except TypeError as error:  # a field without default is missing
         raise ConfigError(f"{where}: {error}.") from None
 
 

@@ -18,6 +18,7 @@ from data.utterance import Splits
 from models.ctc import CTCModel
 from trainer.cli.console import Console
 from trainer.decoding.decoder import Decoder
+from trainer.decoding.emptied import describe_emptied
 from trainer.decoding.settings import as_record, write_decoding
 from trainer.decoding.tuning import tune
 from trainer.errors import ConfigError
@@ -114,6 +115,11 @@ def score_decoding(
     )
     for scores, best_path in zip(found, greedy, strict=True):
         console.say(f"beam {describe(scores)}; best path: {best_path.words.num_errors:,} errors")
+    pairs = {(b.id, b.hypothesis): f.hypothesis for s, g in zip(found, greedy, strict=True)
+             for f, b in zip(s.hypotheses, g.hypotheses, strict=True)}  # fmt: skip
+    written = [text for (_, best_path_text), text in pairs.items() if best_path_text]
+    if said := describe_emptied(written.count(""), len(written), decoding):
+        console.warn(said)
     records = {s.split: split_record(s, "given", TUNED if s.split == decoding.tuned_on else "") for s in found}
     run_dir.mkdir(parents=True, exist_ok=True)
     write_hypotheses(run_dir / HYPOTHESES, found)

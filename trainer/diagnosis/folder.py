@@ -53,7 +53,7 @@ def read_facts(run_dir: Path) -> Facts:
 
 def read_evidence(run_dir: Path) -> Evidence:
     """All that the folder of a run tells, whether it is over or not. ConfigError where it is no run's."""
-    config, path = read_config(run_dir / "config.json", fill=True), run_dir / "metrics.jsonl"
+    config, path = read_config(run_dir / "config.json", lenient=True), run_dir / "metrics.jsonl"
     records = read_records(path) if path.exists() else []
     facts = read_facts(run_dir) if has_facts(run_dir) else facts_of_records(config, records)
     try:

@@ -119,7 +119,7 @@ def open_run(run_dir: Path, words: Sequence[str], console: Console, split: str =
     """
     if not (run_dir / "config.json").is_file():
         raise ConfigError(f"{run_dir} holds no run: it has no config.json.")
-    config = with_options(read_config(run_dir / "config.json", fill=True), words)
+    config = with_options(read_config(run_dir / "config.json", lenient=True), words)
     weights = choose_weights(run_dir, console)
     corpus = replace(config.corpus, vocabulary="own")
     config = replace(

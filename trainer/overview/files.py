@@ -71,7 +71,7 @@ def _noting(run_dir: Path, damage: list[str]) -> Iterator[None]:
 
 def _options(run_dir: Path, damage: list[str]) -> dict[str, str] | None:
     with _noting(run_dir, damage):
-        return options_of(read_config(run_dir / "config.json", fill=True))
+        return options_of(read_config(run_dir / "config.json", lenient=True))
     return None
 
 

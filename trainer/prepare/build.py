@@ -62,6 +62,8 @@ class PreparedRun:
     """What the checkpoint said of itself."""
     attention: str | None = None
     """Which kernel of attention was chosen, and why; None where torch chooses."""
+    asked: Config | None = None
+    """The options as they came, before data and device decided what was left open; None: as in `config`."""
 
     _sealing: threading.Thread | None = None
 
@@ -147,6 +149,7 @@ def prepare(
 
     `faults` and `corpus`: see read_inputs. Of several ranks, one on each host fills the cache for the others.
     """
+    given = config
     if config.deterministic:
         # cuBLAS reads this when CUDA starts, which has not happened yet
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -198,6 +201,7 @@ def prepare(
         sharing,
         encoder,
         attention,
+        given,
     )
 
 

@@ -182,7 +182,7 @@ def prepare_corpus(
         spelling=c.spelling, to_score=[text for of_split in eval_texts.values() for text in of_split], console=console,
         are_units=of_units,
     )  # fmt: skip
-    said = c.units if vocab.phonemes and c.units in ("phones", "spaced") else ""
+    said = "" if not vocab.phonemes else vocab.units_are if c.units == "auto" else c.units if scoring is None else ""
     vocab = replace(vocab, scoring=scoring, units_are=said)
 
     train: Sequence[Example] = []

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from data.corpora import KINDS
 from data.example import Example
 from data.example_table import ExampleTable, digests_of, ids_of, lengths_of, texts_in
 from models.encoder import DIGEST, weights_digest
-from trainer.config.as_json import flatten
+from trainer.config.as_json import GONE, flatten
 from trainer.config.schema import Config
 from trainer.errors import CheckpointError, ConfigError
 from trainer.parallel.world import World
@@ -61,19 +62,31 @@ def identity(
     }
 
 
-def compare(where: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], allowed: Sequence[str]) -> list[str]:
+def compare(
+    where: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], allowed: Sequence[str],
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> list[str]:  # fmt: skip
     """The differences that `allowed` names, one line each. CheckpointError lists all others.
+
+    An option that only we have, since an older version wrote the checkpoint, had the value in `defaults` there. What
+    such a version did not note of the content cannot be compared: see `unknown_to`.
 
     Another vocabulary cannot be allowed, since the head's columns would change their meaning.
     """
     _compare_vocabularies(where, theirs["tokens"], ours["tokens"])
     free = FREE.union(*map(_free_options_of, KINDS.values()))
+    not_noted = unknown_to(theirs, ours)
     changes = {}
     for part in ("options", "content"):
         for key in sorted({**theirs[part], **ours[part]}):
-            before, now = theirs[part].get(key), _as_json(ours[part].get(key))
-            # an older version may have stored what is free now
-            if before != now and not (part == "options" and key in free and key not in ours[part]):
+            if key in not_noted[part] and (part == "content" or key in defaults):
+                before = _as_json(defaults[key]) if part == "options" else _as_json(ours[part][key])
+            else:
+                before = theirs[part].get(key)
+            now = _as_json(ours[part].get(key))
+            # an older version may have stored what is free now, or what does not exist any more
+            is_past = part == "options" and key not in ours[part]
+            if before != now and not (is_past and (key in free or (key in GONE and before == GONE[key]))):
                 hidden = part == "content" and key not in PLAIN
                 what = "content differs" if hidden else f"{before} before, {now} now"
                 if key == "initial weights" and not str(before).startswith(DIGEST):
@@ -87,6 +100,12 @@ def compare(where: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], allo
             f"the change: --allow-changes {' '.join(refused)}"
         )
     return [f"{key}: {what}" for key, what in changes.items()]
+
+
+def unknown_to(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What a version that had not all of our options noted neither of "options" nor of "content"; else nothing."""
+    options, content = ([key for key in ours[part] if key not in theirs[part]] for part in ("options", "content"))
+    return {"options": options, "content": content if options else []}
 
 
 def refuse_mixed(world: World, ours: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ for, goes on with its unfinished word and with its place in the n-gram model; th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,6 +40,8 @@ class Decoded:
     """float32 (T,): its log posterior."""
     hypotheses: tuple[Found, ...]
     """The best ones of the whole recording, the best first."""
+    best_path_writes: bool = False
+    """Whether the best path holds a unit that text is written with."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,10 @@ def transcribe_with(
         text = collapse_spaces(vocab.decode(found.units))
         alternatives.setdefault(text, Alternative(text, found.score, found.acoustic))
     written = text_of(decoded.ids, vocab)
-    return TimedTranscript(name, len(waveform), words, written=written, alternatives=tuple(alternatives.values()))
+    return TimedTranscript(
+        name, len(waveform), words, written=written, alternatives=tuple(alternatives.values()),
+        is_emptied=not written and decoded.best_path_writes,
+    )  # fmt: skip
 
 
 def decode(
@@ -92,7 +97,18 @@ def decode(
     """The search over `waveform`, float32 (num_samples,), mono at SAMPLE_RATE and not normalised."""
     parts = read_parts(recognizer, waveform, windows, progress, lambda logits: logits.float().log_softmax(-1))
     most = round(PIECE_SECONDS * SAMPLE_RATE / recognizer.geometry.stride)
-    return decode_pieces(decoder, (log_probs for _, log_probs in parts), most, num_best)
+    vocab, writes = recognizer.vocab, False
+    written = [token in vocab.writable and not vocab.is_boundary(i) for i, token in enumerate(vocab.tokens)]
+    writing = np.flatnonzero(written)
+
+    def heard() -> Iterator[np.ndarray]:
+        nonlocal writes
+        for _, log_probs in parts:
+            writes = writes or bool(np.isin(log_probs.argmax(1), writing).any())
+            yield log_probs
+
+    found = decode_pieces(decoder, heard(), most, num_best)
+    return replace(found, best_path_writes=writes)
 
 
 def decode_pieces(decoder: Decoder, parts: Iterable[np.ndarray], most: int, num_best: int = 1) -> Decoded:

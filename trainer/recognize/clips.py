@@ -67,7 +67,7 @@ def clips_of_run(model: Path, max_seconds: float, console: Console) -> Clips:
     if run_dir is None:
         return NO_CLIPS
     try:
-        reading = read_corpus(read_config(run_dir / "config.json", fill=True), console, training=False)
+        reading = read_corpus(read_config(run_dir / "config.json", lenient=True), console, training=False)
     except (ValueError, OSError) as error:
         console.say(f"no example clips: {error}")
         return NO_CLIPS

@@ -67,6 +67,8 @@ class TimedTranscript:
     """Whether the words' confidences are probabilities, calibrated on a development split."""
     alternatives: tuple[Alternative, ...] = ()
     """The best hypotheses, the best first, where they were asked for; the first is the text itself."""
+    is_emptied: bool = False
+    """Whether the beam writes nothing where the best path writes something."""
 
     @property
     def text(self) -> str:

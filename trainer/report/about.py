@@ -30,7 +30,7 @@ def about(run_dir: Path, results: dict[str, Any], headline: str) -> str:
     facts: dict[str, str] = {}
     seed = ""
     with contextlib.suppress(ConfigError):  # a folder without a config.json still has its results
-        config = read_config(run_dir / "config.json", fill=True)
+        config = read_config(run_dir / "config.json", lenient=True)
         facts |= {"Model": escape(model_of(config)), "Corpus": escape(corpus_of(config))}
         seed = str(config.seed)
     scored = time.strftime("%Y-%m-%d", time.localtime((run_dir / "results.json").stat().st_mtime))

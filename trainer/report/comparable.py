@@ -132,7 +132,7 @@ def remarks(runs: Sequence[Evaluated], rows: dict[str, list[Row]], left_out: Lef
 def normalizers(folders: Sequence[Path]) -> str:
     """`: normaliser plain with A, hf-timit with B`; "" where they are the same or not known."""
     try:
-        names = [flatten(read_config(f / "config.json", fill=True)).get("corpus.normalizer") for f in folders]
+        names = [flatten(read_config(f / "config.json", lenient=True)).get("corpus.normalizer") for f in folders]
     except ConfigError:
         return ""
     if len(set(names)) == 1:

@@ -44,7 +44,7 @@ def options_table(runs: Sequence[Path]) -> str:
 
 
 def _options(path: Path) -> dict[str, Any]:
-    config = read_config(path, fill=True)
+    config = read_config(path, lenient=True)
     return {"preset": config.preset, **flatten(config)}
 
 

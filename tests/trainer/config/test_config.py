@@ -30,7 +30,7 @@ from models.families import SIZES
 from tests.helpers.models import FAMILIES, small_model
 from tests.helpers.paths import ROOT
 from trainer.cli.parse import parse
-from trainer.config.as_json import from_json, to_json
+from trainer.config.as_json import defaults_of, from_json, to_json
 from trainer.config.presets import PRESETS
 from trainer.config.schema import Config, EvalConfig, OptimConfig, TrainConfig
 from trainer.config.validate import resolve, validate
@@ -123,7 +123,7 @@ def test_a_run_with_an_option_that_is_gone_can_still_be_read(group: str) -> None
     plain = stored()
     expected = from_json(json.dumps(plain), "a")
     (plain[group] if group else plain)["frobnicate"] = 1
-    assert from_json(json.dumps(plain), "a", fill=True) == expected
+    assert from_json(json.dumps(plain), "a", lenient=True) == expected
 
 
 def fields_of(cls: type, prefix: str = "") -> list[str]:
@@ -136,11 +136,32 @@ def fields_of(cls: type, prefix: str = "") -> list[str]:
 
 
 @pytest.mark.parametrize("path", [name for name in fields_of(Config) if name != "corpus"])
-def test_missing_field_is_refused_by_name(path: str) -> None:
-    plain = stored()
+def test_an_option_that_an_older_version_did_not_have_has_its_default(path: str) -> None:
+    """Reference: the defaults that the dataclasses themselves take. A whole group may be new, too."""
+    plain, rest = stored(), stored()
     *groups, name = path.split(".")
     del (plain[groups[0]] if groups else plain)[name]
-    assert f"field {name!r} is missing" in refusal(plain)
+    found = dataclasses.asdict(from_json(json.dumps(plain), "a"))
+    defaults = dataclasses.asdict(Config(corpus=SyntheticConfig()))
+    inner, of_group, of_rest = (d[groups[0]] if groups else d for d in (found, defaults, rest))
+    assert inner.pop(name) == of_group[name]
+    del of_rest[name], rest["corpus"]["kind"]
+    assert json.loads(json.dumps(found)) == rest
+
+
+def test_an_option_that_is_gone_is_passed_over_only_where_it_asked_for_nothing() -> None:
+    plain = stored()
+    plain["model"]["compile_layers"] = False
+    assert from_json(json.dumps(plain), "a") == from_json(json.dumps(stored()), "a")
+    plain["model"]["compile_layers"] = True
+    assert "unknown field 'compile_layers': a run of another version" in refusal(plain)
+
+
+def test_defaults_of_some_options_leave_the_others() -> None:
+    config = dataclasses.replace(PRESETS["demo"](), seed=7, optim=OptimConfig(lr=0.5, weight_decay=0.25))
+    assert defaults_of(config, ["optim.lr", "seed"]) == dataclasses.replace(
+        config, seed=42, optim=OptimConfig(lr=None, weight_decay=0.25)
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,11 @@ from scripts.transcribe import parse
 from tests.helpers.runs import write_noise_corpus
 from trainer.decoding import tuning
 from trainer.decoding.arpa import write_arpa
+from trainer.decoding.emptied import describe_emptied
 from trainer.decoding.estimate import estimate
+from trainer.decoding.fusion import Weights
 from trainer.decoding.options import is_asked
+from trainer.decoding.settings import Decoding
 from trainer.scoring.metrics import count_word_errors
 
 
@@ -110,3 +113,45 @@ def test_a_hot_word_and_the_best_texts_reach_the_files(tmp_path: Path, capsys: p
     assert "alternatives" not in record
     assert transcribe([*argv[:-1], "text", "--nbest", "2"]) == 2
     assert "only JSON has room" in capsys.readouterr().err
+
+
+def test_a_lexicon_without_the_spoken_words_is_told_once_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model writes letters everywhere; of this lexicon it could only write a word that it does not hear."""
+    inputs = write_noise_corpus(tmp_path, num_train=1, num_eval=3)
+    (tmp_path / "words.txt").write_text("geheaededafecabbaf\n")
+    recordings = [str(tmp_path / f"eval-{i}.wav") for i in range(3)]
+    decoding = ["--lexicon", str(tmp_path / "words.txt"), "--device", "cpu"]
+    assert transcribe([str(tmp_path / "checkpoint"), *recordings, *decoding, "--format", "json"]) == 0
+    said = capsys.readouterr()
+    assert [row["text"] for row in of_lines(said.out)] == ["", "", ""]
+    line = (
+        "warning: the beam writes nothing in 3 of 3 recordings, although the best path writes text there; only words "
+        f"of {tmp_path}/words.txt may be written, and the model hears others: give the words that are spoken, or leave "
+        "out --lexicon"
+    )
+    assert said.err.splitlines().count(line) == 1
+    corpus = ["manifest", *inputs[2:4], "--runs-dir", str(tmp_path), "--cache-dir", str(tmp_path / "cache")]
+    assert evaluate([str(tmp_path / "checkpoint"), *corpus, *decoding, "--no-report"]) == 0
+    assert capsys.readouterr().err.splitlines().count(line) == 1
+    assert transcribe([str(tmp_path / "checkpoint"), *recordings, "--beam", "4", "--device", "cpu"]) == 0
+    assert "the beam writes nothing" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"lexicon": "lm", "lm": Path("a.arpa")}, "only words of a.arpa (--lexicon lm) may be written"),
+        ({"weights": Weights(word=-3.0)}, "each word costs 3: raise --word-score"),
+        (
+            {"lm": Path("a.arpa"), "weights": Weights(lm=9.0)},
+            "the language model outweighs the speech (weight 9): lower",
+        ),
+    ],
+)
+def test_what_empties_texts_is_named(options: dict, words: str) -> None:
+    """And less than most of the recordings is no sign of it."""
+    decoding = Decoding(**options)
+    assert words in describe_emptied(3, 5, decoding)
+    assert describe_emptied(2, 4, decoding) == describe_emptied(0, 0, decoding) == ""

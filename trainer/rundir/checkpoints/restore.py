@@ -25,11 +25,16 @@ WEIGHTS, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 """The files of a checkpoint that one process writes."""
 
 
+class NewerError(CheckpointError):
+    """A checkpoint of a newer version of this program."""
+
+
 def newest_valid(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
     """The newest checkpoint that is as it was written, and its state.json; None when there is no checkpoint at all.
 
     Damaged ones are named, passed over and renamed to step-N.damaged, so that rotation does not count them.
-    CheckpointError when all checkpoints are damaged.
+    CheckpointError when all checkpoints are damaged, and when a newer version of this program wrote the newest sound
+    one: that is not damaged, and nothing is changed.
     """
     if (run_dir / "checkpoints").is_dir():
         recover(run_dir / "checkpoints")
@@ -38,6 +43,8 @@ def newest_valid(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, dict
         try:
             verify(folder)
             record = _read_record(folder / "state.json")
+        except NewerError:
+            raise
         except (DamagedError, CheckpointError) as error:
             warn(f"{error}. Falling back to the checkpoint before it.")
             damaged.append(folder)
@@ -153,14 +160,24 @@ def _read_tensors(folder: Path, file: str, own: Mapping[str, Tensor]) -> dict[st
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """The state.json of a checkpoint; CheckpointError when one of its parts is missing or of another type."""
+    """The state.json of a checkpoint; CheckpointError when one of its parts is missing or of another type.
+
+    A figure of the state that an older version did not keep yet has its default. NewerError over one that is unknown.
+    """
     record = _read_json(path)
     parts = {"state": dict, "scheduler": dict, "scaler": dict, "options": dict, "content": dict, "tokens": list}
     if not isinstance(record, dict) or not all(isinstance(record.get(key), kind) for key, kind in parts.items()):
         raise CheckpointError(f"{path}: not all of {', '.join(parts)} are there")
     kinds = typing.get_type_hints(TrainState)
-    if record["state"].keys() != kinds.keys() or not strict_json.fits(record["scheduler"].get("last_epoch"), int):
-        raise CheckpointError(f"{path}: written by another version of this program")
+    if missing := sorted({"step", "epoch", "batches_done"} - record["state"].keys()):
+        raise CheckpointError(f"{path}: {missing[0]} is missing")
+    if not strict_json.fits(record["scheduler"].get("last_epoch"), int):
+        raise CheckpointError(f"{path}: scheduler.last_epoch is missing, or no number")
+    if unknown := sorted(record["state"].keys() - kinds.keys()):
+        raise NewerError(
+            f"{path}: holds {unknown[0]!r}, which this version of the program does not know: a newer one wrote it. Go "
+            "on with that version, or start another run with --name."
+        )
     if wrong := [name for name, value in record["state"].items() if not strict_json.fits(value, kinds[name])]:
         kind = getattr(kinds[wrong[0]], "__name__", kinds[wrong[0]])
         raise CheckpointError(f"{path}: {wrong[0]} is {record['state'][wrong[0]]!r}, not {kind}")
