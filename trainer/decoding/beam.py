@@ -17,14 +17,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from trainer.decoding.frames import IMPOSSIBLE, LOWEST, Frames, read_frames
+from trainer.decoding.frames import IMPOSSIBLE, LOWEST, Frames, Runs, read_frames
 from trainer.decoding.fusion import Fusion
-from trainer.decoding.hashing import EMPTY, extend, unit_hashes
+from trainer.decoding.hashing import EMPTY, random_hashes
 from trainer.decoding.hypotheses import Found, Step, beams_at_end, best_of_each, merged, rank, trace
 from trainer.errors import ConfigError
 
@@ -76,7 +76,6 @@ class BeamSearch:
 
     def __init__(self, fusion: Fusion, options: BeamOptions) -> None:
         self.fusion, self.options = fusion, options
-        self.of_units = unit_hashes(fusion.num_units).to(fusion.device)
         self.join = torch.maximum if options.width == 1 else torch.logaddexp
 
     def begin(self, batch: int) -> State:
@@ -86,7 +85,7 @@ class BeamSearch:
         traits = torch.tensor([0, fusion.blank, 0, EMPTY, fusion.start, fusion.hot_start], device=device)
         traits = traits[:, None].repeat(1, batch)
         traits[OWNER] = torch.arange(batch, device=device)
-        traits[KEY] = extend(traits[OWNER], traits[OWNER])  # no two utterances have a key in common
+        traits[KEY] = random_hashes(batch, batch).to(device)  # no two utterances have a key in common
         return State(scores, traits, batch)
 
     @torch.inference_mode()
@@ -96,8 +95,9 @@ class BeamSearch:
         log_probs (B, T, V), normalised or not; lengths (B,) frames. Sequences that read as the same text are one.
         """
         found: list[list[Found]] = [[] for _ in log_probs]
-        for state, steps in self._ended(self.begin(len(log_probs)), self.read(log_probs, lengths)):
-            for utterance, beam in self._at_end(state, steps, num_best):
+        frames = self.read(log_probs, lengths)
+        for state, steps in self._ended(self.begin(len(log_probs)), frames):
+            for utterance, beam in self._at_end(state, steps, frames, num_best):
                 found[utterance].append(beam)
         return [merged(beams, self.fusion.reading, num_best) for beams in found]
 
@@ -107,83 +107,84 @@ class BeamSearch:
         ends, num_running = sorted(x.ends), len(x.ends)
         for n in range(len(x)):
             now_running = len(ends) - bisect_right(ends, n)
-            if now_running < SHARE_RUNNING * num_running:
-                num_running = now_running
+            if n and now_running < SHARE_RUNNING * num_running:
+                num_running, last = now_running, steps.pop()
                 has_ended = torch.tensor([end <= n for end in x.ends], device=self.fusion.device)[state.traits[OWNER]]
-                ended, running = self._part(state, has_ended), self._part(state, ~has_ended)
-                yield self._after_run(ended[0], x, n), [*steps, ended[1]]
-                state = running[0]
-                steps.append(running[1])
-            state, step = self._step(state, x, n)
+                ended, of_ended = _part(state, last, has_ended)
+                state, of_running = _part(state, last, ~has_ended)
+                yield self._after_run(ended, x.runs, n), [*steps, of_ended]
+                steps.append(of_running)
+            state, step = self._step(self._after_run(state, x.runs, n), x, n)
             steps.append(step)
-        yield self._after_run(state, x, len(x)), steps
-
-    def _part(self, state: State, is_in: Tensor) -> tuple[State, Step]:
-        """Some of the beams, as by a step that writes nothing."""
-        places = is_in.nonzero()[:, 0]
-        part = State(state.scores.index_select(1, places), state.traits.index_select(1, places), state.num_utterances)
-        return part, Step(places.int(), torch.full_like(places, -1).int())
+        yield self._after_run(state, x.runs, len(x)), steps
 
     def read(self, log_probs: Tensor, lengths: Tensor) -> Frames:
         """What the search needs of log_probs (B, T, V)."""
-        log_probs = log_probs.to(self.fusion.device)
-        return read_frames(log_probs, lengths, self.fusion.blank, self.options.min_log_prob, self.options.max_units)
+        options, fusion = self.options, self.fusion
+        return read_frames(
+            log_probs.to(fusion.device), lengths, fusion.blank, options.min_log_prob, options.max_units,
+            fusion.may_add, fusion.unit_maps, self.join,
+        )  # fmt: skip
 
-    def _through_run(self, state: State, x: Frames, n: int) -> tuple[Tensor, ...]:
-        """The scores of the beams after the run before frame n."""
-        blank, unit, both, extra = state.scores
-        if x.any_run[n]:
-            owner = state.traits[OWNER]
-            is_run = x.is_run[n].index_select(0, owner)
-            both = both + x.runs[n].index_select(0, owner)
-            blank, unit = torch.where(is_run, both, blank), unit.masked_fill(is_run, IMPOSSIBLE)
-        return blank, unit, both, extra
-
-    def _after_run(self, state: State, x: Frames, n: int) -> State:
-        return replace(state, scores=torch.stack(self._through_run(state, x, n)))
+    def _after_run(self, state: State, runs: Runs, n: int) -> State:
+        """The beams after run n. They take the place of `state`, which is changed."""
+        if not runs.any_run[n]:
+            return state
+        owner, last, *_ = state.traits
+        is_run, sums = runs.is_run[n].index_select(0, owner), runs.sums[n].index_select(1, owner)
+        state.scores[:EXTRA] = torch.where(is_run, state.scores[BOTH] + sums, state.scores[:EXTRA])
+        if runs.any_string[n]:
+            factor, addend, of_string = runs.strings[n].index_select(1, owner)
+            state.traits[LAST] = torch.where(of_string < 0, last, of_string)
+            state.traits[KEY:CONTEXT].mul_(factor).add_(addend)
+            if self.fusion.beginnings is not None:
+                is_none = self.fusion.is_no_beginning(state.traits[WORD]) & (of_string >= 0)
+                state.scores[EXTRA].masked_fill_(is_none, IMPOSSIBLE)
+        return state
 
     def _step(self, state: State, x: Frames, n: int) -> tuple[State, Step]:
-        """The beams after frame n, and the run before it."""
-        frame, (owner, last, key, *_) = x.frames[n], state.traits
-        blank, unit, both, extra = self._through_run(state, x, n)
-        stays_in_unit = unit + frame.take(owner * self.fusion.num_units + last)
-        stays_in_blank = both + frame[:, self.fusion.blank].take(owner)
+        """The beams after frame n."""
+        frame, traits, scores, fusion = x.frames[n], state.traits, state.scores, self.fusion
+        owner, last, key, *_ = traits
+        _, unit, both, extra = scores
+        stays_in_unit = unit + frame.take(torch.add(last, owner, alpha=fusion.num_units))
+        stays_in_blank = both + frame[:, fusion.blank].index_select(0, owner)
 
         # Extensions: `slot` is the beam, `wider` the unit. One that repeats the last unit needs a blank between
-        counts = x.counts[n].index_select(0, owner)
+        counts, starts = x.entries[n].index_select(1, owner)
         slot = torch.repeat_interleave(counts)
-        first = x.starts[n].index_select(0, owner) - counts.cumsum(0) + counts
-        entry = first.index_select(0, slot) + torch.arange(len(slot), device=slot.device)
+        entry = (starts + counts - counts.cumsum(0)).index_select(0, slot)
+        entry += torch.arange(len(slot), device=slot.device)
         wider = x.units.index_select(0, entry)
-        is_repeat = wider == last.index_select(0, slot)
-        longer = torch.where(is_repeat, blank.index_select(0, slot), both.index_select(0, slot))
-        longer += x.scores.index_select(0, entry)
+        of_slot = traits.index_select(1, slot)
+        of_owner, of_last, _, word, context, hot = of_slot
+        in_blank, _, in_both, before = scores.index_select(1, slot)
+        longer = torch.where(wider == of_last, in_blank, in_both) + x.scores.index_select(0, entry)
 
         # One that is a beam already joins it
+        maps = fusion.key_and_word_maps.index_select(1, wider)
+        wider_key, longer_word = of_slot[KEY:CONTEXT] * maps[:2] + maps[2:]
         ordered, order = key.sort()
-        wider_key = extend(key.index_select(0, slot), self.of_units.index_select(0, wider))
         place = torch.searchsorted(ordered, wider_key).clamp_(max=max(0, len(ordered) - 1))
         known = (ordered.index_select(0, place) == wider_key).nonzero()[:, 0]
         same = order.index_select(0, place.index_select(0, known))
         stays_in_unit[same] = self.join(stays_in_unit[same], longer[known])
         longer[known] = IMPOSSIBLE
 
-        gains, after = self.fusion.extend(state.traits[WORD:], slot, wider, longer > IMPOSSIBLE)
-        added = extra.index_select(0, slot) + gains
+        gains, context, hot = fusion.extend(word, context, hot, wider, longer_word, longer > IMPOSSIBLE)
         stays = self.join(stays_in_blank, stays_in_unit)
-        values, owners = torch.cat([stays + extra, longer + added]), torch.cat([owner, owner.index_select(0, slot)])
-        chosen = self._chosen(values, owners, state.num_utterances)
-        num_stay = int((chosen < len(owner)).sum())
-        stay, new = chosen[:num_stay], chosen[num_stay:] - len(owner)
+        stayed = torch.stack([stays_in_blank, stays_in_unit, stays, extra])
+        extended = torch.stack([torch.full_like(longer, IMPOSSIBLE), longer, longer, before + gains])
+        scores = torch.cat([stayed, extended], 1)
+        itself, nothing = torch.arange(len(owner), device=owner.device), torch.full_like(owner, -1)
+        stayed = torch.cat([traits, itself[None], nothing[None]])
+        extended = torch.stack([of_owner, wider, wider_key, longer_word, context, hot, slot, wider])
+        traits = torch.cat([stayed, extended], 1)
 
-        slot, wider, longer = (column.index_select(0, new) for column in (slot, wider, longer))
-        behind = self.fusion.follow(state.traits[WORD:], slot, wider, self.of_units.index_select(0, wider), after, new)
-        extended = torch.stack([owner.index_select(0, slot), wider, wider_key.index_select(0, new), *behind])
-        traits = torch.cat([state.traits.index_select(1, stay), extended], 1)
-        stayed = torch.stack([stays_in_blank, stays_in_unit, stays, extra]).index_select(1, stay)
-        written = torch.stack([torch.full_like(longer, IMPOSSIBLE), longer, longer, added.index_select(0, new)])
-        step = Step(torch.cat([stay, slot]).int(), torch.cat([torch.full_like(stay, -1), wider]).int())
-        return State(torch.cat([stayed, written], 1), traits, state.num_utterances), step
+        chosen = self._chosen(scores[BOTH] + scores[EXTRA], traits[OWNER], state.num_utterances)
+        scores, traits = scores.index_select(1, chosen), traits.index_select(1, chosen)
+        step = Step(*traits[HOT + 1 :].int())
+        return State(scores, traits[: HOT + 1], state.num_utterances), step
 
     def _chosen(self, values: Tensor, owners: Tensor, num_utterances: int) -> Tensor:
         """The places of the beams that go on, ascending: the best ones of each utterance, not too far behind its best
@@ -205,7 +206,7 @@ class BeamSearch:
         is_kept[kept[of_full[order[ranks >= self.options.width]]]] = False
         return is_kept.nonzero()[:, 0]
 
-    def _at_end(self, state: State, steps: list[Step], num_best: int) -> Iterator[tuple[int, Found]]:
+    def _at_end(self, state: State, steps: list[Step], x: Frames, num_best: int) -> Iterator[tuple[int, Found]]:
         """The utterance of each beam, and the beam once its last word and the sentence's end are scored; the best
         first."""
         owner, acoustic, before = state.traits[OWNER], state.scores[BOTH], state.scores[EXTRA]
@@ -219,5 +220,14 @@ class BeamSearch:
         if self.options.max_behind is not None:  # the rest are too far behind to change the order
             is_kept &= ranks < beams_at_end(num_best)
         places = places[is_kept]
-        columns = trace(steps, places), values[places].tolist(), acoustic[places].tolist()
-        return zip(owner[places].tolist(), map(Found, *columns), strict=True)
+        owner = owner[places]
+        times, written = x.times[: len(steps)].T.index_select(0, owner), x.runs.written.index_select(0, owner)
+        columns = trace(steps, places, times, written), values[places].tolist(), acoustic[places].tolist()
+        return zip(owner.tolist(), map(Found, *columns), strict=True)
+
+
+def _part(state: State, step: Step, is_in: Tensor) -> tuple[State, Step]:
+    """Some of the beams, and the step that led to them."""
+    places = is_in.nonzero()[:, 0]
+    part = State(state.scores.index_select(1, places), state.traits.index_select(1, places), state.num_utterances)
+    return part, Step(step.before.index_select(0, places), step.unit.index_select(0, places))

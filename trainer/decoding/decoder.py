@@ -31,7 +31,7 @@ MOST_AT_ONCE = 8_000_000
 MOST_FRAMES = 65_536
 """Frames (utterances, frames) that are searched together: the search notes 8 bytes for each beam of each."""
 
-FEW = 32
+FEW = 48
 """Fewer utterances than this are searched one by one."""
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from trainer.decoding.hashing import EMPTY, HashTable, extend, unit_hashes
+from trainer.decoding.hashing import EMPTY, HashTable, unit_maps
 from trainer.decoding.hotwords import HotWords
 from trainer.decoding.ngram import NgramModel
 
@@ -54,8 +54,23 @@ class Fusion:
     hot_words: HotWords | None = None
 
     @cached_property
-    def _of_units(self) -> Tensor:
-        return unit_hashes(self.num_units).to(self.device)
+    def unit_maps(self) -> Tensor:
+        """int64 (2, V): how each unit changes the hash of a word or beam (trainer.decoding.hashing)."""
+        return unit_maps(self.num_units).to(self.device)
+
+    @cached_property
+    def key_and_word_maps(self) -> Tensor:
+        """int64 (4, V): the factors by which each unit changes the hash of a beam and that of the word that is being
+        written, and the addends. A boundary leaves EMPTY as the word."""
+        factors, addends = self.unit_maps
+        word_factors, word_addends = self.unit_maps.masked_fill(self.is_boundary, EMPTY)
+        return torch.stack([factors, word_factors, addends, word_addends])
+
+    @cached_property
+    def may_add(self) -> Tensor:
+        """bool (V,): units that may add something to the score of a beam."""
+        is_each = self.hot_words is not None or self.unit_words is not None
+        return torch.ones_like(self.is_boundary) if is_each else self.is_boundary
 
     @cached_property
     def _boundaries(self) -> frozenset[int]:
@@ -94,47 +109,35 @@ class Fusion:
         scored = self.weights.lm * log_prob + torch.where(unknown, self.weights.unknown, 0.0)
         return torch.where(is_word, gains + scored, gains), torch.where(is_word, after, context)
 
-    def extend(self, traits: Tensor, slot: Tensor, units: Tensor, is_alive: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What each extension adds: by `units` (E,) of the beams `slot` (E,) of `traits` (3, R): word, context, hot.
-
-        Returns ((E,), the contexts (E,) behind them or None where there is no model). Words are scored where `is_alive`
-        (E,).
-        """
-        word, context, hot = traits
-        gains = torch.zeros(len(units), device=self.device)
-        after: Tensor | None = None
-        if self.unit_words is not None and self.model is not None:
-            numbers, after = self.unit_words[units], context.index_select(0, slot)
-            log_prob, behind = self.model.score(after, numbers.clamp(min=0))
-            gains = torch.where(numbers < 0, 0.0, self.weights.lm * log_prob + self.weights.word)
-            after = torch.where(numbers < 0, after, behind)
-        else:
-            ends = (self.is_boundary.index_select(0, units) & is_alive).nonzero()[:, 0]
-            of_end = slot[ends]
-            gains[ends], behind = self._ended(word.index_select(0, of_end), context.index_select(0, of_end))
-            if self.model is not None:
-                after = context.index_select(0, slot)
-                after[ends] = behind
-        if self.beginnings is not None:
-            longer = extend(word.index_select(0, slot), self._of_units[units])
-            is_none = (self.beginnings.find(longer, -1) < 0) & ~self.is_boundary.index_select(0, units)
-            gains = torch.where(is_none, IMPOSSIBLE, gains)
-        if self.hot_words is not None:
-            gains = gains + self.hot_words.gains[hot.index_select(0, slot), units]
-        return gains, after
-
-    def follow(
-        self, traits: Tensor, slot: Tensor, unit: Tensor, of_unit: Tensor, after: Tensor | None, chosen: Tensor
+    def extend(
+        self, word: Tensor, context: Tensor, hot: Tensor, units: Tensor, longer: Tensor, is_alive: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(word, context, hot) behind `unit` (N,), which extends the beams `slot` (N,) of `traits` (3, R); they are the
-        extensions `chosen` (N,) of those that `extend` returned `after` of."""
-        word, context, hot = traits
-        context = context.index_select(0, slot) if after is None else after.index_select(0, chosen)
-        word = torch.where(self.is_boundary.index_select(0, unit), EMPTY, extend(word.index_select(0, slot), of_unit))
-        hot = hot.index_select(0, slot)
+        """(What `units` (E,) add where they are written behind `word`, `context` and `hot`, the context behind each of
+        them, where the hot words are then). `longer` (E,) are the words with these units. Words are scored where
+        `is_alive` (E,)."""
+        is_boundary = self.is_boundary.index_select(0, units)
+        if self.unit_words is not None and self.model is not None:
+            numbers = self.unit_words[units]
+            log_prob, after = self.model.score(context, numbers.clamp(min=0))
+            gains = torch.where(numbers < 0, 0.0, self.weights.lm * log_prob + self.weights.word)
+            context = torch.where(numbers < 0, context, after)
+        else:
+            gains = torch.zeros(len(units), device=self.device)
+            ends = (is_boundary & is_alive).nonzero()[:, 0]
+            gains[ends], after = self._ended(word.index_select(0, ends), context.index_select(0, ends))
+            if self.model is not None:
+                context = context.index_copy(0, ends, after)
+        if self.beginnings is not None:
+            gains.masked_fill_(~is_boundary & self.is_no_beginning(longer), IMPOSSIBLE)
         if self.hot_words is not None:
-            hot = self.hot_words.following[hot, unit]
-        return word, context, hot
+            gains, hot = gains + self.hot_words.gains[hot, units], self.hot_words.following[hot, units]
+        return gains, context, hot
+
+    def is_no_beginning(self, word: Tensor) -> Tensor:
+        """bool (N,): whether no word of the lexicon begins with these units; word (N,), which is not EMPTY."""
+        if self.beginnings is None:
+            return torch.zeros_like(word, dtype=torch.bool)
+        return self.beginnings.find(word, -1) < 0
 
     def at_end(self, traits: Tensor) -> Tensor:
         """What the end of the utterance adds, of the traits (3, R): the last word, and the end of the sentence."""

@@ -26,7 +26,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Step:
-    """What a frame did, for each beam after it."""
+    """What a step of the search did, for each beam after it."""
 
     before: Tensor
     """int32 (R,): the place of the beam before."""
@@ -53,19 +53,18 @@ def rank(values: Tensor, owners: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
     return torch.arange(len(order), device=order.device) - first, order
 
 
-def trace(steps: list[Step], places: Tensor) -> list[tuple[int, ...]]:
-    """The units of the beams at `places` (N,) after all `steps`."""
-    written = []
+def trace(steps: list[Step], places: Tensor, times: Tensor, written: Tensor) -> list[tuple[int, ...]]:
+    """The units of the beams at `places` (N,) after all `steps`, which were at `times` (N, steps). Between them they
+    wrote `written`, int32 (N, T + 1), -1 for nothing."""
+    units = []
     for step in reversed(steps):
-        written.append(step.unit.index_select(0, places))
+        units.append(step.unit.index_select(0, places))
         places = step.before.index_select(0, places)
-    if not written:
-        return [()] * len(places)
-    table = torch.stack(written[::-1], 1)
-    counts, units = (table >= 0).sum(1).tolist(), table[table >= 0].tolist()
+    table = written.scatter(1, times, torch.stack(units[::-1], 1)) if units else written
+    counts, flat = (table >= 0).sum(1).tolist(), table[table >= 0].tolist()
     found, begin = [], 0
     for count in counts:
-        found.append(tuple(units[begin : begin + count]))
+        found.append(tuple(flat[begin : begin + count]))
         begin += count
     return found
 

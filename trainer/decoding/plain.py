@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from functools import lru_cache
 
 from torch import Tensor
 
 from trainer.decoding.fusion import IMPOSSIBLE, Fusion
-from trainer.decoding.hashing import EMPTY, HashTable, extend_one, unit_hashes
+from trainer.decoding.hashing import BITS, EMPTY, HashTable
 from trainer.decoding.ngram import NgramModel
 
 REMEMBERED = 65_536
@@ -25,7 +26,7 @@ class PlainFusion:
     def __init__(self, fusion: Fusion) -> None:
         self.weights = fusion.weights
         self.start: Place = EMPTY, fusion.start, fusion.hot_start
-        self.of_units: list[int] = unit_hashes(fusion.num_units).tolist()
+        self.maps = [(factor & BITS, addend & BITS) for factor, addend in fusion.unit_maps.T.tolist()]
         self.is_boundary: list[bool] = fusion.is_boundary.tolist()
         self.model = None if fusion.model is None else _Model(fusion.model)
         self.words = None if fusion.words is None else _Table(fusion.words)
@@ -35,17 +36,16 @@ class PlainFusion:
         hot = fusion.hot_words
         self.hot = None if hot is None else (_view(hot.following), _view(hot.gains), _view(hot.at_end))
         self.ended = lru_cache(REMEMBERED)(self._ended)
-        self.begins = lru_cache(REMEMBERED)(self._begins)
-        self.longer = lru_cache(REMEMBERED)(self._longer)
 
         of_word = max(0.0, self.weights.word) + max(0.0, self.weights.unknown)
         of_hot = [0.0] * fusion.num_units if hot is None else hot.gains.amax(0).tolist()
         is_scored = self.is_boundary if self.unit_words is None else [True] * fusion.num_units
         self.most = [most + of_word if scored else most for most, scored in zip(of_hot, is_scored, strict=True)]
         """What each unit adds at most: a model's probability is 1 at most, and its weight is not negative."""
-        is_free = hot is None and self.beginnings is None
-        self.adding = frozenset(u for u in range(fusion.num_units) if is_scored[u] or not is_free)
-        """The units that may add something or be ruled out."""
+        self.may_add: frozenset[int] = frozenset(fusion.may_add.nonzero()[:, 0].tolist())
+        """The units that may add something."""
+        self.adding = self.may_add if self.beginnings is None else frozenset(range(fusion.num_units))
+        """Those, and the units that the lexicon may rule out."""
 
     def gain(self, place: Place, unit: int) -> float:
         """What `unit` adds behind `place`; IMPOSSIBLE where the lexicon has no such word."""
@@ -56,14 +56,14 @@ class PlainFusion:
                 gain = self.weights.lm * self.model.score(context, number)[0] + self.weights.word
         elif self.is_boundary[unit]:
             gain = self.ended(word, context)[0]
-        elif self.beginnings is not None and not self.begins(word, unit):
+        elif self.beginnings is not None and self.beginnings.find(self.longer(word, unit)) is None:
             return IMPOSSIBLE
         return gain if self.hot is None else gain + self.hot[1][hot, unit]
 
     def follow(self, place: Place, unit: int) -> Place:
         """The place behind `unit`."""
         word, context, hot = place
-        if unit not in self.adding:
+        if unit not in self.may_add:
             return self.longer(word, unit), context, hot
         if self.unit_words is not None and self.model is not None:
             number = self.unit_words[unit]
@@ -74,6 +74,20 @@ class PlainFusion:
         word = EMPTY if self.is_boundary[unit] else self.longer(word, unit)
         return word, context, hot if self.hot is None else self.hot[0][hot, unit]
 
+    def after_string(self, place: Place, units: Iterable[int]) -> Place | None:
+        """The place behind `units` that add nothing; None where the lexicon rules them out."""
+        word, context, hot = place
+        for unit in units:
+            word = self.longer(word, unit)
+        if self.beginnings is not None and self.beginnings.find(word) is None:
+            return None
+        return word, context, hot
+
+    def longer(self, word: int, unit: int) -> int:
+        """The hash of a word with one more unit."""
+        factor, addend = self.maps[unit]
+        return (word * factor + addend) & BITS
+
     def at_end(self, place: Place) -> float:
         """What the end of the utterance adds: the last word, the end of the sentence, and hot words."""
         (word, context, hot), gain = place, 0.0
@@ -82,14 +96,6 @@ class PlainFusion:
         if self.model is not None and self.model.end is not None:
             gain += self.weights.lm * self.model.score(context, self.model.end)[0]
         return gain if self.hot is None else gain + self.hot[2][hot]
-
-    def _longer(self, word: int, unit: int) -> int:
-        """The hash of a word with one more unit."""
-        return extend_one(word, self.of_units[unit])
-
-    def _begins(self, word: int, unit: int) -> bool:
-        assert self.beginnings is not None
-        return self.beginnings.find(self.longer(word, unit)) is not None
 
     def _ended(self, word: int, context: int) -> tuple[float, int]:
         """(What the end of the word that is being written adds, the context behind it); nothing for no word."""
@@ -119,6 +125,7 @@ class _Table:
         self.hashes, self.values = _view(table.hashes), _view(table.values)
 
     def find(self, word: int) -> int | None:
+        word = word if word < 1 << 63 else word - (1 << 64)
         place = bisect_left(self.hashes, word)
         return self.values[place] if place < len(self.hashes) and self.hashes[place] == word else None
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from heapq import nlargest
+from itertools import islice
 from operator import attrgetter, itemgetter
 
 from torch import Tensor
 
 from trainer.decoding.beam import BeamOptions
-from trainer.decoding.frames import IMPOSSIBLE, Row, read_rows
+from trainer.decoding.frames import IMPOSSIBLE, Row, Run, read_rows
 from trainer.decoding.fusion import Fusion
 from trainer.decoding.hashing import EMPTY
 from trainer.decoding.hypotheses import Found, beams_at_end, merged
@@ -56,8 +57,9 @@ class Beam:
 
 Beams = dict[int, Beam]
 """Beams by their keys."""
-Longer = tuple[float, Beam, int, float, float, int]
-"""An extension: its score, the beam, the unit; log probability, `extra` and key of what they make."""
+Next = tuple[float, Beam, int, float, float, float, float, int]
+"""A beam after a frame: its score, the beam that it is or extends, the unit or -1; what Beam has as blank, unit, both,
+extra and key."""
 
 
 def log_add(a: float, b: float) -> float:
@@ -87,77 +89,84 @@ class SingleSearch:
 
     def search(self, beams: Beams, log_probs: Tensor) -> Beams:
         """The beams after log_probs (T, V), normalised or not."""
-        for row in read_rows(log_probs, self.fusion.blank, self.options.min_log_prob, self.options.max_units):
-            beams = self._step(beams, row) if row.units else self._through_run(beams, row)
+        options, is_blank = self.options, all(beam.unit == IMPOSSIBLE for beam in beams.values())
+        rows = read_rows(
+            log_probs, self.fusion.blank, options.min_log_prob, options.max_units, self.plain.may_add, self.join,
+            is_blank=is_blank,
+        )  # fmt: skip
+        for row in rows:
+            beams = self._step(beams, row) if isinstance(row, Row) else self._through_run(beams, row)
         return beams
 
-    def _through_run(self, beams: Beams, row: Row) -> Beams:
-        """The beams after frames that are blanks for sure."""
+    def _through_run(self, beams: Beams, run: Run) -> Beams:
+        """The beams after frames in which every path of them writes the same."""
+        written = run.written
         for beam in beams.values():
-            beam.both = beam.blank = beam.both + row.blank
-            beam.unit = IMPOSSIBLE
-        return beams
+            before = beam.both
+            beam.blank, beam.unit, beam.both = before + run.blank, before + run.unit, before + run.both
+        if not written:
+            return beams
+        kept: Beams = {}
+        for beam in beams.values():
+            place = self.plain.after_string(beam.place, written)
+            if place is not None:
+                for unit in written:
+                    beam.before, beam.key, beam.trace = beam.key, hash((beam.key, unit)), (beam.trace, unit)
+                beam.place, beam.last = place, unit
+                kept[beam.key] = beam
+        return kept
 
     def _step(self, beams: Beams, row: Row) -> Beams:
         """The beams after a frame in which units may be written."""
-        join, (of_blank, units) = self.join, row
-        stays: list[tuple[float, Beam, float, float, float]] = []
-        for beam in beams.values():
-            in_blank, last = beam.both + of_blank, beam.last
-            in_unit, both = IMPOSSIBLE, in_blank
+        join, gain_of, behind, (of_blank, units) = self.join, self.plain.gain, self.behind, row
+        adding, most_of = self.plain.adding, self.plain.most
+        choices = [(unit, log_prob, log_prob + most_of[unit], unit in adding) for unit, log_prob in units.items()]
+        found: list[Next] = []
+        least = LEAST
+        for key, beam in beams.items():
+            both, extra, last = beam.both, beam.extra, beam.last
+            in_unit, stays = IMPOSSIBLE, both + of_blank
+            in_blank = stays
             if last in units:
                 in_unit = beam.unit + units[last]
                 writer = beams.get(beam.before)
                 if writer is not None:  # it writes this beam again; a repeated unit needs a blank between
                     in_unit = join(in_unit, (writer.blank if writer.last == last else writer.both) + units[last])
-                both = join(in_blank, in_unit)
-            stays.append((both + beam.extra, beam, in_blank, in_unit, both))
-        scores = [stay[0] for stay in stays]
-        longer = self._longer(beams, units, self._least(scores))
-        scores += [one[0] for one in longer]
-
-        least, kept = self._least(scores), list[Beam]()
-        for score, beam, in_blank, in_unit, both in stays:
-            if score >= least:
-                beam.blank, beam.unit, beam.both = in_blank, in_unit, both
-                kept.append(beam)
-        for score, beam, unit, in_unit, extra, key in longer:
-            if score >= least:
-                place, trace = self.plain.follow(beam.place, unit), (beam.trace, unit)
-                kept.append(Beam(IMPOSSIBLE, in_unit, in_unit, extra, unit, key, beam.key, place, trace))
-        return {beam.key: beam for beam in kept[: self.options.width]}
-
-    def _least(self, scores: list[float]) -> float:
-        """The score that a beam needs to go on: not too far behind the best, and among the best ones."""
-        if not scores:
-            return LEAST
-        least, width = max(LEAST, max(scores) - self.behind), self.options.width
-        return least if len(scores) <= width else max(least, sorted(scores)[-width])
-
-    def _longer(self, beams: Beams, units: dict[int, float], least: float) -> list[Longer]:
-        """The extensions by `units` that are no beams yet, and whose score is `least` or more."""
-        gain_of, most_of, adding, behind = self.plain.gain, self.plain.most, self.plain.adding, self.behind
-        choices = [(unit, log_prob, log_prob + most_of[unit]) for unit, log_prob in units.items()]
-        found: list[Longer] = []
-        highest = max([most for _, _, most in choices])
-        for beam in beams.values():
-            both, before = beam.both, beam.extra
-            score = both + before
-            if score + highest < least:
-                continue
-            for unit, log_prob, most in choices:
+                stays = join(in_blank, in_unit)
+            if stays + extra >= least:
+                found.append((stays + extra, beam, -1, in_blank, in_unit, stays, extra, key))
+                if stays + extra - behind > least:
+                    least = stays + extra - behind
+            score = both + extra
+            for unit, log_prob, most, adds in choices:
                 if score + most < least:
                     continue
-                in_unit = (beam.blank if unit == beam.last else both) + log_prob
-                extra = before + gain_of(beam.place, unit) if unit in adding else before
-                if in_unit + extra < least:
-                    continue
-                key = hash((beam.key, unit))
-                if key not in beams:
-                    found.append((in_unit + extra, beam, unit, in_unit, extra, key))
-                    if in_unit + extra - behind > least:
-                        least = in_unit + extra - behind
-        return found
+                in_unit = (beam.blank if unit == last else both) + log_prob
+                after = extra + gain_of(beam.place, unit) if adds else extra
+                if in_unit + after >= least:
+                    longer = hash((key, unit))
+                    if longer not in beams:
+                        found.append((in_unit + after, beam, unit, IMPOSSIBLE, in_unit, in_unit, after, longer))
+                        if in_unit + after - behind > least:
+                            least = in_unit + after - behind
+        return self._kept(found, least)
+
+    def _kept(self, found: list[Next], least: float) -> Beams:
+        """The best of `found`, of a score of `least` or more."""
+        width = self.options.width
+        if len(found) > width:
+            least = max(least, sorted([one[0] for one in found])[-width])
+        kept: Beams = {}
+        for score, beam, unit, in_blank, in_unit, both, extra, key in found:
+            if score < least:
+                continue
+            if unit < 0:
+                beam.blank, beam.unit, beam.both = in_blank, in_unit, both
+                kept[key] = beam
+            else:
+                place, trace = self.plain.follow(beam.place, unit), (beam.trace, unit)
+                kept[key] = Beam(in_blank, in_unit, both, extra, unit, key, beam.key, place, trace)
+        return kept if len(kept) <= width else dict(islice(kept.items(), width))  # some have the same score
 
     def best(self, beams: Beams, most: int) -> tuple[Beams, list[tuple[int, tuple[int, ...]]]]:
         """The `most` best beams alone, where the utterance is not at its end, the best first; of each, which of the

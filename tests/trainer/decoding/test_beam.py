@@ -18,13 +18,13 @@ import torch
 from trainer.decoding import hotwords
 from trainer.decoding.beam import EXACT, BeamOptions, BeamSearch
 from trainer.decoding.estimate import estimate
-from trainer.decoding.frames import read_frames, read_rows
+from trainer.decoding.frames import Row, Run, read_frames, read_rows
 from trainer.decoding.fusion import Fusion, Weights
-from trainer.decoding.hashing import HashTable, extend, extend_one, hash_all
+from trainer.decoding.hashing import BITS, HashTable, hash_all, inverse, unit_maps
 from trainer.decoding.hypotheses import Found
 from trainer.decoding.ngram import NgramModel, build
 from trainer.decoding.paths import best_path
-from trainer.decoding.single import SingleSearch
+from trainer.decoding.single import SingleSearch, log_add
 from trainer.errors import ConfigError
 from trainer.scoring.decode import collapse, written_units
 
@@ -65,10 +65,11 @@ def spelled(word: str) -> list[int]:
     return [UNITS.index("|" if c == " " else c) for c in word]
 
 
-def fusion_of(hot: Mapping[str, float] = {}, lexicon: Sequence[str] = ()) -> Fusion:
+def fusion_of(hot: Mapping[str, float] = {}, lexicon: Sequence[str] = (), num_units: int = 4) -> Fusion:
     known = sorted(KNOWN)
-    words = HashTable.of(hash_all([spelled(w) for w in known], 4)[:, -1], torch.tensor([MODEL.ids[w] for w in known]))
-    fusion = Fusion(4, BLANK, torch.arange(4) == DELIMITER, WEIGHTS, CPU, MODEL, words)
+    hashes = hash_all([spelled(w) for w in known], num_units)[:, -1]
+    words = HashTable.of(hashes, torch.tensor([MODEL.ids[w] for w in known]))
+    fusion = Fusion(num_units, BLANK, torch.arange(num_units) == DELIMITER, WEIGHTS, CPU, MODEL, words)
     if lexicon:
         hashes = hash_all([spelled(w) for w in lexicon], 4)
         fusion = replace(fusion, lexicon=HashTable.of(hashes[:, -1]), beginnings=HashTable.of(hashes[:, 1:].flatten()))
@@ -87,7 +88,8 @@ def every_text(
 ) -> dict[tuple[str, ...], tuple[float, float]]:
     """(Score, acoustic part) of each text that any path writes, by going through all paths."""
     paths: dict[tuple[str, ...], list[float]] = {}
-    for path in itertools.product(range(4), repeat=len(log_probs)):
+    possible = [[unit for unit in range(4) if frame[unit] > -math.inf] for frame in log_probs]
+    for path in itertools.product(*possible):
         units = [unit for unit, _ in itertools.groupby(path) if unit != BLANK]
         paths.setdefault(words_of(units), []).append(sum(float(log_probs[t, u]) for t, u in enumerate(path)))
     found = {}
@@ -142,20 +144,99 @@ def test_a_beam_of_width_1_without_a_model_is_the_best_path(search_of: SearchOf,
         assert one[0].acoustic == pytest.approx(float(of_frames[:length].double().sum()), abs=1e-4)
 
 
+CHOICES = {
+    "a unit again, with and without a blank between": "a- a a - a - ab b",
+    "a unit that fades into the blank, and comes back": "a a- - a a- a b",
+    "a unit that fades at once, and twice": "- a a- a- - b b-",
+    "words that end between frames with a choice": "ab a | b - | a",
+    "a word that ends where a choice was": "ab |b | | - a a",
+    "a string that makes one beam of two": "a- a b - a ab",
+    "strings from the first frame to the last": "b b a - a",
+    "strings that are no words of a lexicon": "ab - a b - ab",
+    "a string that ends in a part of a word": "ab - a",
+    "a frame in which nothing may be": "ab a . a",
+    "no choice of one symbol": "ab ab a- b-",
+}
+"""What may be in each frame, by the cases that a run of frames must tell apart; `.`: nothing."""
+
+
+def log_probs_of(choices: str, seed: int) -> torch.Tensor:
+    frames = choices.split()
+    found = torch.full((len(frames), 4), -torch.inf)
+    for frame, likely in zip(found, frames, strict=True):
+        units = [UNITS.index(c) for c in likely if c != "."]
+        frame[units] = torch.randn(len(units), generator=torch.Generator().manual_seed(seed + len(units)))
+    return found
+
+
 @both_searches
-def test_frames_without_a_choice_are_folded_without_a_trace(search_of: SearchOf) -> None:
-    """Frames below the threshold between others: the same scores as frame by frame, which no threshold leaves out."""
-    logits = torch.randn(3, 12, 4, generator=torch.Generator().manual_seed(1))
-    logits[:, [0, 3, 4, 5, 8, 11], BLANK] += 9.0
-    log_probs, lengths = logits.log_softmax(-1), torch.tensor([12, 10, 6])
-    folded = search_of(fusion_of(), BeamOptions(width=400, min_log_prob=-5.0, max_behind=None))
-    assert len(read_frames(log_probs, lengths, BLANK, -5.0, None)) < 9
-    assert len(read_rows(log_probs[0], BLANK, -5.0, None)) < 12
-    masked = torch.where(log_probs < -5.0, -torch.inf, log_probs)
-    exact = search_of(fusion_of(), replace(EXACT, width=400))(masked, lengths)
-    for ours, theirs in zip(folded(log_probs, lengths), exact, strict=True):
-        assert ours[0].units == theirs[0].units
-        assert ours[0].score == pytest.approx(theirs[0].score, abs=1e-4)
+@pytest.mark.parametrize(
+    ("hot", "lexicon"),
+    [({}, ()), ({"ab": 1.5, "b a": -1.0}, ()), ({}, ("ab", "b", "aab")), ({"a": 3.0}, ("b", "a"))],
+    ids=["model", "hot words", "lexicon", "both"],
+)
+def test_frames_without_a_choice_are_folded_without_a_trace(
+    search_of: SearchOf, hot: dict[str, float], lexicon: Sequence[str]
+) -> None:
+    """Runs of such frames between others: every text that is a path has the sum over all its paths. Float32: 1e-5."""
+    cases = [log_probs_of(choices, seed) for seed, choices in enumerate(CHOICES.values())]
+    lengths = torch.tensor([len(one) for one in cases])
+    padded = torch.nn.utils.rnn.pad_sequence(cases, batch_first=True)
+    found = search_of(fusion_of(hot, lexicon), replace(EXACT, width=800))(padded, lengths, 1000)
+    for name, frames, hypotheses in zip(CHOICES, cases, found, strict=True):
+        expected = every_text(frames, hot, lexicon)
+        by_words = {words_of(h.units): h for h in hypotheses}
+        assert len(by_words) == len(hypotheses), name
+        if expected:
+            assert by_words.keys() == expected.keys(), name
+        elif lexicon:  # what there is begins words of the lexicon all the same
+            assert all(any(one.startswith(word) for one in lexicon) for words in by_words for word in words), name
+        for words, (score, acoustic) in expected.items():
+            assert by_words[words].score == pytest.approx(score, abs=1e-5), name
+            assert by_words[words].acoustic == pytest.approx(acoustic, abs=1e-5), name
+
+
+@both_searches
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_pruning_between_runs_is_that_of_frame_by_frame(search_of: SearchOf, width: int) -> None:
+    """The same beams where no frame is folded: a unit that may stand in every frame, with a probability of e**-60,
+    makes a step of each, and is in no hypothesis."""
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(20, 25, 4, generator=generator)
+    logits += 7 * torch.nn.functional.one_hot(torch.randint(0, 4, (20, 25), generator=generator), 4)
+    log_probs = torch.where((one := logits.log_softmax(-1)) < -4.0, -torch.inf, one)
+    lengths = torch.arange(25, 5, -1)
+    options = BeamOptions(width=width, min_log_prob=None, max_behind=6.0)
+    folded = search_of(fusion_of(), options)(log_probs, lengths, 3)
+    in_all = torch.cat([log_probs, torch.full((20, 25, 1), -60.0)], 2)
+    stepped = search_of(fusion_of(num_units=5), options)(in_all, lengths, 3)
+    assert len(read_rows(in_all[0], BLANK, None, None, {DELIMITER}, log_add, is_blank=True)) == 25
+    assert len(read_rows(log_probs[0], BLANK, None, None, {DELIMITER}, log_add, is_blank=True)) < 20
+    for ours, theirs in zip(folded, stepped, strict=True):
+        assert [h.units for h in ours] == [h.units for h in theirs]
+        assert [h.score for h in ours] == pytest.approx([h.score for h in theirs], abs=1e-4)
+
+
+def test_utterances_that_take_no_step_are_decoded_beside_one_that_does() -> None:
+    cases = [log_probs_of(choices, 1) for choices in ("a - a b", "b", "-", "a a - a", "ab a- b")]
+    padded = torch.nn.utils.rnn.pad_sequence(cases, batch_first=True)
+    found = BeamSearch(fusion_of(), EXACT)(padded, torch.tensor([len(one) for one in cases]))
+    written = ["".join(UNITS[u] for u in best.units) for best, *_ in found[:-1]]
+    assert written == ["aab", "b", "", "aa"]
+    assert found[-1][0].units == SingleSearch(fusion_of(), EXACT)(cases[-1])[0].units
+
+
+@pytest.mark.parametrize("lexicon", [(), ("ab", "b", "aab")], ids=["", "lexicon"])
+def test_a_recording_may_be_cut_in_any_frame(lexicon: Sequence[str]) -> None:
+    """In one-symbol frames, between, and behind frames with a choice: the same hypotheses as in one piece."""
+    for seed, (name, choices) in enumerate(CHOICES.items()):
+        log_probs, search = log_probs_of(choices, seed), SingleSearch(fusion_of({}, lexicon), replace(EXACT, width=50))
+        whole = search(log_probs, 9)
+        for cut in range(len(log_probs) + 1):
+            beams = search.search(search.search(search.begin(), log_probs[:cut]), log_probs[cut:])
+            found = search.finish(beams, 9)
+            assert [h.units for h in found] == [h.units for h in whole], (name, cut)
+            assert [h.score for h in found] == pytest.approx([h.score for h in whole], abs=1e-9), (name, cut)
 
 
 def plainly_likely(frame: list[float], least: float | None, most: int | None) -> set[int]:
@@ -168,48 +249,74 @@ def plainly_likely(frame: list[float], least: float | None, most: int | None) ->
     return {u for u in [*units, BLANK] if u in known and (least is None or known[u] >= min(best, least))}
 
 
+def plain_rows(frames: list[list[float]], sets: list[set[int]]) -> list[Row | Run]:
+    """What a search reads of frames, of which each may be in one of its set, in plain words."""
+    rows: list[Row | Run] = []
+    end: int | None = BLANK  # what all paths end in
+    for frame, likely in zip(frames, sets, strict=True):
+        one = next(iter(likely)) if likely else BLANK
+        if len(likely) < 2 and (one in (end, BLANK) or (end is not None and one != DELIMITER)):
+            written = () if one in (end, BLANK) else (one,)
+            score = frame[one] if likely else -math.inf
+            run = Run(written, *((score, -math.inf) if one == BLANK else (-math.inf, score)), score)
+        elif end not in (None, BLANK) and likely == {end, BLANK}:
+            run = Run((), frame[BLANK], frame[end], log_add(frame[BLANK], frame[end]))
+        else:
+            rows.append(Row(frame[BLANK] if BLANK in likely else -math.inf, {u: frame[u] for u in likely - {BLANK}}))
+            end = one if len(likely) == 1 else None
+            continue
+        end = one if len(likely) < 2 else None
+        if rows and isinstance(before := rows[-1], Run):
+            run = Run(before.written + run.written, *(before.both + score for score in run[1:]))
+            rows.pop()
+        rows.append(run)
+    return rows
+
+
 @pytest.mark.parametrize("least", [None, -2.0, -1.0, 0.5])
 @pytest.mark.parametrize("most", [None, 3, 2, 1])
 def test_what_is_read_of_frames_is_what_plain_words_say(least: float | None, most: int | None) -> None:
-    """Of both searches: in each frame the likeliest of all, and else the `most` units and the blank from `least` on. A
-    run of frames that have the blank alone is one sum."""
-    log_probs = torch.randn(4, 40, 4, generator=torch.Generator().manual_seed(7)).mul(2).log_softmax(-1)
+    """Of both searches: in each frame the likeliest of all, and else the `most` units and the blank from `least` on.
+    Frames in which all paths do the same are one run."""
+    log_probs = torch.randn(6, 40, 4, generator=torch.Generator().manual_seed(7)).mul(2).log_softmax(-1)
     log_probs[0, 3] = -torch.inf
     log_probs[1, 5, 1] = torch.nan
-    log_probs[..., BLANK] += 1
-    lengths = torch.tensor([40, 23, 1, 0])
-    batch = read_frames(log_probs, lengths, BLANK, least, most)
+    log_probs[:3, :, BLANK] += 1
+    log_probs[3, 1::2] = log_probs[3, ::2]
+    lengths = torch.tensor([40, 23, 40, 40, 1, 0])
+    may_add, maps = torch.arange(4) == DELIMITER, unit_maps(4)
+    batch = read_frames(log_probs, lengths, BLANK, least, most, may_add, maps, torch.logaddexp)
     for b, length in enumerate(lengths.tolist()):
         frames = log_probs[b, :length].tolist()
-        sets = [plainly_likely(frame, least, most) for frame in frames]
-        expected: list[tuple[float, dict[int, float]]] = []
-        for frame, likely in zip(frames, sets, strict=True):
-            of_blank = frame[BLANK] if BLANK in likely else -math.inf
-            units = {u: frame[u] for u in likely if u != BLANK}
-            if expected and not units and not expected[-1][1]:
-                expected[-1] = expected[-1][0] + of_blank, units
-            else:
-                expected.append((of_blank, units))
-        rows = read_rows(log_probs[b, :length], BLANK, least, most)
-        assert [row.units for row in rows] == [units for _, units in expected]
-        assert [row.blank for row in rows] == pytest.approx([of_blank for of_blank, _ in expected], abs=1e-5)
+        expected = plain_rows(frames, [plainly_likely(frame, least, most) for frame in frames])
+        rows = read_rows(log_probs[b, :length], BLANK, least, most, {DELIMITER}, log_add, is_blank=True)
+        assert len(rows) == len(expected)
+        for row, other in zip(rows, expected, strict=True):
+            assert type(row) is type(other)
+            assert row[:1] == other[:1] if isinstance(row, Run) else row == other
+            if isinstance(row, Run):
+                assert row[1:] == pytest.approx(other[1:], abs=1e-5)
 
-        active = [n for n, (_, units) in enumerate(expected) if units]
-        assert batch.ends[b] == len(active)
-        for n, k in enumerate(active):
-            begin, count = int(batch.starts[n, b]), int(batch.counts[n, b])
-            read = zip(
-                batch.units[begin : begin + count].tolist(), batch.scores[begin : begin + count].tolist(), strict=True
-            )
-            assert dict(read) == expected[k][1]
-            assert float(batch.frames[n, b, BLANK]) == expected[k][0]
-            before = expected[k - 1][0] if k and k - 1 not in active else 0.0
-            assert float(batch.runs[n, b]) == pytest.approx(before, abs=1e-5)
-            assert bool(batch.is_run[n, b]) == (k > 0 and k - 1 not in active)
-        assert (batch.counts[len(active) :, b] == 0).all()
-        assert (batch.frames[len(active) :, b, BLANK] == 0).all()
-        behind = expected[-1][0] if expected and len(expected) - 1 not in active else 0.0
-        assert float(batch.runs[len(active), b]) == pytest.approx(behind, abs=1e-5)
+        steps = [n for n, row in enumerate(expected) if isinstance(row, Row)]
+        assert batch.ends[b] == len(steps)
+        for n, k in enumerate([*steps, len(expected)]):
+            run = expected[k - 1] if k and k - 1 not in steps else None
+            assert bool(batch.runs.is_run[n, b]) == (run is not None)
+            factor, addend, last = batch.runs.strings[n, :, b].tolist()
+            written = run.written if isinstance(run, Run) else ()
+            assert (5 * factor + addend) & BITS == hash_from(5, written) & BITS
+            assert last == (written[-1] if written else -1)
+            if isinstance(run, Run):
+                assert batch.runs.sums[n, :, b].tolist() == pytest.approx(run[1:], abs=1e-5)
+            if k < len(expected):
+                row = expected[k]
+                assert isinstance(row, Row)
+                count, begin = batch.entries[n, :, b].tolist()
+                units, scores = batch.units[begin : begin + count], batch.scores[begin : begin + count]
+                assert dict(zip(units.tolist(), scores.tolist(), strict=True)) == row.units
+                assert float(batch.frames[n, b, BLANK]) == row.blank
+        assert (batch.entries[len(steps) :, 0, b] == 0).all()
+        assert (batch.frames[len(steps) :, b, BLANK] == 0).all()
 
 
 def test_a_batch_decodes_as_its_utterances_alone() -> None:
@@ -245,11 +352,32 @@ def test_one_by_one_finds_what_a_batch_finds(model: str, hot: dict[str, float], 
         assert [h.acoustic for h in one] == pytest.approx([h.acoustic for h in other], abs=1e-4)
 
 
-def test_one_hash_is_extended_as_many_are() -> None:
-    hashes, of_units = torch.randint(-(2**63), 2**63 - 1, (2, 100), generator=torch.Generator().manual_seed(1))
-    assert [extend_one(*pair) for pair in zip(hashes.tolist(), of_units.tolist(), strict=True)] == (
-        extend(hashes, of_units).tolist()
-    )
+def hash_from(start: int, units: Sequence[int], num_units: int = 4) -> int:
+    """The hash of `start` with `units`, in plain numbers."""
+    factors, addends = unit_maps(num_units).tolist()
+    for unit in units:
+        start = start * factors[unit] + addends[unit]
+    return start
+
+
+def test_a_hash_is_that_of_plain_numbers_and_no_two_short_strings_share_one() -> None:
+    """All 5,461 strings of up to 6 of 4 units, the 5,040 orders of 7 units, and strings of Thue and Morse, which are
+    the same parts in another order at every level, up to 128 units."""
+    strings = [one for n in range(7) for one in itertools.product(range(4), repeat=n)]
+    swapped = [(0,), (1,)]
+    for _ in range(7):
+        swapped = [swapped[0] + swapped[1], swapped[1] + swapped[0]]
+        strings += [one for one in swapped if len(one) > 6]
+    hashes = hash_all(strings, 4)[:, -1]
+    assert [one & BITS for one in hashes.tolist()] == [hash_from(0, one) & BITS for one in strings]
+    assert len(hashes.unique()) == len(strings)
+    orders = list(itertools.permutations(range(7)))
+    assert len(hash_all(orders, 26)[:, -1].unique()) == len(orders)
+
+
+def test_a_factor_and_its_inverse_give_one() -> None:
+    factors = unit_maps(5000)[0]
+    assert (factors * inverse(factors) == 1).all()
 
 
 @both_searches
