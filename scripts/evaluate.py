@@ -77,9 +77,8 @@ def of_run(source: str) -> Config:
     example = f"python -m scripts.evaluate {source} manifest --corpus.eval test.jsonl"
     others = f"Presets: {', '.join(PRESETS)}."
     if run_dir is None:
-        raise ConfigError(
-            f"{source} belongs to no run here, so name the corpus to score it on, as in {example}. {others}"
-        )
+        what = "belongs to no run here" if Path(source).exists() else "is no folder here, and a hub model has no run"
+        raise ConfigError(f"{source} {what}, so name the corpus to score it on, as in {example}. {others}")
     earlier = read_config(run_dir / "config.json", lenient=True)
     if isinstance(earlier.corpus, GivenConfig):
         raise ConfigError(f"{run_dir}: a Python program handed over its corpus. Name one, as in {example}. {others}")

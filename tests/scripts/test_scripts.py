@@ -85,10 +85,11 @@ def test_evaluate_of_a_run_alone_takes_the_runs_own_corpus(
 def test_evaluate_of_a_model_without_a_run_asks_for_the_corpus(
     more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for source in ("someone/model", str(tmp_path)):
+    no_folder = "is no folder here, and a hub model has no run"
+    for source, what in (("someone/model", no_folder), (str(tmp_path), "belongs to no run here")):
         assert evaluate([source, *more]) == 2
         said = capsys.readouterr().err
-        assert f"{source} belongs to no run here, so name the corpus" in said
+        assert f"{source} {what}, so name the corpus" in said
         assert f"scripts.evaluate {source} manifest --corpus.eval test.jsonl. Presets: demo, " in said
 
 
