@@ -25,7 +25,12 @@ from trainer.errors import AudioError, UnknownAudioError
 MAGIC = b"OggS"
 _FIRST, _LAST = 2, 4
 _AUDIO = {b"\x01vorbis": "Vorbis", b"OpusHead": "Opus", b"\x7fFLAC": "FLAC"}
-_UNREAD = {b"Speex   ": "Speex", b"CELT    ": "CELT", b"\x01audio": "OGM audio"}
+_UNREAD = {b"Speex   ": "Speex", b"CELT    ": "CELT", b"\x01audio": "OGM audio", b"PCM     ": "PCM"}
+_SILENT = (
+    b"\x80theora", b"\x80daala", b"BBCD\0", b"OVP80\x01", b"\x01video", b"YUV4MPEG", b"\x89PNG", b"\x8aMNG", b"\x8bJNG",
+    b"UVS ", b"fishead\0", b"\x80kate", b"\x01text", b"CMML\0", b"Annodex\0", b"AnxData\0",
+)  # fmt: skip
+"""How streams of pictures and of texts begin, and those that describe others; they may stand beside the sound."""
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -125,13 +130,19 @@ def _links(data: bytes, name: str) -> Iterator[list[Stream]]:
 
 def _audio_stream(data: bytes, streams: Sequence[Stream], where: str) -> tuple[Stream, str]:
     """The one stream that is audio, and its codec."""
-    found = []
+    found, strange = [], []
     for stream in streams:
         page = stream.pages[0]
         packet = data[page.start + 27 + len(page.lacing) : page.stop]
-        for magic, codec in (*_AUDIO.items(), *_UNREAD.items()):
-            if packet.startswith(magic):
-                found.append((stream, codec))
+        codecs = [codec for magic, codec in (*_AUDIO.items(), *_UNREAD.items()) if packet.startswith(magic)]
+        found += [(stream, codec) for codec in codecs]
+        if not codecs and not packet.startswith(_SILENT):
+            strange.append((page.start, packet[:8]))
+    if found and strange:
+        raise AudioError(
+            f"{where}: beside its sound, the Ogg page at byte {strange[0][0]} begins a stream of an unknown kind "
+            f"({strange[0][1]!r}). If it is sound too, it would be lost: convert the file to FLAC or WAV."
+        )
     if len(found) != 1:
         many = f"{len(found)} audio streams side by side" if found else "no Vorbis, Opus or FLAC stream"
         error = AudioError if found else UnknownAudioError

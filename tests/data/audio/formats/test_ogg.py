@@ -124,7 +124,18 @@ def test_sound_is_picked_of_a_film_and_two_sounds_are_refused() -> None:
         load(b"".join([voice[0], other[0], *voice[1:], *other[1:]]))
 
 
-@pytest.mark.parametrize("magic", [b"Speex   ", b"fishead\0"])
+def test_page_of_sound_that_says_it_begins_a_stream_is_not_lost() -> None:
+    """Between two recordings it would else pass for a picture beside the second one."""
+    pages = ogg_pages(encoded(sound(64_000), "OGG", "OPUS"))
+    ended = with_checksum(pages[-2][:5] + b"\4" + pages[-2][6:])
+    begun = with_checksum(pages[-1][:5] + b"\6" + pages[-1][6:])
+    other = [with_checksum(page[:14] + struct.pack("<I", 99) + page[18:]) for page in pages]
+    with pytest.raises(AudioError, match="begins a stream of an unknown kind") as refused:
+        load(b"".join([*pages[:-2], ended, begun, *other]))
+    assert not isinstance(refused.value, UnknownAudioError)  # no other program is asked
+
+
+@pytest.mark.parametrize("magic", [b"Speex   ", b"fishead\0", b"OggMIDI\0"])
 def test_other_codecs_are_left_to_other_programs(magic: bytes) -> None:
     content = ogg_page(magic + bytes(72), 2, 0, 0) + ogg_page(b"packet", 4, 9, 1)
     with pytest.raises(UnknownAudioError, match=r"Speex is not read|no Vorbis, Opus or FLAC stream"):
