@@ -176,7 +176,7 @@ def test_a_signal_while_a_batch_is_waited_for_stops_within_a_second(
     count(survived=1, bit_exact=1)
 
 
-@pytest.mark.parametrize("where", ["trainer/prepare/build.py:build_model", "trainer/closing.py:close_run"])
+@pytest.mark.parametrize("where", ["trainer/prepare/pieces.py:build_model", "trainer/closing.py:close_run"])
 def test_a_signal_before_or_after_training_ends_at_once(
     where: str, whole: Reference, tmp_path: Path, count: Count
 ) -> None:
