@@ -273,7 +273,14 @@ def test_what_cannot_shape_the_weights_may_change_silently(whole: Reference, tmp
     assert warnings(victim.said) == []
     changed = differences(tmp_path / "elsewhere" / "renamed", whole.expected)
     # what is told every so many steps, and drawn from it
-    told = ("tensorboard train/", "tensorboard watch/", "model/curve_", "metrics")
+    told = (
+        "tensorboard train/",
+        "tensorboard watch/",
+        "tensorboard trained/findings",
+        "model/curve_",
+        "metrics",
+        "findings",
+    )
     assert [key for key in changed if not key.startswith(told)] == []
     count(survived=1, bit_exact=1)
 

@@ -210,6 +210,7 @@ def fingerprint(run_dir: Path) -> dict[str, Any]:
     found["metrics"] = [_timeless(json.loads(line)) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     found["hypotheses"] = (run_dir / "hypotheses.jsonl").read_text()
     results = json.loads((run_dir / "results.json").read_text())
+    found["findings"] = results.pop("findings")
     found["results"] = {k: _timeless(v) if isinstance(v, dict) else v for k, v in _timeless(results).items()}
     found["results"]["splits"] = {k: _timeless(v) for k, v in results["splits"].items()}
     if results["processes"] == 1:  # a process that is lost takes along what it had noted since the last save

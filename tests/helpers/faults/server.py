@@ -18,8 +18,6 @@ from tests.helpers.faults import faults
 
 def child(request: dict[str, Any]) -> int:
     """The victim: its streams, its faults, then the command line's own way."""
-    from trainer.cli.streams import fill_closed_streams
-
     os.setpgid(0, 0)
     log = os.open(request["log"], os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o644)
     null = os.open(os.devnull, os.O_RDONLY)
@@ -28,7 +26,6 @@ def child(request: dict[str, Any]) -> int:
     os.close(log)
     os.close(null)
     os.environ.update(request["environment"])
-    fill_closed_streams()
     if request["torchrun"] is not None:
         return run_agent(request)
     return work(request)
@@ -36,10 +33,12 @@ def child(request: dict[str, Any]) -> int:
 
 def work(request: dict[str, Any]) -> int:
     """A rank breaks itself as it was asked to, then does what the command line does."""
+    from trainer.cli.streams import fill_closed_streams
     from trainer.run import main
 
     for name, options in request["faults"]:
         getattr(faults, name)(**options)
+    fill_closed_streams()
     return main(request["argv"])
 
 
