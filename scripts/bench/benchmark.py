@@ -4,10 +4,10 @@
 
 There are three sides. `ours` is `python -m trainer.run manifest ...`; its figures come from the run's own records. `hf`
 is the Trainer as the reference run used it, `hf-tuned` is as fast as its options make it; both are in
-scripts.bench.hf_trainer. Each run starts with empty caches. Training time excludes evaluations and saves. "whole run"
-is the process from start to end: imports, decoding, the final evaluation (ours has two, the monitored and the closing
-one) and export; a second table splits it into phases. Peak memory is the resident maximum of the process (Linux), on
-CUDA that of the allocator. Without --manifest the data are tones.
+scripts.bench.against.hf_trainer. Each run starts with empty caches. Training time excludes evaluations and saves.
+"whole run" is the process from start to end: imports, decoding, the final evaluation (ours has two, the monitored and
+the closing one) and export; a second table splits it into phases. Peak memory is the resident maximum of the process
+(Linux), on CUDA that of the allocator. Without --manifest the data are tones.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from scripts.bench.benchmark_report import (
+from scripts.bench.against.report import (
     Figures,
     markdown,
     markdown_of_phases,
     summarize,
 )
-from scripts.bench.workloads import WORKLOADS
+from scripts.bench.against.workloads import WORKLOADS
 from trainer.cli.arguments import ArgumentParser, count
 from trainer.cli.parse import report_errors
 from trainer.errors import ConfigError
@@ -65,8 +65,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 
 def run_rounds(options: Namespace, keep: Callable[[str, Figures], None] = lambda side, figures: None) -> int:
     """Run the rounds, print the table. `keep` gets each side's name and figures as soon as it has run."""
-    from scripts.bench.sides import Job, run_hf, run_ours, write_weights
-    from scripts.bench.tones import write_tone_corpus
+    from scripts.bench.against.sides import Job, run_hf, run_ours, write_weights
+    from scripts.bench.against.tones import write_tone_corpus
     from trainer.card.text import versions
 
     given = {"epochs": options.epochs, "max_steps": options.steps, "batch_size": options.batch_size,

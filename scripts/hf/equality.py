@@ -42,7 +42,7 @@ from models.config import ModelConfig
 from models.ctc import CTCModel
 from models.encoder import build_random, configure
 from models.families import SIZES
-from scripts.bench.tones import LETTERS, tone_texts, tone_utterance
+from scripts.bench.against.tones import LETTERS, tone_texts, tone_utterance
 from scripts.hf.modules import hf_modules
 from trainer.config.schema import OptimConfig
 from trainer.loop.fit import finish_previous_step

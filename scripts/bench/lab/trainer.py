@@ -14,7 +14,7 @@ from typing import Any
 from data.corpora.synthetic.tree import ensure_tree
 from data.corpora.timit import TimitCorpus
 from scripts.bench import benchmark
-from scripts.bench.benchmark_report import Figures, summarize
+from scripts.bench.against.report import Figures, summarize
 from scripts.bench.lab.record import Record, parse_part
 from trainer.cli.parse import report_errors
 

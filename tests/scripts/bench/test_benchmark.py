@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from scripts.bench import benchmark_report
-from scripts.bench.benchmark import main
-from scripts.bench.benchmark_report import (
+from scripts.bench.against import report as benchmark_report
+from scripts.bench.against.report import (
     advantage,
     markdown,
     markdown_of_phases,
@@ -24,7 +23,8 @@ from scripts.bench.benchmark_report import (
     step_seconds,
     summarize,
 )
-from scripts.bench.tones import write_tone_corpus
+from scripts.bench.against.tones import write_tone_corpus
+from scripts.bench.benchmark import main
 from scripts.hf.equality import write_checkpoint
 from trainer.cli.clock import PHASES
 

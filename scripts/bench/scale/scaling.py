@@ -1,9 +1,9 @@
 """Measure how the cost of a training step grows with the length of utterances, their number and the model's depth.
 
-    python -m scripts.bench.scaling [--steps 5] [--out scaling.json]
+    python -m scripts.bench.scale.scaling [--steps 5] [--out scaling.json]
 
 A step is train_step on `tiny` with random weights and noise; the figure is the median of --steps after two warm-up
-steps. How planning grows with the corpus is measured by scripts.bench.simulate.
+steps. How planning grows with the corpus is measured by scripts.bench.scale.simulate.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     """The options of the command line; ConfigError when they are impossible."""
-    parser = ArgumentParser(prog="python -m scripts.bench.scaling", description=__doc__ or "")
+    parser = ArgumentParser(prog="python -m scripts.bench.scale.scaling", description=__doc__ or "")
     parser.add_argument("--steps", type=count, default=5, help="timed steps of each kind")
     parser.add_argument("--out", type=Path, default=None, help="where the JSON goes")
     return parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""scripts.bench.simulate: what it says of a small corpus, against the same computed by hand."""
+"""scripts.bench.scale.simulate: what it says of a small corpus, against the same computed by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from data.batches.dealing import Cost, deal
 from models.families import SIZES
 from models.flops import attention_samples, forward_flops
 from models.geometry import FrameGeometry
-from scripts.bench import simulate, simulated_start
+from scripts.bench.scale import simulate, simulated_start
 
 GEOMETRY = FrameGeometry.of((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2))
 SPEC = dict(

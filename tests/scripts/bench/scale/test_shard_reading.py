@@ -1,4 +1,4 @@
-"""scripts.bench.shard_reading: what it says that it has read, against the recordings that were packed."""
+"""scripts.bench.scale.shard_reading: what it says that it has read, against the recordings that were packed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from scripts import shards
-from scripts.bench.shard_reading import main, read
+from scripts.bench.scale.shard_reading import main, read
 
 LENGTHS = (8000, 12_345, 30_000)
 

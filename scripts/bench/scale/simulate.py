@@ -1,6 +1,6 @@
 """Simulate how a run over a large corpus starts, and how its batches fall to many processes, without any of them.
 
-    python -m scripts.bench.simulate [--utterances 10000 100000 1000000 10000000] [--ranks 1 8 64 1024] [--out FILE]
+    python -m scripts.bench.scale.simulate [--utterances 10000 1000000 10000000] [--ranks 1 8 64 1024] [--out FILE]
 
 For each number of utterances and of ranks (processes of a run), one process does what rank 0 of such a run does until
 it has its first batch: it imports the trainer, maps an array of lengths from the disk, plans the first epoch, counts
@@ -61,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     """The options of the command line; ConfigError when they are impossible."""
-    parser = ArgumentParser(prog="python -m scripts.bench.simulate", description=(__doc__ or "").replace("%", "%%"))
+    parser = ArgumentParser(
+        prog="python -m scripts.bench.scale.simulate", description=(__doc__ or "").replace("%", "%%")
+    )
     parser.add_argument("--utterances", type=count, nargs="+", default=[10**4, 10**5, 10**6, 10**7])
     parser.add_argument("--ranks", type=count, nargs="+", default=[1, 8, 64, 1024])
     parser.add_argument("--batch-size", type=count, default=None, help="utterances for each rank (default: 32)")
@@ -106,9 +108,9 @@ def simulate(options: Namespace) -> int:
 
 
 def start(spec: dict[str, Any]) -> dict[str, Any]:
-    """What scripts.bench.simulated_start finds in a process of its own."""
+    """What scripts.bench.scale.simulated_start finds in a process of its own."""
     spec["started"] = time.time()
-    command = [sys.executable, "-m", "scripts.bench.simulated_start", json.dumps(spec)]
+    command = [sys.executable, "-m", "scripts.bench.scale.simulated_start", json.dumps(spec)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 

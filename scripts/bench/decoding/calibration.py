@@ -1,6 +1,6 @@
 """How well confidences calibrated on some synthetic speakers fit the words of others.
 
-    python -m scripts.bench.calibration runs/demo --seeds 0 1 2
+    python -m scripts.bench.decoding.calibration runs/demo --seeds 0 1 2
 
 RUN is a finished run of preset demo. Its model reads the test speakers of the synthetic corpora of these seeds, 24
 each. Each corpus in turn is the development split of the others; then 100 draws of 8 and of 24 of all speakers are.
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
-    parser = ArgumentParser(prog="python -m scripts.bench.calibration", description=(__doc__ or "").strip())
+    parser = ArgumentParser(prog="python -m scripts.bench.decoding.calibration", description=(__doc__ or "").strip())
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of a finished run of preset demo")
     parser.add_argument("--cache-dir", default="cache", help="where the corpora lie or are made (default: cache)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the corpora (default: 0 1 2)")

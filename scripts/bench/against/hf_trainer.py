@@ -1,4 +1,4 @@
-"""transformers' Trainer on a manifest, for scripts.bench.hf_side.
+"""transformers' Trainer on a manifest, for scripts.bench.against.hf_side.
 
 There are two settings. The first is that of the reference run: the public CTC example's data set of Python lists,
 padding by the feature extractor, batches grouped by lengths that the Trainer computes itself, evaluation one utterance

@@ -17,8 +17,8 @@ from data.text.vocab import Vocab
 from models.checkpoints.export import save_huggingface
 from models.config import ModelConfig
 from models.encoder import build_random, configure, random_config
-from scripts.bench.benchmark_report import Figures, percentile, phase_seconds, step_seconds
-from scripts.bench.workloads import Workload
+from scripts.bench.against.report import Figures, percentile, phase_seconds, step_seconds
+from scripts.bench.against.workloads import Workload
 from trainer.rundir.logs.eventfiles import read_events
 
 # Runs a module as __main__ and writes at its end the most memory that it held. ru_maxrss would not do: across exec it
@@ -117,14 +117,14 @@ def run_ours(job: Job) -> Figures:
 
 
 def run_hf(job: Job, *, tuned: bool) -> Figures:
-    """Run scripts.bench.hf_side in a process and read its figures."""
+    """Run scripts.bench.against.hf_side in a process and read its figures."""
     w = job.workload
     spec: dict[str, Any] = {
         **asdict(w), "tuned": tuned, "weights": str(job.weights), "train": str(job.train), "eval": str(job.scored),
         "warmup_steps": job.warmup_steps, "weight_decay": 0.005, "seed": 42, "scratch": str(job.scratch),
         "has_sdpa": json.loads((job.weights / "config.json").read_text())["model_type"] != "wavlm",
     }  # fmt: skip
-    done = measure(["scripts.bench.hf_side", json.dumps(spec)], job)
+    done = measure(["scripts.bench.against.hf_side", json.dumps(spec)], job)
     found = json.loads(done.stdout.splitlines()[-1])
     evaluations = found["eval_seconds"]
     figures: Figures = {

@@ -1,8 +1,9 @@
 """Run transformers' Trainer on a manifest, for scripts.bench.benchmark. It prints one line of JSON to stdout.
 
-    python -m scripts.bench.hf_side '{"tuned": true, "weights": "W", "train": "train.jsonl", "eval": "eval.jsonl", ...}'
+    python -m scripts.bench.against.hf_side '{"tuned": true, "weights": "W", "train": "train.jsonl", ...}'
 
-SPEC is a JSON object with the keys that scripts.bench.benchmark gives it; scripts.bench.hf_trainer is what runs.
+SPEC is a JSON object with the keys that scripts.bench.benchmark gives it. The Trainer's settings are in
+scripts.bench.against.hf_trainer.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None) -> dict[str, Any]:
     """The specification on the command line; ConfigError when it cannot be."""
-    parser = ArgumentParser(prog="python -m scripts.bench.hf_side", description=__doc__ or "")
+    parser = ArgumentParser(prog="python -m scripts.bench.against.hf_side", description=__doc__ or "")
     parser.add_argument("spec", metavar="SPEC", type=specification, help="a JSON object")
     return parser.parse_args(argv).spec
 
@@ -51,7 +52,7 @@ def run(spec: dict[str, Any]) -> int:
     """Train or evaluate, and print the figures."""
     clock = Clock.of_process()
     with clock.phase("imports"):
-        from scripts.bench.hf_trainer import train
+        from scripts.bench.against.hf_trainer import train
 
     print("\n" + json.dumps(train(spec, clock)))
     return 0

@@ -1,7 +1,7 @@
 """Time the beam search against pyctcdecode and flashlight-text, in turns: the same log posteriors, n-gram model, width
 and pruning.
 
-    python -m scripts.bench.beam runs/demo recordings/ --lm words.arpa.gz [--width 100] [--rounds 5] [--processes 2]
+    python -m scripts.bench.decoding.beam runs/demo recordings/ --lm words.arpa.gz [--width 100] [--rounds 5]
 
 The model reads every recording once; then each side decodes all of them, first in one process with one thread, then in
 `--processes` processes that were started before. Ours decodes them together, and once more one at a time; no round
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     """The options of the command line."""
-    parser = ArgumentParser(prog="python -m scripts.bench.beam", description=__doc__ or "")
+    parser = ArgumentParser(prog="python -m scripts.bench.decoding.beam", description=__doc__ or "")
     parser.add_argument("model", metavar="MODEL", help="run or model folder")
     parser.add_argument("inputs", nargs="+", metavar="FILE_OR_FOLDER")
     parser.add_argument("--lm", type=Path, required=True, help="an ARPA file of words, gzip too")

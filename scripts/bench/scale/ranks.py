@@ -1,6 +1,6 @@
 """Measure what several processes gain over one, and how their gradients are best summed.
 
-    python -m scripts.bench.ranks [--processes 2] [--rounds 5] [--steps 6] [--size tiny] [--batch-size 32] [--out FILE]
+    python -m scripts.bench.scale.ranks [--processes 2] [--rounds 5] [--size tiny] [--batch-size 32] [--out FILE]
 
 A step is train_step with random weights on noise of TIMIT-like lengths; batches are dealt to the processes as in a run.
 Each has one thread. In each round all sides take the same steps, one side after the other:
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     """The options of the command line; ConfigError when they are impossible."""
-    parser = ArgumentParser(prog="python -m scripts.bench.ranks", description=__doc__ or "")
+    parser = ArgumentParser(prog="python -m scripts.bench.scale.ranks", description=__doc__ or "")
     parser.add_argument("--processes", type=count, default=2, help="processes of one thread each")
     parser.add_argument("--rounds", type=count, default=5, help="rounds of all sides")
     parser.add_argument("--steps", type=count, default=6, help="steps of each side in a round")
@@ -72,7 +72,7 @@ def measure(options: Namespace) -> int:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     number = options.processes
-    command = [sys.executable, "-m", "scripts.bench.ranks", *sys.argv[1:]]
+    command = [sys.executable, "-m", "scripts.bench.scale.ranks", *sys.argv[1:]]
     common = {"WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
               "OMP_NUM_THREADS": 1}  # fmt: skip
     places: list[dict[str, object]] = [common | {"RANK": rank, "LOCAL_RANK": rank} for rank in range(number)]

@@ -1,6 +1,6 @@
-"""The process that scripts.bench.simulate measures: how a run starts, seen from rank 0, without a model or other ranks.
+"""What scripts.bench.scale.simulate measures: how a run starts, seen from rank 0, without a model or other ranks.
 
-    python -m scripts.bench.simulated_start '{"lengths": "lengths.npy", "ranks": 8, "started": 1764196000.0, ...}'
+    python -m scripts.bench.scale.simulated_start '{"lengths": "lengths.npy", "ranks": 8, "started": 1764196000.0, ...}'
 
 Prints what it found as one line of JSON. Linux only, since the kernel says how much memory the process had.
 """

@@ -1,6 +1,6 @@
 """Measure how fast the audio of shards is read: what a loader's process does for each utterance, in random order.
 
-    python -m scripts.bench.shard_reading shards/train [--utterances 2000] [--processes 1]
+    python -m scripts.bench.scale.shard_reading shards/train [--utterances 2000] [--processes 1]
 
 The first process reads each utterance: its row of the index, its bytes, their digest, the samples at 16 kHz in fp32.
 Seconds are those of the processor, so that they hold on a busy machine too; the clock's stand beside them. With several
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     """The options of the command line; ConfigError when they are impossible."""
-    parser = ArgumentParser(prog="python -m scripts.bench.shard_reading", description=__doc__ or "")
+    parser = ArgumentParser(prog="python -m scripts.bench.scale.shard_reading", description=__doc__ or "")
     parser.add_argument("shards", metavar="SHARDS", help="folder or address of packed shards")
     parser.add_argument("--utterances", type=count, default=2000, help="how many are read, at most all")
     parser.add_argument("--processes", type=count, default=1)

@@ -1,6 +1,6 @@
 """What a stream's look-ahead costs in word errors: each utterance as a stream, and those of a speaker joined to one.
 
-    python -m scripts.bench.streaming runs/demo --seconds 0.5 --left 2 --look-ahead 0 0.1 0.2 0.4 0.8
+    python -m scripts.bench.decoding.streaming runs/demo --seconds 0.5 --left 2 --look-ahead 0 0.1 0.2 0.4 0.8
 
 RUN is a finished training run whose corpus is at hand; its headline split is read. The first row is without a stream:
 utterances as a whole, joined ones in windows, as scripts.transcribe reads them. Joined ones have pauses between them.
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> Namespace:
-    parser = ArgumentParser(prog="python -m scripts.bench.streaming", description=(__doc__ or "").strip())
+    parser = ArgumentParser(prog="python -m scripts.bench.decoding.streaming", description=(__doc__ or "").strip())
     parser.add_argument("run", metavar="RUN", type=Path, help="folder of a finished run")
     parser.add_argument("--cache-dir", type=Path, help="where the corpus lies (default: as the run)")
     parser.add_argument("--seconds", type=float, default=0.5, help="length of a chunk (default: 0.5)")

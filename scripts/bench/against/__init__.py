@@ -1,0 +1,1 @@
+"""What scripts.bench.benchmark is made of: workloads, the two sides that run them, and the report."""

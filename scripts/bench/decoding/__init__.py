@@ -1,0 +1,1 @@
+"""Decoding, confidence and streaming: how fast and how good they are."""

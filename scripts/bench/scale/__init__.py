@@ -1,0 +1,1 @@
+"""Many utterances and many processes: plans, starts, steps and reading."""
