@@ -2,7 +2,8 @@
 
 A message says what happened, in which file, line or utterance, and what to do. Code that finds something which the user
 can correct raises a UserError, and `trainer.cli.parse.report_errors` prints it in one line. Every other exception is an
-error of this project and keeps its traceback. This is the only module of `trainer` that `data` and `models` import.
+error of this project and keeps its traceback. `data` and `models` import this module of `trainer`, and
+trainer.hub_reach, but no other.
 """
 
 from __future__ import annotations

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError
 
 from models.checkpoints.quiet import quiet
+from trainer.hub_reach import hub_answers
 
 SECONDS = 8.0
 """How long the hub may take to answer."""
@@ -47,25 +46,7 @@ def within_reach(source: str, revision: str | None) -> Iterator[str]:
 def _answers(source: str, revision: str | None) -> bool:
     asked, answered = _found.get(source, (-FORGOTTEN_AFTER, False))
     if time.monotonic() - asked >= FORGOTTEN_AFTER:
-        answered = hub_answers(source, revision, SECONDS)
+        api = huggingface_hub.HfApi()
+        answered = hub_answers(lambda limit: api.model_info(source, revision=revision, timeout=limit), SECONDS)
         _found[source] = time.monotonic(), answered
     return answered
-
-
-def hub_answers(source: str, revision: str | None, seconds: float) -> bool:
-    """Whether the hub says anything of the model `source` within `seconds`, be it no."""
-    answered, given_up = threading.Event(), time.monotonic() + seconds
-
-    def ask() -> None:
-        while time.monotonic() < given_up:
-            try:
-                huggingface_hub.HfApi().model_info(source, revision=revision, timeout=seconds)
-                return answered.set()
-            except HfHubHTTPError:
-                return answered.set()
-            except Exception:
-                time.sleep(0.5)
-
-    # a thread, since looking up the host's name knows no limit
-    threading.Thread(target=ask, daemon=True).start()
-    return answered.wait(seconds)

@@ -8,18 +8,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
 import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError
 
 from data.corpora.hub import HubConfig
 from trainer.errors import CorpusError
+from trainer.hub_reach import hub_answers
 
 HUB_SECONDS = 8.0
 """How long the hub may take to answer a first question. The client itself tries for more than three minutes."""
@@ -60,7 +58,7 @@ def open_stream(config: HubConfig, split: str) -> tuple[Any, str]:
     try:
         if folder.is_dir():
             commit = str(max((path.stat().st_mtime_ns for path in folder.rglob("*")), default=0))
-        elif hub_answers(config.dataset, config.revision, HUB_SECONDS):
+        elif answers(config):
             commit = str(huggingface_hub.HfApi().dataset_info(config.dataset, revision=config.revision).sha)
         else:
             raise CorpusError(f"{config.dataset}: the hub does not answer, and a stream needs it. Try again later.")
@@ -186,7 +184,7 @@ def _no_waiting(config: HubConfig) -> Iterator[str]:
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", config.dataset) or Path(config.dataset).is_file():
         yield ""  # nothing to wait for: datasets says what is wrong
         return
-    if hub_answers(config.dataset, config.revision, HUB_SECONDS):
+    if answers(config):
         yield ""
         return
     modules = [datasets.config, huggingface_hub.constants]
@@ -200,22 +198,11 @@ def _no_waiting(config: HubConfig) -> Iterator[str]:
             module.HF_HUB_OFFLINE = was
 
 
-def hub_answers(dataset: str, revision: str | None, seconds: float) -> bool:
-    """Whether the hub says anything of `dataset` within `seconds`, be it no."""
+def answers(config: HubConfig) -> bool:
+    """Whether the hub says anything of the data set in HUB_SECONDS, be it no."""
     if huggingface_hub.is_offline_mode():
         return False
-    answered, given_up = threading.Event(), time.monotonic() + seconds
-
-    def ask() -> None:
-        while time.monotonic() < given_up:
-            try:
-                huggingface_hub.HfApi().dataset_info(dataset, revision=revision, timeout=seconds)
-                return answered.set()
-            except HfHubHTTPError:
-                return answered.set()
-            except Exception:
-                time.sleep(0.5)
-
-    # a thread, since looking up the host's name knows no limit
-    threading.Thread(target=ask, daemon=True).start()
-    return answered.wait(seconds)
+    api = huggingface_hub.HfApi()
+    return hub_answers(
+        lambda limit: api.dataset_info(config.dataset, revision=config.revision, timeout=limit), HUB_SECONDS
+    )
