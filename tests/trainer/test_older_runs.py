@@ -77,7 +77,7 @@ def test_a_run_of_an_older_version_goes_on_and_says_once_which_options_it_did_no
     resumed = everything(run(tmp_path, run_inputs, "--resume"))
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "older version" in line]
     assert "which had no --corpus.bos-eos no, --model.lora-rank none, --optim.moments fp32." in line
-    assert "it noted nothing to compare of: transformers" in line
+    assert "That version noted nothing to compare of: transformers" in line
     assert differences(resumed, uninterrupted) == []
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["optim"]["moments"], config["model"]["lora_rank"]) == ("fp32", None)

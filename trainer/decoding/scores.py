@@ -115,9 +115,9 @@ def score_decoding(
     )
     for scores, best_path in zip(found, greedy, strict=True):
         console.say(f"beam {describe(scores)}; best path: {best_path.words.num_errors:,} errors")
-    pairs = {(b.id, b.hypothesis): f.hypothesis for s, g in zip(found, greedy, strict=True)
-             for f, b in zip(s.hypotheses, g.hypotheses, strict=True)}  # fmt: skip
-    written = [text for (_, best_path_text), text in pairs.items() if best_path_text]
+    by_best_path = {h.id: h.hypothesis for scores in greedy for h in scores.hypotheses}  # splits may overlap
+    by_beam = {h.id: h.hypothesis for scores in found for h in scores.hypotheses}
+    written = [by_beam[id] for id, text in by_best_path.items() if text]
     if said := describe_emptied(written.count(""), len(written), decoding):
         console.warn(said)
     records = {s.split: split_record(s, "given", TUNED if s.split == decoding.tuned_on else "") for s in found}

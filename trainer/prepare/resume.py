@@ -70,9 +70,9 @@ def _as_if_not_given(config: Config, fingerprint: Mapping[str, Any], names: Sequ
 def _describe_older(folder: Path, config: Config, added: Mapping[str, Sequence[str]]) -> str:
     values = {f"{o.group}.{o.field}".lstrip("."): f"{o.name} {o.default_text}" for o in options(config)}
     given = ", ".join(values.get(name, name) for name in added["options"])
-    unseen = ", ".join(added["content"])
+    not_noted = f" That version noted nothing to compare of: {', '.join(added['content'])}." if added["content"] else ""
     return (
-        f"{folder} was written by an older version of this program, which had no {given}. These are the values now"
-        + f"; it noted nothing to compare of: {unseen}" * bool(unseen)
-        + ". The run goes on from the same weights; its last bits may differ from those that version would compute."
+        f"{folder} was written by an older version of this program, which had no {given}. These are the values now."
+        f"{not_noted} The run goes on from the same weights; its last bits may differ from those that version would "
+        "compute."
     )
