@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
@@ -72,10 +73,18 @@ def tiny_timit(synthetic_cache: Path) -> Path:
 
 
 @pytest.fixture
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs draw no curves into their card and report: that takes half of the time of a run as small as these."""
-    monkeypatch.setattr("trainer.card.card.draw_curves", lambda records: {})
-    monkeypatch.setattr("trainer.report.run.draw_curves", lambda records: {})
+def pictures() -> None:
+    """Runs draw what their card and report show, as users' runs do: for tests of these pictures."""
+
+
+@pytest.fixture(autouse=True)
+def quick_runs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in this process draw nothing, and collect no garbage: these take half of the time of a run this small."""
+    monkeypatch.setattr("trainer.session.gc", SimpleNamespace(collect=int, freeze=int, unfreeze=int))
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr("trainer.card.card.draw_curves", lambda records: {})
+        monkeypatch.setattr("trainer.card.confidence.to_png", lambda figure: b"")
+        monkeypatch.setattr("trainer.report.run.draw_curves", lambda records: {})
 
 
 @pytest.fixture(scope="session")

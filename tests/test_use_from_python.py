@@ -40,7 +40,6 @@ PAGE = (ROOT / "docs" / "use-from-python.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_curves")
 def test_every_block_of_the_page_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,7 +93,7 @@ def config(folder: Path, **more: Any) -> Config:
     )  # fmt: skip
 
 
-@pytest.mark.usefixtures("no_curves", "one_thread")
+@pytest.mark.usefixtures("one_thread")
 def test_training_on_a_data_set_is_training_on_the_same_files(
     corpus: DatasetCorpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

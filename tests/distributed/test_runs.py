@@ -22,7 +22,7 @@ from tests.helpers.resumed import options, run_stopped
 from trainer.run import main
 from trainer.rundir.dynamics.files import read_dynamics
 
-pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("one_thread", "no_curves")]
+pytestmark = [pytest.mark.distributed, pytest.mark.usefixtures("one_thread")]
 SAME = ["--model.hidden-dropout", "0", "--optim.lr", "1e-5"]
 """Without dropout, whose draws differ between ranks, and with small steps: fp32's rounding does not grow."""
 

@@ -26,7 +26,7 @@ from trainer.errors import AudioError, CorpusError, UnknownAudioError
 if TYPE_CHECKING:
     from tests.helpers.refused import Tally
 
-pytestmark = pytest.mark.usefixtures("no_hang", "own_folder", "no_curves")
+pytestmark = pytest.mark.usefixtures("no_hang", "own_folder")
 
 # R1: audio without sound, without numbers, without a frame
 

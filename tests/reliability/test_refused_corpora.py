@@ -36,7 +36,7 @@ from trainer.errors import CorpusError
 if TYPE_CHECKING:
     from tests.helpers.refused import Tally
 
-pytestmark = pytest.mark.usefixtures("no_hang", "own_folder", "no_curves")
+pytestmark = pytest.mark.usefixtures("no_hang", "own_folder")
 
 
 # What is done to the corpus, then: what the line must begin with, what it must say, and the remedy in it

@@ -29,7 +29,7 @@ from trainer.errors import CorpusError, ModelError
 if TYPE_CHECKING:
     from tests.helpers.refused import Tally
 
-pytestmark = pytest.mark.usefixtures("no_hang", "own_folder", "no_curves")
+pytestmark = pytest.mark.usefixtures("no_hang", "own_folder")
 
 
 # R9: pickles, and headers of giants

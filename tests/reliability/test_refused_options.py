@@ -25,7 +25,7 @@ from trainer.run import main
 if TYPE_CHECKING:
     from tests.helpers.refused import Tally
 
-pytestmark = pytest.mark.usefixtures("no_hang", "own_folder", "no_curves")
+pytestmark = pytest.mark.usefixtures("no_hang", "own_folder")
 
 
 IMPOSSIBLE = [

@@ -22,7 +22,7 @@ from trainer.errors import AudioError, CorpusError
 if TYPE_CHECKING:
     from tests.helpers.refused import Tally
 
-pytestmark = pytest.mark.usefixtures("no_hang", "own_folder", "no_curves")
+pytestmark = pytest.mark.usefixtures("no_hang", "own_folder")
 
 
 def make_fifo(path: Path) -> Path:

@@ -28,7 +28,7 @@ from trainer.errors import CorpusError
 if TYPE_CHECKING:
     from tests.helpers.refused import Tally
 
-pytestmark = pytest.mark.usefixtures("no_hang", "own_folder", "no_curves")
+pytestmark = pytest.mark.usefixtures("no_hang", "own_folder")
 
 
 # R2: transcripts that cannot be trained on

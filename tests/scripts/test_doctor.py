@@ -16,8 +16,6 @@ from trainer.doctor.suspect import read_suspects
 from trainer.rundir.reading import read_records
 from trainer.signs.sign import Sign
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 
 @pytest.fixture
 def run(finished_run: Path, tmp_path: Path) -> Path:

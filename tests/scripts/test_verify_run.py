@@ -123,6 +123,7 @@ def test_each_damage_is_one_line_and_exit_code_1(
     assert "damaged" in out[-1]
 
 
+@pytest.mark.slow
 def test_a_resume_that_logs_at_another_interval_is_sound(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

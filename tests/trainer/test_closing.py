@@ -33,7 +33,7 @@ from trainer.scoring.scores import Scores
 CPU = torch.device("cpu")
 
 
-@pytest.mark.usefixtures("one_thread", "no_curves")
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("selects", "weights", "step"), [(True, "best", 4), (False, "last", 10)])
 def test_the_weights_that_are_exported_are_those_that_are_scored(
     selects: bool, weights: str, step: int, run_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -62,7 +62,7 @@ def test_the_weights_that_are_exported_are_those_that_are_scored(
     assert len({r["eval/loss"] for r in by_step.values()}) == 3
 
 
-@pytest.mark.usefixtures("one_thread", "no_curves")
+@pytest.mark.usefixtures("one_thread")
 def test_the_last_checkpoint_and_the_export_are_written_while_the_closing_evaluation_computes(
     run_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from scripts.verify_run import main as verify_run
 from tests.helpers.resumed import differences, everything, options, run, run_stopped
 from trainer.run import main
 
-pytestmark = pytest.mark.usefixtures("one_thread", "no_curves")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 ADDED = ("optim.moments", "model.lora_rank", "corpus.bos_eos")
 
@@ -65,6 +65,7 @@ def take_out(run_dir: Path, names: tuple[str, ...]) -> None:
     change_checkpoint(run_dir, edit)
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_version_goes_on_and_says_once_which_options_it_did_not_know(
     uninterrupted: dict, run_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

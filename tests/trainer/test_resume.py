@@ -23,7 +23,7 @@ from trainer.rundir.checkpoints.saving import Saver
 from trainer.rundir.logs.log import RunLog
 from trainer.session import check_run_dir, clear
 
-pytestmark = pytest.mark.usefixtures("one_thread", "no_curves")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,12 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, run_inputs: Path) ->
 # tests/trainer/loop/test_resume.py stops a smaller run at every step
 @pytest.mark.parametrize(
     ("stop_at", "workers"),
-    [(3, "0"), pytest.param(4, "0", marks=pytest.mark.slow), (5, "2"), pytest.param(9, "0", marks=pytest.mark.slow)],
+    [
+        (3, "0"),
+        pytest.param(4, "0", marks=pytest.mark.slow),
+        pytest.param(5, "2", marks=pytest.mark.slow),
+        pytest.param(9, "0", marks=pytest.mark.slow),
+    ],
 )
 def test_resume_is_bit_identical_after_any_step(
     stop_at: int,

@@ -17,7 +17,7 @@ from trainer.run import main
 from trainer.seeds import command_of, describe
 from trainer.session import train
 
-pytestmark = pytest.mark.usefixtures("one_thread", "no_curves")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def summary(folder: Path) -> dict:

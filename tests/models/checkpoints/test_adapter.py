@@ -249,6 +249,7 @@ def write_corpus(folder: Path, text: str) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("language", "text"), [("tur", "çı abı"), pytest.param("swe", "å bå", marks=pytest.mark.slow)])
 def test_only_adapter_and_head_are_trained_and_exported_for_transformers(
     language: str, text: str, given: tuple[Path, dict[str, PreTrainedModel]], tmp_path: Path

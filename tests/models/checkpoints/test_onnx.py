@@ -79,16 +79,19 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[CTCModel, Path, 
     return model, root / "model", root / "model" / "model.onnx"
 
 
+@SLOW
 def test_padded_batches_of_50_utterances_give_pytorchs_logits(graph: Graph) -> None:
     lengths = [400, 719, 720, *np.random.default_rng(0).integers(2000, 30_000, 47).tolist()]
     assert compare(*graph, lengths) < TOLERANCE
 
 
+@SLOW
 @pytest.mark.parametrize("lengths", [[400], [100_000], [5000] * 3])
 def test_batch_and_length_are_free(lengths: list[int], graph: Graph) -> None:
     assert compare(*graph, lengths) < TOLERANCE
 
 
+@SLOW
 def test_what_lies_behind_an_utterance_changes_nothing(graph: Graph) -> None:
     session = onnxruntime.InferenceSession(graph[1])
     clean = np.zeros((2, 9000), np.float32)
@@ -101,6 +104,7 @@ def test_what_lies_behind_an_utterance_changes_nothing(graph: Graph) -> None:
     assert np.array_equal(a[1, : frames[1]], b[1, : frames[1]])
 
 
+@SLOW
 def test_graph_carries_what_it_was_given_to_carry(graph: Graph) -> None:
     found = onnxruntime.InferenceSession(graph[1]).get_modelmeta().custom_metadata_map
     assert found["blank_id"] == str(VOCAB.blank_id)
@@ -133,6 +137,7 @@ def test_every_family_exports(family: str, norm: str, tmp_path: Path) -> None:
     assert compare(model, tmp_path / "m.onnx", lengths, do_normalize=norm == "layer", batch=batch) < TOLERANCE
 
 
+@SLOW
 def test_export_leaves_the_model_as_it_was(graph: Graph) -> None:
     fresh = small_model(num_hidden_layers=1).state_dict()
     assert all(torch.equal(fresh[name], tensor) for name, tensor in graph[0].state_dict().items())

@@ -37,8 +37,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "recipe",
     [
         pytest.param(Recipe(), id="warm-up, decay, clipping, weight decay"),
-        pytest.param(Recipe(specaugment=True), id="specaugment, same masks"),
-        pytest.param(Recipe(warmup_steps=0, max_grad_norm=1e9, weight_decay=0.0), id="plain"),
+        pytest.param(Recipe(specaugment=True), id="specaugment, same masks", marks=pytest.mark.slow),
+        pytest.param(Recipe(warmup_steps=0, max_grad_norm=1e9, weight_decay=0.0), id="plain", marks=pytest.mark.slow),
     ],
 )
 def test_twenty_steps_equal_the_trainers(checkpoint: Path, recipe: Recipe) -> None:
@@ -71,6 +71,7 @@ def test_twenty_steps_in_double_precision_equal_the_trainers(checkpoint: Path) -
         torch.testing.assert_close(weight, theirs.weights[name], rtol=1e-8, atol=1e-10, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "norm"), [("wav2vec2", "group"), ("hubert", "layer"), ("wavlm", "layer")])
 def test_other_families_train_as_under_the_trainer(family: str, norm: str, tmp_path: Path) -> None:
     """fp64, five steps. Group norm on unpadded batches: the Trainer scores the padding there (see below)."""

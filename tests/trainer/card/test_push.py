@@ -24,8 +24,6 @@ from trainer.cli.parse import parse
 from trainer.config.validate import validate
 from trainer.errors import ConfigError, PushError
 
-pytestmark = pytest.mark.usefixtures("no_curves")
-
 
 class StandIn:
     """Takes the calls that HfApi would."""

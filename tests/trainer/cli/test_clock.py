@@ -138,7 +138,7 @@ def texts(run_dir: Path) -> dict[str, list[tuple[int, str]]]:
     }
 
 
-@pytest.mark.usefixtures("one_thread", "no_curves")
+@pytest.mark.usefixtures("one_thread")
 def test_a_resumed_run_tells_where_the_time_of_its_last_process_went(
     run_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -169,7 +169,7 @@ def test_a_resumed_run_tells_where_the_time_of_its_last_process_went(
     assert float(rows["closing evaluation"][1]) == pytest.approx(clock["closing_evaluation"], abs=0.06)
 
 
-@pytest.mark.usefixtures("one_thread", "no_curves")
+@pytest.mark.usefixtures("one_thread")
 def test_the_report_counts_though_results_stand_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_inputs: Path
 ) -> None:

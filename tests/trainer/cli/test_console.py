@@ -86,7 +86,7 @@ def test_a_dumb_terminal_gets_lines_alone(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_run_in_a_pipe_reads_well_in_80_columns(
-    tmp_path: Path, run_inputs: Path, no_curves: None, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, run_inputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = ("--train.max-steps", "3", "--train.log-every", "1", "--train.eval-every", "0")
     assert main(options(tmp_path, run_inputs, *short)) == 0

@@ -25,7 +25,7 @@ from trainer.prepare.features.table import open_table, table_examples
 from trainer.prepare.timing import estimate_training
 from trainer.run import main
 
-pytestmark = pytest.mark.usefixtures("one_thread", "no_curves")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 OPTIONS = ["manifest", "--model.size", "tiny", "--model.hidden-dropout", "0.1", "--batching.batch-size", "2",
            "--train.epochs", "3", "--optim.warmup-steps", "0", "--device", "cpu"]  # fmt: skip
@@ -42,6 +42,7 @@ def prepared(options: list[str]) -> PreparedRun:
     return prepare(resolve(validate(parse(options))), Console(io.StringIO()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), (*FROZEN, "--augment.speeds")], ids=["whole", "frozen"])
 def test_the_estimate_changes_no_bit_of_a_run(
     more: tuple[str, ...], run_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

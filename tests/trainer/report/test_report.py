@@ -222,6 +222,7 @@ def test_without_its_corpus_the_report_is_text_and_says_so(run: Path, capsys: py
     assert [row["media"] for row in Page(text).json["data"]["rows"]] == [None] * 6
 
 
+@pytest.mark.usefixtures("pictures")
 def test_rebuilt_from_disk_the_report_is_that_of_the_training_run(run: Path, finished_run: Path) -> None:
     """The exported model and the corpus through config.json: byte for byte but for the heading, the command, and
     the audio, whose Ogg streams get a random serial number."""

@@ -67,6 +67,7 @@ def test_moments_are_counted_as_the_optimizer_makes_them(moments: str) -> None:
     assert any(p.numel() > 4096 for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_each_option_takes_what_it_saves_out_of_its_part() -> None:
     def held(updates: bool = False, **options: object) -> dict[str, int]:
         hf = small_hf_model(num_hidden_layers=4)

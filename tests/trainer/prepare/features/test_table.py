@@ -33,7 +33,7 @@ from trainer.prepare.features.filling import NUM_SLOTS, Call
 from trainer.prepare.features.table import open_table, seconds_to_fill, training_share
 from trainer.run import main
 
-pytestmark = pytest.mark.usefixtures("one_thread", "no_curves")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
 LENGTHS = (5200, 3333, 4100, 400)
@@ -330,6 +330,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
 FULL_DISK = pytest.mark.parametrize("full_disk", ["said", "found"], indirect=True)
 
 
+@pytest.mark.slow
 @FULL_DISK
 def test_a_full_disk_makes_a_run_that_did_not_ask_for_a_table_go_without(
     full_disk: None, no_room_in_memory: None, tone_corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -386,6 +387,7 @@ def test_a_run_of_which_only_the_closing_is_left_opens_no_table(
     assert main([*options, "--resume"]) == 0
 
 
+@pytest.mark.slow
 def test_a_longer_plan_goes_on_without_a_table_if_it_began_so(tone_corpus, tmp_path: Path) -> None:
     """One epoch has no use for a table, three have; the plan's length may be changed."""
     options = ["manifest", *tone_corpus.options, *OPTIONS, "--runs-dir", str(tmp_path),
