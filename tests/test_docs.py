@@ -176,3 +176,9 @@ def test_options_that_others_rely_on_are_all_options_of_the_tables() -> None:
     assert set(re.findall(r"`(--[a-z][a-z.-]*[a-z])`", table("Options that other programs rely on"))) <= {
         *known_options(), "--help", "--help-all"
     }  # fmt: skip
+
+
+def test_presets_that_others_rely_on_are_all_presets() -> None:
+    listed = re.search(r"The presets are (.+?)\.", table("Options that other programs rely on"), re.S)
+    assert listed is not None
+    assert re.findall(r"`([^`]+)`", listed[1]) == list(PRESETS)
