@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import trainer.errors
+from scripts.bench.gpu_check import PARTS
 from tests.helpers.paths import ROOT
 from trainer.cli.options import options
 from trainer.config.presets import PRESETS
@@ -95,6 +96,13 @@ def test_anchors_of_links_are_headings(page: Path) -> None:
     for target, anchor in re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", page.read_text()):
         headings = re.findall(r"^#+ (.+)$", ((page.parent / target) if target else page).read_text(), re.M)
         assert anchor in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}, anchor
+
+
+def test_parts_of_the_lab_are_those_of_the_table() -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    found = re.search(r"^\| part \|.+?\n\n", page, re.M | re.S)
+    assert found is not None
+    assert set(re.findall(r"^\| `(\w+)` \|", found[0], re.M)) == set(PARTS)
 
 
 def test_nothing_refers_to_what_is_no_part_of_the_repository() -> None:
