@@ -98,6 +98,14 @@ def test_anchors_of_links_are_headings(page: Path) -> None:
         assert anchor in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}, anchor
 
 
+def test_every_room_is_in_the_tables_of_the_architecture() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = {str(path.parent.relative_to(ROOT)) for top in ("trainer", "data", "models", "scripts")
+             for path in (ROOT / top).glob("*/__init__.py")}  # fmt: skip
+    assert rooms
+    assert {room for room in rooms if f"`{room}/`" not in page} == set()
+
+
 def test_parts_of_the_lab_are_those_of_the_table() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     found = re.search(r"^\| part \|.+?\n\n", page, re.M | re.S)
