@@ -40,7 +40,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
         number = f"{len(args.runs)} run{'s' if len(args.runs) > 1 else ''}"
         raise ConfigError(f"{number}: give 2 to {MOST_RUNS} to compare.")
     if any(run.suffix == ".json" for run in args.runs) and len(args.runs) > 2:
-        raise ConfigError("Summaries of --seeds are compared two at a time.")
+        raise ConfigError(f"{len(args.runs)} paths: give two where one is a summary of --seeds.")
     return args
 
 

@@ -60,7 +60,7 @@ def export(args: Namespace) -> int:
     if (best := run_dir / "checkpoints" / "best").is_dir():
         there["best"] = best
     if not there:
-        raise ConfigError(f"{run_dir} has no checkpoint yet.")
+        raise ConfigError(f"{run_dir} has no checkpoint yet. --train.save-every says when the run writes its next one.")
     name = args.step or list(there)[-1]
     if name not in there:
         names = ", ".join(short_name(folder).removeprefix("step-") for folder in there.values())

@@ -15,7 +15,7 @@ its transcript should be. The same corpus, options and seed give the same files.
                        (default: swapped, word-lost, word-added, cut, band, speed, clipped, silence, noise)
     --seed N           which utterances, and what exactly (default: 0)
 
-The other kinds are offset, dropout and twice: see scripts/planting.py.
+The other kinds are offset, dropout and twice: see trainer/signs/planting.py.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def run(args: Namespace, options: Sequence[str]) -> int:
     """Write the copy, and say what was planted and how to train on it."""
     from collections import Counter
 
-    from scripts.planting import DEFAULT_KINDS, plant
+    from trainer.signs.planting import DEFAULT_KINDS, plant
 
     corpus = open_corpus(options)
     planted = plant(corpus, args.out, share=args.share, kinds=args.kinds or DEFAULT_KINDS, seed=args.seed)

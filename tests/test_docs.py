@@ -5,8 +5,11 @@ pytest tests/test_docs.py
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import importlib.util
+import io
 import json
 import re
 import subprocess
@@ -15,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import trainer.errors
+from scripts.bench.gpu_check import PARTS
 from tests.helpers.paths import ROOT
 from trainer.cli.options import options
 from trainer.config.presets import PRESETS
@@ -75,6 +79,31 @@ def test_commands_that_a_page_names_are_modules(page: Path) -> None:
     assert {name for name in named if importlib.util.find_spec(name) is None} == set()
 
 
+TAKE_OPTIONS_OF_TRAINING = {"trainer.run", "scripts.evaluate", "scripts.shards", "scripts.plant", "scripts.ngram",
+                            "scripts.doctor"}  # fmt: skip
+
+
+@functools.cache
+def help_of(command: str) -> str:
+    """What `--help` of a command prints."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        importlib.import_module(command).main(["--help"])
+    return printed.getvalue()
+
+
+@EVERY_PAGE
+def test_options_of_commands_that_a_page_shows_are_theirs(page: Path) -> None:
+    text = page.read_text().replace("\\\n", " ")
+    shown = re.findall(r"python -m ((?:scripts|trainer)[\w.]*\w)([^\n`#]*)", text)
+    for command, words in shown:
+        for option in re.findall(r"(?<!\S)(--[a-z][\w.-]*)", words):
+            is_of_training = command in TAKE_OPTIONS_OF_TRAINING and option in {*known_options(), "--help-all"}
+            assert is_of_training or option == "--help" or re.search(rf"{option}(?![\w-])", help_of(command)), (
+                f"{command} has no {option}"
+            )
+
+
 @EVERY_PAGE
 def test_make_targets_that_a_page_names_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
@@ -95,6 +124,27 @@ def test_anchors_of_links_are_headings(page: Path) -> None:
     for target, anchor in re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", page.read_text()):
         headings = re.findall(r"^#+ (.+)$", ((page.parent / target) if target else page).read_text(), re.M)
         assert anchor in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}, anchor
+
+
+def test_every_command_of_a_user_is_in_the_table_of_commands() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    commands = {f"scripts.{path.stem}" for path in (ROOT / "scripts").glob("*.py") if path.stem != "__init__"}
+    assert set(re.findall(r"^\| `([\w.]+)", page, re.M)) == {"trainer.run", *commands}
+
+
+def test_every_room_is_in_the_tables_of_the_architecture() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = {str(path.parent.relative_to(ROOT)) for top in ("trainer", "data", "models", "scripts")
+             for path in (ROOT / top).glob("*/__init__.py")}  # fmt: skip
+    assert rooms
+    assert {room for room in rooms if f"`{room}/`" not in page} == set()
+
+
+def test_parts_of_the_lab_are_those_of_the_table() -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    found = re.search(r"^\| part \|.+?\n\n", page, re.M | re.S)
+    assert found is not None
+    assert set(re.findall(r"^\| `(\w+)` \|", found[0], re.M)) == set(PARTS)
 
 
 def test_nothing_refers_to_what_is_no_part_of_the_repository() -> None:
@@ -176,3 +226,9 @@ def test_options_that_others_rely_on_are_all_options_of_the_tables() -> None:
     assert set(re.findall(r"`(--[a-z][a-z.-]*[a-z])`", table("Options that other programs rely on"))) <= {
         *known_options(), "--help", "--help-all"
     }  # fmt: skip
+
+
+def test_presets_that_others_rely_on_are_all_presets() -> None:
+    listed = re.search(r"The presets are (.+?)\.", table("Options that other programs rely on"), re.S)
+    assert listed is not None
+    assert re.findall(r"`([^`]+)`", listed[1]) == list(PRESETS)

@@ -21,7 +21,6 @@ from data.batches.collate import Frontend
 from data.utterance import Splits
 from models.checkpoints.export import save_huggingface
 from models.checkpoints.lora import adapter_folder, lora_of, save_updates
-from models.checkpoints.weights import LoadReport
 from models.ctc import CTCModel
 from trainer.card.card import write_card
 from trainer.card.text import versions
@@ -34,6 +33,7 @@ from trainer.loop.state import TrainState
 from trainer.loop.step import TrainingParts
 from trainer.parallel.sharding import spread_again, whole_model
 from trainer.parallel.world import ALONE, World
+from trainer.prepare.build import PreparedRun
 from trainer.prepare.corpus import PreparedCorpus
 from trainer.prepare.identity import corpus_digest
 from trainer.publishing import exports_other_weights, publish
@@ -68,23 +68,19 @@ def is_closed(run_dir: Path, step: int) -> bool:
 
 
 def close_run(
-    config: Config,
-    parts: TrainingParts,
-    data: PreparedCorpus,
-    eval_sets: dict[str, EvalSet],
+    run: PreparedRun,
     state: TrainState,
     runlog: RunLog,
-    load_report: LoadReport | None,
-    argv: Sequence[str] | None,
-    precision: str,
-    finish_saves: Callable[[], bool],
     watch: Watch,
+    argv: Sequence[str] | None,
+    finish_saves: Callable[[], bool],
 ) -> bool:
     """Score the weights that the run exports; write hypotheses.jsonl, model/, its card, results.json and the report.
 
     The last checkpoint is written meanwhile. Returns what `finish_saves` does: whether all saves reached the disk.
     Other ranks call `score_with_first` meanwhile, which scores their share.
     """
+    config, parts, data, eval_sets = run.config, run.parts, run.data, run.eval_sets
     in_own_precision(parts)
     run_dir, splits, console, model = config.run_dir, data.corpus.splits, runlog.console, parts.model
     score = _scorer(parts, eval_sets, splits, console)
@@ -135,7 +131,7 @@ def close_run(
         "audio_seconds_per_second": state.audio_seconds / state.train_seconds if state.train_seconds else 0.0,
         "padding_share": 1 - state.audio_seconds / state.padded_seconds if state.padded_seconds else 0.0,
         "best": {"step": best_step, eval_sets[splits.headline].units.main: best_wer},
-        "precision": precision,
+        "precision": run.precision,
         "processes": parts.world.size,
         "backend": parts.world.backend,
         "peak_memory_bytes": peak_memory_bytes(parts.device),
@@ -143,7 +139,7 @@ def close_run(
     })  # fmt: skip
     write_hypotheses(run_dir / "hypotheses.jsonl", closing)
     with console.phase("card"):
-        write_card(run_dir, config, data, results, load_report, argv)
+        write_card(run_dir, config, data, results, run.load_report, argv)
     with console.phase("export"):
         sync(run_dir / "model")
     runlog.board.end(config, results, state.step)
@@ -163,14 +159,11 @@ def close_run(
     return all_saved
 
 
-def score_with_first(
-    config: Config, parts: TrainingParts, data: PreparedCorpus, eval_sets: dict[str, EvalSet], state: TrainState,
-    console: Console, finish_saves: Callable[[], bool],
-) -> bool:  # fmt: skip
+def score_with_first(run: PreparedRun, state: TrainState, console: Console, finish_saves: Callable[[], bool]) -> bool:
     """What other ranks do while rank 0 is in `close_run`, call by call. Returns what `finish_saves` does."""
+    config, parts, splits = run.config, run.parts, run.data.corpus.splits
     in_own_precision(parts)
-    splits = data.corpus.splits
-    score = _scorer(parts, eval_sets, splits, console)
+    score = _scorer(parts, run.eval_sets, splits, console)
     with_last, with_exported = _scored_with(config, splits, state)
     score(with_last)
     all_saved = True

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -13,11 +12,10 @@ from functools import partial
 import torch
 from safetensors import SafetensorError
 
-from data.example_table import ids_of, lengths_of
-from data.utterance import SAMPLE_RATE, Corpus
+from data.example_table import ids_of
+from data.utterance import Corpus
 from models.checkpoints.lora import lora_of
 from models.checkpoints.training_checkpoint import describe_model
-from models.flops import forward_flops, training_flops
 from trainer.cli.clock import Clock
 from trainer.cli.console import Console, RankConsole
 from trainer.cli.signals import StopFlag, stop_on_signals
@@ -26,7 +24,7 @@ from trainer.config.as_json import to_json
 from trainer.config.given import with_given
 from trainer.config.schema import Config
 from trainer.config.validate import resolve, validate
-from trainer.device import choose_device, device_model, peak_flops
+from trainer.device import choose_device
 from trainer.diagnosis.folder import keep_facts
 from trainer.diagnosis.gather import facts_of
 from trainer.diagnosis.overfit import overfit
@@ -53,6 +51,7 @@ from trainer.prepare.features.table import training_share
 from trainer.prepare.identity import identity, refuse_mixed
 from trainer.prepare.intro import introduce
 from trainer.prepare.resume import resume
+from trainer.prepare.utilisation import flops_share
 from trainer.publishing import is_published, publish_late
 from trainer.rundir.checkpoints.saving import Saver
 from trainer.rundir.disk import write_text
@@ -148,24 +147,8 @@ def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag:
         state.eval_seconds += (1 - share) * seconds
         config = run.config
     console.release(world.broadcast(console.warned))
-    runlog: RunLog | SilentLog = SilentLog(state)
-    files: LossFiles | None = None
-    watch: Watch | None = None
     with world.together("the run's folder"):
-        if world.is_first:
-            write_text(run_dir / "config.json", to_json(config))  # from here on the folder holds a run
-            with console.phase("estimate"):
-                facts = keep_facts(run_dir, lambda: facts_of(run, probes=state.step == 0), is_new=state.step == 0)
-            watch = Watch(config, facts)
-            runlog = RunLog(
-                run_dir, console, state, run.data.vocab, total_steps=run.total_steps,
-                steps_per_epoch=run.plan.num_steps(0),
-                device=parts.device, watch=watch, flops_share=flops_share(run),
-            )  # fmt: skip
-            if state.step == 0:
-                runlog.board.begin(run.plan, run.monitor)
-            ids = {"train": ids_of(run.data.train), "evaluations": ids_of(run.monitor.examples)}
-            files = LossFiles(run_dir, ids, state.step, console.warn)
+        runlog, files, watch = _open_logs(run, state, console) if world.is_first else (SilentLog(state), None, None)
     dynamics = LossRecorder(world, files, len(run.data.train), config.train.eval_every, console.warn)
     saver = make_saver(parts, run_dir, config.train.save_total_limit, fingerprint, console.warn)
     profiler = StepProfiler(run_dir, config.profile if world.is_first else 0, parts.device, console.say)
@@ -196,15 +179,38 @@ def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag:
         console.tell_time(runlog.first_step)
         console.say(f"stopped at step {state.step} of {run.total_steps}; go on with the same command and --resume")
         return flag.exit_code if saved else SAVE_FAILED
+    saved = _close(run, state, runlog, watch, argv, console, finish)
+    return 0 if saved else SAVE_FAILED
+
+
+def _open_logs(run: PreparedRun, state: TrainState, console: Console) -> tuple[RunLog, LossFiles, Watch]:
+    """The log, the files of losses and the watch over the log, in the run's folder. For the first rank."""
+    run_dir, is_new = run.config.run_dir, state.step == 0
+    write_text(run_dir / "config.json", to_json(run.config))  # from here on the folder holds a run
+    with console.phase("estimate"):
+        facts = keep_facts(run_dir, lambda: facts_of(run, probes=is_new), is_new=is_new)
+    watch = Watch(run.config, facts)
+    runlog = RunLog(
+        run_dir, console, state, run.data.vocab, total_steps=run.total_steps, steps_per_epoch=run.plan.num_steps(0),
+        device=run.parts.device, watch=watch, flops_share=flops_share(run),
+    )  # fmt: skip
+    if is_new:
+        runlog.board.begin(run.plan, run.monitor)
+    ids = {"train": ids_of(run.data.train), "evaluations": ids_of(run.monitor.examples)}
+    return runlog, LossFiles(run_dir, ids, state.step, console.warn), watch
+
+
+def _close(
+    run: PreparedRun, state: TrainState, runlog: RunLog | SilentLog, watch: Watch | None,
+    argv: Sequence[str] | None, console: Console, finish: Callable[[], bool],
+) -> bool:  # fmt: skip
+    """Score and write what the run leaves. Returns what `finish` does: whether all saves reached the disk."""
+    world = run.parts.world
     try:
         try:
             if isinstance(runlog, RunLog) and watch is not None:
-                saved = close_run(
-                    config, parts, run.data, run.eval_sets, state, runlog, run.load_report, argv, run.precision, finish,
-                    watch,
-                )  # fmt: skip
-            else:
-                saved = score_with_first(config, parts, run.data, run.eval_sets, state, console, finish)
+                return close_run(run, state, runlog, watch, argv, finish)
+            return score_with_first(run, state, console, finish)
         finally:
             no_late_failure = finish()
     except torch.OutOfMemoryError as error:
@@ -219,28 +225,10 @@ def _train(run: PreparedRun, argv: Sequence[str] | None, console: Console, flag:
     except (OSError, SafetensorError, CheckpointError) as error:
         raise world.told(
             SaveError(
-                f"{run_dir}: training is over, but its results could not be written ({error}). Free some space or mend "
-                "the disk, then --resume."
+                f"{run.config.run_dir}: training is over, but its results could not be written ({error}). Free some "
+                "space or mend the disk, then --resume."
             )
         ) from None
-    return 0 if saved else SAVE_FAILED
-
-
-def flops_share(run: PreparedRun) -> float | None:
-    """The share of the device's peak that training at one second of audio per second takes; None for unknown peaks.
-
-    It is the mean over the training split. Padding and recomputed activations are no useful work and do not count.
-    """
-    peak = peak_flops(device_model(run.parts.device), run.precision)
-    if peak is None or not run.parts.model.trains_all_layers:  # a frozen layer needs no gradient of its weights
-        return None
-    hf, flops, num_samples = run.parts.model.hf.config, 0.0, 0
-    for length, count in Counter(lengths_of(run.data.train).tolist()).items():
-        of_utterance = training_flops(hf, length, frozen=run.parts.model.freeze_feature_encoder)
-        if run.config.model.cache_features:  # the convolutions ran before training
-            of_utterance -= forward_flops(hf, length)[0]
-        flops, num_samples = flops + count * of_utterance, num_samples + count * length
-    return flops / (num_samples / SAMPLE_RATE) / peak
 
 
 def _fit(

@@ -6,7 +6,6 @@ pauses that double, unless the answer is one that another try cannot change.
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from collections.abc import Callable
@@ -21,11 +20,9 @@ from trainer.errors import ConfigError, CorpusError, StorageError
 R = TypeVar("R")
 PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds between the tries of a read."""
-TIMEOUT_SECONDS = 60.0
-"""After this long without an answer a read has failed, and is tried again."""
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "hf": "huggingface_hub"}
 _OPTIONS: dict[str, dict[str, Any]] = {
-    # its own tries are few and silent: ours are the ones that count
+    # seconds; s3fs' own tries are few and silent: ours are the ones that count
     "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 1}}}
 }
 
@@ -215,9 +212,3 @@ def _whole(content: bytes, num_bytes: int, where: str, offset: int, what: str) -
 
 def _reason(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
-
-
-@functools.cache
-def shared_storage(url: str) -> Storage:
-    """One for all who read from there."""
-    return open_storage(url)

@@ -128,7 +128,8 @@ def _read_pretrained(source: str, revision: str | None, language: str | None, wh
         raise ModelError(f"{source} is of the family {config.model_type!r}; this trains {', '.join(FAMILIES)}.")
     if getattr(config, "add_adapter", False):
         raise ModelError(
-            f"{source} has a convolutional adapter behind its encoder (add_adapter), which is not supported."
+            f"{source} has a convolutional adapter behind its encoder (add_adapter), which is not supported. Take a "
+            "checkpoint without one."
         )
     commit = getattr(config, "_commit_hash", None)
     do_normalize, rate = True, 16_000

@@ -56,16 +56,14 @@ def training_parts(
     model: CTCModel, world: World = ALONE, *, is_sharded: bool = False, lr: float = 1e-3, reduces_once: bool = False
 ) -> TrainingParts:
     """`model` with what trains it: spread over the ranks of `world`, or whole."""
-    gradients = None
+    sharded = None
     if is_sharded:
         shard(model, CPU)
-        gradients = ShardedGradients(model, CPU, nullcontext, masks_time=True, reduces_once=reduces_once)
+        sharded = ShardedGradients(model, CPU, nullcontext, masks_time=True, reduces_once=reduces_once)
     optimizer = build_optimizer(model, OptimConfig(lr=lr))
     scaler = GradScaler("cpu", enabled=False)
-    return TrainingParts(
-        model, optimizer, build_schedule(optimizer, 2, 40), scaler, CPU, nullcontext, world=world,
-        gradients=gradients,  # type: ignore[arg-type]
-    )  # fmt: skip
+    schedule = build_schedule(optimizer, 2, 40)
+    return TrainingParts(model, optimizer, schedule, scaler, CPU, nullcontext, world=world, sharded=sharded)
 
 
 def loader_for(

@@ -14,8 +14,8 @@ import soundfile
 
 from data.audio.quality import measure_quality
 from scripts.plant import main
-from scripts.planting import DEFAULT_KINDS, KINDS, alter, cut
 from tests.helpers.corpora import WORDS, ManifestFolder, write_jsonl
+from trainer.signs.planting import DEFAULT_KINDS, KINDS, alter, cut
 
 NUM_TRAIN = 60
 

@@ -72,6 +72,7 @@ OURS: dict[str, str] = {
     "use_cpu": "--device cpu",
     "no_cuda": "--device cpu",
     "full_determinism": "--deterministic",
+    "fsdp": "--parallel fsdp",
     "data_seed": "--seed",
 }
 """Flag -> the options that do its work, as they are typed; a preset before them is the one that has them."""
@@ -101,7 +102,7 @@ NONE: dict[str, str] = {
     "do_predict": "to score a finished model: python -m scripts.evaluate MODEL",
     "report_to": "TensorBoard's files are always written: tensorboard --logdir runs",
     "logging_dir": "TensorBoard's files lie in the run's folder",
-    "local_rank": "there is one device",
+    "local_rank": "torchrun tells each process its rank, docs/howto-cluster.md",
     "torch_compile": "on CUDA whole passes are captured and launched at once, which compiling did not beat",
     "optim": "the optimizer is always AdamW; --optim.moments 8bit is adamw_bnb_8bit",
     "adam_beta1": "AdamW has betas 0.9 and 0.999",
@@ -125,7 +126,7 @@ OTHERS = frozenset((
     "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
     "dataloader_multiprocessing_context", "dataloader_in_order", "remove_unused_columns", "label_names",
     "ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph", "ddp_backend",
-    "ddp_timeout", "fsdp", "fsdp_config", "deepspeed", "debug", "skip_memory_metrics", "half_precision_backend",
+    "ddp_timeout", "fsdp_config", "deepspeed", "debug", "skip_memory_metrics", "half_precision_backend",
     "fp16_opt_level", "jit_mode_eval", "save_safetensors",
 ))  # fmt: skip
 """Fields of TrainingArguments, now or in older releases, that nothing here corresponds to."""

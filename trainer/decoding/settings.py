@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from argparse import Namespace
@@ -15,6 +14,7 @@ from data import strict_json
 from trainer.decoding.beam import BeamOptions
 from trainer.decoding.fusion import Weights
 from trainer.errors import ConfigError
+from trainer.rundir.disk import sha256
 
 FILE = "decoding.json"
 AUTO = "auto"
@@ -115,17 +115,11 @@ def from_options(args: Namespace, weights: Weights | None = None) -> Decoding:
     return Decoding(args.lm, weights, args.units, args.lexicon, read_hot_words(args.hot_word), beam)
 
 
-def digest(path: Path) -> str:
-    """sha256 of the file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def as_record(decoding: Decoding) -> dict[str, Any]:
     """What decoding.json and results.json say of it."""
     record = {
         "lm": None if decoding.lm is None else str(decoding.lm),
-        "lm_sha256": None if decoding.lm is None else digest(decoding.lm),
+        "lm_sha256": None if decoding.lm is None else sha256(decoding.lm),
         "lm_weight": decoding.weights.lm,
         "word_score": decoding.weights.word,
         "unknown_score": decoding.weights.unknown,
@@ -153,7 +147,7 @@ def tuned_weights(folder: Path, lm: Path) -> tuple[Weights, str] | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         weights = Weights(float(record["lm_weight"]), float(record["word_score"]), float(record["unknown_score"]))
-        is_same, split = record["lm_sha256"] == digest(lm), str(record["tuned_on"])
+        is_same, split = record["lm_sha256"] == sha256(lm), str(record["tuned_on"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: not readable as weights ({error}). Give --lm-weight and --word-score.") from None
     return (weights, split) if is_same and split else None

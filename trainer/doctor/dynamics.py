@@ -46,10 +46,6 @@ class Learning:
     learnt_by_half: int
     """The pass from which on half of the utterances are learnt; 0: none."""
 
-    @property
-    def num_passes(self) -> int:
-        return len(self.losses)
-
 
 def losses_of(dynamics: Dynamics, ids: Sequence[str], *, training: bool = True) -> tuple[np.ndarray, int]:
     """(float32 (K, N), of `ids` in each pass; how many of them the run has never visited).

@@ -90,7 +90,8 @@ def write_page(
         "typical": _typical(all_of_them),
         "rows": rows,
     }
-    used = sum(len(text.encode(errors="replace")) for text in fixed.values()) + len(_json(content)) + 20_000
+    used = sum(len(text.encode(errors="replace")) for text in fixed.values()) + len(_json(content))
+    used += 20_000  # the template, and a margin
     room = None if most_bytes is None else most_bytes - used
     media, num_failed = ([], 0) if load is None else _media(shown, rows, load, room, num_audio, progress)
     told = _summary(len(all_of_them), num_signed, len(shown), len(media), num_failed, split)
@@ -187,7 +188,7 @@ def _media(
         if len(waveform) == 0:
             continue
         text = _json(_picture(waveform))
-        used += len(text) + 70
+        used += len(text) + shell.BYTES_AROUND_MEDIA
         if room is not None and used > room:
             break
         row["media"] = len(media)

@@ -142,13 +142,7 @@ def fit(
             except TrainingStopped as error:  # what is due still happens: a resumed run starts after this step
                 hopeless = error
             if log_due:
-                assert result.blank_share is not None
-                figures = [result.grad_norm, result.blank_share, *result.part_norms.values()]
-                grad_norm, blank_share, *norms = torch.stack(figures).tolist()  # one wait
-                runlog.train(state, loss=mean(state.losses), grad_norm=grad_norm, lr=result.lr,
-                             blank_share=blank_share, grad_scale=parts.scaler.get_scale(),
-                             part_norms=dict(zip(result.part_norms, norms, strict=True)))  # fmt: skip
-                state.losses.clear()
+                record_training(runlog, state, result, parts.scaler.get_scale())
             if eval_due and not evaluate_and_record():
                 stopping = True
             if hopeless is not None:
@@ -179,8 +173,23 @@ def fit(
     with contextlib.suppress(TrainingStopped):
         catch_up()
     save()
-    raise TrainingStopped(
-        f"out of memory after step {state.step}, in clipping or the optimizer ({reason}). Free the device of other "
+    raise out_of_memory_in_update(state.step, reason)
+
+
+def record_training(runlog: TrainLog, state: TrainState, result: StepResult, grad_scale: float) -> None:
+    """Log the mean loss of the steps since the last log, and what was measured in the newest one."""
+    assert result.blank_share is not None, "a step that is logged measures it"
+    figures = [result.grad_norm, result.blank_share, *result.part_norms.values()]
+    grad_norm, blank_share, *norms = torch.stack(figures).tolist()  # one wait
+    runlog.train(state, loss=mean(state.losses), grad_norm=grad_norm, lr=result.lr, grad_scale=grad_scale,
+                 blank_share=blank_share, part_norms=dict(zip(result.part_norms, norms, strict=True)))  # fmt: skip
+    state.losses.clear()
+
+
+def out_of_memory_in_update(step: int, reason: str) -> TrainingStopped:
+    """The error to raise when there was no memory after the gradient of the step behind `step` was there."""
+    return TrainingStopped(
+        f"out of memory after step {step}, in clipping or the optimizer ({reason}). Free the device of other "
         "programs, freeze the feature encoder, or train a smaller model; then --resume."
     )
 

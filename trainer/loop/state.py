@@ -26,6 +26,7 @@ class TrainState:
     best_wer: float | None = None
     evals_without_gain: int = 0
     last_eval_step: int = -1
+    """For whoever reads state.json; nothing here does."""
     eval_pending: bool = False
     """Whether a signal interrupted an evaluation; a resumed run then begins with it."""
     train_seconds: float = 0.0

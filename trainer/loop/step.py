@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import torch
 from torch import Tensor
@@ -89,15 +89,16 @@ class TrainingParts:
     """The captured passes of batches, on CUDA."""
     world: World = ALONE
     """The ranks that train together, each with its share of every batch."""
-    gradients: Gradients = None  # type: ignore[assignment]
-    """Where a step's gradient is summed up; made here unless it is given."""
+    sharded: InitVar[Gradients | None] = None
+    """The gradients of a model that is spread over processes; a whole model's are made here."""
+    gradients: Gradients = field(init=False)
+    """Where a step's gradient is summed up."""
     ballot: Ballot = field(init=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, sharded: Gradients | None) -> None:
         on_cuda = self.device.type == "cuda"
         in_one_buffer = on_cuda or not self.world.is_alone
-        if self.gradients is None:
-            self.gradients = Gradients(self.model, in_one_buffer=in_one_buffer, scaled_by_update=on_cuda)
+        self.gradients = sharded or Gradients(self.model, in_one_buffer=in_one_buffer, scaled_by_update=on_cuda)
         self.ballot = Ballot(self.world, len(self.gradients.parameters))
 
 
@@ -169,9 +170,8 @@ def accumulate_gradient(
     is_halved = False
     while True:
         torch.manual_seed(seed if world.is_first else derive_seed(seed, "rank", world.rank))
-        layers = (
-            None if world.is_alone else torch.Generator().manual_seed(seed)
-        )  # LayerDrop skips the same on all ranks
+        # LayerDrop skips the same layers on all ranks
+        layers = None if world.is_alone else torch.Generator().manual_seed(seed)
         loss, blank_share = figures = torch.zeros(2, dtype=gradients.dtype, device=parts.device)
         nats: list[Tensor] = []
         out_of_memory = False
@@ -187,9 +187,7 @@ def accumulate_gradient(
                     if blank_shares is not None:
                         blank_share += blank_shares.sum() / num_utterances
         except torch.OutOfMemoryError:
-            out_of_memory = (
-                True  # freeing memory must wait until the exception, which holds the step's tensors, is gone
-            )
+            out_of_memory = True  # memory is freed below, once the exception, which holds the step's tensors, is gone
         own = [batch for microbatch in microbatches for batch in filter(has_rows, microbatch)]
         if out_of_memory:
             gradients.refuse_to_redo(world)

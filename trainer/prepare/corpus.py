@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from data.audio.segments import describe_overshoots
 from data.chain import is_checked, once_each, overshoots_of
+from data.config import CorpusConfig
 from data.corpora import reading_notes
 from data.corrections.corpus import CorrectedCorpus, corrected
 from data.drops import Drops, is_corpus_wrong, refuse_unreadable
@@ -230,27 +231,13 @@ def prepare_corpus(
                 find_undecodable(evaluation, unreadable, console)
     if not faults.collects:
         refuse_unreadable(unreadable, c.on_bad_eval)
-    for bad in unreadable:
-        stops = c.on_bad_eval == "error" or is_corpus_wrong(bad)
-        for fault in bad.faults(stops=stops, remedy=MEND if is_corpus_wrong(bad) else COUNT_AS_DELETIONS):
-            faults.add(fault)
-        if bad.num_dropped and not stops:
-            console.warn(bad.describe("scored as deletions"))
-    for fault in drops.faults(stops=c.on_bad == "error", remedy=LEAVE_OUT):
-        faults.add(fault)
-    if drops.num_dropped and c.on_bad == "drop":
-        console.warn(drops.describe())
+    _tell_unusable(drops, unreadable, c, faults, console)
     words = {split: num_reference_words(examples) for split, examples in evaluation.items()}
     if (checksum := corpus.checksum(words)) is not None:
         line, is_suspicious = checksum
         (console.warn if is_suspicious else console.say)(line)
     leaks = find_leaks(train, evaluation)
-    if leaks and config.strict and not faults.collects:
-        raise CorpusError(f"{'; '.join(leaks)}. Mend the splits, or train without --strict.")
-    for leak in leaks:
-        if config.strict:
-            faults.add(Fault("leak", leak, "Mend the splits, or leave out --strict."))
-        console.warn(leak)
+    _tell_leaks(leaks, config.strict, faults, console)
     language = config.model.target_lang
     if own and encoder.pretrained is not None and encoder.pretrained.has_adapters:
         language = encoder.pretrained.language
@@ -261,6 +248,32 @@ def prepare_corpus(
         corpus, vocab, own, train, evaluation, drops, unseen, leaks, conversions, language, faults, of_units,
         corrections,
     )  # fmt: skip
+
+
+def _tell_unusable(
+    drops: Drops, unreadable: Sequence[Drops], config: CorpusConfig, faults: Faults, console: Console
+) -> None:
+    """Say which utterances of training are left out and which of evaluation count as deletions; a check notes all."""
+    for bad in unreadable:
+        stops = config.on_bad_eval == "error" or is_corpus_wrong(bad)
+        for fault in bad.faults(stops=stops, remedy=MEND if is_corpus_wrong(bad) else COUNT_AS_DELETIONS):
+            faults.add(fault)
+        if bad.num_dropped and not stops:
+            console.warn(bad.describe("scored as deletions"))
+    for fault in drops.faults(stops=config.on_bad == "error", remedy=LEAVE_OUT):
+        faults.add(fault)
+    if drops.num_dropped and config.on_bad == "drop":
+        console.warn(drops.describe())
+
+
+def _tell_leaks(leaks: Sequence[str], is_strict: bool, faults: Faults, console: Console) -> None:
+    """Warn of what training and evaluation share. CorpusError instead if `is_strict`, unless a check goes on."""
+    if leaks and is_strict and not faults.collects:
+        raise CorpusError(f"{'; '.join(leaks)}. Mend the splits, or train without --strict.")
+    for leak in leaks:
+        if is_strict:
+            faults.add(Fault("leak", leak, "Mend the splits, or leave out --strict."))
+        console.warn(leak)
 
 
 @contextlib.contextmanager

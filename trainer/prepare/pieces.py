@@ -100,7 +100,7 @@ def build_parts(
     optimizer = build_optimizer(model, config.optim)
     scheduler = build_schedule(optimizer, warmup, total_steps)
     scaler = GradScaler(device.type, enabled=precision == "fp16")
-    autocast, gradients = autocast_for(precision, device), None
+    autocast, sharded = autocast_for(precision, device), None
     if model.is_sharded:
         if type(optimizer) is not torch.optim.AdamW:
             raise ConfigError(
@@ -108,16 +108,13 @@ def build_parts(
                 f"{type(optimizer).__name__}: leave out the option that chose it, or give --parallel ddp."
             )
         spec = spec_augment_of(model)
-        gradients = sharded_gradients(
+        sharded = sharded_gradients(
             model, device, autocast, world, masks_time=spec is not None and spec.time_prob > 0,
             accumulates=config.train.grad_accum_steps > 1,
         )  # fmt: skip
     elif precision in HALF:
         model.keep_half_copies(HALF[precision])
-    parts = TrainingParts(
-        model, optimizer, scheduler, scaler, device, autocast, world=world,
-        gradients=gradients,  # type: ignore[arg-type]
-    )  # fmt: skip
+    parts = TrainingParts(model, optimizer, scheduler, scaler, device, autocast, world=world, sharded=sharded)
     if config.model.cuda_graphs:
         several = config.train.grad_accum_steps > 1
         parts.graphs = Graphs(model, parts.gradients, parts.autocast, CudaRecorder(), warn, accumulates=several)

@@ -23,7 +23,6 @@ from trainer.errors import AudioError
 from trainer.prepare.corpus import read_corpus
 from trainer.rundir.model_source import run_of
 
-NUM_CLIPS = 2
 MOST_SECONDS = 20.0
 """No longer utterance is taken as an example."""
 LABEL_CHARACTERS = 60

@@ -137,17 +137,10 @@ def transcribe(recognizer: LoadedModel, name: str, waveform: np.ndarray, windows
     return TimedTranscript(name, len(waveform), words, written=written, is_calibrated=calibration is not None)
 
 
-def best_frames(recognizer: LoadedModel, waveform: np.ndarray, windows: Windows,
-                progress: Progress = lambda batches, total: batches) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Each frame's best unit, int64 (T,), and its log posterior, float32 (T,). T is as in one pass over everything."""
-    ids, evidence = read_frames(recognizer, waveform, windows, progress)
-    return ids, evidence[:, 0]
-
-
 def read_frames(recognizer: LoadedModel, waveform: np.ndarray, windows: Windows,
                 progress: Progress = lambda batches, total: batches,
                 keep: Callable[[Tensor], Tensor] = frame_evidence) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Each frame's best unit, int64 (T,), and what `keep` makes of its logits, float32 (T, K).
+    """Each frame's best unit, int64 (T,), and what `keep` makes of its logits, float32 (T, K). T is as in one pass.
 
     `keep` is a function from logits (B, T, V) to (B, T, K); as it is, the evidence that confidences are computed from.
     """

@@ -15,6 +15,7 @@ from models.ctc import CTCModel
 from trainer.errors import AudioError
 from trainer.report.html import to_script_json
 from trainer.report.media import utterance_media
+from trainer.report.shell import BYTES_AROUND_MEDIA
 from trainer.scoring.evaluate import EvalSet
 from trainer.scoring.scores import Hypothesis
 
@@ -22,8 +23,6 @@ WORST_SHARE = 0.75
 """If not all utterances fit, the worst ones fill this share of the room; utterances drawn at random fill the rest."""
 MOST_SECONDS = 60.0
 """Longer utterances have no picture, since it could not be read. They have audio only in a file without a limit."""
-BYTES_AROUND = 70
-"""Bytes of markup around the media of one utterance."""
 
 Scored = tuple[str, Hypothesis]
 """(Split, hypothesis of one of its utterances)."""
@@ -100,9 +99,9 @@ def _fill(media: Media, source: MediaSource, wanted: list[Scored], room: float) 
             if len(written := found.get("written", ())) == len(sure := hypothesis.confidences or ()):
                 found["written"] = [[*word[:3], round(c, 3)] for word, c in zip(written, sure, strict=True)]
             text = to_script_json(found)
-            if media.num_bytes + len(text) + BYTES_AROUND > room:
+            if media.num_bytes + len(text) + BYTES_AROUND_MEDIA > room:
                 return wanted[i:]
-            media.num_bytes += len(text) + BYTES_AROUND
+            media.num_bytes += len(text) + BYTES_AROUND_MEDIA
             by_content[identity] = len(media.elements)
             media.elements.append(text)
         media.numbers[split, hypothesis.id] = by_content[identity]

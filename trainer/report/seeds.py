@@ -24,11 +24,15 @@ def compare_summaries(a: Path, b: Path) -> list[str]:
     ]
     mains = {of["metric"] for of in groups}
     if len(mains) > 1:
-        raise ResultsError(f"{a} and {b} have different error rates ({', '.join(sorted(mains))}).")
+        raise ResultsError(
+            f"{a} and {b} have different error rates ({', '.join(sorted(mains))}). Give two "
+            "summaries of words, or two of the same units."
+        )
     main = mains.pop()
     common = [split for split in groups[0]["splits"] if split in groups[1]["splits"]]
     if not common:
-        raise ResultsError(f"{a} and {b} have no split in common.")
+        names = "; ".join(", ".join(of["splits"]) for of in groups)
+        raise ResultsError(f"{a} and {b} have no split in common ({names}). Give summaries of the same corpus.")
     table = [["split", "runs", f"mean {main.upper()} A", "B", "B − A, points", "95 % interval", "p, Welch"]]
     for split in common:
         values = [of["splits"][split][main]["values"] for of in groups]

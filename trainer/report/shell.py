@@ -25,6 +25,10 @@ def scripts(files: Files) -> str:
     return "\n".join(f"<script>{script}</script>" for script in read_assets(files, "js"))
 
 
+BYTES_AROUND_MEDIA = 70
+"""At most, for each of the contents of `media`: its markup."""
+
+
 def media(contents: Sequence[str]) -> str:
     """Elements media-0, media-1, ... that hold JSON."""
     return "\n".join(

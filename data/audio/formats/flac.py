@@ -32,8 +32,6 @@ class StreamInfo:
     """What FLAC's first metadata block says."""
 
     max_block: int
-    is_fixed: bool
-    """All blocks but the last have `max_block` samples."""
     rate: int
     num_channels: int
     bits: int
@@ -79,11 +77,10 @@ def count_flac(file: BinaryIO, start: int, name: str, *, thorough: bool) -> Cont
 
 
 def _stream_info(block: bytes) -> StreamInfo:
-    min_block, max_block = struct.unpack(">HH", block[:4])
+    (max_block,) = struct.unpack(">H", block[2:4])
     packed = int.from_bytes(block[10:18], "big")
     return StreamInfo(
         max_block,
-        min_block == max_block,
         rate=packed >> 44,
         num_channels=(packed >> 41 & 7) + 1,
         bits=(packed >> 36 & 31) + 1,

@@ -35,7 +35,10 @@ class HubCorpus:
         named = {"train": train, "eval": evaluation, **({"test": test} if test else {})}
         for (one, first), (other, second) in itertools.combinations(named.items(), 2):
             if first == second:
-                raise CorpusError(f"--corpus.{one}-split and --corpus.{other}-split are both {first!r}.")
+                raise CorpusError(
+                    f"--corpus.{one}-split and --corpus.{other}-split are both {first!r}. "
+                    "Name two splits, or parts of one: 'train[:90%]' and 'train[90%:]'."
+                )
         self.splits = Splits(train=train, monitor=evaluation, headline=evaluation, closing=(evaluation,))
         if test:
             self.splits = self.splits.with_test(test)

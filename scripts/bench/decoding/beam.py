@@ -18,7 +18,6 @@ import gzip
 import math
 import multiprocessing
 import re
-import resource
 import statistics
 import sys
 import tempfile
@@ -89,9 +88,9 @@ def run(args: Namespace) -> int:
             pool.starmap(_decode, [(side, part) for part in parts], chunksize=1)
         for _ in range(args.rounds):
             for side, decode in SIDES.items():
-                before = _cpu_seconds()
+                before = time.process_time()
                 decode(log_probs)
-                cpu[side].append(_cpu_seconds() - before)
+                cpu[side].append(time.process_time() - before)
             for side in SIDES:
                 begin = time.perf_counter()
                 pool.starmap(_decode, [(side, part) for part in parts], chunksize=1)
@@ -116,11 +115,6 @@ def _figures(seconds: list[float]) -> str:
 
 def _decode(side: str, part: Sequence[np.ndarray]) -> list[str]:
     return SIDES[side](part)
-
-
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 def _ours(recognizer: Recognizer, args: Namespace, *, at_once: bool, lexicon: str = "") -> Decode:

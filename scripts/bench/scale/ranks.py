@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import socket
 import statistics
 import subprocess
@@ -212,19 +211,13 @@ def noise(model: CTCModel, lengths: Sequence[int]) -> Batch:
 def timed(world: World, take_step: Callable[[int], None] | None, num_steps: int) -> dict[str, float]:
     """Seconds a step on the clock and of the CPU of the busiest process, until all are through."""
     world.agree([0])
-    begin, cpu = time.perf_counter(), cpu_seconds()
+    begin, cpu = time.perf_counter(), time.process_time()
     for i in range(num_steps if take_step else 0):
         assert take_step is not None
         take_step(i)
-    cpu = cpu_seconds() - cpu
+    cpu = time.process_time() - cpu
     busiest = world.agree([round(1e6 * cpu)])[0] / 1e6
     return {"clock": (time.perf_counter() - begin) / num_steps, "cpu": busiest / num_steps}
-
-
-def cpu_seconds() -> float:
-    """CPU time of this process, all threads."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 def tell(options: Namespace, times: dict[str, list[dict[str, float]]]) -> None:

@@ -10,7 +10,6 @@ No dropout here: it differs with the number of ranks. Everything else that is dr
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.helpers.faults.harness import Corpus, Fault, Victim, make_corpus, server
+from tests.helpers.ranks import free_port
 
 # 10 utterances in batches of 4, 4 and 2, two batches a step: epochs of 2 steps, the last of them with one batch
 OPTIONS = [
@@ -45,13 +45,6 @@ def options(corpus: Corpus, runs: Path, *more: str) -> list[str]:
     places = ["--corpus.train", str(corpus.folder / "train.jsonl"), "--corpus.eval", str(corpus.folder / "eval.jsonl"),
               "--runs-dir", str(runs), "--cache-dir", str(corpus.cache)]  # fmt: skip
     return [*OPTIONS, *places, *more]
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @dataclass

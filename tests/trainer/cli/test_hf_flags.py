@@ -73,7 +73,7 @@ def test_every_field_of_training_arguments_is_answered() -> None:
         ("--no_freeze_feature_encoder", "here it is --model.freeze-feature-encoder (docs/from-hf-example.md)."),
         ("--dataset_name", "here it is --corpus.dataset of preset hub (docs/from-hf-example.md)."),
         ("--do_train", "leave it out here: training always happens"),
-        ("--fsdp", "nothing here corresponds to it, so leave it out (docs/from-hf-example.md)."),
+        ("--deepspeed", "nothing here corresponds to it, so leave it out (docs/from-hf-example.md)."),
     ],
 )
 def test_flag_of_the_example_is_answered_with_ours(word: str, said: str) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from data.example import Example
-from scripts.planting import SOUND
 from tests.helpers.voices import corpus, example, voice
 from trainer.signs.find import signs_of
 from trainer.signs.measured import Progress, measure_all, quietly
 from trainer.signs.pace import Pace
+from trainer.signs.planting import SOUND
 from trainer.signs.sign import Sign
 
 

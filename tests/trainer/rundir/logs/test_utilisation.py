@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.autograd import DeviceType
 
-import trainer.session
+import trainer.prepare.utilisation
 from models.flops import forward_flops, training_flops
 from tests.helpers.models import VOCAB, small_model
 from tests.helpers.paths import ROOT
@@ -57,11 +57,11 @@ def test_utilisation_at_one_second_a_second_is_the_work_of_the_corpus_over_its_l
         data=SimpleNamespace(train=[SimpleNamespace(num_samples=n) for n in lengths]),
         config=SimpleNamespace(model=SimpleNamespace(cache_features=table)),
     )  # fmt: skip
-    assert trainer.session.flops_share(run) is None  # type: ignore[arg-type]
-    monkeypatch.setattr(trainer.session, "peak_flops", lambda name, precision: 1e9)
+    assert trainer.prepare.utilisation.flops_share(run) is None  # type: ignore[arg-type]
+    monkeypatch.setattr(trainer.prepare.utilisation, "peak_flops", lambda name, precision: 1e9)
     config = model.hf.config
     work = sum(training_flops(config, n, frozen=frozen) - table * forward_flops(config, n)[0] for n in lengths)
-    assert trainer.session.flops_share(run) == pytest.approx(work / 4.0 / 1e9)  # type: ignore[arg-type]
+    assert trainer.prepare.utilisation.flops_share(run) == pytest.approx(work / 4.0 / 1e9)  # type: ignore[arg-type]
 
 
 def test_the_log_has_the_peak_of_memory_and_the_utilisation_where_it_is_known(tmp_path: Path) -> None:
