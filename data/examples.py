@@ -62,8 +62,8 @@ def _is_sound(table: UtteranceTable) -> bool:
 
 
 def _breaks_lines(id: str) -> str:
-    """The first control character of an id or what ends a line, as U+XXXX: lists of ids have one a line."""
-    found = re.search(r"[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]", id)
+    """The first control character of an id, also one that is white space, as U+XXXX: lists have an id a line."""
+    found = re.search(r"[\t\n\v\f\r\x1c-\x1f\x85]", id)
     return f"U+{ord(found[0]):04X}" if found else control_character(id)
 
 

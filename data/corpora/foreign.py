@@ -66,6 +66,35 @@ def foreign_name(manifest: Path) -> str:
     return _BY_NAME.get(manifest.name, "") or _BY_NAME.get(manifest.suffix.lower(), "")
 
 
+_IN_FOLDERS = [
+    ({"wav.scp", "text"}, "It holds Kaldi's wav.scp and text: write a row with audio_filepath, text and speaker for "
+     "each utterance, with start and end for each line of segments."),
+    ({"shards.json"}, "The preset shards reads it: python -m trainer.run shards (docs/howto-shards.md)."),
+    ({"dataset_dict.json"}, "The preset hub reads it: python -m trainer.run hub --corpus.dataset (docs/howto-hub.md)."),
+    ({"state.json"}, "The preset hub reads it: python -m trainer.run hub --corpus.dataset (docs/howto-hub.md)."),
+    ({"TRAIN", "TEST"}, "A TIMIT tree? python -m trainer.run timit --corpus.root reads it (docs/howto-timit.md)."),
+    ({"transcripts.txt", "audio"}, "It holds transcripts.txt and audio, as MLS has them: write a row with "
+     "audio_filepath, text and speaker for each of its lines."),
+]  # fmt: skip
+"""What a folder holds, in this case of letters, and what to do."""
+
+
+def foreign_folder(folder: Path, suffixes: Sequence[str]) -> str:
+    """What to name in place of a folder; manifests end in `suffixes`."""
+    inside = {path.name for path in folder.iterdir()}
+    for names, remedy in _IN_FOLDERS:
+        if names <= inside:
+            return remedy
+    if any(next(folder.glob(f"{'*/' * depth}*.trans.txt"), None) for depth in range(3)):
+        return (
+            "It holds LibriSpeech's .trans.txt: write a row for each of their lines, whose first word names the .flac "
+            "beside them and the speaker."
+        )
+    manifests = sorted(name for name in inside if name.lower().endswith(tuple(suffixes)))
+    listed = f" It holds {', '.join(manifests[:6])}{', ...' if len(manifests) > 6 else ''}." if manifests else ""
+    return f"--corpus.train and --corpus.eval name the manifests.{listed}"
+
+
 def foreign_row(row: Mapping[str, Any]) -> str:
     """What a JSON object is that is no row; empty where that is not known."""
     values = list(row.values())

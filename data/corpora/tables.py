@@ -20,7 +20,7 @@ from typing import Any
 from data import strict_json
 from data.audio.files import open_regular
 from data.corpora.cells import CellError, as_cell, cells_of, split_cells
-from data.corpora.foreign import NUM_BYTES, foreign_bytes, foreign_json, foreign_name
+from data.corpora.foreign import NUM_BYTES, foreign_bytes, foreign_folder, foreign_json, foreign_name
 from trainer.errors import CorpusError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
@@ -59,7 +59,7 @@ def open_table(manifest: Path, has_columns: Callable[[Sequence[str]], bool]) -> 
     `has_columns` says of a header's cells whether they name what is needed; it decides between delimiters.
     """
     if manifest.is_dir():
-        raise CorpusError(f"{manifest}: Is a directory. {_look_into(manifest)}")
+        raise CorpusError(f"{manifest}: Is a directory. {foreign_folder(manifest, SUFFIXES)}")
     suffix = manifest.suffix.lower()
     if suffix not in SUFFIXES:
         raise CorpusError(f"{manifest}: {_what_it_is(manifest)}a manifest ends in .jsonl, .json, .csv or .tsv.")
@@ -117,19 +117,6 @@ def encoding_of(content: bytes) -> tuple[str, int]:
     if len(content) > 1 and (content[0] == 0) != (content[1] == 0):
         return ("utf-16-le" if content[1] == 0 else "utf-16-be"), 0
     return "utf-8", 0
-
-
-def _look_into(folder: Path) -> str:
-    """What to name in place of a folder."""
-    inside = {path.name for path in folder.iterdir()}
-    if {"wav.scp", "text"} <= inside:
-        return (
-            "It holds Kaldi's wav.scp and text: write a row with audio_filepath, text and speaker for each utterance, "
-            "with start and end for each line of segments."
-        )
-    manifests = sorted(name for name in inside if name.lower().endswith(SUFFIXES))
-    listed = f" It holds {', '.join(manifests[:6])}{', ...' if len(manifests) > 6 else ''}." if manifests else ""
-    return f"--corpus.train and --corpus.eval name the manifests.{listed}"
 
 
 def lines_of(text: str) -> Iterator[tuple[int, str]]:

@@ -15,6 +15,8 @@ from data.corpora.columns import AUDIO, TEXT, find_speaker, known_as, name_of, s
 from data.corpora.hub import HubConfig
 from trainer.errors import CorpusError
 
+_AUDIO = (*AUDIO, "flac", "mp3", "ogg", "opus")
+"""WebDataset's columns are called by the endings of the files."""
 _BOUNDS = ("start", "start_time", "begin", "begin_time", "offset", "end", "end_time", "stop")
 
 
@@ -53,7 +55,7 @@ class Fields:
     def of(cls, config: HubConfig, split: str, names: Sequence[str], features: Mapping[str, Any] | None) -> Fields:
         """Where the columns `names` hold what; CorpusError where that cannot be told. `features` are their types."""
         find = _Finder(config, split, names, features or {})
-        audio, text = find("audio", config.audio_field, AUDIO), find("text", config.text_field, TEXT)
+        audio, text = find("audio", config.audio_field, _AUDIO), find("text", config.text_field, TEXT)
         id = find("id", config.id_field) if config.id_field else None
         speaker, notes = None, list[str]()
         if config.speaker_field:

@@ -101,6 +101,30 @@ def test_names_of_other_programs_are_known(tmp_path: Path, name: str, message: s
     assert str(caught.value).startswith(f"{tmp_path / name}: {message}")
 
 
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["wav.scp", "text"], "It holds Kaldi's wav.scp and text"),
+        (["shards.json", "shard-000000.tar"], "The preset shards reads it"),
+        (["dataset_dict.json", "train/state.json"], "The preset hub reads it"),
+        (["TRAIN/DR1/x", "TEST/DR1/x"], "A TIMIT tree?"),
+        (["transcripts.txt", "audio/1/2/1_2_3.flac"], "as MLS has them"),
+        (["19/198/19-198.trans.txt"], "It holds LibriSpeech's .trans.txt"),
+        (["b.csv", "a.JSONL", "c.wav"], "name the manifests. It holds a.JSONL, b.csv."),
+        (["c.wav"], "--corpus.train and --corpus.eval name the manifests."),
+    ],
+    ids=str,
+)
+def test_a_folder_says_what_it_is(tmp_path: Path, files: list[str], message: str):
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(CorpusError) as caught:
+        read(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}: Is a directory. ")
+    assert message in str(caught.value)
+
+
 ROW = {"audio_filepath": "a.wav", "text": "x"}
 SHAPES = {
     "SpeechBrain's": ({"u1": {"wav": "a.wav", "wrd": "x"}}, "jq -c 'to_entries[] | {id: .key} + .value'"),

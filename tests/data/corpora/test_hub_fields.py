@@ -95,15 +95,20 @@ def write_tar(folder: Path, members: dict[str, bytes]) -> Path:
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_texts_inside_the_json_of_a_tar_are_found_and_told(tmp_path: Path, wav: bytes, streaming: bool):
+    samples, rate = soundfile.read(io.BytesIO(wav), dtype="int16")
+    sink = io.BytesIO()
+    soundfile.write(sink, samples, rate, format="FLAC")
+    flac = sink.getvalue()
     said = [{"text": "so it goes", "speaker": "s1"}, {"text": "on", "speaker": "s2"}]
     members = {}
     for key, row in zip("ab", said, strict=True):
-        members |= {f"{key}.wav": wav, f"{key}.json": json.dumps(row).encode()}
+        members |= {f"x/{key}.flac": flac, f"x/{key}.json": json.dumps(row).encode()}
     folder = write_tar(tmp_path / "tars", members)
     cache = tmp_path / "packed" if streaming else None
     utterances, notes = read(folder, cache, speaker_field="json.speaker")
     assert [(u.text, u.speaker) for u in utterances] == [("so it goes", "s1"), ("on", "s2")]
     assert any('text from column "json.text"' in note for note in notes)
+    assert any('audio from column "flac"' in note for note in notes)
     expected, _ = soundfile.read(io.BytesIO(wav), dtype="float32")
     np.testing.assert_array_equal(utterances[0].audio.load(), expected)
 
