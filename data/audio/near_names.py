@@ -19,6 +19,8 @@ def hint_at(path: str | Path) -> str:
         return f" ({placeholder[0]} stands there as it is: set $NAME in the environment, or write the folder)"
     if re.search(r"(^|/)[A-Za-z]:[\\/]", text):
         return " (a path of Windows: write where the file lies here, best relative to the manifest)"
+    if os.path.islink(text):
+        return f" (a link to {os.readlink(text)}, which is not there)"
     folder, name = os.path.split(text)
     folder = folder or "."
     try:

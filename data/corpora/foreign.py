@@ -106,8 +106,9 @@ def foreign_row(row: Mapping[str, Any]) -> str:
     if values and all(isinstance(value, dict) for value in values):
         if known_as((*AUDIO, *TEXT), row):
             return f"{A_TABLE_BY_COLUMNS}."
-        what = "an object of objects, as SpeechBrain writes it"
-        return _TO_LINES.format(what=what, program="to_entries[] | {id: .key} + .value")
+        if known_as((*AUDIO, *TEXT), values[0]):
+            what = "an object of objects, as SpeechBrain writes it"
+            return _TO_LINES.format(what=what, program="to_entries[] | {id: .key} + .value")
     lists = [key for key, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
     if len(lists) == 1:
         return _TO_LINES.format(what=f'the rows stand in "{lists[0]}"', program=f'."{lists[0]}"[]')

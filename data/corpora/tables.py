@@ -89,12 +89,14 @@ def _what_it_is(manifest: Path) -> str:
     """What a file is whose name is no manifest's, as the beginning of a sentence or two."""
     try:
         with open_regular(manifest) as file:
-            foreign = foreign_bytes(file.read(NUM_BYTES))
+            beginning = file.read(NUM_BYTES)
     except OSError as error:
         return f"{error.strerror or error}; "
-    if foreign:
+    if foreign := foreign_bytes(beginning):
         return f"{foreign} After that: "
-    return f"{named}; " if (named := foreign_name(manifest)) else ""
+    if named := foreign_name(manifest):
+        return f"{named}; "
+    return "it looks like JSON, so name it .jsonl; " if beginning.lstrip().startswith((b"{", b"[")) else ""
 
 
 def decode(content: bytes, path: Path, name: str) -> str:

@@ -51,3 +51,8 @@ def test_a_file_that_lies_there_from_the_working_folder_is_named(tmp_path: Path,
     (tmp_path / "data/a.wav").touch()
     hint = hint_at("manifests/data/a.wav")
     assert hint == " (but there is data/a.wav from the working folder; paths are relative to the manifest)"
+
+
+def test_a_link_that_leads_nowhere_is_told(tmp_path: Path):
+    (tmp_path / "a.wav").symlink_to("/not/there.wav")
+    assert hint_at(tmp_path / "a.wav") == " (a link to /not/there.wav, which is not there)"

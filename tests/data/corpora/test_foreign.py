@@ -101,6 +101,12 @@ def test_names_of_other_programs_are_known(tmp_path: Path, name: str, message: s
     assert str(caught.value).startswith(f"{tmp_path / name}: {message}")
 
 
+def test_json_lines_under_another_name_are_told(tmp_path: Path):
+    (tmp_path / "data.list").write_text('{"wav": "a.wav", "txt": "x"}\n')
+    with pytest.raises(CorpusError, match=r"data\.list: it looks like JSON, so name it \.jsonl; a manifest ends in"):
+        read(tmp_path / "data.list")
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -128,6 +134,7 @@ def test_a_folder_says_what_it_is(tmp_path: Path, files: list[str], message: str
 ROW = {"audio_filepath": "a.wav", "text": "x"}
 SHAPES = {
     "SpeechBrain's": ({"u1": {"wav": "a.wav", "wrd": "x"}}, "jq -c 'to_entries[] | {id: .key} + .value'"),
+    "ESPnet's": ({"utts": {"u1": {"input": [], "output": []}}}, 'no "audio_filepath" field (fields: utts)'),
     "rows in a list": ({"version": 1, "data": [ROW]}, 'the rows stand in "data"'),
     "pandas'": ({"audio": {"0": "a.wav"}, "text": {"0": "x"}}, "a table by columns, as pandas writes it"),
     "lhotse's": ({"id": "c", "start": 0, "recording": {}, "supervisions": []}, "a cut of lhotse"),
