@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -37,30 +38,33 @@ def hint_at(path: str | Path) -> str:
 
 def _in_folder(folder: str, name: str) -> str:
     """A file beside it with the same name but for case, composition, blanks or ending, or in a folder there."""
-    names, stems, folders = _listed(folder, os.stat(folder).st_mtime_ns)
+    by_name, by_stem = _listed(folder, os.stat(folder).st_mtime_ns)  # the disk is asked once, for any number of files
     key = _folded(name)
-    if found := names.get(key) or stems.get(key) or stems.get(os.path.splitext(key)[0]):
-        return found
-    for below in folders:
-        for candidate in (name, *(name + ending for ending in _ENDINGS)):
-            if os.path.isfile(os.path.join(folder, below, candidate)):
-                return f"{below}/{candidate}"
-    return ""
+    return by_name.get(key) or by_stem.get(key) or by_stem.get(os.path.splitext(key)[0]) or ""
 
 
 @functools.lru_cache(maxsize=8)
-def _listed(folder: str, mtime_ns: int) -> tuple[dict[str, str], dict[str, str], list[str]]:
-    """Files of a folder by their folded names, by those without an ending, and its first folders."""
-    names, stems, folders = dict[str, str](), dict[str, str](), list[str]()
+def _listed(folder: str, mtime_ns: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Files of a folder and of its first folders by their folded names, and audio by those without an ending."""
+    by_name, by_stem, folders = dict[str, str](), dict[str, str](), list[str]()
+
+    def add(entry: os.DirEntry[str], shown: str) -> None:
+        key = _folded(entry.name)
+        by_name.setdefault(key, shown)
+        stem, ending = os.path.splitext(key)
+        if ending in _ENDINGS:
+            by_stem.setdefault(stem, shown)
+
     for entry in os.scandir(folder):
         if entry.is_dir():
             folders.append(entry.name)
-            continue
-        stem, ending = os.path.splitext(_folded(entry.name))
-        names[stem + ending] = entry.name
-        if ending in _ENDINGS:
-            stems[stem] = entry.name
-    return names, stems, sorted(folders)[:_MOST_FOLDERS]
+        else:
+            add(entry, entry.name)
+    for below in sorted(folders)[:_MOST_FOLDERS]:
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(os.path.join(folder, below)):
+                add(entry, f"{below}/{entry.name}")
+    return by_name, by_stem
 
 
 def _from_here(path: str) -> str:
