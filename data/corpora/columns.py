@@ -86,7 +86,11 @@ def speaker_of(value: object) -> str | None:
 
 def refuse_several_splits(column: str, values: Iterable[object]) -> None:
     """CorpusError when the column of `Columns.split` says of some rows that they are for training and of others not."""
-    said = {_SPLIT_WORDS[word]: value for value in values if (word := str(value).strip().lower()) in _SPLIT_WORDS}
+    said = dict[str, object]()
+    for value in values:
+        word = re.match("[a-z]*", str(value).strip().lower())  # train of train-clean-100
+        if word and word[0] in _SPLIT_WORDS:
+            said.setdefault(_SPLIT_WORDS[word[0]], value)
     if len(said) > 1:
         listed = " and ".join(f'"{value}"' for value in said.values())
         raise CorpusError(

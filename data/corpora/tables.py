@@ -79,7 +79,10 @@ def read_text(manifest: Path) -> str:
             content = file.read()
     except OSError as error:
         reason = error.strerror or error
-        raise CorpusError(f"{manifest}: {reason}. --corpus.train and --corpus.eval name the manifests.") from None
+        several = " A split is one file: join several into one." if re.search(r"[,*?{]", manifest.name) else ""
+        raise CorpusError(
+            f"{manifest}: {reason}. --corpus.train and --corpus.eval name the manifests.{several}"
+        ) from None
     if foreign := foreign_bytes(content[:NUM_BYTES]):
         raise CorpusError(f"{manifest}: {foreign}")
     return decode(content, manifest, "the manifest")

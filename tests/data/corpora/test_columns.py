@@ -100,9 +100,11 @@ def test_a_speaker_that_is_not_known_is_nobody(tmp_path: Path, value: object):
 SPLITS = {
     "train and test": (["train", "test"], '"split" is "train" and "test", and a manifest is one split'),
     "training and dev": (["Training", "dev", "dev"], '"split" is "Training" and "dev"'),
+    "LibriSpeech's": (["train-clean-100", "test-other"], '"split" is "train-clean-100" and "test-other"'),
+    "two parts of one": (["train-clean-100", "train-clean-360"], None),
     "one": (["train", "train"], None),
     "one under two names": (["dev", "validation"], None),
-    "no splits": (["clean", "other"], None),
+    "no splits": (["clean", "other", "validated", "tested"], None),
 }
 
 

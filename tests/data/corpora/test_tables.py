@@ -238,3 +238,9 @@ def test_the_header_of_a_joined_file_is_no_row(tmp_path: Path):
     assert texts(tmp_path / "m.csv", part * 2) == [
         "x", "3: the header stands here again: were files joined? Take this line out.", "x",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a.csv,b.csv", "*.csv", "{a,b}.csv"])
+def test_several_files_in_one_option_are_told(tmp_path: Path, name: str):
+    with pytest.raises(CorpusError, match=r"A split is one file: join several into one\."):
+        open_table(tmp_path / name, lambda cells: True)
