@@ -81,7 +81,7 @@ def speaker_of(value: object) -> str | None:
     ('12', '12', 's1', None)
     """
     name = name_of(value).strip()
-    return None if name in _NO_NAME else re.sub(r"^([0-9]+)\.0$", r"\1", name)
+    return None if name in _NO_NAME else re.sub(r"^([0-9]+)[.,]0$", r"\1", name)
 
 
 def refuse_several_splits(column: str, values: Iterable[object]) -> None:

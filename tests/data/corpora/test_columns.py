@@ -84,7 +84,7 @@ def test_ids_are_read_under_other_names_and_told(tmp_path: Path, name: str):
     assert corpus.notes == [f'm.csv: id from "{name}"']
 
 
-@pytest.mark.parametrize("value", [12, 12.0, "12", "12.0", " 12 "], ids=repr)
+@pytest.mark.parametrize("value", [12, 12.0, "12", "12.0", "12,0", " 12 "], ids=repr)
 def test_a_speaker_has_one_name_in_all_tables(tmp_path: Path, value: object):
     """pandas makes floats of whole numbers in a column with gaps."""
     (u,) = read(write_manifest(tmp_path / "m.jsonl", jsonl({**ROW, "speaker": value})))
