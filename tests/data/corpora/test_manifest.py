@@ -203,7 +203,7 @@ MALFORMED = {
                   "--corpus.audio-field. Is the header missing? Write the columns' names above the rows."),
     "latin-1": ("m.jsonl", '{"audio_filepath": "a.wav", "text": "caf\xe9"}\n'.encode("latin-1"),
                 ":1: byte 40 is not UTF-8. Save the manifest as UTF-8."),
-    "no manifest": ("m.txt", GOOD, ": a manifest ends in .jsonl, .json, .csv or .tsv."),
+    "no manifest": ("m.txt", GOOD, ": it looks like JSON, so name it .jsonl; a manifest ends in .jsonl"),
 }  # fmt: skip
 
 
