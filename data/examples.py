@@ -7,6 +7,7 @@ corpus.utterances(split) -> read_split -> [Utterance]      ids unique, split not
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -55,9 +56,15 @@ def _is_sound(table: UtteranceTable) -> bool:
     """Whether `_check` passes all rows of a table."""
     if first_twice(table.rows["id"]) is not None:
         return False
-    return not any(map(control_character, _not_plain(table, "id"))) and not any(
+    return not any(map(_breaks_lines, _not_plain(table, "id"))) and not any(
         map(impossible_character, _not_plain(table, "text"))
     )
+
+
+def _breaks_lines(id: str) -> str:
+    """The first control character of an id, also one that is white space, as U+XXXX: lists have an id a line."""
+    found = re.search(r"[\t\n\v\f\r\x1c-\x1f\x85]", id)
+    return f"U+{ord(found[0]):04X}" if found else control_character(id)
 
 
 def _not_plain(table: UtteranceTable, name: str) -> list[str]:
@@ -72,7 +79,7 @@ def _check(utterance: Utterance, first: dict[str, Utterance]) -> None:
         raise CorpusError(
             f"{utterance.origin}: id {utterance.id!r} stands already at {other.origin}. Ids must be unique in a split."
         )
-    found = (("id", control_character(utterance.id)), ("transcript", impossible_character(utterance.text)))
+    found = (("id", _breaks_lines(utterance.id)), ("transcript", impossible_character(utterance.text)))
     for what, character in found:
         if character:
             raise CorpusError(

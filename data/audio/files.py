@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from data.audio.near_names import hint_at
+
 _KINDS: list[tuple[Callable[[int], bool], str]] = [
     (stat.S_ISFIFO, "a FIFO"),
     (stat.S_ISCHR, "a character device"),
@@ -29,7 +31,7 @@ def stat_regular(path: str | Path) -> os.stat_result:
         reason = f"not a possible path ({str(error).splitlines()[0]}){_hint(path)}"
         raise OSError(errno.EINVAL, reason) from None
     except FileNotFoundError as error:
-        raise FileNotFoundError(error.errno, f"{error.strerror}{_hint(path)}") from None
+        raise FileNotFoundError(error.errno, f"{error.strerror}{_hint(path) or hint_at(path)}") from None
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(found.st_mode):

@@ -19,6 +19,7 @@ AUDIO = ("audio_filepath", "audio", "audio_path", "audio_file", "audio_filename"
          "filepath", "file_name", "filename", "wav", "wav_path", "wav_file", "wav_filename",
          "wav_filepath")  # fmt: skip
 TEXT = ("text", "sentence", "transcript", "transcription", "txt", "wrd")
+ID = ("id", "utt_id", "utterance_id", "uttid")
 SPEAKER = ("speaker", "speaker_id", "client_id", "spk", "spk_id", "speaker_name", "speakerid", "spkid")
 """Best first; the names of Common Voice (client_id, path, sentence), `datasets`' audiofolder (file_name,
 transcription), SpeechBrain (wav, spk_id, wrd), DeepSpeech (wav_filename, transcript) are among these."""
@@ -28,17 +29,26 @@ TIMES = {
     "start": ("start", "start_time", "start_s", "start_sec", "start_seconds", "begin", "begin_time", "segment_start"),
     "end": ("end", "end_time", "end_s", "end_sec", "end_seconds", "stop", "stop_time", "segment_end"),
 }
-_OTHER_UNIT = re.compile(
-    r"(seg(ment)?_)?(offset|start|begin|onset|end|stop)(_time)?_?(ms|msec|millis(econds)?|samples?|frames?)"
+_OTHER_BOUND = re.compile(
+    r"((seg(ment)?|utt(erance)?|clip|audio|speech|time|frame|sample|t)_)?"
+    r"(offset|start|begin|onset|from|end|stop|to|t0|t1|tmin|tmax|xmin|xmax)"
+    r"(_(time|offset|point|pos(ition)?|ms|msec|millis(econds)?|samples?|frames?|s|sec|seconds))*"
 )
+_PAIR = ("segment", "segments", "timestamp", "timestamps", "interval", "span", "bounds", "time")
+"""Columns that may hold [start, end]."""
 _OTHER_END = re.compile(r"(seg(ment)?_)?(end|stop|length|len|dur(ation)?)(_.*)?")
-_CHANNEL = ("channel", "channel_selector")
+_CHANNEL = ("channel", "channel_id", "channel_index", "audio_channel", "channel_selector")
+_SPLIT = ("split", "set", "subset", "partition", "test_or_train")
+_SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "testing": "test", **dict.fromkeys(
+    ("dev", "development", "valid", "validation", "val", "eval", "evaluation"), "dev")}  # fmt: skip
+_NO_NAME = ("", "nan", "NaN", "None", "null", "NULL", "<NA>")
+"""What programs write for a name that they do not know; datasets and pandas among them."""
 AGREEMENT = 0.05
 """Seconds by which end - start and a duration beside them may differ: rounding."""
 
 
 def known_as(names: Sequence[str], columns: Iterable[str]) -> list[str]:
-    """Those of `columns` that are one of `names`, in their order, whatever case, blanks and hyphens."""
+    """Those of `columns` that are one of `names`, in their order, however written: startTime, Start-Time, start (s)."""
     by_plain: dict[str, list[str]] = {}
     for column in columns:
         by_plain.setdefault(_plain(column), []).append(column)
@@ -46,7 +56,47 @@ def known_as(names: Sequence[str], columns: Iterable[str]) -> list[str]:
 
 
 def _plain(column: str) -> str:
-    return re.sub(r"[ -]", "_", column.strip().lower())
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column.strip())
+    words = re.sub(r"[ _]*[(\[]\s*(s|secs?|seconds)\s*[)\]]$", "", words)
+    return re.sub(r"[ -]+", "_", re.sub(r"[()\[\]]", "", words).lower())
+
+
+def name_of(value: object) -> str:
+    """A speaker or an id as a string; empty where nothing is said (null, NaN).
+
+    A whole number is the same with a point as without: a table with gaps makes floats of numbers.
+
+    >>> name_of(12.0), name_of("s1"), name_of(float("nan"))
+    ('12', 's1', '')
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def speaker_of(value: object) -> str | None:
+    """The name of a speaker, or None where it is not known. The same speaker has one name in all tables.
+
+    >>> speaker_of("12.0"), speaker_of(12), speaker_of(" s1 "), speaker_of("nan")
+    ('12', '12', 's1', None)
+    """
+    name = name_of(value).strip()
+    return None if name in _NO_NAME else re.sub(r"^([0-9]+)[.,]0$", r"\1", name)
+
+
+def refuse_several_splits(column: str, values: Iterable[object]) -> None:
+    """CorpusError when the column of `Columns.split` says of some rows that they are for training and of others not."""
+    said = dict[str, object]()
+    for value in values:
+        word = re.match("[a-z]*", str(value).strip().lower())  # train of train-clean-100
+        if word and word[0] in _SPLIT_WORDS:
+            said.setdefault(_SPLIT_WORDS[word[0]], value)
+    if len(said) > 1:
+        listed = " and ".join(f'"{value}"' for value in said.values())
+        raise CorpusError(
+            f'"{column}" is {listed}, and a manifest is one split. Make one of the rows of each; or rename the column '
+            "if all rows belong together."
+        )
 
 
 def find_column(columns: Sequence[str], wanted: str, names: Sequence[str], what: str) -> str:
@@ -78,6 +128,7 @@ class Columns:
 
     audio: str
     text: str
+    id: str | None = None
     speaker: str | None = None
     offset: str | None = None
     duration: str | None = None
@@ -85,14 +136,18 @@ class Columns:
     end: str | None = None
     unread: tuple[str, ...] = ()
     """Columns that would change what is heard, and are not read."""
-    other_unit: str | None = None
-    """A bound of a part of the file in milliseconds, samples or frames."""
+    other_bounds: tuple[str, ...] = ()
+    """What may say which part of the file is meant: in milliseconds, samples or frames, or under another name."""
     other_end: str | None = None
     """What may be the end or the length of a part of the file, under a name that is not known."""
+    split: str | None = None
+    """What may say which split a row is of."""
 
     @classmethod
     def of(cls, columns: Sequence[str], audio: str, text: str) -> Columns:
         """What each of `columns` is, by its name; CorpusError where two columns say the same."""
+        if len(sed := known_as(("onset", "offset"), columns)) == 2:  # sound event detection: an offset is an end
+            raise CorpusError(f'"{sed[0]}" and "{sed[1]}": where is the end? Rename them "start" and "end".')
         bounds = {}
         for field, names in TIMES.items():
             found = known_as(names, [column for column in columns if column not in (audio, text)])
@@ -103,11 +158,16 @@ class Columns:
                 raise CorpusError(f"{listed} may both be the segment's {field}. Rename or remove one.")
             bounds[field] = found[0] if found else None
         others = [column for column in columns if column not in (audio, text, *bounds.values())]
-        other_unit = next((column for column in others if _OTHER_UNIT.fullmatch(_plain(column))), None)
+        other_bounds = [column for column in others if _OTHER_BOUND.fullmatch(_plain(column))]
+        other_pairs = [column for column in others if _plain(column) in _PAIR]
         other_end = next((column for column in others if _OTHER_END.fullmatch(_plain(column))), None)
         unread = tuple(known_as(_CHANNEL, columns))
-        speaker = find_speaker(columns)
-        return cls(audio, text, speaker, **bounds, unread=unread, other_unit=other_unit, other_end=other_end)
+        id = "id" if "id" in columns else next(iter(known_as(ID, others)), None)
+        split = next(iter(known_as(_SPLIT, others)), None)
+        return cls(
+            audio, text, id, find_speaker(columns), **bounds,
+            unread=unread, other_bounds=(*other_bounds, *other_pairs), other_end=other_end, split=split,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -135,11 +195,13 @@ def read_times(row: dict[str, Any], columns: Columns) -> Times:
     if begin is None:
         if end is not None:
             raise CorpusError(f'"{columns.end}" without a start: add "start", or rename it if it is not in the audio.')
-        if columns.other_unit and row.get(columns.other_unit) not in (None, ""):
-            raise CorpusError(
-                f'"{columns.other_unit}" is not read: give the part of the file as "offset" and "duration" or "start" '
-                'and "end", in seconds; or rename it if the file is this utterance alone.'
-            )
+        for column in columns.other_bounds:
+            value = row.get(column)
+            if _is_pair(value) if _plain(column) in _PAIR else _may_be_bound(value):
+                raise CorpusError(
+                    f'"{column}" is not read: give the part of the file as "offset" and "duration" or "start" and '
+                    '"end", in seconds; or rename it if the file is this utterance alone.'
+                )
         return Times(stated_duration=duration if duration and duration > 0 else None)
     if begin < 0:
         raise CorpusError(f'"{columns.offset if offset is not None else columns.start}" {begin:g} is below 0.')
@@ -166,6 +228,17 @@ def read_times(row: dict[str, Any], columns: Columns) -> Times:
             "it is the whole file's, or mend the bounds."
         )
     return Times(begin, end)
+
+
+def _may_be_bound(value: Any) -> bool:
+    """Whether it is a number or a clock time."""
+    if isinstance(value, str):
+        return re.fullmatch(r"\s*[+-]?[0-9]+([.,:][0-9]+)*\s*", value) is not None
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_may_be_bound, value))
 
 
 def _seconds(row: dict[str, Any], column: str | None) -> float | None:

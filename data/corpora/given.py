@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Protocol
 
 from data.audio.sampled import SampledAudio, digest_of, to_mono
 from data.config import CorpusConfig
+from data.corpora.columns import speaker_of
 from data.faults import Faults
 from data.utterance import SAMPLE_RATE, Corpus, Splits, Utterance
 from trainer.errors import CorpusError
@@ -101,7 +102,7 @@ class DatasetCorpus:
                 origin, lambda: to_mono(get()[WAVEFORM], origin), len(samples), digest_of(samples), int(rate)
             ),
             text=item[TEXT],
-            speaker=None if speaker is None else str(speaker),
+            speaker=speaker_of(speaker),
             origin=origin,
         )
 

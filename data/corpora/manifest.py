@@ -10,20 +10,29 @@ the file. Other known names of these columns: data.corpora.columns. No audio is 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
 
 from data.audio.decode import FileAudio
 from data.audio.segments import AudioSegment
 from data.config import CorpusConfig, option
-from data.corpora.columns import AUDIO, TEXT, Columns, Times, find_column, read_times
+from data.corpora.columns import (
+    AUDIO,
+    TEXT,
+    Columns,
+    Times,
+    find_column,
+    read_times,
+    refuse_several_splits,
+    speaker_of,
+)
+from data.corpora.foreign import foreign_header, foreign_row
 from data.corpora.manifest_fast import read_fast
 from data.corpora.manifest_table import to_table
+from data.corpora.paths import locate
 from data.corpora.tables import Row, open_table
+from data.corpora.values import name_in, string_in
 from data.faults import Faults
 from data.utterance import AudioSource, Corpus, Splits, Utterance
 from trainer.errors import CorpusError
@@ -87,10 +96,10 @@ class ManifestCorpus:
             reader = RowReader(self.config, Path(self.manifests[split]))
             plain = read_fast(reader.manifest, reader.columns_of, COMMON_VOICE)
             if plain is not None:
-                self.notes += [note for note in reader.notes if note not in self.notes]
-                return plain
-            table = to_table(Path(self.manifests[split]), self._sound(split))
+                self._add_notes(reader.notes)
+            table = plain if plain is not None else to_table(reader.manifest, self._sound(split))
             if table is not None:
+                self._add_notes(table.notes())
                 return table
         return self._one_by_one(split, faults or Faults())
 
@@ -128,7 +137,11 @@ class ManifestCorpus:
                 yield error
         if is_empty:
             raise CorpusError(f"{manifest}: holds no utterance. Give each a row with audio_filepath and text.")
-        self.notes += [note for note in [*table.notes, *reader.notes] if note not in self.notes]
+        self._add_notes([*table.notes, *reader.notes])
+        reader.check_end()
+
+    def _add_notes(self, notes: Iterable[str]) -> None:
+        self.notes += [note for note in notes if note not in self.notes]
 
     def checksum(self, words_per_split: dict[str, int]) -> None:
         """None: nobody published this corpus' counts."""
@@ -145,6 +158,7 @@ class RowReader:
         self._columns: dict[tuple[str, ...], Columns] = {}
         self._files: dict[str, FileAudio] = {}
         self._plain_ids: dict[str, tuple[float, float | None]] = {}
+        self._splits: dict[str, str] = {}
 
     def has_columns(self, header: Sequence[str]) -> bool:
         """Whether a table of these columns has the audio and the text."""
@@ -159,29 +173,45 @@ class RowReader:
         try:
             self.columns_of(tuple(header))
         except CorpusError as error:
-            listed = re.search(r"\.(wav|flac|mp3|ogg|opus|sph)\b", " ".join(header), re.IGNORECASE)
-            hint = " Is the header missing? Write the columns' names above the rows." if listed else ""
-            raise CorpusError(f"{where}: {error}{hint}") from None
+            raise CorpusError(f"{where}: {error}{foreign_header(header)}") from None
+
+    def check_end(self) -> None:
+        """CorpusError, behind the last row, when the rows are of several splits."""
+        try:
+            for column in set(self._splits.values()):
+                refuse_several_splits(column, [value for value, of in self._splits.items() if of == column])
+        except CorpusError as error:
+            raise CorpusError(f"{self.manifest}: {error}") from None
 
     def utterance(self, row: Row, where: str) -> Utterance:
         """CorpusError begins with `where`."""
         try:
-            columns = self.columns_of(tuple(row))
+            columns = self._columns_of(row)
             times = read_times(row, columns)
-            path = _string(row, columns.audio)
+            path = string_in(row, columns.audio)
+            if columns.split is not None and isinstance(said := row.get(columns.split), str):
+                self._splits[said] = columns.split
             if not path:
                 raise CorpusError(f'"{columns.audio}" is empty. It names the audio file.')
             audio = self._audio(path, times, is_common_voice=row.keys() >= COMMON_VOICE)
             return Utterance(
-                id=_name(row, "id") or self._derived_id(path, times),
+                id=(name_in(row, columns.id) if columns.id else "") or self._derived_id(path, times),
                 audio=audio,
-                text=_string(row, columns.text),
-                speaker=(_name(row, columns.speaker) if columns.speaker else "") or None,
+                text=string_in(row, columns.text),
+                speaker=speaker_of(name_in(row, columns.speaker)) if columns.speaker else None,
                 origin=where,
                 stated_duration=times.stated_duration,
             )
         except CorpusError as error:
             raise CorpusError(f"{where}: {error}") from None
+
+    def _columns_of(self, row: Row) -> Columns:
+        try:
+            return self.columns_of(tuple(row))
+        except CorpusError:
+            if self._names is None and (foreign := foreign_row(row)):
+                raise CorpusError(foreign) from None
+            raise
 
     def _find(self, fields: Sequence[str]) -> tuple[str, str]:
         """The names of the audio's and the text's column."""
@@ -209,14 +239,13 @@ class RowReader:
 
     def _note(self, columns: Columns) -> None:
         """What was taken under another name, and what is left out though it would matter."""
-        usual = (self.config.audio_field, self.config.text_field, "speaker")
-        taken = [
-            f'{what} from "{name}"'
-            for what, name, own in zip(
-                ("audio", "text", "speaker"), (columns.audio, columns.text, columns.speaker), usual, strict=True
-            )
-            if name not in (None, own)
-        ]
+        found = {
+            "audio": (columns.audio, self.config.audio_field),
+            "text": (columns.text, self.config.text_field),
+            "speaker": (columns.speaker, "speaker"),
+            "id": (columns.id, "id"),
+        }
+        taken = [f'{what} from "{name}"' for what, (name, usual) in found.items() if name not in (None, usual)]
         if taken:
             self.notes.append(f"{self.manifest.name}: {', '.join(taken)}")
         for name in columns.unread:
@@ -239,47 +268,5 @@ class RowReader:
         return f"{path}#t={_short(times.start)}{end}"
 
 
-def locate(folder: Path, path: str, *, also: str = "") -> Path:
-    """The file that a row names: below `folder`, absolute, or written as another system or a browser writes it.
-
-    What is there under the plain name comes first. Others are tried for `~/`, backslashes, %20 and file://, and for
-    the folder `also`. CorpusError for what cannot be a file here.
-    """
-    if control := re.search(r"[\0-\x1f]", path):
-        raise CorpusError(
-            f"the audio's path {path!r} holds U+{ord(control[0]):04X}: a single backslash? Write / or \\\\."
-        )
-    if scheme := re.match(r"([a-zA-Z][a-zA-Z0-9+.-]+)://", path):
-        if scheme[1].lower() != "file":
-            raise CorpusError(f"the audio's path {path} is an address: fetch the file, and give the path to it.")
-        return Path("/" + unquote(path.partition("://")[2].partition("/")[2]))
-    candidates = [folder / path]
-    if path.startswith("~"):
-        candidates.append(Path(os.path.expanduser(path)))
-    if "\\" in path:
-        candidates.append(folder / path.replace("\\", "/"))
-    if "%" in path:
-        candidates.append(folder / unquote(path))
-    if also:
-        candidates.append(folder / also / path)
-    if len(candidates) == 1:
-        return candidates[0]  # reading a manifest asks the disk for nothing
-    return next((candidate for candidate in candidates if os.path.exists(candidate)), candidates[-1 if also else 0])
-
-
 def _short(seconds: float) -> str:
     return str(int(seconds)) if seconds == int(seconds) else str(round(seconds, 6))
-
-
-def _name(row: Row, field: str) -> str:
-    """An optional name: a string or a number; empty when there is none."""
-    value = row.get(field)
-    if isinstance(value, bool) or not isinstance(value, str | int | float | None):
-        raise CorpusError(f'"{field}" must be a string or a number, found {value!r}.')
-    return "" if value is None else str(value)
-
-
-def _string(row: Row, name: str) -> Any:
-    if not isinstance(row[name], str) or "\0" in row[name]:
-        raise CorpusError(f'"{name}" must be a string, found {row[name]!r}.')
-    return row[name]

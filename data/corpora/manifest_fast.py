@@ -17,14 +17,15 @@ import pyarrow.json
 
 from data import strict_json
 from data.audio.files import open_regular
-from data.corpora.columns import Columns
+from data.corpora.columns import Columns, speaker_of
 from data.corpora.manifest_table import SCHEMA, ManifestTable
+from data.corpora.paths import is_plain
 
 WORTH_BYTES = 1_000_000
 """A smaller file is read in no time anyway."""
 _ODD_BYTES = re.compile(rb"[\x00-\x09\x0b-\x1f]|NaN|Infinity|\\u(?:0000|[dD][89a-fA-F])|\A\xef\xbb\xbf")
 """What Arrow's parser and Python's may take in different ways, and a byte order mark."""
-_ODD_PATH = r"://|^~|\\|%|[\x00-\x1f]|//|(^|/)\.(/|$)|/$|^$"
+_ODD_PATH = r"^file:|://|^~|\\|%|\$|\|$|^ | $|[\x00-\x1f]|//|(^|/)\.(/|$)|/$|^$"
 """Paths that are looked for in more than one place, or that pathlib writes in another way."""
 _BLOCK_BYTES = 2**24
 
@@ -45,7 +46,7 @@ def read_fast(
             return None
         first = strict_json.loads(content[: content.find(b"\n")].decode())
         columns = columns_of(tuple(first))
-        if first.keys() >= skips or any((columns.offset, columns.start, columns.end, columns.other_unit)):
+        if first.keys() >= skips or any((columns.offset, columns.start, columns.end, columns.other_bounds)):
             return None
         rows = _parse(content, first, columns)
     except (OSError, ValueError, AttributeError, pa.ArrowException):
@@ -54,7 +55,7 @@ def read_fast(
 
 
 def _parse(content: bytes, first: dict[str, Any], columns: Columns) -> pa.Table | None:
-    strings = [name for name in ("id", columns.audio, columns.text, columns.speaker) if name in first]
+    strings = [n for n in (columns.id, columns.audio, columns.text, columns.speaker, columns.split) if n is not None]
     wanted = [(name, pa.string()) for name in strings]
     if columns.duration is not None:
         wanted.append((columns.duration, pa.float64()))
@@ -72,10 +73,16 @@ def _to_manifest(manifest: Path, rows: pa.Table, columns: Columns) -> ManifestTa
     path, nothing = rows[columns.audio], pa.nulls(len(rows), pa.float64())
     if _any(pc.match_substring_regex(path, _ODD_PATH)):
         return None
-    ids = rows["id"] if "id" in rows.column_names else path
+    if not all(map(is_plain, path.filter(pc.invert(pc.string_is_ascii(path))).to_pylist())):
+        return None
+    if columns.split is not None and len(pc.unique(rows[columns.split])) > 1:
+        return None
+    ids = path if columns.id is None else rows[columns.id]
     speaker: Any = pa.nulls(len(rows), pa.string())
     if columns.speaker is not None:
-        speaker = pc.if_else(pc.equal(rows[columns.speaker], ""), None, rows[columns.speaker])
+        encoded = rows[columns.speaker].combine_chunks().dictionary_encode()
+        named = pa.array([speaker_of(name) for name in encoded.dictionary.to_pylist()], pa.string())
+        speaker = named.take(encoded.indices)
     stated: Any = nothing
     if columns.duration is not None:
         said = rows[columns.duration]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data.audio.decode import FileAudio
 from data.audio.segments import AudioSegment, find_overshoots
@@ -65,6 +66,24 @@ class ManifestTable(UtteranceTable):
             header = dataclasses.replace(self._known[self._kinds[i]], num_frames=int(self._frames[i]))
             audio.__dict__["header"] = header  # what was read before
         return audio
+
+    def notes(self) -> list[str]:
+        """What is odd about the rows together: files that several name for their whole, with different transcripts.
+
+        They are parts, and what says of which is a column that nobody knows here.
+        """
+        whole = self.rows.filter(pc.invert(self.rows["is_part"]))
+        if pc.count_distinct(whole["path"]).as_py() == len(whole):
+            return []
+        files = whole.group_by("path", use_threads=False).aggregate([("text", "count_distinct"), ("line", "list")])
+        files = files.filter(pc.greater(files["text_count_distinct"], 1))
+        if not len(files):
+            return []
+        path, lines = files["path"][0].as_py(), files["line_list"][0].as_py()
+        return [
+            f"{self.manifest.name}: rows that name one file as a whole have different transcripts, as lines {lines[0]} "
+            f"and {lines[1]} ({path}); such files: {len(files)}. Are the rows parts? Name their bounds start and end"
+        ]
 
     @functools.cached_property
     def _column(self) -> dict[str, pa.ChunkedArray]:

@@ -20,13 +20,18 @@ from typing import Any
 from data import strict_json
 from data.audio.files import open_regular
 from data.corpora.cells import CellError, as_cell, cells_of, split_cells
+from data.corpora.foreign import NUM_BYTES, foreign_bytes, foreign_folder, foreign_json, foreign_name
 from trainer.errors import CorpusError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv")
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _QUOTED = ",;"
 """Delimiters of formats that know quotes. TSV and the |-separated lists of speech corpora know none."""
-_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32-le", codecs.BOM_UTF32_BE: "utf-32-be",
+          codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}  # fmt: skip
+"""UTF-32 first: its little-endian mark begins with that of UTF-16."""
+_UNSEEN = "\ufeff\u200b\u200e\u200f\u2060"
+"""Invisible characters that editors and spreadsheets leave around a column's name."""
 _LINE = re.compile(r"([^\r\n]*)(?:\r\n|\r|\n|\Z)")  # str.splitlines would also split at U+2028 and U+0085
 _JSON_BLANKS = " \t\r\n"
 
@@ -54,10 +59,10 @@ def open_table(manifest: Path, has_columns: Callable[[Sequence[str]], bool]) -> 
     `has_columns` says of a header's cells whether they name what is needed; it decides between delimiters.
     """
     if manifest.is_dir():
-        raise CorpusError(f"{manifest}: Is a directory. {_look_into(manifest)}")
+        raise CorpusError(f"{manifest}: Is a directory. {foreign_folder(manifest, SUFFIXES)}")
     suffix = manifest.suffix.lower()
     if suffix not in SUFFIXES:
-        raise CorpusError(f"{manifest}: a manifest ends in .jsonl, .json, .csv or .tsv.")
+        raise CorpusError(f"{manifest}: {_what_it_is(manifest)}a manifest ends in .jsonl, .json, .csv or .tsv.")
     text = read_text(manifest)
     if suffix.startswith(".json"):
         is_array = text.lstrip(_JSON_BLANKS).startswith("[")
@@ -74,8 +79,27 @@ def read_text(manifest: Path) -> str:
             content = file.read()
     except OSError as error:
         reason = error.strerror or error
-        raise CorpusError(f"{manifest}: {reason}. --corpus.train and --corpus.eval name the manifests.") from None
+        several = " A split is one file: join several into one." if re.search(r"[,*?{]", manifest.name) else ""
+        raise CorpusError(
+            f"{manifest}: {reason}. --corpus.train and --corpus.eval name the manifests.{several}"
+        ) from None
+    if foreign := foreign_bytes(content[:NUM_BYTES]):
+        raise CorpusError(f"{manifest}: {foreign}")
     return decode(content, manifest, "the manifest")
+
+
+def _what_it_is(manifest: Path) -> str:
+    """What a file is whose name is no manifest's, as the beginning of a sentence or two."""
+    try:
+        with open_regular(manifest) as file:
+            beginning = file.read(NUM_BYTES)
+    except OSError as error:
+        return f"{error.strerror or error}; "
+    if foreign := foreign_bytes(beginning):
+        return f"{foreign} After that: "
+    if named := foreign_name(manifest):
+        return f"{named}; "
+    return "it looks like JSON, so name it .jsonl; " if beginning.lstrip().startswith((b"{", b"[")) else ""
 
 
 def decode(content: bytes, path: Path, name: str) -> str:
@@ -100,24 +124,11 @@ def encoding_of(content: bytes) -> tuple[str, int]:
     return "utf-8", 0
 
 
-def _look_into(folder: Path) -> str:
-    """What to name in place of a folder."""
-    inside = {path.name for path in folder.iterdir()}
-    if {"wav.scp", "text"} <= inside:
-        return (
-            "It holds Kaldi's wav.scp and text: write a row with audio_filepath, text and speaker for each utterance, "
-            "with start and end for each line of segments."
-        )
-    manifests = sorted(name for name in inside if name.lower().endswith(SUFFIXES))
-    listed = f" It holds {', '.join(manifests[:6])}{', ...' if len(manifests) > 6 else ''}." if manifests else ""
-    return f"--corpus.train and --corpus.eval name the manifests.{listed}"
-
-
 def lines_of(text: str) -> Iterator[tuple[int, str]]:
-    """(Number from 1, text) of each line that is not blank."""
+    """(Number from 1, text) of each line that is not blank; without the marks inside of files that were joined."""
     for number, match in enumerate(_LINE.finditer(text), 1):
-        if match[1].strip():
-            yield number, match[1]
+        if (line := match[1].lstrip("\ufeff")).strip():
+            yield number, line
 
 
 # JSON
@@ -130,7 +141,7 @@ def _json_rows(manifest: Path, text: str) -> Iterator[tuple[int, Row | CorpusErr
         except CorpusError as error:
             yield number, error
         except (ValueError, RecursionError) as error:
-            yield number, _json_error(error, f"{manifest}:{number}", "not a JSON object on one line")
+            yield number, _json_error(error, f"{manifest}:{number}", "not a JSON object on one line", line)
 
 
 def _array_rows(manifest: Path, text: str) -> Iterator[tuple[int, Row | CorpusError]]:
@@ -189,11 +200,11 @@ def _object(value: Any, where: str) -> Row:
     raise CorpusError(f"{where}: not a JSON object but {type(value).__name__}.")
 
 
-def _json_error(error: Exception, where: str, what: str) -> CorpusError:
+def _json_error(error: Exception, where: str, what: str, line: str = "") -> CorpusError:
     if isinstance(error, strict_json.TwiceError):
         return CorpusError(f'{where}: "{error}" stands twice. Leave one.')
     reason = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
-    return CorpusError(f"{where}: {what} ({reason}).")
+    return CorpusError(f"{where}: {what} ({reason}).{foreign_json(line)}")
 
 
 # Cells
@@ -213,7 +224,7 @@ def _open_cells(manifest: Path, text: str, has_columns: Callable[[Sequence[str]]
     except CellError as error:
         raise CorpusError(f"{manifest}:{number}: {error}") from None
     skips_blanks = len(columns) > 1 and all(column.startswith(" ") for column in columns[1:])
-    columns = [column.strip() for column in columns]
+    columns = [_bare(column) for column in columns]
     if twice := [column for column in columns if column and columns.count(column) > 1]:
         raise CorpusError(f'{manifest}:{number}: two columns are named "{twice[0]}". Rename one.')
     note = f"{manifest.name}: its cells are separated by {DELIMITERS[delimiter]}"
@@ -221,7 +232,9 @@ def _open_cells(manifest: Path, text: str, has_columns: Callable[[Sequence[str]]
     def rows() -> Iterator[tuple[int, Row | CorpusError]]:
         for at, line in lines:
             try:
-                yield at, _row(split_cells(line, delimiter, is_quoted=is_quoted, skips_blanks=skips_blanks), columns)
+                cells = split_cells(line, delimiter, is_quoted=is_quoted, skips_blanks=skips_blanks)
+                if any(cell.strip() for cell in cells):  # spreadsheets write rows of delimiters alone
+                    yield at, _row(cells, columns)
             except CellError as error:
                 yield at, CorpusError(f"{manifest}:{at}: {error}")
 
@@ -239,9 +252,13 @@ def _delimiter(header: str, usual: str, has_columns: Callable[[Sequence[str]], b
     cells = {}
     for delimiter in sorted(DELIMITERS, key=lambda d: d != usual):
         bare = header.replace('"', "")  # an unbalanced quote is told of later
-        cells[delimiter] = [cell.strip() for cell in bare.split(delimiter)]
+        cells[delimiter] = [_bare(cell) for cell in bare.split(delimiter)]
     fitting = [delimiter for delimiter in cells if has_columns(cells[delimiter])]
     return fitting[0] if fitting else max(cells, key=lambda d: len(cells[d]))
+
+
+def _bare(column: str) -> str:
+    return column.strip().strip(_UNSEEN).strip()
 
 
 def _row(cells: list[str], columns: Sequence[str]) -> Row:
@@ -250,4 +267,6 @@ def _row(cells: list[str], columns: Sequence[str]) -> Row:
         cells = cells[:-1]
     if len(cells) != len(columns):
         raise CellError(f"its cells do not match the header's {len(columns)}: there are {len(cells)}.")
+    if len(columns) > 1 and [_bare(cell) for cell in cells] == columns:
+        raise CellError("the header stands here again: were files joined? Take this line out.")
     return {column: cell for column, cell in zip(columns, cells, strict=True) if column or cell}

@@ -1,6 +1,7 @@
 """The files of --corpus.exclude and --corpus.patch: which utterances are left out, and whose transcript is replaced.
 
     bad.txt        ids, one a line; a line that begins with # is a comment    --corpus.exclude
+    bad.csv        a table (or .tsv) with a column id, whatever else          --corpus.exclude
     bad.jsonl      {"id": "s1-0007"}, whatever else stands there              --corpus.exclude
     fixes.jsonl    {"id": "s1-0008", "text": "so it goes"}                    --corpus.patch
                    {"id": "s1-0009", "drop": true}
@@ -22,7 +23,7 @@ from typing import Any
 
 from data import strict_json
 from data.audio.files import open_regular
-from data.corpora.tables import decode, lines_of
+from data.corpora.tables import decode, lines_of, open_table
 from data.text.normalise import impossible_character
 from data.text.utf8 import in_utf8
 from trainer.errors import CorpusError
@@ -103,8 +104,14 @@ def _digest(content: bytes) -> str:
 
 
 def _entries(path: str, text: str, *, is_patch: bool) -> Iterator[Correction]:
-    is_json = is_patch or Path(path).suffix.lower() in (".jsonl", ".json")
+    suffix = Path(path).suffix.lower()
+    is_json = is_patch or suffix in (".jsonl", ".json")
     is_empty = True
+    if not is_patch and suffix in (".csv", ".tsv") and (table := _table_of_ids(Path(path))) is not None:
+        for correction in table:
+            is_empty = False
+            yield correction
+        text = ""
     for number, line in lines_of(text):
         where = f"{path}:{number}"
         if line.lstrip().startswith("#"):
@@ -120,6 +127,25 @@ def _entries(path: str, text: str, *, is_patch: bool) -> Iterator[Correction]:
             raise CorpusError(f"{where}: {error}") from None
     if is_empty:
         raise CorpusError(f"{path}: names no utterance. Leave the option out where nothing is to be corrected.")
+
+
+def _table_of_ids(path: Path) -> Iterator[Correction] | None:
+    """The rows of a table with a column id; None where its first line is no such header: then its lines are ids."""
+    table = open_table(path, lambda header: "id" in header)
+    if table.header is None or "id" not in table.header[1]:
+        return None
+
+    def rows() -> Iterator[Correction]:
+        for number, row in table.rows:
+            if isinstance(row, CorpusError):
+                raise row
+            where = f"{path}:{number}"
+            try:
+                yield Correction(_id(row.get("id")), None, where, _split(row))
+            except CorpusError as error:
+                raise CorpusError(f"{where}: {error}") from None
+
+    return rows()
 
 
 def _row(line: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ pauses that double, unless the answer is one that another try cannot change.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -84,14 +85,28 @@ class LocalFolder:
             return path.read_bytes()
         except OSError as error:
             reason = error.strerror or error
-            if isinstance(error, FileNotFoundError) and not self.folder.is_dir():
-                raise CorpusError(
-                    f"{self.folder}: no such folder. Give the folder that scripts.shards wrote."
-                ) from None
+            if not self.folder.is_dir():
+                what = "is a file" if self.folder.is_file() else "no such folder"
+                raise CorpusError(f"{self.folder}: {what}. Give the folder that scripts.shards wrote.") from None
+            if other := self._other_content(name):
+                raise CorpusError(f"{self.folder}: holds no {name}. {other}") from None
             raise CorpusError(
                 f"{path}: {reason}. Give a folder that scripts.shards has finished: the same command goes on with one "
                 "that it has not."
             ) from None
+
+    def _other_content(self, name: str) -> str:
+        """What the folder holds in place of `name`, and what to do; empty where that is not plain."""
+        below = sorted(path.parent.name for path in self.folder.glob(f"*/{name}"))
+        if below:
+            return f"Those below it do: {', '.join(below[:4])}. Name one of them."
+        tars = [path.name for path in self.folder.iterdir() if re.search(r"\.(tar|tar\.gz|tgz)$", path.name)]
+        if tars and not (self.folder / ".lock").exists():  # which packing leaves there
+            return (
+                f"It holds {min(tars)}, which another program packed: train from it by the preset hub "
+                f"(--corpus.dataset {self.folder}; docs/howto-hub.md)."
+            )
+        return ""
 
     def sizes(self) -> dict[str, int]:
         try:

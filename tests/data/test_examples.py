@@ -24,6 +24,7 @@ from data.text.normalise import hf_timit, plain
 from data.text.vocab import Vocab
 from data.utterance import AudioHeader, Utterance
 from tests.helpers.audio import BytesAudio, flac_damaged_inside
+from tests.helpers.corpora import jsonl, write_manifest
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.errors import AudioError, CorpusError
@@ -105,6 +106,15 @@ def test_duplicate_id_names_both_places():
     twice = replace(utterance("c"), id="a")
     with pytest.raises(CorpusError, match=r"^train\.jsonl:c: id 'a' stands already at train\.jsonl:a\."):
         read_split(corpus_of([a, b, twice]), "train")
+
+
+@pytest.mark.parametrize("character", ["\n", "\r", "\t", "\x85", "\x00"], ids=ascii)
+def test_an_id_that_breaks_a_list_of_ids_is_refused(tmp_path: Path, character: str):
+    """--corpus.exclude and other lists have an id a line."""
+    rows = [{"id": f"a{character}b", "audio_filepath": "a.wav", "text": "x"}]
+    manifest = ManifestConfig(train=str(write_manifest(tmp_path / "m.jsonl", jsonl(*rows)))).open(tmp_path, print)
+    with pytest.raises(CorpusError, match=rf"its id holds U\+{ord(character):04X}"):
+        read_split(manifest, "train")
 
 
 def test_split_is_read_in_the_corpus_order():

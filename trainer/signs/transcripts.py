@@ -33,6 +33,8 @@ MOST_SHOWN = 40
 MARKUP = re.compile(
     r"<[^<>\s][^<>]{0,39}>|\[[^\[\]\s][^\[\]]{0,39}\]|\{[^{}\s][^{}]{0,39}\}|&#?\w{2,8};|\+\+\w+\+\+|(?<!\S)%\w+|\*\*|\(\("
 )
+NO_VALUES = frozenset(["nan", "NaN", "None", "null", "NULL", "undefined", "N/A", "#N/A", "<NA>", "NA"])
+"""What programs write for a text that is not there. Each may also be what was said."""
 PLAIN = re.compile(r"[a-z']+(?: [a-z']+)*")
 """Most transcripts: nothing to look for in them but their length."""
 Find = Callable[[str], "str | None"]
@@ -47,6 +49,10 @@ def _first(pattern: str) -> Find:
         return match[0] if match else None
 
     return find
+
+
+def _is_plain(text: str) -> bool:
+    return PLAIN.fullmatch(text) is not None and text not in NO_VALUES
 
 
 def _mojibake(text: str) -> str | None:
@@ -141,6 +147,7 @@ class Kind:
 
 KINDS = (
     Kind("mojibake", _mojibake, is_wrong=True),
+    Kind("no value", lambda text: text.strip() if text.strip() in NO_VALUES else None, is_harmless=True),
     Kind("mixed scripts", _mixed_word),
     Kind("markup", lambda text: match[0] if (match := MARKUP.search(text)) else None),
     Kind("time stamp", _first(r"(?<!\d)\d{1,2}:\d{2}(?::\d{2})?(?:[.,]\d+)?(?!\d)")),
@@ -176,7 +183,7 @@ class Habits:
                 if self.units[unit] <= MOST_NAMED:
                     self.with_unit.setdefault(unit, []).append(example.utterance.id)
             self.cases[True][_case(example.text)] += 1
-            if PLAIN.fullmatch(text):
+            if _is_plain(text):
                 self.cases[False]["lower"] += 1
                 self.scripts["LATIN"] += 1
                 self.ends[False] += 1
@@ -195,7 +202,7 @@ class Habits:
         if self.num < ENOUGH:
             return
         text = example.utterance.text
-        if not PLAIN.fullmatch(text):
+        if not _is_plain(text):
             for kind in KINDS:
                 certainty = self._certainty(self.counts[kind.name])
                 if certainty and (found := kind.find(text)) is not None:

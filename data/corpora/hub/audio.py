@@ -18,6 +18,7 @@ from trainer.errors import AudioError
 FULL_SCALE_LIMIT = 16.0
 """A float array beyond this holds 16-bit values, not samples of full scale 1: no resampling overshoots so far."""
 _MOST_CHANNELS = 32
+_SHORT = {"large_string": "string", "large_binary": "binary"}
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
@@ -92,10 +93,12 @@ def row_sources(dataset: datasets.Dataset, column: str, names: list[str], folder
 
     TypeError, ValueError, NotImplementedError or ImportError, as pyarrow and datasets please, when it holds none.
     """
+    if not names:
+        return []
     alone = dataset.select_columns([column])  # or another column of audio would be decoded with each row
     if holds_arrays(dataset.features[column]):
         return [ArrayAudio(alone, column, row, name) for row, name in enumerate(names)]
-    encoded = alone.cast_column(column, datasets.Audio(decode=False))
+    encoded = as_encoded(alone, column)
     sources: list[EncodedAudio] = []
     for row, (path, name) in enumerate(zip(audio_paths(encoded, column), names, strict=True)):
         if path is None:
@@ -104,6 +107,15 @@ def row_sources(dataset: datasets.Dataset, column: str, names: list[str], folder
             below = folder / path if folder else Path(path)
             sources.append(FileAudio(below if below.exists() else Path(path)))
     return sources
+
+
+def as_encoded(dataset: Any, column: str) -> Any:
+    """The data set, or the stream, with bytes and paths in the column; the errors of `row_sources`."""
+    # pandas and CSV give long strings and bytes, which datasets does not make into audio
+    feature = (dataset.features or {}).get(column)
+    if (short := _SHORT.get(getattr(feature, "dtype", ""))) is not None:
+        dataset = dataset.cast_column(column, datasets.Value(short))
+    return dataset.cast_column(column, datasets.Audio(decode=False))
 
 
 def audio_paths(dataset: datasets.Dataset, column: str) -> list[str | None]:

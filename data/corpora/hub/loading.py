@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,16 +24,19 @@ HUB_SECONDS = 8.0
 """How long the hub may take to answer a first question. The client itself tries for more than three minutes."""
 _SAVED = ("dataset_dict.json", "state.json")
 """What save_to_disk writes beside the data of a DatasetDict, and of a Dataset."""
+_SPLIT = r"[\w-]+(?:\.[\w-]+)*"
+"""A split's name, such as train.clean.100, or a folder's."""
 _LFS = b"version https://git-lfs"
 
 
 def load_split(config: HubConfig, split: str) -> tuple[datasets.Dataset, list[str]]:
     """(The rows of `split`, what there is to say of how it was loaded); CorpusError when it does not load."""
     folder, note = Path(config.dataset), ""
+    _refuse_file(folder)
     try:
         if folder.is_dir():
             return (_from_disk if _is_saved(folder) else _from_clone)(config, split), []
-        with _no_waiting(config) as note, _no_torchcodec():
+        with _no_waiting(config) as note, no_torchcodec():
             loaded = datasets.load_dataset(config.dataset, config.subset, split=split, revision=config.revision)
             return loaded, [f"{config.dataset}: {note}, so the copy in the cache is used"] if note else []
     except CorpusError:
@@ -49,9 +53,10 @@ def load_split(config: HubConfig, split: str) -> tuple[datasets.Dataset, list[st
 def open_stream(config: HubConfig, split: str) -> tuple[Any, str]:
     """(The rows of `split` as a stream, which content of the data set it is); CorpusError when it does not load."""
     folder = Path(config.dataset)
+    _refuse_file(folder)
     if folder.is_dir() and _is_saved(folder):
         raise CorpusError(f"{config.dataset}: lies on this disk already. Leave out --corpus.streaming.")
-    if not re.fullmatch(r"\w+", split):
+    if not re.fullmatch(_SPLIT, split):
         raise CorpusError(
             f"split {split!r}: a stream has no slices or sums. Name a split, or leave out --corpus.streaming."
         )
@@ -62,7 +67,7 @@ def open_stream(config: HubConfig, split: str) -> tuple[Any, str]:
             commit = str(huggingface_hub.HfApi().dataset_info(config.dataset, revision=config.revision).sha)
         else:
             raise CorpusError(f"{config.dataset}: the hub does not answer, and a stream needs it. Try again later.")
-        with _no_torchcodec():
+        with no_torchcodec():
             stream = datasets.load_dataset(
                 config.dataset, config.subset, split=split, revision=config.revision, streaming=True
             )
@@ -74,6 +79,14 @@ def open_stream(config: HubConfig, split: str) -> tuple[Any, str]:
             f"{config.dataset}, split {split}: does not load as a stream ({_first_line(error)}). "
             "--corpus.dataset is a hub id, or a local clone of one."
         ) from None
+
+
+def _refuse_file(path: Path) -> None:
+    if path.is_file():
+        other = "the folder that it lies in"
+        if path.suffix.lower() in (".jsonl", ".json", ".csv", ".tsv"):
+            other = "its folder, or train from it as a manifest (docs/howto-own-data.md)"
+        raise CorpusError(f"{path}: is a file. --corpus.dataset names a folder or a hub id: name {other}.")
 
 
 def _first_line(error: BaseException) -> str:
@@ -99,9 +112,11 @@ def _from_disk(config: HubConfig, split: str) -> datasets.Dataset:
     loaded: Any = _load_from_disk(config.dataset)
     is_single = isinstance(loaded, datasets.Dataset)
     if is_single:
-        name = re.match(r"\w*", str(loaded.split or ""))
-        loaded = {(name[0] if name and name[0] else "train"): loaded}
-    wanted = re.findall(r"(?:^|\+)\s*(\w+)", split)
+        name = re.match(_SPLIT, str(loaded.split or ""))
+        loaded = {(name[0] if name else "train"): loaded}
+    if split in loaded:
+        return loaded[split]
+    wanted = re.findall(rf"(?:^|\+)\s*({_SPLIT})", split)
     if unknown := [name for name in wanted if name not in loaded]:
         if is_single:
             (name,) = loaded
@@ -114,12 +129,13 @@ def _from_disk(config: HubConfig, split: str) -> datasets.Dataset:
             f"{config.dataset}: no split {unknown[0]!r} (splits: {', '.join(loaded)}). "
             "Name them with --corpus.train-split and --corpus.eval-split."
         )
-    if split in loaded:
-        return loaded[split]
-    sizes = {name: len(part) for name, part in loaded.items()}
+    plain = {f"part{i}": loaded[name] for i, name in enumerate(wanted)}  # datasets knows no hyphen in a name
+    numbers = itertools.count()
+    spec = re.sub(rf"(^|\+)\s*{_SPLIT}", lambda match: f"{match[1]}part{next(numbers)}", split)
+    sizes = {name: len(part) for name, part in plain.items()}
     parts = [
-        loaded[part.splitname].select(range(part.from_, part.to))
-        for part in datasets.ReadInstruction.from_spec(split).to_absolute(sizes)
+        plain[part.splitname].select(range(part.from_, part.to) if part.from_ < part.to else [])
+        for part in datasets.ReadInstruction.from_spec(spec).to_absolute(sizes)
     ]
     return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
 
@@ -139,7 +155,7 @@ def _from_clone(config: HubConfig, split: str) -> datasets.Dataset:
         raise CorpusError(
             f"{pointer}: a pointer of git-lfs, not the file itself. Run: git -C {config.dataset} lfs pull"
         )
-    with _no_torchcodec():
+    with no_torchcodec():
         return datasets.load_dataset(str(folder), config.subset, split=split)
 
 
@@ -154,7 +170,7 @@ def _lfs_pointer(folder: Path) -> Path | None:
 
 
 @contextlib.contextmanager
-def _no_torchcodec() -> Iterator[None]:
+def no_torchcodec() -> Iterator[None]:
     """Inside, `datasets` notes paths and bytes of audio without torchcodec, which it imports even for that."""
     before = datasets.Audio.encode_example
 

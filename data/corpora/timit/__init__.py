@@ -37,7 +37,7 @@ class TimitConfig(PhoneConfig):
     """The LDC93S1 tree."""
 
     root: str = option("", common=True, place=True)
-    """Folder that holds TRAIN and TEST (upper or lower case), or its parent."""
+    """Folder that holds TRAIN and TEST (upper or lower case), or one up to two folders above it."""
 
     protocol: Literal["hf", "kaldi", "no-sa"] = option("kaldi", common=True)
     """hf: all 4620/1680 utterances; kaldi: no SA, dev selects, core-192 is the headline; no-sa: 3696/1344."""

@@ -10,18 +10,48 @@ from trainer.errors import CorpusError
 SOURCE = "TIMIT comes from the Linguistic Data Consortium, catalogue number LDC93S1."
 
 
+_MOST_FOLDERS = 200
+"""How many folders of a level are looked into: a disk's root may have any number."""
+
+
 def find_tree(root: Path) -> dict[str, Path]:
-    """{"train": folder, "test": folder} at `root` or one folder below it; CorpusError when it is no TIMIT tree."""
+    """{"train": folder, "test": folder} at `root` or up to two folders below it; CorpusError when it is no TIMIT tree.
+
+    The LDC's archive, Kaggle's copy and an unpacked zip each put another folder around it.
+    """
+    if root.is_file():
+        raise CorpusError(f"{root}: is a file. --corpus.root is the folder that holds TRAIN and TEST. {SOURCE}")
     if not root.is_dir():
         raise CorpusError(f"{root}: no such folder. --corpus.root is the folder that holds TRAIN and TEST. {SOURCE}")
-    for candidate in [root, *sorted(p for p in root.iterdir() if p.is_dir())]:
-        folders = {p.name.lower(): p for p in candidate.iterdir() if p.is_dir()}
-        if {"train", "test"} <= folders.keys() and subfolders(folders["train"], r"DR[1-8]"):
-            return {"train": folders["train"], "test": folders["test"]}
+    level = [root]
+    for _ in range(3):
+        trees = list(filter(None, map(_tree_at, level)))
+        if len(trees) > 1:
+            listed = " and ".join(str(tree["train"].parent) for tree in trees[:2])
+            raise CorpusError(f"{root}: holds several TIMIT trees, as {listed}. Name one with --corpus.root.")
+        if trees:
+            return trees[0]
+        level = [below for folder in level for below in _folders(folder)][:_MOST_FOLDERS]
     found = ", ".join(sorted(p.name for p in root.iterdir())[:6]) or "nothing"
+    inside = bool(subfolders(root, r"DR[1-8]"))
+    hint = f" It is a part of one: --corpus.root {root.resolve().parent}" if inside else ""
     raise CorpusError(
-        f"{root}: not a TIMIT tree: expected TRAIN and TEST with DR1 to DR8 in them, found {found}. {SOURCE}"
+        f"{root}: not a TIMIT tree: expected TRAIN and TEST with DR1 to DR8 in them, found {found}.{hint} {SOURCE}"
     )
+
+
+def _tree_at(folder: Path) -> dict[str, Path] | None:
+    folders = {p.name.lower(): p for p in _folders(folder)}
+    if {"train", "test"} <= folders.keys() and subfolders(folders["train"], r"DR[1-8]"):
+        return {"train": folders["train"], "test": folders["test"]}
+    return None
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(p for p in folder.iterdir() if p.is_dir())
+    except OSError:  # another's folder on the way
+        return []
 
 
 def subfolders(folder: Path, pattern: str) -> list[Path]:

@@ -29,6 +29,7 @@ ROW = {"id": "a", "audio_filepath": "a.wav", "text": "so it goes"}
         ("wav,wrd,spk_id", 'audio from "wav", text from "wrd", speaker from "spk_id"'),
         ("wav_filename,transcript,speaker", 'audio from "wav_filename", text from "transcript"'),
         ("File Name,Text,SPEAKER", 'audio from "File Name", text from "Text", speaker from "SPEAKER"'),
+        ("audioFilepath,Text,speakerId", 'audio from "audioFilepath", text from "Text", speaker from "speakerId"'),
         ("audio_filepath,text,speaker", None),
     ],
 )  # fmt: skip
@@ -67,11 +68,74 @@ def test_usual_names_win_over_other_known_ones(tmp_path: Path):
     assert (u.id, u.text, u.speaker) == ("a.wav", "so", "s")
 
 
-def test_channel_that_is_not_read_is_told(tmp_path: Path):
-    manifest = write_manifest(tmp_path / "m.jsonl", jsonl({**ROW, "channel": 1}))
+@pytest.mark.parametrize("name", ["channel", "channel_id", "audioChannel"])
+def test_channel_that_is_not_read_is_told(tmp_path: Path, name: str):
+    manifest = write_manifest(tmp_path / "m.jsonl", jsonl({**ROW, name: 1}))
     corpus = ManifestCorpus(ManifestConfig(train=str(manifest)))
     list(corpus.utterances("train"))
-    assert corpus.notes == ['m.jsonl: "channel" is not read; channels are averaged']
+    assert corpus.notes == [f'm.jsonl: "{name}" is not read; channels are averaged']
+
+
+@pytest.mark.parametrize("name", ["ID", "utt_id", "uttId", "utterance id"])
+def test_ids_are_read_under_other_names_and_told(tmp_path: Path, name: str):
+    manifest = write_manifest(tmp_path / "m.csv", f"{name},audio_filepath,text\nu1,a.wav,so\n,b.wav,so\n")
+    corpus = ManifestCorpus(ManifestConfig(train=str(manifest)))
+    assert [u.id for u in corpus.utterances("train")] == ["u1", "b.wav"]
+    assert corpus.notes == [f'm.csv: id from "{name}"']
+
+
+@pytest.mark.parametrize("value", [12, 12.0, "12", "12.0", "12,0", " 12 "], ids=repr)
+def test_a_speaker_has_one_name_in_all_tables(tmp_path: Path, value: object):
+    """pandas makes floats of whole numbers in a column with gaps."""
+    (u,) = read(write_manifest(tmp_path / "m.jsonl", jsonl({**ROW, "speaker": value})))
+    assert u.speaker == "12"
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), "", " ", "nan", "NaN", "None", "null", "<NA>"], ids=repr)
+def test_a_speaker_that_is_not_known_is_nobody(tmp_path: Path, value: object):
+    (u,) = read(write_manifest(tmp_path / "m.jsonl", jsonl({**ROW, "speaker": value})))
+    assert u.speaker is None
+
+
+SPLITS = {
+    "train and test": (["train", "test"], '"split" is "train" and "test", and a manifest is one split'),
+    "training and dev": (["Training", "dev", "dev"], '"split" is "Training" and "dev"'),
+    "LibriSpeech's": (["train-clean-100", "test-other"], '"split" is "train-clean-100" and "test-other"'),
+    "two parts of one": (["train-clean-100", "train-clean-360"], None),
+    "one": (["train", "train"], None),
+    "one under two names": (["dev", "validation"], None),
+    "no splits": (["clean", "other", "validated", "tested"], None),
+}
+
+
+@pytest.mark.parametrize(("values", "message"), SPLITS.values(), ids=SPLITS)
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_rows_of_several_splits_are_refused(tmp_path: Path, values: list[str], message: str | None, suffix: str):
+    rows = [{"audio_filepath": f"{i}.wav", "text": "so", "split": value} for i, value in enumerate(values)]
+    table = "audio_filepath,text,split\n" + "".join(",".join(row.values()) + "\n" for row in rows)
+    path = write_manifest(tmp_path / f"m.{suffix}", table if suffix == "csv" else jsonl(*rows))
+    if message is None:
+        assert len(read(path)) == len(values)
+    else:
+        with pytest.raises(CorpusError) as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: {message}")
+
+
+def test_rows_that_name_one_file_with_different_transcripts_are_told(tmp_path: Path):
+    rows = [{**ROW, "id": str(i), "text": text, "t_0": i} for i, text in enumerate(["a", "b", "c"])]
+    corpus = ManifestCorpus(ManifestConfig(train=str(write_manifest(tmp_path / "m.jsonl", jsonl(*rows)))))
+    list(corpus.utterances("train"))
+    (note,) = corpus.notes
+    assert f"lines 1 and 2 ({tmp_path / 'a.wav'}); such files: 1" in note
+
+
+def test_rows_that_repeat_a_file_or_cut_it_are_not_told(tmp_path: Path):
+    again = [{**ROW, "id": str(i)} for i in range(2)]
+    parts = [{**ROW, "id": f"p{i}", "text": str(i), "start": i, "end": i + 1} for i in range(2)]
+    corpus = ManifestCorpus(ManifestConfig(train=str(write_manifest(tmp_path / "m.jsonl", jsonl(*again, *parts)))))
+    assert len(list(corpus.utterances("train"))) == 4
+    assert not corpus.notes
 
 
 # Paths as others write them
@@ -186,12 +250,38 @@ def test_stated_duration_is_the_whole_files(tmp_path: Path, fields: dict, stated
     assert isinstance(u.audio, FileAudio) == is_whole
 
 
+@pytest.mark.parametrize(("start", "end"), [("startTime", "endTime"), ("Start (s)", "End [sec]"), ("Begin", "Stop")])
+def test_bounds_are_read_however_their_names_are_written(tmp_path: Path, start: str, end: str):
+    (u,) = read(write_manifest(tmp_path / "m.jsonl", jsonl({**ROW, start: 0.25, end: 0.75})))
+    assert u.audio.name.endswith("a.wav from 0.25 to 0.75 s")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"to": "Berlin"}, {"timestamp": "2021-03-04 10:20"}, {"time": 12.5}, {"segment": "Benchmark"}, {"start_ms": None},
+     {"from": ""}, {"end_time_of_day": "late"}],
+    ids=str,
+)  # fmt: skip
+def test_columns_that_are_no_bounds_do_not_matter(tmp_path: Path, fields: dict):
+    (u,) = read(write_manifest(tmp_path / "m.jsonl", jsonl({**ROW, **fields})))
+    assert isinstance(u.audio, FileAudio)
+
+
 IMPOSSIBLE = {
     "no end": ({"offset": 1.5}, "a part of a file begins at 1.5 s and has no end: add"),
     "an end of another name": ({"offset": 0, "length": 0.7}, 'begins at 0 s and has no end ("length" is not known)'),
     "no start": ({"end": 1.5}, '"end" without a start'),
     "milliseconds": ({"start_ms": 700, "end_ms": 1500}, '"start_ms" is not read: give the part'),
     "samples": ({"start_sample": 700}, '"start_sample" is not read'),
+    "torchaudio's": ({"frame_offset": 700, "num_frames": 800}, '"frame_offset" is not read'),
+    "Praat's": ({"xmin": 0.7, "xmax": 1.5}, '"xmin" is not read'),
+    "from and to": ({"from": "0.7", "to": "1.5"}, '"from" is not read'),
+    "a clock of another name": ({"t0": "00:00:07.5"}, '"t0" is not read'),
+    "a tokenizer's": ({"startOffset": 7, "endOffset": 15}, '"startOffset" is not read'),
+    "milliseconds in brackets": ({"Start [ms]": 700, "End [ms]": 1500}, '"Start [ms]" is not read'),
+    "a pair": ({"segment": [0.7, 1.5]}, '"segment" is not read'),
+    "a pair of a pipeline": ({"timestamp": [0.7, 1.5]}, '"timestamp" is not read'),
+    "onset and offset": ({"onset": 0.7, "offset": 1.5, "duration": 0.8}, 'Rename them "start" and "end"'),
     "a clock": ({"start": "0:01.5", "end": "0:02"}, "\"start\" must be seconds such as 1.5, found '0:01.5'"),
     "a decimal comma": ({"offset": "1,5", "duration": 1}, "\"offset\" must be seconds such as 1.5, found '1,5'"),
     "a list": ({"start": [1, 2]}, '"start" must be seconds'),

@@ -56,6 +56,31 @@ def test_rows_that_were_chosen_before_saving_are_read_in_their_order(single: str
     assert [u.audio.raw() for u in found] == [row["bytes"] for row in chosen["audio"]]
 
 
+@pytest.mark.parametrize("name", ["train.clean.100", "train-clean"])
+def test_splits_may_have_points_and_hyphens_in_their_names(single: str, tmp_path: Path, name: str):
+    """LibriSpeech's splits are called train.clean.100 on the hub; a folder's name may have hyphens."""
+    whole = datasets.load_from_disk(single)
+    for part in (name, "other"):
+        whole.save_to_disk(str(tmp_path / "parts" / part))
+    folder = str(tmp_path / "parts")
+    assert ids_and_texts(folder, name) == [(f"{name}-00000{i}", text) for i, text in enumerate("abcd")]
+    assert [text for _, text in ids_and_texts(folder, f"{name}[50%:]+other[:1]")] == ["c", "d", "a"]
+    assert f"no split 'train' (splits: other, {name})" in error_of(HubConfig(dataset=folder))
+
+
+def test_a_slice_without_rows_is_empty(single: str):
+    assert ids_and_texts(single, "train[4:]") == []
+
+
+@pytest.mark.parametrize(("name", "remedy"), [("a.parquet", "name the folder that it lies in"), ("a.csv", "manifest")])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path, name: str, remedy: str, streaming: bool):
+    (tmp_path / name).write_text("x")
+    message = error_of(HubConfig(dataset=str(tmp_path / name), streaming=streaming))
+    assert message.startswith(f"{tmp_path / name}: is a file. ")
+    assert remedy in message
+
+
 def test_data_sets_that_were_saved_side_by_side_are_splits(single: str, tmp_path: Path):
     whole = datasets.load_from_disk(single)
     for name, rows in (("train", [0, 1]), ("dev", [2])):

@@ -190,7 +190,7 @@ MALFORMED = {
     "number as text": ("m.jsonl", jsonl({**ROW, "text": 7}), ':1: "text" must be a string, found 7'),
     "null as text": ("m.jsonl", jsonl({**ROW, "text": None}), ':1: "text" must be a string, found None'),
     "list as path": ("m.jsonl", jsonl({**ROW, "audio_filepath": ["a"]}), ':1: "audio_filepath" must be a string'),
-    "NUL in path": ("m.jsonl", jsonl({**ROW, "audio_filepath": "a\0.wav"}), ':1: "audio_filepath" must be a string'),
+    "NUL in path": ("m.jsonl", jsonl({**ROW, "audio_filepath": "a\0.wav"}), ':1: "audio_filepath" holds U+0000'),
     "empty path": ("m.jsonl", jsonl({**ROW, "audio_filepath": ""}), ':1: "audio_filepath" is empty'),
     "too few cells": ("m.csv", "id,audio_filepath,text\na,a.wav,x\nb,b.wav\n",
                       ":3: its cells do not match the header's 3: there are 2."),
@@ -203,7 +203,7 @@ MALFORMED = {
                   "--corpus.audio-field. Is the header missing? Write the columns' names above the rows."),
     "latin-1": ("m.jsonl", '{"audio_filepath": "a.wav", "text": "caf\xe9"}\n'.encode("latin-1"),
                 ":1: byte 40 is not UTF-8. Save the manifest as UTF-8."),
-    "no manifest": ("m.txt", GOOD, ": a manifest ends in .jsonl, .json, .csv or .tsv."),
+    "no manifest": ("m.txt", GOOD, ": it looks like JSON, so name it .jsonl; a manifest ends in .jsonl"),
 }  # fmt: skip
 
 

@@ -55,6 +55,8 @@ ROW = {"id": "a", "audio_filepath": "wav/a.wav", "text": "so it goes", "speaker"
         [{"audio_filepath": "a.wav", "text": "2020-01-01 10:00:00"}],
         [ROW | {"extra": {"a": [1, 2]}}, ROW | {"extra": {"a": [3]}, "id": "b"}],
         [ROW | {"duration": 2}],
+        [{"utt_id": "a", "audio_filepath": "a.wav", "text": "x", "spk": "12.0"}],
+        [ROW | {"speaker": "nan", "split": "train"}, ROW | {"id": "b", "speaker": " s ", "split": "train"}],
     ],
 )
 def test_plain_files_are_read_fast_and_alike(rows: list[dict], tmp_path: Path):
@@ -82,6 +84,12 @@ def test_plain_files_are_read_fast_and_alike(rows: list[dict], tmp_path: Path):
         '{"audio_filepath": "a\\\\b.wav", "text": "x"}',
         '{"audio_filepath": "http://x/a.wav", "text": "x"}',
         '{"audio_filepath": "a%20b.wav", "text": "x"}',
+        '{"audio_filepath": "$HOME/b.wav", "text": "x"}',
+        '{"audio_filepath": "b.wav ", "text": "x"}',
+        '{"audio_filepath": "file:/b.wav", "text": "x"}',
+        '{"audio_filepath": "cat b.wav |", "text": "x"}',
+        '{"audio_filepath": "caf\u00e9.wav", "text": "x"}',
+        '{"audio_filepath": "a.wav", "text": "x", "xmin": 1.0}',
         '{"audio_filepath": "a.wav", "text": "\\ud800"}',
         '{"audio_filepath": "a.wav", "text": "tab\there"}',
         '{"audio_filepath": "a.wav", "text": "x"',
@@ -108,7 +116,9 @@ def test_bytes_that_are_no_text_are_left_to_the_reader_of_rows(tmp_path: Path):
 VALUES = st.one_of(
     st.text(max_size=6), st.integers(-(10**12), 10**12), st.floats(), st.none(), st.booleans(), st.just("wav/a.wav")
 )
-KEYS = st.sampled_from(["id", "audio_filepath", "text", "speaker", "duration", "lang", "channel", "end_ms"])
+KEYS = st.sampled_from(
+    ["id", "audio_filepath", "text", "speaker", "duration", "lang", "channel", "end_ms", "ID", "split"]
+)
 
 
 @settings(max_examples=200, deadline=None)

@@ -208,3 +208,39 @@ def test_has_columns_is_asked_of_the_cells(tmp_path: Path):
     (tmp_path / "m.csv").write_text('"a;b",c\n1,2\n')
     assert [row for _, row in open_table(tmp_path / "m.csv", has_columns).rows] == [{"a;b": "1", "c": "2"}]
     assert asked[0] == ["a;b", "c"]
+
+
+# What spreadsheets, editors and joined files leave behind
+
+
+def test_rows_of_delimiters_alone_are_blank_lines(tmp_path: Path):
+    assert texts(tmp_path / "m.csv", "audio_filepath,text,,\na.wav,x,,\n,,,\n , ,,\nb.wav,y,,\n") == ["x", "y"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-32", "utf-32-be", "utf-16", "utf-8-sig"])
+def test_encodings_are_told_by_their_mark(tmp_path: Path, encoding: str):
+    mark = "\ufeff" if encoding == "utf-32-be" else ""
+    assert texts(tmp_path / "m.csv", f"{mark}audio_filepath,text\na.wav,é\n".encode(encoding)) == ["é"]
+
+
+@pytest.mark.parametrize("unseen", ["\ufeff", "\ufeff\ufeff", "\u200b", "\u00a0", "\u200e"], ids=ascii)
+def test_invisible_characters_around_a_columns_name_are_no_part_of_it(tmp_path: Path, unseen: str):
+    assert texts(tmp_path / "m.csv", f"{unseen}audio_filepath,text{unseen}\na.wav,x\n") == ["x"]
+
+
+def test_marks_inside_joined_files_are_no_part_of_a_row(tmp_path: Path):
+    line = '\ufeff{"audio_filepath": "a.wav", "text": "x"}\n'
+    assert texts(tmp_path / "m.jsonl", line * 2) == ["x", "x"]
+
+
+def test_the_header_of_a_joined_file_is_no_row(tmp_path: Path):
+    part = "\ufeffaudio_filepath,text\na.wav,x\n"
+    assert texts(tmp_path / "m.csv", part * 2) == [
+        "x", "3: the header stands here again: were files joined? Take this line out.", "x",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a.csv,b.csv", "*.csv", "{a,b}.csv"])
+def test_several_files_in_one_option_are_told(tmp_path: Path, name: str):
+    with pytest.raises(CorpusError, match=r"A split is one file: join several into one\."):
+        open_table(tmp_path / name, lambda cells: True)

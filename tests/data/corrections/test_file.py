@@ -52,6 +52,36 @@ def test_lines_of_json_exclude_by_their_id_whatever_else_they_say(tmp_path: Path
     assert meant(exclude=path) == [*((odd, None, "") for odd in ODD_IDS), ("7", None, "eval")]
 
 
+@pytest.mark.parametrize(("name", "delimiter"), [("bad.csv", ","), ("bad.CSV", ";"), ("bad.tsv", "\t")])
+def test_a_table_excludes_by_its_column_of_ids(tmp_path: Path, name: str, delimiter: str) -> None:
+    rows = [["note", "id", "split"], ["x", "wav/a.wav", ""], ["", "007", "eval"]]
+    path = write(tmp_path / name, "".join(delimiter.join(row) + "\r\n" for row in rows))
+    assert meant(exclude=path) == [("wav/a.wav", None, ""), ("007", None, "eval")]
+
+
+def test_a_csv_without_a_column_of_ids_is_a_list_of_ids(tmp_path: Path) -> None:
+    assert meant(exclude=write(tmp_path / "bad.csv", "a,1.wav\nb.wav\n")) == [
+        ("a,1.wav", None, ""),
+        ("b.wav", None, ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,note\n", ": names no utterance"),
+        ("id,note\na,b,c\n", ":2: its cells do not match the header's 2"),
+        ("id,note\n,b\n", ":2: \"id\" must be a string or a number, found ''"),
+        ("id,note\na,b\na,c\n", ":3: id 'a' stands already at "),
+    ],
+)
+def test_a_table_of_ids_that_means_nothing_is_refused_with_its_line(tmp_path: Path, content: str, message: str) -> None:
+    path = write(tmp_path / "bad.csv", content)
+    with pytest.raises(CorpusError) as caught:
+        read_corrections(path, "")
+    assert str(caught.value).startswith(f"{path}{message}")
+
+
 def test_a_patch_replaces_or_leaves_out(tmp_path: Path) -> None:
     path = write(
         tmp_path / "fix.jsonl",

@@ -27,6 +27,7 @@ REMEDIES = {
     "recorded twice": _COMPARE,
     "text twice": "Is one of them another text, or a false start? Listen to both.",
     "mojibake": "Read the text in its own encoding, and save the corpus as UTF-8.",
+    "no value": "Was it said, or is the text missing? A program may have lost it: ffplay -autoexit {name}",
     "mixed scripts": "Write the word in one script: letters that look alike are different units.",
     "markup": "Take it out, or write what was said: its words are taken for speech.",
     "time stamp": "Take it out, or write it as it was spoken.",

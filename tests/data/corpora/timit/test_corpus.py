@@ -428,6 +428,32 @@ def test_folder_that_is_no_timit_says_what_it_found_and_where_timit_comes_from(t
     assert "LDC93S1" in message
 
 
+def test_a_tree_is_found_two_folders_below_its_root(tree: Path, tiny_timit: Path, tmp_path: Path):
+    """As the LDC's archive, Kaggle's copy and unpacked zip files lay it."""
+    root = tmp_path / "root"
+    (root / "timit").mkdir(parents=True)
+    (root / "__MACOSX").mkdir()
+    tree.rename(root / "timit/TIMIT")
+    assert_same(corpus_at(root), corpus_at(tiny_timit))
+
+
+def test_two_trees_are_asked_about(tmp_path: Path):
+    for name in ("TIMIT", "TIMIT_wav"):
+        (tmp_path / name / "TRAIN/DR1").mkdir(parents=True)
+        (tmp_path / name / "TEST").mkdir()
+    with pytest.raises(CorpusError, match=r"holds several TIMIT trees, as .*TIMIT and .*TIMIT_wav\. Name one"):
+        corpus_at(tmp_path)
+
+
+def test_a_part_of_a_tree_or_a_file_is_no_root(tree: Path):
+    (part,) = [path for path in tree.iterdir() if path.name.upper() == "TRAIN"]
+    with pytest.raises(CorpusError, match=rf"It is a part of one: --corpus\.root {tree.resolve()} "):
+        corpus_at(part)
+    (tree / "train_data.csv").touch()
+    with pytest.raises(CorpusError, match=r"train_data\.csv: is a file\. --corpus\.root is the folder"):
+        corpus_at(tree / "train_data.csv")
+
+
 def test_missing_root_says_what_root_is(tmp_path: Path):
     with pytest.raises(CorpusError, match=r"none: no such folder\. --corpus\.root is the folder .* LDC93S1"):
         corpus_at(tmp_path / "none")
