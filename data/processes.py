@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Generator
 from multiprocessing.connection import Connection, wait
@@ -20,11 +19,6 @@ from trainer.errors import LoaderError
 R = TypeVar("R")
 _AHEAD = 2
 """Tasks that a process has been given and has not answered: it need not wait for the next one."""
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def do_tasks(work: Callable[[int], R], num_tasks: int, num_processes: int) -> Generator[tuple[int, R], None, None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -12,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from data.limits import control_groups, num_cores
 from trainer.errors import ConfigError
 
 
@@ -38,8 +40,10 @@ class HostCopy:
 def choose_device(name: str, local_rank: int | None = None) -> torch.device:
     """The device that --device names; ConfigError when it is not there.
 
-    One of several processes of a host takes the GPU of its `local_rank`.
+    One of several processes of a host takes the GPU of its `local_rank`. From here on torch computes with the threads
+    of `keep_to_cores`.
     """
+    keep_to_cores()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
         if local_rank is None or name == "cpu":
@@ -69,6 +73,15 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
     return device
 
 
+def keep_to_cores() -> None:
+    """Let torch have no more threads than this process may use cores. Where OMP_NUM_THREADS is set, that holds.
+
+    torch starts one for each core that it sees, which in a container with a quota of CPU time are all of the machine's.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > num_cores():
+        torch.set_num_threads(num_cores())
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be allocated on `device`; for a CPU, as Linux and the process's control group say.
 
@@ -81,24 +94,17 @@ def _free_host_memory(root: Path) -> int:
     try:
         meminfo = (root / "proc/meminfo").read_text()
         free = next(1024 * int(line.split()[1]) for line in meminfo.splitlines() if line.startswith("MemAvailable:"))
-        groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
+        groups = list(control_groups("memory", root))
     except (OSError, StopIteration, ValueError):
         return 0
-    for _, controllers, name in groups:
-        if controllers not in ("", "memory"):
-            continue
-        base = root / "sys/fs/cgroup" / controllers
+    for folder, version in groups:
         limit, used, statistic = "memory.max", "memory.current", r"^inactive_file (\d+)"
-        if controllers:  # version 1
+        if version == 1:
             limit, used, statistic = "memory.limit_in_bytes", "memory.usage_in_bytes", r"^total_inactive_file (\d+)"
-        group = base / name.lstrip("/")
-        for folder in (group, *group.parents):  # a limit holds for all groups in a group
-            with contextlib.suppress(OSError, ValueError):  # no limit: no file, or the word "max"
-                cached = re.search(statistic, (folder / "memory.stat").read_text(), re.M)
-                in_use = int((folder / used).read_text()) - int(cached[1] if cached else 0)
-                free = min(free, max(0, int((folder / limit).read_text()) - in_use))
-            if folder == base:
-                break
+        with contextlib.suppress(OSError, ValueError):  # no limit: no file, or the word "max"
+            cached = re.search(statistic, (folder / "memory.stat").read_text(), re.M)
+            in_use = int((folder / used).read_text()) - int(cached[1] if cached else 0)
+            free = min(free, max(0, int((folder / limit).read_text()) - in_use))
     return free
 
 

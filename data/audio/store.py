@@ -31,7 +31,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.audio.segments import AudioSegment, forget_decoded, part_digest
-from data.processes import do_tasks, num_cores
+from data.limits import num_cores
+from data.processes import do_tasks
 from data.utterance import SAMPLE_RATE, AudioSource
 from trainer.errors import AudioError
 

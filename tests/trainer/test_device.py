@@ -29,6 +29,27 @@ def test_a_device_of_another_kind_is_refused_by_name() -> None:
         choose_device("meta")
 
 
+@pytest.mark.parametrize(
+    ("asked", "cores", "threads"),
+    [("", 1, 1), ("", 3, 3), ("", 64, 4), ("4", 1, 4)],
+)
+def test_torch_has_no_more_threads_than_the_process_has_cores(
+    asked: str, cores: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch began with 4. What OMP_NUM_THREADS asks for holds."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    monkeypatch.setattr("trainer.device.num_cores", lambda: cores)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        choose_device("cpu")
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
 MEMINFO = "MemTotal: 9000 kB\nMemFree: 100 kB\nMemAvailable: 8000 kB\n"
 
 
