@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from trainer.cli.interpreter import ROOT, describe_missing, describe_old
+from trainer.cli.interpreter import ROOT, describe_missing, describe_old, describe_unfit
 from trainer.cli.streams import drop_unread_output, escape_what_cannot_be_printed, one_line
 from trainer.errors import INTERRUPTED, TRAINING_STOPPED, UNREAD, WRONG_INPUT, UserError
 from trainer.parallel.launch import launched
@@ -33,7 +33,7 @@ def parse(argv: Sequence[str], prog: str = "python -m trainer.run") -> Config:
 def report_errors(action: Callable[[], int], advice: str = "Mend that and try again.") -> int:
     """Run `action` and return its exit code. An error that the user can correct becomes one line on stderr.
 
-    A UserError has its own exit code. An OSError and a package that is not installed have exit code 2, and torch's
+    A UserError has its own exit code. An OSError and a package that cannot be imported have exit code 2, and torch's
     OutOfMemoryError 3; `advice` follows what an OSError or OutOfMemoryError says. If the reader of the output goes away
     (`| head`) or at Ctrl-C, nothing is printed and the exit code is the one that a shell uses.
     """
@@ -42,6 +42,11 @@ def report_errors(action: Callable[[], int], advice: str = "Mend that and try ag
     try:
         if sys.version_info < OLDEST_PYTHON:
             raise UserError(describe_old())
+        if sys.flags.optimize > 1:  # every --help is made of docstrings, and transformers' classes are
+            raise UserError(
+                "Python runs without docstrings (PYTHONOPTIMIZE=2, or -OO), which transformers and every --help need. "
+                "Unset PYTHONOPTIMIZE, or set it to 1."
+            )
         code = action()
     except UserError as error:
         message, code = "" if error.is_told else str(error), error.exit_code
@@ -50,6 +55,11 @@ def report_errors(action: Callable[[], int], advice: str = "Mend that and try ag
         if not package or (ROOT / package).is_dir():  # a module of this project: an error of ours
             raise
         message, code = describe_missing(package), WRONG_INPUT
+    except ImportError as error:  # versions that do not fit each other, a shared library that cannot be loaded
+        package = (error.name or "").partition(".")[0]
+        if package and (ROOT / package).is_dir():
+            raise
+        message, code = describe_unfit(error), WRONG_INPUT
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's; it is not imported for this
             raise

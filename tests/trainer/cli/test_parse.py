@@ -55,6 +55,47 @@ def test_reader_that_went_away_is_a_quiet_end(work: str) -> None:
     assert done.returncode in (0, 128 + signal.SIGPIPE)
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ImportError("cannot import name 'is_offline_mode'\nfrom 'hub' (/x)", name="hub"),
+         "cannot import name 'is_offline_mode' from 'hub' (/x)"),
+        (ImportError("libcudart.so.13: cannot open shared object file: No such file or directory"),
+         "libcudart.so.13: cannot open shared object file: No such file or directory"),
+    ],
+)  # fmt: skip
+def test_packages_that_do_not_fit_are_one_line_with_the_remedy(
+    error: ImportError, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What transformers 5.17 says beside huggingface_hub 1.0, and torch without a library of CUDA."""
+
+    def fail() -> int:
+        raise error
+
+    assert report_errors(fail) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {sys.executable}: a package cannot be imported: {reason}.")
+    assert said.count("\n") == 1
+    assert "Run: " in said
+
+
+def test_an_import_that_fails_in_this_project_is_an_error_of_ours() -> None:
+    def fail() -> int:
+        raise ImportError("cannot import name 'nothing' from 'data.audio'", name="data.audio")
+
+    with pytest.raises(ImportError, match="nothing"):
+        report_errors(fail)
+
+
+@pytest.mark.parametrize(("flag", "code"), [("-O", 0), ("-OO", 2)])
+def test_a_python_without_docstrings_is_refused_in_one_line(flag: str, code: int) -> None:
+    work = "import sys; from trainer.cli.parse import report_errors; sys.exit(report_errors(lambda: 0))"
+    done = subprocess.run([sys.executable, flag, "-c", work], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == code
+    assert done.stderr.count("\n") == (code > 0)
+    assert ("PYTHONOPTIMIZE=2" in done.stderr) == (code > 0)
+
+
 def test_ctrl_c_is_a_quiet_end(capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted() -> int:
         raise KeyboardInterrupt
