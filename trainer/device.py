@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from data.limits import control_groups, num_cores
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, is_about_memory
 
 
 class HostCopy:
@@ -80,6 +80,22 @@ def keep_to_cores() -> None:
     """
     if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > num_cores():
         torch.set_num_threads(num_cores())
+
+
+@contextmanager
+def one_error_without_memory() -> Iterator[None]:
+    """Within this context, or a function that it decorates, a host without memory is torch.OutOfMemoryError too.
+
+    Under a limit on a process' memory (`ulimit -v`, h_vmem of a scheduler) torch raises a plain RuntimeError on a CPU,
+    and Python a MemoryError.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or not is_about_memory(error):
+            raise
+        reason = str(error).partition("DefaultCPUAllocator: ")[2] or str(error) or "MemoryError"
+        raise torch.OutOfMemoryError(reason) from None
 
 
 def free_memory(device: torch.device) -> int:

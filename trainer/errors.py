@@ -90,3 +90,10 @@ class SaveError(UserError):
     """The last checkpoint or the results could not be written; the message says what to do."""
 
     exit_code = SAVE_FAILED
+
+
+def is_about_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a device or on the host. torch is not imported for this."""
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's allocator on a CPU

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import pyarrow as pa
 import pytest
 
 from scripts.transcribe import main as transcribe
@@ -94,6 +95,58 @@ def test_a_python_without_docstrings_is_refused_in_one_line(flag: str, code: int
     assert done.returncode == code
     assert done.stderr.count("\n") == (code > 0)
     assert ("PYTHONOPTIMIZE=2" in done.stderr) == (code > 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+         "(can't allocate memory: 9 bytes)"),
+        (MemoryError("Unable to allocate 9.00 GiB"), "(Unable to allocate 9.00 GiB)"),
+        (MemoryError(), "(MemoryError)"),
+    ],
+)  # fmt: skip
+def test_a_host_without_memory_is_one_line(error: Exception, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What torch, numpy and Python say under ulimit -v."""
+
+    def fail() -> int:
+        raise error
+
+    assert report_errors(fail) == 3
+    assert capsys.readouterr().err == (
+        f"error: out of memory on this machine, or for this process {said}. Free it of other programs. "
+        "Mend that and try again.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("can't start new thread"),
+        pa.lib.ArrowException("Unknown error: Failed to launch worker thread: Resource temporarily unavailable"),
+        BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)),
+    ],
+    ids=["Python", "Arrow", "fork"],
+)
+def test_a_limit_of_threads_is_one_line_that_names_it(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is said under ulimit -u, and under docker run --pids-limit."""
+
+    def fail() -> int:
+        raise error
+
+    assert report_errors(fail) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "no further thread or process can be started" in said
+    assert "ulimit -u" in said
+
+
+def test_another_runtime_error_keeps_its_traceback() -> None:
+    def fail() -> int:
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        report_errors(fail)
 
 
 def test_ctrl_c_is_a_quiet_end(capsys: pytest.CaptureFixture[str]) -> None:
