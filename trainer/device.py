@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data.limits import control_groups, num_cores
+from data.limits import control_groups, core_quota, num_cores
 from trainer.errors import ConfigError, is_about_memory
 
 
@@ -80,6 +80,15 @@ def keep_to_cores() -> None:
     """
     if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > num_cores():
         torch.set_num_threads(num_cores())
+
+
+def describe_threads() -> str:
+    """With how many threads torch computes on a CPU, where a quota of CPU time has decided it; else ""."""
+    quota = core_quota()
+    if quota is None or "OMP_NUM_THREADS" in os.environ:
+        return ""
+    number = torch.get_num_threads()
+    return f" with {number} thread{'s' * (number > 1)}, since its quota of CPU time is {quota:g} cores"
 
 
 @contextmanager

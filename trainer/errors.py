@@ -96,4 +96,7 @@ def is_about_memory(error: BaseException) -> bool:
     """Whether memory ran out, on a device or on the host. torch is not imported for this."""
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's allocator on a CPU
+    # torch's allocator on a CPU; oneDNN, whose kernels are made of what memory is left
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in str(error) or str(error) == "could not create a primitive"
+    )

@@ -102,7 +102,11 @@ def test_a_step_redone_in_halves_has_the_gradient_of_the_whole(
 ALLOCATOR = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: 2 bytes"
 
 
-@pytest.mark.parametrize("error", [RuntimeError(ALLOCATOR), MemoryError()], ids=["torch", "numpy"])
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError(ALLOCATOR), RuntimeError("could not create a primitive"), MemoryError()],
+    ids=["torch", "oneDNN", "numpy"],
+)
 def test_a_host_without_memory_has_its_step_redone_in_halves_too(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:

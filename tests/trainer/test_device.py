@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.device import _free_host_memory, choose_device, free_memory
+from trainer.device import _free_host_memory, choose_device, describe_threads, free_memory
 from trainer.errors import ConfigError
 
 
@@ -48,6 +48,21 @@ def test_torch_has_no_more_threads_than_the_process_has_cores(
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("quota", "asked", "told"),
+    [(None, "", ""), (2.5, "2", ""), (2.5, "", " with 2 threads, since its quota of CPU time is 2.5 cores")],
+)
+def test_a_quota_that_decides_the_number_of_threads_is_told(
+    quota: float | None, asked: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    monkeypatch.setattr("trainer.device.core_quota", lambda: quota)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert describe_threads() == told
 
 
 MEMINFO = "MemTotal: 9000 kB\nMemFree: 100 kB\nMemAvailable: 8000 kB\n"
