@@ -92,7 +92,12 @@ def _limit_reached(error: Exception) -> tuple[str, int] | None:
 
 
 def _said_by_system(error: OSError) -> str:
-    return _no_thread(error) if error.errno == errno.EAGAIN and not error.filename else error.strerror or str(error)
+    if error.errno == errno.EAGAIN and not error.filename:
+        return _no_thread(error)
+    reason = error.strerror or str(error)
+    if reason.startswith("No usable temporary directory"):  # libraries want one when they are imported
+        reason = f"{reason}: set TMPDIR to a folder that can be written"
+    return reason
 
 
 def _no_thread(error: Exception) -> str:

@@ -10,7 +10,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -139,6 +141,19 @@ def test_a_limit_of_threads_is_one_line_that_names_it(error: Exception, capsys: 
     assert said.count("\n") == 1
     assert "no further thread or process can be started" in said
     assert "ulimit -u" in said
+
+
+def test_a_machine_without_a_temporary_folder_is_told_of_tmpdir(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in `docker run --read-only`."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "none")])
+    assert report_errors(lambda: len(tempfile.gettempdir())) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: No usable temporary directory found in")
+    assert ": set TMPDIR to a folder that can be written. Mend that" in said
+    assert said.count("\n") == 1
 
 
 def test_another_runtime_error_keeps_its_traceback() -> None:
