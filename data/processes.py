@@ -74,7 +74,7 @@ def _receive(end: Connection) -> tuple:
 
 def _answer(work: Callable[[int], object], end: Connection, ends_of_others: list[Connection]) -> None:
     """Do the tasks that come through `end`, until the other process kills this one or is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # whoever waits for the results decides
     for other in ends_of_others:  # or this process would never see the other one's end
         other.close()

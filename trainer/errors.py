@@ -15,7 +15,8 @@ TRAINING_STOPPED = 3
 SAVE_FAILED = 4
 """Exit code: the last checkpoint, or what closes the run, could not be written to the disk."""
 REQUEUE = 75
-"""Exit code (EX_TEMPFAIL) after SIGTERM or SIGUSR1: the run is saved, and the same command with --resume goes on."""
+"""Exit code (EX_TEMPFAIL) after SIGTERM, SIGUSR1 or SIGHUP: the run is saved, and the same command with --resume goes
+on."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C; a training run is saved first. Shells use this code for SIGINT."""
 UNREAD = 141

@@ -71,6 +71,14 @@ def report_errors(action: Callable[[], int], advice: str = "Mend that and try ag
         where = f"{error.filename}: " if error.filename else ""
         is_told = getattr(error, "is_told", False)
         message, code = "" if is_told else f"{where}{_said_by_system(error)}. {advice}", WRONG_INPUT
+    except UnicodeEncodeError as error:
+        if sys.getfilesystemencoding() == "utf-8":
+            raise
+        message = (
+            f"U+{ord(error.object[error.start]):04X} in a name of a file cannot be written in this locale's encoding, "
+            f"{error.encoding}. Set PYTHONUTF8=1, or a locale with UTF-8."
+        )
+        code = WRONG_INPUT
     except Exception as error:
         if (reached := _limit_reached(error)) is None:
             raise

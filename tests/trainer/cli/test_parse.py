@@ -156,6 +156,19 @@ def test_a_machine_without_a_temporary_folder_is_told_of_tmpdir(
     assert said.count("\n") == 1
 
 
+def test_a_name_that_the_locale_cannot_write_is_one_line(tmp_path: Path) -> None:
+    work = "import sys; from trainer.cli.parse import report_errors; sys.exit(report_errors(lambda: open('\\xfc')))"
+    locale = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", work], cwd=ROOT, capture_output=True, text=True, env=os.environ | locale
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "error: U+00FC in a name of a file cannot be written in this locale's encoding, ascii."
+    )
+    assert done.stderr.count("\n") == 1
+
+
 def test_another_runtime_error_keeps_its_traceback() -> None:
     def fail() -> int:
         raise RuntimeError("shapes differ")
