@@ -16,6 +16,7 @@ import pytest
 
 from data.filesystems import flush_to_disk, lock, unlock
 from data.shards.building import alone
+from trainer.errors import CorpusError
 from trainer.rundir.disk import verify, write_sealed, write_text
 from trainer.rundir.lock import is_held, lock_run
 
@@ -69,6 +70,11 @@ def test_a_lock_is_another_processs_until_it_lets_go(tmp_path: Path) -> None:
             lock(other, is_shared=True)
         unlock(one)
         assert lock(other) == ""
+
+
+def test_two_processes_do_not_pack_into_one_folder(tmp_path: Path) -> None:
+    with alone(tmp_path), pytest.raises(CorpusError, match="another process packs into it"), alone(tmp_path):
+        pytest.fail("both pack")
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP])
