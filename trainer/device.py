@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, is_out_of_memory
 
 
 class HostCopy:
@@ -42,8 +42,6 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-        if local_rank is None or name == "cpu":
-            return torch.device(name)
     if local_rank is not None and name.startswith("cuda"):
         if name != "cuda":
             raise ConfigError(f"--device {name}: each process takes the GPU of its own number. Give --device cuda.")
@@ -56,10 +54,11 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
         name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        _compute_on(device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise ConfigError(f"--device {name}: not usable here ({reason}).") from None
+        instead = " --device cpu does without it." if name.startswith("cuda") else ""
+        raise ConfigError(f"--device {name}: not usable here ({reason}).{instead}") from None
     if device.type not in ("cpu", "cuda"):
         raise ConfigError(f"--device {name}: give cpu, cuda, cuda:1, ... or auto.")
     if (
@@ -67,6 +66,27 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
     ):  # else streams, events and libraries' handles would be those of GPU 0
         torch.cuda.set_device(device)
     return device
+
+
+def _compute_on(device: torch.device) -> None:
+    """Launch a kernel and wait for it: a GPU that is older than all that this torch was built for, or one that another
+    program has for itself, would be found to be there, and fail much later."""
+    torch.empty(0, device=device)
+    if device.type == "cuda":
+        torch.ones(1, device=device).add_(1).item()
+
+
+@contextmanager
+def out_of_memory_by_name() -> Iterator[None]:
+    """Within this context memory that CUDA or a library of it lacks is torch's OutOfMemoryError too."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise torch.OutOfMemoryError(str(error).splitlines()[0]) from None
 
 
 def free_memory(device: torch.device) -> int:
@@ -108,6 +128,7 @@ def device_model(device: torch.device) -> str:
 
 
 PEAK_FLOPS = {
+    "H200 NVL": 835e12,
     "H200": 989e12,
     "H100 PCIe": 756e12,
     "H100 NVL": 835e12,
@@ -126,7 +147,7 @@ The first that fits is taken. A multiplication and an addition count as two.
 
 
 def peak_flops(name: str, precision: str) -> float | None:
-    """The peak that utilisation in `precision` is a share of; None for another GPU, a CPU, and fp32.
+    """The peak that utilisation in `precision` is a share of; None for another GPU or a part of one, a CPU, and fp32.
 
     >>> peak_flops("NVIDIA H100 80GB HBM3", "bf16") / 1e12
     989.0
@@ -134,15 +155,25 @@ def peak_flops(name: str, precision: str) -> float | None:
     if precision == "fp32":  # without TF32 no tensor core takes part
         return None
     words = name.replace("-", " ").split()
+    if "MIG" in words:
+        return None
     return next((peak for part, peak in PEAK_FLOPS.items() if set(part.split()) <= set(words)), None)
 
 
 def choose_precision(asked: str, auto: str, device: torch.device) -> str:
-    """The precision that --precision `asked` means on `device`: "auto" means `auto` on CUDA and fp32 elsewhere."""
+    """The precision that --precision `asked` means on `device`: "auto" means `auto` on CUDA and fp32 elsewhere.
+
+    A GPU without bf16 takes fp16 in its place; ConfigError where bf16 is asked for. torch would imitate it, which is
+    slower than fp32.
+    """
+    lacks_bf16 = device.type == "cuda" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(False)
     if asked == "auto":
-        return auto if device.type == "cuda" else "fp32"
+        wanted = auto if device.type == "cuda" else "fp32"
+        return "fp16" if wanted == "bf16" and lacks_bf16 else wanted
     if asked == "fp16" and device.type == "cpu":
         raise ConfigError("--precision fp16 needs CUDA: on a CPU use fp32.")
+    if asked == "bf16" and lacks_bf16:
+        raise ConfigError(f"--precision bf16: {device_model(device)} does not compute in it. Give fp16, or auto.")
     return asked
 
 
