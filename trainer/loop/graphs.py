@@ -60,9 +60,13 @@ class CudaRecorder:
 
     def record(self, operations: Callable[[], Tensor | None]) -> tuple[Tensor | None, Callable[[], None]]:
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        # other threads go on meanwhile: they pin memory for batches and wait for copies
+        capture = torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local")
+        has_gradient = torch.is_grad_enabled()
         try:
-            # other threads go on meanwhile: they pin memory for batches and wait for copies
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            # The first capture makes tensors for the generator's seed. Made in an evaluation's inference mode, they
+            # could not be written in training
+            with torch.inference_mode(False), torch.set_grad_enabled(has_gradient), capture:
                 result = operations()
         finally:
             torch.cuda.set_stream(stream)  # torch stays on that of the capture if CUDA has broken the capture off

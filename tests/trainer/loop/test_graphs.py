@@ -239,6 +239,29 @@ def test_a_capture_that_breaks_off_leaves_the_stream_as_it_was(monkeypatch: pyte
     assert current == ["training"]
 
 
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_what_is_made_in_a_capture_can_be_written_in_training(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch keeps the generator's seed in tensors of the first capture, which may be one of an evaluation."""
+    made: list[torch.Tensor] = []
+
+    @contextlib.contextmanager
+    def graph(*args: Any, **options: Any) -> Iterator[None]:
+        made.append(torch.zeros(1))
+        yield
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", mock.Mock)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: None)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    weight = torch.ones(1, requires_grad=True)
+    with mode():
+        result, _ = CudaRecorder().record(lambda: weight * 2)
+    made[0].fill_(7)
+    assert result is not None
+    assert result.requires_grad is (mode is torch.enable_grad)
+
+
 @pytest.mark.parametrize("is_stuck", [False, True])
 def test_a_generator_that_refuses_to_draw_after_a_capture_is_replaced(
     is_stuck: bool, monkeypatch: pytest.MonkeyPatch
