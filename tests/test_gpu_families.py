@@ -5,7 +5,10 @@ Run by scripts/bench/lab/tests.py, a part of gpu_check.
 
 from __future__ import annotations
 
+import itertools
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from functools import partial
 
@@ -19,7 +22,8 @@ from models.checkpoints.lora import Lora, add_updates
 from models.ctc import CTCModel
 from models.layers.attention import KERNELS, attention_shape, time_kernels
 from tests.helpers.graphs import Rerun
-from tests.helpers.models import EVERY_FAMILY, EVERY_VARIANT, example, small_hf_model
+from tests.helpers.models import EVERY_FAMILY, EVERY_VARIANT, FAMILIES, NORMS, example, small_hf_model
+from tests.helpers.paths import ROOT
 from trainer.config.schema import OptimConfig
 from trainer.device import HALF, autocast_for
 from trainer.loop.gradients import Gradients
@@ -134,3 +138,21 @@ def test_every_kernel_of_attention_that_can_gives_the_same_logits() -> None:
             logits.append(model(batch.waveforms, batch.frame_lengths))
     for one in logits[1:]:
         torch.testing.assert_close(one, logits[0], rtol=1e-3, atol=1e-3)
+
+
+def compare_deterministic_gradients() -> None:
+    """Two times the same gradients, to the bit, for every family; an operation that cannot raises."""
+    torch.use_deterministic_algorithms(True)
+    for family, norm, precision in itertools.product(FAMILIES, NORMS, ("fp32", "bf16")):
+        lengths = PADDED if norm == "layer" else PADDED[:1]
+        once, again = (loss_and_gradients(parts_of(model_of(family, norm), precision, CUDA), lengths) for _ in range(2))
+        assert all(torch.equal(once[name], again[name]) for name in once), (family, norm, precision)
+
+
+@pytest.mark.slow
+def test_every_family_has_a_deterministic_gradient() -> None:
+    """In a process of its own: CUBLAS_WORKSPACE_CONFIG is read when CUDA starts."""
+    code = "from tests.test_gpu_families import compare_deterministic_gradients as compare; compare()"
+    environment = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]

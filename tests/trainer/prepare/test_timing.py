@@ -116,7 +116,7 @@ def timed_steps(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 def test_a_check_does_not_time_the_capture_of_graphs(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A capture takes a hundred times as long as a replay; here by a clock that knows which is which."""
+    """A capture takes much longer than a replay; here by a clock that knows which is which."""
     run = prepared(options)
     recorder = with_graphs(run.parts)
 
