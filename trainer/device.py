@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -66,6 +67,25 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
     ):  # else streams, events and libraries' handles would be those of GPU 0
         torch.cuda.set_device(device)
     return device
+
+
+DRIVER = "proc/driver/nvidia/version"
+"""Where Linux says which driver of NVIDIA it has loaded."""
+
+
+def why_no_gpu(root: Path = Path("/")) -> str | None:
+    """Why --device auto takes the CPU although a driver for GPUs is loaded. None without one, where torch sees a GPU,
+    and where the user hides them."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if hidden or torch.cuda.is_available() or torch.version.hip or not (root / DRIVER).exists():
+        return None
+    if torch.version.cuda is None:
+        return f"NVIDIA's driver is loaded, but torch {torch.__version__} is built without CUDA"
+    found = re.search(r"\s(\d+\.\d+[.\d]*)\s", (root / DRIVER).read_text(encoding="utf-8", errors="replace"))
+    return (
+        f"NVIDIA's driver{f' {found[1]}' if found else ''} is loaded, but torch sees no GPU: is the driver too old for "
+        f"CUDA {torch.version.cuda}, or this a container without --gpus all?"
+    )
 
 
 def _compute_on(device: torch.device) -> None:

@@ -18,6 +18,7 @@ from trainer.device import (
     free_memory,
     out_of_memory_by_name,
     peak_flops,
+    why_no_gpu,
 )
 from trainer.errors import ConfigError
 
@@ -96,6 +97,36 @@ def test_memory_that_a_library_lacks_is_out_of_memory_too(said: str, is_memory: 
 )  # fmt: skip
 def test_a_part_of_a_gpu_has_no_known_peak(name: str, peak: float | None) -> None:
     assert peak_flops(name, "bf16") == peak
+
+
+NVRM = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\nGCC version: 12"
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda", "visible", "said"),
+    [
+        (NVRM, "13.0", None, "driver 535.183.01 is loaded, but torch sees no GPU: is the driver too old for CUDA 13.0"),
+        ("odd", "13.0", "0", "NVIDIA's driver is loaded, but torch sees no GPU"),
+        (NVRM, None, None, "is built without CUDA"),
+        (NVRM, "13.0", "", None),
+        (None, "13.0", None, None),
+    ],
+)
+def test_a_gpu_that_torch_does_not_see_is_told(
+    driver: str | None, cuda: str | None, visible: str | None, said: str | None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """torch alone warns, once and among other lines, and training then takes days on the CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    if driver is not None:
+        (tmp_path / "proc/driver/nvidia").mkdir(parents=True)
+        (tmp_path / "proc/driver/nvidia/version").write_text(driver)
+    found = why_no_gpu(tmp_path)
+    assert found is None if said is None else said in str(found)
 
 
 def test_a_device_of_another_kind_is_refused_by_name() -> None:
