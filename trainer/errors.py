@@ -8,6 +8,8 @@ trainer.hub_reach, but no other.
 
 from __future__ import annotations
 
+import re
+
 WRONG_INPUT = 2
 """Exit code: an option, a corpus, a checkpoint or a folder cannot be used as it is."""
 TRAINING_STOPPED = 3
@@ -90,3 +92,13 @@ class SaveError(UserError):
     """The last checkpoint or the results could not be written; the message says what to do."""
 
     exit_code = SAVE_FAILED
+
+
+MEMORY_IS_OUT = re.compile(r"\bCUDA (driver )?error: out of memory|\bHIP error: out of memory|_ALLOC_FAILED\b")
+"""What torch's RuntimeErrors say where CUDA itself or a library of it (cuBLAS, cuFFT, cuDNN) found no memory. They are
+no OutOfMemoryError: that is of torch's own allocator alone, which may hold all that the libraries lack."""
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device had no memory left, whoever wanted it."""
+    return type(error).__name__ == "OutOfMemoryError" or bool(MEMORY_IS_OUT.search(str(error)))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from trainer.cli.interpreter import ROOT, describe_missing, describe_old
 from trainer.cli.streams import drop_unread_output, escape_what_cannot_be_printed, one_line
-from trainer.errors import INTERRUPTED, TRAINING_STOPPED, UNREAD, WRONG_INPUT, UserError
+from trainer.errors import INTERRUPTED, TRAINING_STOPPED, UNREAD, WRONG_INPUT, UserError, is_out_of_memory
 from trainer.parallel.launch import launched
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def parse(argv: Sequence[str], prog: str = "python -m trainer.run") -> Config:
 def report_errors(action: Callable[[], int], advice: str = "Mend that and try again.") -> int:
     """Run `action` and return its exit code. An error that the user can correct becomes one line on stderr.
 
-    A UserError has its own exit code. An OSError and a package that is not installed have exit code 2, and torch's
-    OutOfMemoryError 3; `advice` follows what an OSError or OutOfMemoryError says. If the reader of the output goes away
+    A UserError has its own exit code. An OSError and a package that is not installed have exit code 2, and a
+    device without memory 3; `advice` follows what is said of both. If the reader of the output goes away
     (`| head`) or at Ctrl-C, nothing is printed and the exit code is the one that a shell uses.
     """
     message = ""
@@ -51,7 +51,7 @@ def report_errors(action: Callable[[], int], advice: str = "Mend that and try ag
             raise
         message, code = describe_missing(package), WRONG_INPUT
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's; it is not imported for this
+        if not is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0]
         message, code = f"out of memory on the device ({reason}). Free it of other programs. {advice}", TRAINING_STOPPED
