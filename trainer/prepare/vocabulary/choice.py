@@ -90,6 +90,8 @@ def choose_vocabulary(
         if console is not None and (pretrained.has_head or pretrained.has_no_such_language):
             new = "vocabulary, adapter and head" if pretrained.has_no_such_language else "units and head"
             console.warn(f"{pretrained.mismatch}; without one, {new} are new")
+    elif rule != "new" and pretrained is not None and pretrained.has_head and console is not None:
+        console.warn(f"{pretrained.source}: it has no tokenizer to say what its head writes: units and head are new")
     return Vocab.build_phones(texts) if are_units else Vocab.build(texts, bos_eos=bos_eos), False
 
 
@@ -134,14 +136,20 @@ def _fit_training(
         return replace(own, spelling=best.spelling)
     best = min(fits, key=lambda fit: fit.missing.total())
     if rule == "own":
+        if own.unknown is None:
+            raise CorpusError(
+                f"--corpus.vocabulary own: {source}: {standing_in_the_way(best, own)}, and it has no unknown unit to "
+                "train them as. Take them out of the training text, or give --corpus.vocabulary new."
+            )
         say_spelling(best, source, console)
         if console is not None:
             console.warn(f"{source}: {standing_in_the_way(best, own)}: trained as {own.unknown}")
         return replace(own, spelling=best.spelling)
     if console is not None:
+        or_unknown = f", or train them as {own.unknown}: --corpus.vocabulary own" if own.unknown else ""
         console.warn(
             f"{source}: {standing_in_the_way(best, own)}, so units and head are new. To keep its head take them "
-            f"out of the training text, or train them as {own.unknown}: --corpus.vocabulary own"
+            f"out of the training text{or_unknown}"
         )
     return None
 
