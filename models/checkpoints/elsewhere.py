@@ -12,6 +12,9 @@ LFS = b"version https://git-lfs"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
 """The names under which transformers looks for weights."""
 
+OF_A_TRAINER = ("optimizer.pt", "scheduler.pt", "scaler.pt", "training_args.bin", "rng_state.pth", "optimizer.bin")
+"""What transformers' Trainer leaves beside the weights, which are none of it."""
+
 _SAVE = "save_pretrained writes a model folder"
 _FORMATS = {
     "adapter_config.json": "a PEFT adapter (adapter_config.json), not the model that it changes. Put it on that model "
@@ -37,7 +40,7 @@ def format_of_file(file: Path) -> str:
 
 def other_format(folder: Path) -> str:
     """The first file of `folder` that tells of another program's format, what it is and what to do; "" without one."""
-    names = sorted(file.name for file in folder.iterdir())
+    names = sorted(file.name for file in folder.iterdir() if file.name not in OF_A_TRAINER)
     for pattern, what in _FORMATS.items():
         if found := [name for name in names if Path(name).match(pattern)]:
             return f"{found[0]}: {what}"
@@ -51,7 +54,7 @@ def in_place_of_weights(folder: Path) -> str:
     """
     if not folder.is_dir():
         return ""
-    names = sorted(file.name for file in folder.iterdir())
+    names = sorted(file.name for file in folder.iterdir() if file.name not in OF_A_TRAINER)
     for name in names:
         if name.endswith((".safetensors", ".bin")) and _is_lfs_pointer(folder / name):
             return f"{name} is a pointer of git-lfs and not the file itself. Fetch it: git lfs pull"

@@ -35,10 +35,13 @@ class LoadReport:
     """In the checkpoint, without a place in this model (pre-training heads)."""
     adapter: str = ""
     """The file that a language's adapter came from."""
+    misfit: str = ""
+    """A head that is there and does not fit, in words."""
 
     def describe(self) -> str:
         """One line for the terminal and the card."""
         new = f"; new: {_summary(self.new)}" if self.new else ""
+        new += f" ({self.misfit})" if self.misfit else ""
         unused = f"; not used: {_summary(self.unused)}" if self.unused else ""
         what = "adapter" if "lm_head.weight" in self.new else "adapter and head"
         adapter = f", {what} from {self.adapter}" if self.adapter else ""
@@ -48,6 +51,8 @@ class LoadReport:
 def refuse_new_head(source: str, report: LoadReport) -> None:
     """ModelError when the head was not loaded: one drawn at random writes nonsense."""
     if head := [name for name in report.new if name.startswith("lm_head")]:
+        if report.misfit:
+            raise ModelError(f"{source}: {report.misfit}. Give config.json and tokenizer of these weights.")
         others = f" It has {_summary(report.unused)}." if report.unused else ""
         raise ModelError(f"{source}: has no {head[0]}, so it writes nothing yet.{others} Fine-tune it first.")
 
@@ -115,8 +120,17 @@ def load_pretrained(
             f"({_summary(misplaced)}); is config.json that of these weights?"
         )
     refuse_non_finite(pretrained.source, model)
+    misfit = ""
+    if keep_head and (shapes_of_head := mismatched.get("lm_head.weight")) and "lm_head.weight" in new:
+        misfit = (
+            f"its weights have a CTC head of {shapes_of_head[0][0]} outputs, its config.json one of {config.vocab_size}"
+        )
     report = LoadReport(
-        len(model.state_dict()) - len(new), tuple(sorted(new)), tuple(unexpected), adapter.file if adapter else ""
+        len(model.state_dict()) - len(new),
+        tuple(sorted(new)),
+        tuple(unexpected),
+        adapter.file if adapter else "",
+        misfit,
     )
     return model, report
 

@@ -109,7 +109,8 @@ def test_pt_file_in_place_of_a_folder_is_refused_and_not_run(tone_corpus: Manife
     trace, path = Path("payload-was-run"), Path("weights.pt")
     torch.save(Payload(trace), path)
     message = refused("manifest", *tone_corpus.options, "--model.pretrained", str(path))
-    assert message == "weights.pt is a file. Give the folder with its config.json and its weights."
+    assert message.startswith("weights.pt is a file: a checkpoint of fairseq or of another trainer (.pt).")
+    assert message.endswith("Give a folder with config.json and weights.")
     assert not trace.exists()
 
 

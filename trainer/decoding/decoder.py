@@ -113,8 +113,8 @@ def build_decoder(vocab: Vocab, decoding: Decoding, device: torch.device) -> Dec
     if decoding.lexicon:
         fusion = _with_lexicon(fusion, vocab, decoding, notes)
     if decoding.hot_words:
-        phrases = {_phrase(vocab, phrase): weight for phrase, weight in decoding.hot_words.items()}
         _refuse_words_without_boundary(vocab, "--hot-word", False)
+        phrases = {_phrase(vocab, phrase): weight for phrase, weight in decoding.hot_words.items()}
         delimiter = None if vocab.phonemes else vocab.ids[str(vocab.word_delimiter)]
         fusion = replace(fusion, hot_words=hotwords.build(phrases, len(vocab), delimiter).to(device))
     return Decoder(decoding, BeamSearch(fusion, decoding.beam), tuple(notes))

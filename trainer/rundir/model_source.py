@@ -134,7 +134,7 @@ def _folder_of(source: str) -> str:
 
 _ON_THE_HUB = re.compile(
     r"\s*(?:(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)?(?:models--)?"  # the address, the cache's name
-    r"([\w.-]+?)(?:/|--)([\w.-]+?)/?"  # OWNER/NAME
+    r"(\w[\w.-]*?)(?:/|--)([\w.-]+?)/?"  # OWNER/NAME
     r"(?:@([\w./-]+)|/(?:tree|blob|resolve)/([\w.-]+)(?:/.*)?)?\s*"  # the revision
 )
 

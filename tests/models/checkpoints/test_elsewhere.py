@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.checkpoints.pretrained import read_pretrained
-from models.checkpoints.weights import load_pretrained
+from models.checkpoints.weights import load_pretrained, refuse_new_head
 from tests.helpers.models import edit_json, small_config, small_hf_model
 from trainer.errors import ModelError
 
@@ -101,6 +101,13 @@ def test_weights_of_another_name_and_no_weights_are_told(tmp_path: Path) -> None
     assert error_of(tmp_path).endswith("it has no model.safetensors and no pytorch_model.bin.")
 
 
+def test_state_of_transformers_trainer_is_not_taken_for_another_programs_weights(tmp_path: Path) -> None:
+    small_config("wav2vec2").save_pretrained(tmp_path)
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"):
+        (tmp_path / name).write_bytes(b"x")
+    assert error_of(tmp_path).endswith("it has no model.safetensors and no pytorch_model.bin.")
+
+
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "base_model.model."])
 def test_names_that_a_wrapper_gave_are_shown_beside_those_that_are_missing(prefix: str, tmp_path: Path) -> None:
     """As DataParallel, torch.compile and peft save the tensors of what they wrap."""
@@ -129,3 +136,25 @@ def test_other_family_is_told_with_those_that_can_be_trained(family: str, tmp_pa
     said = error_of(tmp_path)
     assert f"is of the family {family!r}; this trains unispeech, unispeech-sat, wav2vec2, hubert, wavlm" in said
     assert "such as facebook/wav2vec2-xls-r-300m" in said
+
+
+def test_head_of_another_size_than_config_json_says_is_told_with_both(tmp_path: Path) -> None:
+    """As after a change of config.json and vocab.json alone."""
+    small_hf_model("wav2vec2").save_pretrained(tmp_path)
+    edit_json(tmp_path / "config.json", vocab_size=13)
+    pretrained = read_pretrained(str(tmp_path), None)
+    _, report = load_pretrained(pretrained, pretrained.config, 0, keep_head=True)
+    assert report.describe().endswith("(its weights have a CTC head of 11 outputs, its config.json one of 13)")
+    with pytest.raises(ModelError, match=r"have a CTC head of 11 outputs, its config\.json one of 13\. Give config"):
+        refuse_new_head(str(tmp_path), report)
+
+
+def test_head_by_another_name_is_shown(tmp_path: Path) -> None:
+    small_hf_model("wav2vec2").save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    renamed = {name.replace("lm_head", "classifier"): tensor for name, tensor in tensors.items()}
+    save_file(renamed, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    pretrained = read_pretrained(str(tmp_path), None)
+    _, report = load_pretrained(pretrained, pretrained.config, 0, keep_head=True)
+    with pytest.raises(ModelError, match=r"has no lm_head\.bias, so it writes nothing yet\. It has classifier\.bias"):
+        refuse_new_head(str(tmp_path), report)

@@ -20,6 +20,7 @@ from models.checkpoints.export import save_huggingface
 from models.checkpoints.pretrained import EncoderSource, read_pretrained
 from tests.helpers.checkpoints import KINDS, SPECIALS, Kind, plus, write_checkpoint, write_tokenizer
 from tests.helpers.models import edit_json, noise, small_config, small_hf_model
+from trainer.cli.console import Console
 from trainer.errors import CorpusError, ModelError
 from trainer.prepare.vocabulary.choice import choose_vocabulary, own_vocabulary
 from trainer.recognize.transcribe import Windows, load_recognizer, transcribe
@@ -173,8 +174,15 @@ def test_own_units_without_an_unknown_one_are_refused_for_text_that_they_cannot_
         choose_vocabulary("own", ["axb"], encoder, False, True)
 
 
-def test_words_of_units_with_nothing_between_are_compared_without_spaces(tmp_path: Path) -> None:
-    vocab = vocab_of(write_described(tmp_path, KINDS["no unit between words"]))
+def test_words_of_units_with_nothing_between_are_compared_without_spaces_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrained = read_pretrained(str(write_described(tmp_path, KINDS["no unit between words"])), None)
+    vocab, is_own = choose_vocabulary(
+        "auto", ["我你 他爱"], EncoderSource(pretrained.config, pretrained), False, True, console=Console()
+    )
+    assert is_own
+    assert "no unit of its own stands between words" in "".join(capsys.readouterr())
     assert vocab.to_compare("我你 他爱") == vocab.decode_to_compare(vocab.encoder()("我你 他爱")) == "我你他爱"
 
 

@@ -39,6 +39,8 @@ def choose_vocabulary(
     own = own_vocabulary(pretrained) if pretrained is not None else None
     if own is not None and pretrained is not None and pretrained.has_head and pretrained.doubt and console is not None:
         console.warn(pretrained.doubt)
+    if own is not None and pretrained is not None and (rule != "new" or not training):
+        _say_no_boundary(own, [*texts, *to_score], pretrained.source, console)
     if not training:
         if own is None or pretrained is None:
             why = _why_not(pretrained) or "there is no checkpoint"
@@ -93,6 +95,15 @@ def choose_vocabulary(
     elif rule != "new" and pretrained is not None and pretrained.has_head and console is not None:
         console.warn(f"{pretrained.source}: it has no tokenizer to say what its head writes: units and head are new")
     return Vocab.build_phones(texts) if are_units else Vocab.build(texts, bos_eos=bos_eos), False
+
+
+def _say_no_boundary(own: Vocab, texts: Sequence[str], source: str, console: Console | None) -> None:
+    """A line where texts have spaces and the checkpoint has no unit to write one with."""
+    if console is not None and own.word_delimiter is None and not own.phonemes and any(" " in text for text in texts):
+        console.say(
+            f"{source}: no unit of its own stands between words, so text is written and compared without spaces: a "
+            "transcript counts as one word, and the CER says more than the WER"
+        )
 
 
 def own_vocabulary(pretrained: Pretrained) -> Vocab | None:
