@@ -15,20 +15,20 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.js
 OF_A_TRAINER = ("optimizer.pt", "scheduler.pt", "scaler.pt", "training_args.bin", "rng_state.pth", "optimizer.bin")
 """What transformers' Trainer leaves beside the weights, which are none of it."""
 
-_SAVE = "save_pretrained writes a model folder"
+_SAVE = "Its save_pretrained writes a model folder"
 _FORMATS = {
     "adapter_config.json": "a PEFT adapter (adapter_config.json), not the model that it changes. Put it on that model "
-    "(peft.PeftModel.from_pretrained) and merge it (merge_and_unload): " + _SAVE,
+    "(peft.PeftModel.from_pretrained) and merge it (merge_and_unload). " + _SAVE,
     "*.nemo": "a model of NeMo, whose encoders are none of the families here",
     "*.gguf": "a model of llama.cpp, whose weights are quantised. Give the model that it was made of",
     "*.onnx": "an ONNX graph, which cannot be trained. Give the model that it was exported from",
-    "tf_model.h5": "weights of TensorFlow. Load them with from_tf=True in transformers 4: " + _SAVE,
-    "flax_model.msgpack": "weights of Flax. Load them with from_flax=True in transformers 4: " + _SAVE,
+    "tf_model.h5": "weights of TensorFlow. Load them with from_tf=True in transformers 4. " + _SAVE,
+    "flax_model.msgpack": "weights of Flax. Load them with from_flax=True in transformers 4. " + _SAVE,
     "hyperparams.yaml": "a model of SpeechBrain. Give the encoder that it was fine-tuned from",
-    "*.ckpt": "a checkpoint of another trainer (.ckpt). Load its weights into transformers' model: " + _SAVE,
-    "*.pt": "a checkpoint of fairseq or of another trainer (.pt). transformers has a script that converts fairseq's: "
+    "*.ckpt": "a checkpoint of another trainer (.ckpt). Load its weights into transformers' model. " + _SAVE,
+    "*.pt": "a checkpoint of fairseq or of another trainer (.pt). transformers 4 has a script for fairseq's: "
     "convert_wav2vec2_original_pytorch_checkpoint_to_pytorch.py (HuBERT, WavLM and UniSpeech have one each)",
-    "*.pth": "a checkpoint of another trainer (.pth). Load its weights into transformers' model: " + _SAVE,
+    "*.pth": "a checkpoint of another trainer (.pth). Load its weights into transformers' model. " + _SAVE,
 }  # fmt: skip
 """A file by which another format is known, and what it is and what to do. The first that fits is said."""
 

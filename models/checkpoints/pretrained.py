@@ -152,8 +152,12 @@ def _read_config(source: str, revision: str | None, why_not: str) -> PreTrainedC
             config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     except Exception as error:  # what a strange config.json makes transformers raise has no bounds
         reason = f"{why_not}, and the cache holds no copy" if why_not else first_line(error)
-        remedy = "Mend it." if plain is not None else "Give a hub id within reach, or a folder with config.json."
-        raise ModelError(f"{source}: no usable model configuration, config.json ({reason}). {remedy}") from None
+        remedy = (
+            "Mend its config.json."
+            if plain is not None
+            else "Give a hub id within reach, or a folder with config.json."
+        )
+        raise ModelError(f"{source}: no usable model configuration ({reason}). {remedy}") from None
     if config.model_type not in FAMILIES:
         raise ModelError(f"{source} is of the family {config.model_type!r}; this trains {', '.join(FAMILIES)}.")
     if getattr(config, "add_adapter", False):

@@ -243,7 +243,7 @@ def write_config(folder: Path, content: str | None) -> str:
     [
         ('{"model_type": "bert"}', " is of the family 'bert'; this trains unispeech, unispeech-sat, wav2vec2, "),
         ('{"model_type": "whisper"}', " is of the family 'whisper'; this trains "),
-        ('{"model_type": "no-such-model"}', ": no usable model configuration ("),
+        ('{"model_type": "no-such-model"}', " is of the family 'no-such-model'; this trains "),
         ("{}", ": no usable model configuration ("),
         ("[]", ": no usable model configuration ("),
         ('{"model_type": ', ": no usable model configuration ("),

@@ -333,7 +333,7 @@ def test_mistyped_field_of_the_configuration_is_named(tmp_path: Path) -> None:
     """transformers' own sentence breaks the line behind the field's name."""
     small_config("wav2vec2").save_pretrained(tmp_path)
     edit_json(tmp_path / "config.json", mask_time_length=10.0)
-    with pytest.raises(ModelError, match=r"'mask_time_length' expected int, got float.*Mend it"):
+    with pytest.raises(ModelError, match=r"'mask_time_length' expected int, got float.*Mend its config"):
         read_pretrained(str(tmp_path), None)
 
 
