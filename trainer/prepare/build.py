@@ -125,6 +125,8 @@ def read_inputs(
         encoder = read_encoder(config.model)
         if encoder.pretrained is not None and encoder.pretrained.commit:
             config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
+        for note in () if encoder.pretrained is None else encoder.pretrained.notes:
+            console.warn(note)
     with console.phase("corpus"):
         return config, encoder, prepare_corpus(config, utterances, encoder, console, training=training)
 
