@@ -54,6 +54,7 @@ def configure(config: PreTrainedConfig, model: ModelConfig, *, vocab_size: int, 
     # CTC does not use these ids. transformers wants them inside the vocabulary, UniSpeech-SAT wants them set
     config.bos_token_id = config.eos_token_id = blank_id if config.model_type == "unispeech-sat" else None
     config.ctc_loss_reduction, config.ctc_zero_infinity = "mean", False
+    config.return_dict = True  # without it transformers' own forward pass fails, and so would a pipeline on the export
     return config
 
 

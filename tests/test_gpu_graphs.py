@@ -6,6 +6,7 @@ tests/trainer/loop/test_graphs.py tests the same code with a stand-in for captur
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from data.batches.grid import Grid
 from data.batches.plan import BatchPlan
 from data.batches.specaugment import SpecAugment
 from data.config import BatchingConfig
-from models.ctc import CTCModel
+from models.ctc import CTCModel, ctc_loss_per_utterance
 from tests.helpers.graphs import Rerun
 from tests.helpers.models import eval_set, example, make_talkative
 from tests.helpers.models import small_model as talkative_model
@@ -112,6 +113,77 @@ def test_thirty_steps_with_graphs_follow_thirty_without(precision: str) -> None:
     assert not told
     rel = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.05}[precision]
     assert losses[1] == [pytest.approx(loss, rel=rel) for loss in losses[0]]
+
+
+def test_a_step_in_halves_adds_up_what_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four utterances never fit, and their halves come again and again. Reference: the same without captures."""
+    told: list[str] = []
+
+    def loss(logits: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+        if len(logits) == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return ctc_loss_per_utterance(logits, *rest, **options)
+
+    monkeypatch.setattr("trainer.loop.step.ctc_loss_per_utterance", loss)
+    without_dropout = dict(hidden_dropout=0.0, attention_dropout=0.0, activation_dropout=0.0)
+    eager, replayed = (
+        parts_of(regularised(**without_dropout), "fp32", told, graphs=True, accumulates=False) for _ in range(2)
+    )
+    assert eager.graphs is not None
+    assert replayed.graphs is not None
+    eager.graphs.is_broken = True
+    for seed in range(4):
+        norms = []
+        for parts in (eager, replayed):
+            assert accumulate_gradient(parts, [batch_of([0, 2, 1, 3], seed)], seed).is_halved
+            norms.append(float(parts.gradients.norm()))
+            parts.optimizer.zero_grad(set_to_none=True)
+        assert norms[1] == pytest.approx(norms[0], rel=1e-4)
+    assert replayed.graphs.num_recorded > 0
+    assert not told
+
+
+def test_captures_of_an_evaluation_may_come_before_those_of_training() -> None:
+    told: list[str] = []
+    model = make_talkative(talkative_model(hidden_dropout=0.1))
+    parts = parts_of(model, "bf16", told, graphs=True, accumulates=False)
+    assert parts.graphs is not None
+    split = eval_set(model, [example(8000, "abba cab", seed=i) for i in range(6)], batch_size=2)
+    evaluate(model, split, CUDA, parts.autocast, replays=parts.graphs)
+    assert parts.graphs.num_recorded == 1
+    model.train()
+    batch = BatchDataset(split.examples, split.frontend)[0, [0, 1]]
+    for seed in range(3):
+        train_step(parts, [batch], 1.0, lambda: None, seed=seed)
+    assert told == []
+    assert parts.graphs.num_recorded == 2
+
+
+@pytest.mark.skipif(CUDA.type == "cpu", reason="a capture is broken off by CUDA alone")
+def test_training_goes_on_when_cuda_breaks_a_capture_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait for the device is forbidden in a capture. Reference: the same steps without graphs."""
+    told: list[str] = []
+    eager, parts = (parts_of(regularised(), "fp32", told, graphs=True, accumulates=False) for _ in range(2))
+    assert eager.graphs is not None
+    assert parts.graphs is not None
+    eager.graphs.is_broken = True
+    original = Gradients.of
+
+    def of(gradients: Gradients, logits: torch.Tensor, gradient: torch.Tensor) -> list[torch.Tensor | None]:
+        if torch.cuda.is_current_stream_capturing() and parts.graphs is not None and parts.graphs.num_recorded:
+            gradient.sum().item()
+        return original(gradients, logits, gradient)
+
+    monkeypatch.setattr(Gradients, "of", of)
+    for seed, positions in enumerate([[0, 2, 4], [0, 2, 4], [1], [1], [1], [0, 2, 4]]):
+        losses = []
+        for own in (eager, parts):
+            losses.append(float(train_step(own, [batch_of(positions, seed)], 1.0, lambda: None, seed=seed).loss))
+            own.scheduler.step()
+        assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert len(told) == 1
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    torch.cuda.empty_cache()
 
 
 def spoil_free_memory() -> None:

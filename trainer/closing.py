@@ -81,7 +81,7 @@ def close_run(
     Other ranks call `score_with_first` meanwhile, which scores their share.
     """
     config, parts, data, eval_sets = run.config, run.parts, run.data, run.eval_sets
-    in_own_precision(parts)
+    after_training(parts)
     run_dir, splits, console, model = config.run_dir, data.corpus.splits, runlog.console, parts.model
     score = _scorer(parts, eval_sets, splits, console)
     with_last, with_exported = _scored_with(config, splits, state)
@@ -162,7 +162,7 @@ def close_run(
 def score_with_first(run: PreparedRun, state: TrainState, console: Console, finish_saves: Callable[[], bool]) -> bool:
     """What other ranks do while rank 0 is in `close_run`, call by call. Returns what `finish_saves` does."""
     config, parts, splits = run.config, run.parts, run.data.corpus.splits
-    in_own_precision(parts)
+    after_training(parts)
     score = _scorer(parts, run.eval_sets, splits, console)
     with_last, with_exported = _scored_with(config, splits, state)
     score(with_last)
@@ -193,8 +193,11 @@ def _scorer(
     )
 
 
-def in_own_precision(parts: TrainingParts) -> None:
-    """Let a spread model, whose training is over, gather its weights as they are, since closing scores are in fp32."""
+def after_training(parts: TrainingParts) -> None:
+    """Give back captured graphs, which keep a step's memory: closing scores are in fp32 and need more than others. Let
+    a spread model gather its weights as they are from now on."""
+    parts.graphs = None
+    torch.cuda.empty_cache()
     if parts.model.is_sharded:
         parts.optimizer.state.clear()
         parts.model = spread_again(parts.model, parts.device)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from data.limits import control_groups, core_quota, num_cores
-from trainer.errors import ConfigError, is_about_memory
+from trainer.errors import ConfigError, is_out_of_memory
 
 
 class HostCopy:
@@ -46,8 +46,6 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
     keep_to_cores()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-        if local_rank is None or name == "cpu":
-            return torch.device(name)
     if local_rank is not None and name.startswith("cuda"):
         if name != "cuda":
             raise ConfigError(f"--device {name}: each process takes the GPU of its own number. Give --device cuda.")
@@ -60,10 +58,11 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
         name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        _compute_on(device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise ConfigError(f"--device {name}: not usable here ({reason}).") from None
+        instead = " --device cpu does without it." if name.startswith("cuda") else ""
+        raise ConfigError(f"--device {name}: not usable here ({reason}).{instead}") from None
     if device.type not in ("cpu", "cuda"):
         raise ConfigError(f"--device {name}: give cpu, cuda, cuda:1, ... or auto.")
     if (
@@ -71,6 +70,33 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
     ):  # else streams, events and libraries' handles would be those of GPU 0
         torch.cuda.set_device(device)
     return device
+
+
+DRIVER = "proc/driver/nvidia/version"
+"""Where Linux says which driver of NVIDIA it has loaded."""
+
+
+def why_no_gpu(root: Path = Path("/")) -> str | None:
+    """Why --device auto takes the CPU although a driver for GPUs is loaded. None without one, where torch sees a GPU,
+    and where the user hides them."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if hidden or torch.cuda.is_available() or torch.version.hip or not (root / DRIVER).exists():
+        return None
+    if torch.version.cuda is None:
+        return f"NVIDIA's driver is loaded, but torch {torch.__version__} is built without CUDA"
+    found = re.search(r"\s(\d+\.\d+[.\d]*)\s", (root / DRIVER).read_text(encoding="utf-8", errors="replace"))
+    return (
+        f"NVIDIA's driver{f' {found[1]}' if found else ''} is loaded, but torch sees no GPU: is the driver too old for "
+        f"CUDA {torch.version.cuda}, or this a container without --gpus all?"
+    )
+
+
+def _compute_on(device: torch.device) -> None:
+    """Launch a kernel and wait for it: a GPU that is older than all that this torch was built for, or one that another
+    program has for itself, would be found to be there, and fail much later."""
+    torch.empty(0, device=device)
+    if device.type == "cuda":
+        torch.ones(1, device=device).add_(1).item()
 
 
 def keep_to_cores() -> None:
@@ -92,19 +118,21 @@ def describe_threads() -> str:
 
 
 @contextmanager
-def one_error_without_memory() -> Iterator[None]:
-    """Within this context, or a function that it decorates, a host without memory is torch.OutOfMemoryError too.
+def out_of_memory_by_name() -> Iterator[None]:
+    """Within this context memory that CUDA, a library of it or the host lacks is torch's OutOfMemoryError too.
 
     Under a limit on a process' memory (`ulimit -v`, h_vmem of a scheduler) torch raises a plain RuntimeError on a CPU,
     and Python a MemoryError.
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError) or not is_about_memory(error):
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
-        reason = str(error).partition("DefaultCPUAllocator: ")[2] or str(error) or "MemoryError"
-        raise torch.OutOfMemoryError(reason) from None
+        reason = (str(error) or "MemoryError").splitlines()[0]
+        raise torch.OutOfMemoryError(reason.rpartition("DefaultCPUAllocator: ")[2]) from None
 
 
 def free_memory(device: torch.device) -> int:
@@ -139,6 +167,7 @@ def device_model(device: torch.device) -> str:
 
 
 PEAK_FLOPS = {
+    "H200 NVL": 835e12,
     "H200": 989e12,
     "H100 PCIe": 756e12,
     "H100 NVL": 835e12,
@@ -157,7 +186,7 @@ The first that fits is taken. A multiplication and an addition count as two.
 
 
 def peak_flops(name: str, precision: str) -> float | None:
-    """The peak that utilisation in `precision` is a share of; None for another GPU, a CPU, and fp32.
+    """The peak that utilisation in `precision` is a share of; None for another GPU or a part of one, a CPU, and fp32.
 
     >>> peak_flops("NVIDIA H100 80GB HBM3", "bf16") / 1e12
     989.0
@@ -165,15 +194,25 @@ def peak_flops(name: str, precision: str) -> float | None:
     if precision == "fp32":  # without TF32 no tensor core takes part
         return None
     words = name.replace("-", " ").split()
+    if "MIG" in words:
+        return None
     return next((peak for part, peak in PEAK_FLOPS.items() if set(part.split()) <= set(words)), None)
 
 
 def choose_precision(asked: str, auto: str, device: torch.device) -> str:
-    """The precision that --precision `asked` means on `device`: "auto" means `auto` on CUDA and fp32 elsewhere."""
+    """The precision that --precision `asked` means on `device`: "auto" means `auto` on CUDA and fp32 elsewhere.
+
+    A GPU without bf16 takes fp16 in its place; ConfigError where bf16 is asked for. torch would imitate it, which is
+    slower than fp32.
+    """
+    lacks_bf16 = device.type == "cuda" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(False)
     if asked == "auto":
-        return auto if device.type == "cuda" else "fp32"
+        wanted = auto if device.type == "cuda" else "fp32"
+        return "fp16" if wanted == "bf16" and lacks_bf16 else wanted
     if asked == "fp16" and device.type == "cpu":
         raise ConfigError("--precision fp16 needs CUDA: on a CPU use fp32.")
+    if asked == "bf16" and lacks_bf16:
+        raise ConfigError(f"--precision bf16: {device_model(device)} does not compute in it. Give fp16, or auto.")
     return asked
 
 

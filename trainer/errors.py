@@ -8,6 +8,8 @@ trainer.hub_reach, but no other.
 
 from __future__ import annotations
 
+import re
+
 WRONG_INPUT = 2
 """Exit code: an option, a corpus, a checkpoint or a folder cannot be used as it is."""
 TRAINING_STOPPED = 3
@@ -93,11 +95,18 @@ class SaveError(UserError):
     exit_code = SAVE_FAILED
 
 
-def is_about_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a device or on the host. torch is not imported for this."""
+MEMORY_IS_OUT = re.compile(r"\bCUDA (driver )?error: out of memory|\bHIP error: out of memory|_ALLOC_FAILED\b")
+"""What torch's RuntimeErrors say where CUDA itself or a library of it (cuBLAS, cuFFT, cuDNN) found no memory. They are
+no OutOfMemoryError: that is of torch's own allocator alone, which may hold all that the libraries lack."""
+
+
+HOST_MEMORY_IS_OUT = re.compile(r"can't allocate memory|^could not create a primitive$")
+"""What torch's RuntimeErrors say where a host has no memory for its allocator, or for a kernel that oneDNN makes."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the host had no memory left, whoever wanted it."""
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
         return True
-    # torch's allocator on a CPU; oneDNN, whose kernels are made of what memory is left
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in str(error) or str(error) == "could not create a primitive"
-    )
+    said = str(error)
+    return isinstance(error, RuntimeError) and bool(MEMORY_IS_OUT.search(said) or HOST_MEMORY_IS_OUT.search(said))

@@ -8,12 +8,12 @@ Command line -> Config -> trainer.session: corpus, model, plan -> fit() -> closi
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from collections.abc import Sequence
 
 from trainer.cli.clock import Clock  # first, for it notes when
 from trainer.cli.parse import parse, report_errors
+from trainer.cli.segments import grow_segments
 from trainer.cli.signals import Stopped, stop_on_signals
 from trainer.cli.streams import fill_closed_streams
 from trainer.parallel.launch import launched, told_once
@@ -56,15 +56,6 @@ def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
             return stop.exit_code
 
     return report_errors(run, "Mend that; what was saved is whole, --resume goes on.")
-
-
-def grow_segments() -> None:
-    """Let CUDA's allocator grow its segments, so that batches of many lengths do not leave gaps that nothing fits into.
-
-    torch reads this before its first allocation. What the user has set stays.
-    """
-    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the older name
-        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 
 if __name__ == "__main__":

@@ -37,9 +37,10 @@ class Vocab:
 
     tokens: tuple[str, ...]
     blank: str = BLANK
-    unknown: str = UNKNOWN
+    unknown: str | None = UNKNOWN
+    """None in a checkpoint's own vocabulary that has no such unit: what has no unit then has no place in targets."""
     word_delimiter: str | None = WORD_DELIMITER
-    """None only for phonemes, which need none."""
+    """None for phonemes, which need none, and for characters that are written without spaces."""
     delimiter_text: str = " "
     """What is written for word_delimiter (transformers' replace_word_delimiter_char)."""
     lower_case: bool = False
@@ -58,8 +59,8 @@ class Vocab:
         if len(set(self.tokens)) != len(self.tokens):
             twice = next(token for token, count in Counter(self.tokens).items() if count > 1)
             raise CorpusError(f"Vocabulary: {twice!r} stands for two ids.")
-        for role in (self.blank, self.unknown, self.word_delimiter):
-            if role not in self.tokens and not (role is None and self.phonemes):
+        for role in filter(None, (self.blank, self.unknown, self.word_delimiter)):
+            if role not in self.tokens:
                 raise CorpusError(f"Vocabulary: {role!r} is missing from its {len(self.tokens)} tokens.")
 
     @classmethod
@@ -116,12 +117,15 @@ class Vocab:
 
     def split(self, text: str) -> list[str]:
         """Normalised `text`, spelled and cut into units; what has no unit stands there too, a space for a delimiter.
+        Without a delimiter there are no spaces.
 
         Of units of several characters the longest that begins at a place is taken, from left to right.
         """
         spelled = self.spelling.spell(text, self.writable)
         if self.phonemes:
             return spelled.split()
+        if self.word_delimiter is None:
+            spelled = spelled.replace(" ", "")
         return self._long_units.findall(spelled) if self._long_units else list(spelled)
 
     @cached_property
@@ -172,6 +176,8 @@ class Vocab:
     @property
     def _space(self) -> str:
         """What stands between words when they are scored."""
+        if self.word_delimiter is None and not self.phonemes:
+            return ""
         return " " if self.delimiter_text.strip() else self.delimiter_text
 
     @cached_property
@@ -203,10 +209,13 @@ class TextEncoder:
         self._ids = {token: i for token, i in vocab.ids.items() if token in vocab.writable}
         if vocab.word_delimiter is not None:
             self._ids[" "] = vocab.ids[vocab.word_delimiter]
-        self._split, self._unknown = vocab.split, vocab.ids[vocab.unknown]
+        self._split = vocab.split
+        self._unknown = None if vocab.unknown is None else vocab.ids[vocab.unknown]
 
     def __call__(self, text: str) -> list[int]:
-        return [self._ids.get(piece, self._unknown) for piece in self._split(text)]
+        """What has no unit becomes the unknown one, or is left out where there is none (`Vocab.unseen` counts it)."""
+        ids = (self._ids.get(piece, self._unknown) for piece in self._split(text))
+        return [unit for unit in ids if unit is not None]
 
 
 def merges(vocab: Vocab, units: Iterable[str]) -> bool:

@@ -62,7 +62,8 @@ def _save_tokenizer(
     folder: Path,
 ) -> None:
     delimiter, phonemes = special["word_delimiter"], reading.get("phonemes", False)
-    if not phonemes and "|" not in tokens and (delimiter != " " or "delimiter_text" in reading):
+    is_named = delimiter is not None and (delimiter != " " or "delimiter_text" in reading)
+    if not phonemes and "|" not in tokens and is_named:
         # transformers 5 loads every tokenizer with the delimiter |, whatever its configuration says
         tokens, delimiter = ["|" if token == delimiter else token for token in tokens], "|"
     vocabulary: dict[str, Any] = {token: i for i, token in enumerate(tokens)}
@@ -93,3 +94,12 @@ def _save_tokenizer(
         )
     assert len(tokenizer) == len(tokens), "the tokenizer added a token that the head does not have"
     tokenizer.save_pretrained(folder)
+    if delimiter is None:
+        _write_no_delimiter(folder / "tokenizer_config.json")
+
+
+def _write_no_delimiter(file: Path) -> None:
+    """transformers 5 writes None as a string, and would add a token of that name when it loads the tokenizer."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["word_delimiter_token"] = None
+    file.write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")

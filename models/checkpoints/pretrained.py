@@ -6,13 +6,11 @@ one language among many in `adapter`. All lie beside this file.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
@@ -21,11 +19,12 @@ from transformers import (
 )
 
 from models.checkpoints.adapter import Adapter, read_adapter
+from models.checkpoints.elsewhere import format_of_file
 from models.checkpoints.quiet import first_line, quiet
 from models.checkpoints.reach import within_reach
 from models.checkpoints.tokenizer import is_safe_name, read_tokenizer
 from models.checkpoints.training_checkpoint import is_training_checkpoint, read_trained_model
-from models.checkpoints.trust import refuse_remote_code, refuse_what_is_no_checkpoint
+from models.checkpoints.trust import read_json, refuse_remote_code, refuse_what_is_no_checkpoint
 from models.config import ModelConfig
 from models.encoder import random_config
 from models.families import FAMILIES
@@ -58,6 +57,8 @@ class Pretrained:
     """Whose vocabulary and adapter these are, in a multilingual checkpoint."""
     adapter: Adapter | None = None
     """That language's weights, where they lie in a file of their own."""
+    notes: tuple[str, ...] = ()
+    """What was assumed or left aside in reading it, a sentence each."""
     has_no_such_language: bool = False
     """--model.target-lang is none of its languages: vocabulary, adapter and head would be new."""
 
@@ -68,9 +69,10 @@ class Pretrained:
 
     @property
     def has_head(self) -> bool:
-        """Whether its configuration is that of a model with a CTC head, and not of pre-training alone."""
+        """Whether its configuration is that of a model with a CTC head, also of a class of somebody's own
+        (Wav2Vec2ForCTCWithTags). The bare encoder, pre-training and other tasks have none."""
         architectures = self.config.architectures or ["ForCTC"]
-        return any(name.endswith("ForCTC") for name in architectures)
+        return any("CTC" in name for name in architectures)
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,11 @@ def read_pretrained(source: str, revision: str | None, language: str | None = No
             source, None, own.config, own.do_normalize, own.tokens, own.special, own.reading, language=own.language
         )
     refuse_what_is_no_checkpoint(source)
+    if revision is not None and Path(source).is_dir():
+        raise ModelError(
+            f"--model.revision {revision}: {source} is a folder here, which is as it is, and not a hub id. Leave the "
+            "revision out; if you mean the hub's, run this where no folder has that name."
+        )
     with within_reach(source, revision) as why_not:
         return _read_pretrained(source, revision, language, why_not)
 
@@ -115,15 +122,42 @@ def read_pretrained(source: str, revision: str | None, language: str | None = No
 def _read_pretrained(source: str, revision: str | None, language: str | None, why_not: str) -> Pretrained:
     """`why_not` says why the hub is not asked; empty where it is, or need not be."""
     refuse_remote_code(source, revision)
+    config = _read_config(source, revision, why_not)
+    commit = None if Path(source).is_dir() else getattr(config, "_commit_hash", None)
+    do_normalize, notes = _read_extractor(source, commit or revision)
+    return _with_units(
+        Pretrained(source, commit, config, do_normalize, None, notes=notes), commit or revision, language
+    )
+
+
+def _read_config(source: str, revision: str | None, why_not: str) -> PreTrainedConfig:
+    """config.json, of one of the families."""
+    plain = read_json(source, "config.json", revision)
+    if plain and isinstance(plain, dict):
+        if isinstance(family := plain.get("model_type"), str) and family not in FAMILIES:
+            raise ModelError(
+                f"{source} is of the family {family!r}; this trains {', '.join(FAMILIES)}. Give a checkpoint of one of "
+                "these, such as facebook/wav2vec2-xls-r-300m."
+            )
+        if plain.get("quantization_config"):
+            raise ModelError(
+                f"{source}: its weights are quantised (quantization_config in its config.json). Give the checkpoint "
+                "that they were made of."
+            )
+    if read_json(source, "adapter_config.json", revision):
+        what = "is" if plain is None else "has beside its weights, which transformers would change by it,"
+        raise ModelError(f"{source}: {what} {format_of_file(Path('adapter_config.json'))}.")
     try:
         with quiet():
             config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, StrictDataclassError) as error:
+    except Exception as error:  # what a strange config.json makes transformers raise has no bounds
         reason = f"{why_not}, and the cache holds no copy" if why_not else first_line(error)
-        raise ModelError(
-            f"{source}: no usable model configuration ({reason}). "
-            "Give a hub id within reach, or a folder with config.json."
-        ) from None
+        remedy = (
+            "Mend its config.json."
+            if plain is not None
+            else "Give a hub id within reach, or a folder with config.json."
+        )
+        raise ModelError(f"{source}: no usable model configuration ({reason}). {remedy}") from None
     if config.model_type not in FAMILIES:
         raise ModelError(f"{source} is of the family {config.model_type!r}; this trains {', '.join(FAMILIES)}.")
     if getattr(config, "add_adapter", False):
@@ -131,18 +165,42 @@ def _read_pretrained(source: str, revision: str | None, language: str | None, wh
             f"{source} has a convolutional adapter behind its encoder (add_adapter), which is not supported. Take a "
             "checkpoint without one."
         )
-    commit = getattr(config, "_commit_hash", None)
-    do_normalize, rate = True, 16_000
-    with contextlib.suppress(OSError), quiet():
-        extractor = AutoFeatureExtractor.from_pretrained(source, revision=commit or revision, trust_remote_code=False)
-        if not isinstance(extractor, Wav2Vec2FeatureExtractor):
-            raise ModelError(
-                f"{source}: its preprocessor_config.json is of a {type(extractor).__name__}, not of waveforms."
-            )
-        do_normalize, rate = extractor.do_normalize, extractor.sampling_rate
-    if rate != 16_000:
-        raise ModelError(f"{source} wants audio at {rate} Hz; only encoders of 16 kHz are supported.")
-    return _with_units(Pretrained(source, commit, config, do_normalize, None), commit or revision, language)
+    if config._attn_implementation not in (None, "eager", "sdpa"):
+        config._attn_implementation = "eager"  # attention is our own, and another package for it may not be here
+    return config
+
+
+def _read_extractor(source: str, revision: str | None) -> tuple[bool, tuple[str, ...]]:
+    """Whether waveforms are normalised, and what should be said of it; ModelError when we cannot feed the encoder."""
+    names = ("preprocessor_config.json", "processor_config.json")
+    contents = {name: read_json(source, name, revision) for name in names}
+    if broken := [name for name, content in contents.items() if not isinstance(content, dict | None)]:
+        raise ModelError(
+            f"{source}: its {broken[0]} is damaged, so nobody knows whether audio is normalised. Take a sound copy."
+        )
+    try:
+        with quiet():
+            extractor = AutoFeatureExtractor.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except OSError:  # neither file says anything of a feature extractor
+        return True, (f"{source}: has no preprocessor_config.json, so audio is normalised (mean 0, variance 1)",)
+    except Exception as error:
+        raise ModelError(f"{source}: its preprocessor_config.json cannot be used ({first_line(error)}).") from None
+    if not isinstance(extractor, Wav2Vec2FeatureExtractor):
+        raise ModelError(
+            f"{source}: its preprocessor_config.json is of a {type(extractor).__name__}, not of waveforms."
+        )
+    if extractor.sampling_rate != 16_000:
+        raise ModelError(
+            f"{source} wants audio at {extractor.sampling_rate} Hz; only encoders of 16 kHz are supported."
+        )
+    return extractor.do_normalize, _notes_on_language_model(source, contents)
+
+
+def _notes_on_language_model(source: str, contents: Mapping[str, Any]) -> tuple[str, ...]:
+    """What to say of a language model that transformers' pipeline would decode with."""
+    if not any((content or {}).get("processor_class") == "Wav2Vec2ProcessorWithLM" for content in contents.values()):
+        return ()
+    return (f"{source}: its language model (language_model/) is not used; --lm takes one as an ARPA file",)
 
 
 def _with_units(pretrained: Pretrained, revision: str | None, language: str | None) -> Pretrained:
@@ -165,7 +223,7 @@ def _with_units(pretrained: Pretrained, revision: str | None, language: str | No
             f"{source}: no adapter.{language}.safetensors and no adapter.{language}.bin, so it cannot be read in that "
             "language. Give a checkpoint that has it."
         )
-    num_outputs = adapter.num_outputs if adapter else config.vocab_size
+    num_outputs = adapter.num_outputs if adapter else config.vocab_size or 0
     tokens, mismatch, is_oversized = tokenizer.tokens_of(num_outputs)
     doubt, pad, blank = "", config.pad_token_id, tokenizer.special.get("blank")
     if tokens and isinstance(pad, int) and pad < len(tokens) and tokens[pad] != blank:
@@ -177,7 +235,7 @@ def _with_units(pretrained: Pretrained, revision: str | None, language: str | No
         pretrained,
         tokens=tokens,
         doubt=doubt,
-        special=tokenizer.special if tokens else {},
+        special=tokenizer.special_of(tokens) if tokens else {},
         reading=tokenizer.reading if tokens else {},
         mismatch=f"{source}: {mismatch}" if mismatch else "",
         is_oversized=is_oversized,

@@ -26,8 +26,19 @@ def quiet() -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what `error` says, without its full stop; its class where it says nothing."""
-    return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """The first line of what `error` says, without its full stop; its class where it says nothing.
+
+    A line that ends with a colon goes on in the next one.
+
+    >>> first_line(ValueError("Field 'hidden_size':\\n    TypeError: expected int."))
+    "Field 'hidden_size': TypeError: expected int"
+    """
+    said = ""
+    for line in filter(None, map(str.strip, str(error).splitlines())):
+        said = f"{said} {line}".strip()
+        if not line.endswith(":"):
+            break
+    return said.rstrip(".:") or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -8,19 +8,21 @@ adapter: see models.checkpoints.adapter.
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2PhonemeCTCTokenizer
 
-from models.checkpoints.trust import find_file
+from models.checkpoints.trust import read_json
 
 PHONEMES = "Wav2Vec2PhonemeCTCTokenizer"
 UNITS_ARE = "units_are"
 """What tokenizer_config.json calls the kind of units that are no phonemes, although they have a phonemes' tokenizer.
 transformers keeps it and makes nothing of it."""
+SPECIAL_ROLES = ("pad_token", "unk_token", "bos_token", "eos_token")
+"""What tokenizer_config.json and special_tokens_map.json call the tokens that are no text."""
 DEAD = ("<s>", "</s>")
 """Tokens that transformers adds to a tokenizer, and that a head need not have: no text is written with them."""
 
@@ -42,18 +44,21 @@ class Tokenizer:
     """What the checkpoint's main weights are for, as its tokenizer is configured."""
     problem: str = ""
     """Why there are no tokens although there is a vocabulary."""
+    added: frozenset[str] = frozenset()
+    """Tokens that are not in vocab.json: added to it, by somebody or by transformers."""
 
     def tokens_of(self, num_outputs: int) -> tuple[tuple[str, ...] | None, str, bool]:
         """(Tokens of the head's outputs or None, why there are none, whether they are more than outputs).
 
-        <s> and </s> behind the last output are left out, and so is a delimiter that no output writes when the
-        vocabulary has a space in its place.
+        What transformers adds behind the last output is left out: <s>, </s>, and an unknown token or a delimiter
+        that vocab.json does not have. So is a delimiter when the vocabulary has a space in its place.
         """
         if not self.by_id:
             return None, self.problem, False
+        unwritten = {*DEAD, *({self.special["unknown"], self.special["word_delimiter"]} & self.added)}
         beyond = [token for i, token in sorted(self.by_id.items()) if i >= num_outputs]
         within = {i: token for i, token in self.by_id.items() if i < num_outputs}
-        beyond = [t for t in beyond if t not in DEAD and not _is_dead_object(t) and t not in within.values()]
+        beyond = [t for t in beyond if t not in unwritten and not _is_dead_object(t) and t not in within.values()]
         missing = [i for i in range(num_outputs) if i not in within]
         if beyond:
             what = ", ".join(map(repr, beyond[:5])) + (", ..." if len(beyond) > 5 else "")
@@ -64,12 +69,16 @@ class Tokenizer:
             why = f"its CTC head has {num_outputs} outputs and its tokenizer no token for {len(missing)} of them"
             return None, f"{why} (the first is {missing[0]})", False
         tokens = tuple(within[i] for i in range(num_outputs))
-        for role, token in self.special.items():
-            if token not in tokens and not (role == "word_delimiter" and token is None):
-                return None, f"no output of its CTC head is {token!r}, its tokenizer's {role.replace('_', ' ')}", False
+        if self.special["blank"] not in tokens:
+            return None, f"no output of its CTC head is {self.special['blank']!r}, its tokenizer's blank", False
         if twice := next((t for i, t in enumerate(tokens) if t in tokens[:i]), None):
             return None, f"its tokenizer has {twice!r} for two outputs of its CTC head", False
         return tokens, "", False
+
+    def special_of(self, tokens: Sequence[str]) -> dict[str, str | None]:
+        """The tokens for blank, unknown and word_delimiter; None where no output writes them, or it is the blank's."""
+        found = {role: token if token in tokens else None for role, token in self.special.items()}
+        return found if found["unknown"] != found["blank"] else {**found, "unknown": None}
 
 
 def read_tokenizer(source: str, revision: str | None, language: str | None) -> Tokenizer:
@@ -77,9 +86,14 @@ def read_tokenizer(source: str, revision: str | None, language: str | None) -> T
 
     `language` chooses among the vocabularies of a multilingual checkpoint, else its configuration does.
     """
-    vocabulary, config = _read_json(source, "vocab.json", revision), _read_config(source, revision)
+    vocabulary, config = read_json(source, "vocab.json", revision), _read_config(source, revision)
+    if vocabulary is None:
+        return Tokenizer(problem=_without_vocabulary(source, revision))
     if not isinstance(vocabulary, dict) or not vocabulary:
-        return Tokenizer(problem="its vocab.json is damaged" if vocabulary is not None else "")
+        return Tokenizer(problem="its vocab.json is damaged: it is no JSON object in UTF-8, or an empty one")
+    kind = config.get("tokenizer_class")
+    if isinstance(kind, str) and "CTC" not in kind and not kind.startswith("Wav2Vec2"):
+        return Tokenizer(problem=f"its tokenizer is a {kind}; Wav2Vec2CTCTokenizer and {PHONEMES} are read")
     languages: tuple[str, ...] = ()
     own_language = config.get("target_lang") if isinstance(config.get("target_lang"), str) else None
     if all(isinstance(value, dict) for value in vocabulary.values()):
@@ -90,7 +104,8 @@ def read_tokenizer(source: str, revision: str | None, language: str | None) -> T
     if languages and language not in languages:
         return replace(found, problem=no_such_language(language, languages))
     tokenizer_class: Any = Wav2Vec2CTCTokenizer
-    options: dict[str, Any] = {}
+    # transformers 5 does not read special_tokens_map.json, where older versions wrote them as well
+    options: dict[str, Any] = {role: token for role in SPECIAL_ROLES if (token := _token(config.get(role)))}
     if config.get("tokenizer_class") == PHONEMES:
         tokenizer_class = Wav2Vec2PhonemeCTCTokenizer
     else:
@@ -120,7 +135,18 @@ def read_tokenizer(source: str, revision: str | None, language: str | None) -> T
     special = dict(blank=loaded.pad_token, unknown=loaded.unk_token, word_delimiter=delimiter)
     if delimiter == " ":  # transformers adds the default, which no output writes
         by_id = {i: token for i, token in by_id.items() if token != "|" or token in loaded.encoder}
-    return replace(found, by_id=by_id, special=special, reading=reading)
+    added = frozenset(by_id.values()) - loaded.encoder.keys()
+    return replace(found, by_id=by_id, special=special, reading=reading, added=added)
+
+
+def _without_vocabulary(source: str, revision: str | None) -> str:
+    """What to say of a checkpoint without a vocab.json: where its tokenizer is, if that is known."""
+    parent = Path(source).absolute().parent
+    if Path(source).is_dir() and (parent / "vocab.json").is_file():  # as checkpoint-500 of transformers' Trainer
+        return f"it has no tokenizer, but {parent} has: copy vocab.json and tokenizer_config.json from there"
+    if read_json(source, "tokenizer.json", revision):
+        return "its tokenizer is a tokenizer.json without a vocab.json, which is not read here"
+    return ""
 
 
 def no_such_language(language: str | None, languages: Sequence[str]) -> str:
@@ -160,17 +186,6 @@ def _read_config(source: str, revision: str | None) -> dict[str, Any]:
     """tokenizer_config.json over special_tokens_map.json."""
     found: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        content = _read_json(source, name, revision)
+        content = read_json(source, name, revision)
         found |= content if isinstance(content, dict) else {}
     return found
-
-
-def _read_json(source: str, name: str, revision: str | None) -> Any:
-    """The content of one of a checkpoint's files; None without it, False when it is damaged."""
-    try:
-        path = find_file(source, name, revision)
-        return json.loads(path.read_text(encoding="utf-8")) if path else None
-    except OSError:
-        return None
-    except (ValueError, RecursionError):
-        return False

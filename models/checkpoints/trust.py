@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import stat
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file
 
+from models.checkpoints.elsewhere import format_of_file, models_below, other_format
 from models.checkpoints.reach import within_reach
 from models.checkpoints.training_checkpoint import is_training_checkpoint
 from trainer.errors import ModelError
@@ -27,14 +29,36 @@ def refuse_what_is_no_checkpoint(source: str) -> None:
         return
     if path.is_dir():
         if not (path / "config.json").exists():
-            raise ModelError(f"{source}: no config.json here; this is not a Hugging Face model folder.")
+            raise ModelError(f"{source}: no config.json here; this is not a Hugging Face model folder{_instead(path)}.")
         for file in sorted(path.iterdir()):
             if file.exists() and not stat.S_ISREG(file.stat().st_mode) and not file.is_dir():
                 raise ModelError(f"{file} is a device or a FIFO, not a file. Remove it from the model folder.")
     elif path.exists():
-        raise ModelError(f"{source} is a file. Give the folder with its config.json and its weights.")
+        what = format_of_file(path)
+        raise ModelError(
+            f"{source} is a file{f': {what}' if what else ''}. Give a folder with config.json and weights."
+        )
     elif source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise ModelError(f"{source}: no such folder.")
+
+
+def _instead(folder: Path) -> str:
+    """What `folder` holds, where that is known, as the end of a sentence without its full stop."""
+    if below := models_below(folder):
+        return f". Give a folder in it that has one: {', '.join(below[:4])}" + (", ..." if len(below) > 4 else "")
+    other = other_format(folder)
+    return f". It holds {other}" if other else ""
+
+
+def read_json(source: str, name: str, revision: str | None) -> Any:
+    """The content of one of a checkpoint's files; None without it, False when it is damaged."""
+    try:
+        path = find_file(source, name, revision)
+        return json.loads(path.read_text(encoding="utf-8")) if path else None
+    except OSError:
+        return None
+    except (ValueError, RecursionError):
+        return False
 
 
 def find_file(source: str, name: str, revision: str | None) -> Path | None:

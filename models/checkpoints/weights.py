@@ -15,6 +15,7 @@ import torch
 from transformers import MODEL_FOR_CTC_MAPPING, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
 
 from models.checkpoints.adapter import draw_adapter, load_adapter
+from models.checkpoints.elsewhere import in_place_of_weights
 from models.checkpoints.pretrained import Pretrained
 from models.checkpoints.quiet import first_line
 from models.checkpoints.reach import within_reach
@@ -34,10 +35,13 @@ class LoadReport:
     """In the checkpoint, without a place in this model (pre-training heads)."""
     adapter: str = ""
     """The file that a language's adapter came from."""
+    misfit: str = ""
+    """A head that is there and does not fit, in words."""
 
     def describe(self) -> str:
         """One line for the terminal and the card."""
         new = f"; new: {_summary(self.new)}" if self.new else ""
+        new += f" ({self.misfit})" if self.misfit else ""
         unused = f"; not used: {_summary(self.unused)}" if self.unused else ""
         what = "adapter" if "lm_head.weight" in self.new else "adapter and head"
         adapter = f", {what} from {self.adapter}" if self.adapter else ""
@@ -47,7 +51,10 @@ class LoadReport:
 def refuse_new_head(source: str, report: LoadReport) -> None:
     """ModelError when the head was not loaded: one drawn at random writes nonsense."""
     if head := [name for name in report.new if name.startswith("lm_head")]:
-        raise ModelError(f"{source}: has no {head[0]}, so it writes nothing yet. Fine-tune it first.")
+        if report.misfit:
+            raise ModelError(f"{source}: {report.misfit}. Give config.json and tokenizer of these weights.")
+        others = f" It has {_summary(report.unused)}." if report.unused else ""
+        raise ModelError(f"{source}: has no {head[0]}, so it writes nothing yet.{others} Fine-tune it first.")
 
 
 def load_pretrained(
@@ -74,12 +81,15 @@ def load_pretrained(
                 trust_remote_code=False,
             )
         except pickle.UnpicklingError:
+            if known := in_place_of_weights(Path(pretrained.source)):
+                raise ModelError(f"{pretrained.source}: {known}.") from None
             raise ModelError(
                 f"{pretrained.source}: its .bin file is damaged or holds more than tensors, which could run code: "
                 "it is not read. Give a checkpoint in safetensors."
             ) from None
         except Exception as error:  # what a damaged file makes torch, safetensors and transformers raise has no bounds
-            raise ModelError(f"{pretrained.source}: its weights do not load ({first_line(error)}).") from error
+            why = in_place_of_weights(Path(pretrained.source)) or f"its weights do not load ({first_line(error)})"
+            raise ModelError(f"{pretrained.source}: {why}.") from error
         if not keep_head:
             torch.nn.init.normal_(model.lm_head.weight, std=config.initializer_range)
             torch.nn.init.zeros_(model.lm_head.bias)
@@ -93,6 +103,8 @@ def load_pretrained(
     if bad := sorted(new - may_be_new):
         shapes = [f"{k} {tuple(mismatched[k][0])} for {tuple(mismatched[k][1])}" for k in bad if k in mismatched]
         what = f"of the wrong shape: {shapes[0]}" if shapes else f"missing: {_summary(bad)}"
+        if not shapes and (others := sorted(info["unexpected_keys"])):
+            what += f". What it has instead: {_summary(others)}"
         raise ModelError(
             f"{pretrained.source}: {len(bad)} of the encoder's {len(model.state_dict())} tensors are {what}. "
             "A partly loaded encoder would train, badly and silently; is config.json that of these weights?"
@@ -108,8 +120,17 @@ def load_pretrained(
             f"({_summary(misplaced)}); is config.json that of these weights?"
         )
     refuse_non_finite(pretrained.source, model)
+    misfit = ""
+    if keep_head and (shapes_of_head := mismatched.get("lm_head.weight")) and "lm_head.weight" in new:
+        misfit = (
+            f"its weights have a CTC head of {shapes_of_head[0][0]} outputs, its config.json one of {config.vocab_size}"
+        )
     report = LoadReport(
-        len(model.state_dict()) - len(new), tuple(sorted(new)), tuple(unexpected), adapter.file if adapter else ""
+        len(model.state_dict()) - len(new),
+        tuple(sorted(new)),
+        tuple(unexpected),
+        adapter.file if adapter else "",
+        misfit,
     )
     return model, report
 

@@ -23,9 +23,10 @@ from scripts.bench.lab.record import add_common_options, common_arguments, with_
 from scripts.bench.lab.runner import Part, run_parts
 from trainer.cli.arguments import ArgumentParser, count, names
 from trainer.cli.parse import report_errors
+from trainer.cli.segments import allocator_settings
 
-AS_TRAINER_RUN = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
-"""What trainer.run.grow_segments sets, for parts that train in their own process."""
+AS_TRAINER_RUN = allocator_settings()
+"""What trainer.run sets, for parts that train in their own process."""
 # its share is twice what it needs, since every part would have to make the corpus that it did not finish
 PREPARE = Part("prepare", 60, "always first: the device, and the synthetic corpus", is_vital=True)
 PARTS = {

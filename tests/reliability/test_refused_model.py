@@ -109,7 +109,8 @@ def test_pt_file_in_place_of_a_folder_is_refused_and_not_run(tone_corpus: Manife
     trace, path = Path("payload-was-run"), Path("weights.pt")
     torch.save(Payload(trace), path)
     message = refused("manifest", *tone_corpus.options, "--model.pretrained", str(path))
-    assert message == "weights.pt is a file. Give the folder with its config.json and its weights."
+    assert message.startswith("weights.pt is a file: a checkpoint of fairseq or of another trainer (.pt).")
+    assert message.endswith("Give a folder with config.json and weights.")
     assert not trace.exists()
 
 
@@ -160,7 +161,7 @@ def test_data_set_with_a_script_of_its_own_is_refused_and_the_script_not_run(tal
     (tmp_path / "speech").mkdir()
     script = tmp_path / "speech" / "speech.py"
     script.write_text(f"import pathlib\npathlib.Path({str(trace)!r}).touch()\n")
-    with tally.refuses(CorpusError, r"speech\.py, split train: does not load \("):
+    with tally.refuses(CorpusError, r"speech\.py: is a program that makes a data set, and none is run"):
         list(HubCorpus(HubConfig(dataset=str(script))).utterances("train"))
     assert not trace.exists()
 
@@ -242,7 +243,7 @@ def write_config(folder: Path, content: str | None) -> str:
     [
         ('{"model_type": "bert"}', " is of the family 'bert'; this trains unispeech, unispeech-sat, wav2vec2, "),
         ('{"model_type": "whisper"}', " is of the family 'whisper'; this trains "),
-        ('{"model_type": "no-such-model"}', ": no usable model configuration ("),
+        ('{"model_type": "no-such-model"}', " is of the family 'no-such-model'; this trains "),
         ("{}", ": no usable model configuration ("),
         ("[]", ": no usable model configuration ("),
         ('{"model_type": ', ": no usable model configuration ("),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,18 +21,38 @@ import trainer.closing
 import trainer.rundir.checkpoints.saving
 from data.corpora.manifest import ManifestCorpus
 from models.checkpoints.export import save_huggingface
+from tests.helpers.graphs import with_graphs
 from tests.helpers.models import eval_set, example, make_talkative, small_model
 from tests.helpers.resumed import run
+from tests.helpers.steps import make_batch, make_parts
+from tests.helpers.steps import small_model as model_of_steps
 from trainer.card.card import write_card
 from trainer.cli.console import Console
-from trainer.closing import is_closed, score_closing
+from trainer.closing import after_training, is_closed, score_closing
 from trainer.loop.state import TrainState
+from trainer.loop.step import train_step
 from trainer.rundir.disk import verify, write_sealed
 from trainer.rundir.reading import read_records
 from trainer.scoring.evaluate import evaluate
 from trainer.scoring.scores import Scores
 
 CPU = torch.device("cpu")
+
+
+def test_graphs_and_their_memory_are_gone_when_the_closing_evaluation_begins() -> None:
+    """The stand-in for a graph is a cycle, which Python has to collect."""
+    parts = make_parts(model_of_steps())
+    with_graphs(parts)
+    parts.model.train()
+    for _ in range(2):
+        train_step(parts, [make_batch([0, 2])], 1.0, lambda: None)
+    assert parts.graphs is not None
+    (recorded,) = parts.graphs._recorded.values()
+    kept = weakref.ref(recorded)
+    del recorded
+    after_training(parts)
+    gc.collect()
+    assert kept() is None
 
 
 @pytest.mark.usefixtures("one_thread")

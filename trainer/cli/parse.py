@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from trainer.cli.interpreter import ROOT, describe_missing, describe_old, describe_unfit
 from trainer.cli.streams import drop_unread_output, escape_what_cannot_be_printed, one_line
-from trainer.errors import INTERRUPTED, TRAINING_STOPPED, UNREAD, WRONG_INPUT, UserError, is_about_memory
+from trainer.errors import INTERRUPTED, TRAINING_STOPPED, UNREAD, WRONG_INPUT, UserError, is_out_of_memory
 from trainer.parallel.launch import launched
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def report_errors(action: Callable[[], int], advice: str = "Mend that and try ag
 def _limit_reached(error: Exception) -> tuple[str, int] | None:
     """(What is said, exit code) where memory or threads ran out; None for any other error."""
     reason = (str(error) or type(error).__name__).splitlines()[0].rpartition("DefaultCPUAllocator: ")[2]
-    if is_about_memory(error):
+    if is_out_of_memory(error):
         where = "the device" if type(error).__name__ == "OutOfMemoryError" else "this machine, or for this process"
         return f"out of memory on {where} ({reason}). Free it of other programs", TRAINING_STOPPED
     return (_no_thread(error), WRONG_INPUT) if any(words in reason for words in NO_THREAD) else None

@@ -97,7 +97,8 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of training; auto: fp32 on a CPU, on CUDA bf16 (timit-hf: fp16). fp16 uses GradScaler."""
+    """Arithmetic of training; auto: fp32 on a CPU, on CUDA bf16 (timit-hf, or a GPU without bf16: fp16). fp16 uses
+    GradScaler."""
 
     auto_precision: Literal["fp32", "bf16", "fp16"] = field(default="bf16", metadata={"preset": True})
     """The precision that `auto` means on CUDA; the preset sets it."""

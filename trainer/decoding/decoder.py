@@ -102,6 +102,7 @@ def build_decoder(vocab: Vocab, decoding: Decoding, device: torch.device) -> Dec
         model = read_arpa(decoding.lm)
         if not model.has_unknown:
             notes.append(f"{decoding.lm}: has no <unk>, so words that it does not know are all but impossible")
+        _refuse_words_without_boundary(vocab, "--lm", decoding.of_units)
         if vocab.phonemes or decoding.of_units:
             unit_words = _unit_words(vocab, model, decoding.lm, notes)
             fusion = replace(fusion, model=model.to(device), unit_words=unit_words.to(device))
@@ -112,10 +113,18 @@ def build_decoder(vocab: Vocab, decoding: Decoding, device: torch.device) -> Dec
     if decoding.lexicon:
         fusion = _with_lexicon(fusion, vocab, decoding, notes)
     if decoding.hot_words:
+        _refuse_words_without_boundary(vocab, "--hot-word", False)
         phrases = {_phrase(vocab, phrase): weight for phrase, weight in decoding.hot_words.items()}
         delimiter = None if vocab.phonemes else vocab.ids[str(vocab.word_delimiter)]
         fusion = replace(fusion, hot_words=hotwords.build(phrases, len(vocab), delimiter).to(device))
     return Decoder(decoding, BeamSearch(fusion, decoding.beam), tuple(notes))
+
+
+def _refuse_words_without_boundary(vocab: Vocab, option: str, of_units: bool) -> None:
+    """ConfigError where `option` is about words, and the model writes characters with nothing between words."""
+    if vocab.word_delimiter is None and not (vocab.phonemes or of_units):
+        units = ", or score its units: --units" if option == "--lm" else ""
+        raise ConfigError(f"{option}: this model has no unit that stands between words. Leave it out{units}.")
 
 
 def units_of(vocab: Vocab, word: str) -> list[int] | None:
@@ -207,6 +216,7 @@ def _with_lexicon(fusion: Fusion, vocab: Vocab, decoding: Decoding, notes: list[
     """`fusion` with only the words of the lexicon, those of hot words besides."""
     if vocab.phonemes or decoding.of_units:
         raise ConfigError("--lexicon: a lexicon is of words, and here a model's units are scored. Leave it out.")
+    _refuse_words_without_boundary(vocab, "--lexicon", False)
     spell = _Speller(vocab)
     if decoding.lexicon == LM_WORDS:
         if fusion.model is None:

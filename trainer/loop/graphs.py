@@ -9,7 +9,8 @@ of a step. A graph is one launch: 1 ms for both passes.
 
 A graph reads and writes fixed memory, so a batch is copied into the inputs of the graph of its shape. Batches come on a
 grid of shapes (data.batches.grid). The first batch of a shape is computed operation by operation: that is when
-libraries choose their kernels, which is not possible during capture. The second one is captured.
+libraries choose their kernels and make their plans, which is not possible during capture. The next one is captured,
+unless memory ran out in the first.
 
 All graphs share one pool of memory: only one of them is under way at a time, and nothing that one leaves is read after
 the next one has begun, save the logits, which have memory of their own. A graph must read no memory that may be given
@@ -22,7 +23,7 @@ so the layers behind it draw the same dropout, and a graph holds for every choic
 
 from __future__ import annotations
 
-from collections import Counter
+import contextlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -47,6 +48,9 @@ class Recorder(Protocol):
     def record(self, operations: Callable[[], Tensor | None]) -> tuple[Tensor | None, Callable[[], None]]:
         """(The tensor that `operations` returns, a function that runs its operations again with the same memory)."""
 
+    def recover(self) -> bool:
+        """After a `record` that failed: make the device usable again. Whether earlier recordings can still be run."""
+
 
 class CudaRecorder:
     """Records by capturing CUDA graphs, which all share one pool of memory."""
@@ -55,11 +59,35 @@ class CudaRecorder:
         self._pool = torch.cuda.graph_pool_handle()
 
     def record(self, operations: Callable[[], Tensor | None]) -> tuple[Tensor | None, Callable[[], None]]:
-        graph = torch.cuda.CUDAGraph()
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         # other threads go on meanwhile: they pin memory for batches and wait for copies
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            result = operations()
+        capture = torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local")
+        has_gradient = torch.is_grad_enabled()
+        try:
+            # The first capture makes tensors for the generator's seed. Made in an evaluation's inference mode, they
+            # could not be written in training
+            with torch.inference_mode(False), torch.set_grad_enabled(has_gradient), capture:
+                result = operations()
+        finally:
+            torch.cuda.set_stream(stream)  # torch stays on that of the capture if CUDA has broken the capture off
         return result, graph.replay
+
+    def recover(self) -> bool:
+        """torch does not end a capture that CUDA has broken off: its allocator gives back no memory from then on, and
+        its generator refuses to draw ("Offset increment outside graph capture"). A copy of the generator's state
+        draws the same, but graphs that were captured before would go on with the old one."""
+        device = torch.cuda.current_device()
+        with contextlib.suppress(RuntimeError):  # which says that the capture was ended
+            torch._C._cuda_endAllocateToPool(device, self._pool)
+        generator = torch.cuda.default_generators[device]
+        state = generator.get_state()
+        try:
+            torch.rand(1, device=generator.device, generator=generator)
+        except RuntimeError:
+            generator.graphsafe_set_state(generator.clone_state())
+            return False
+        generator.set_state(state)
+        return True
 
 
 @dataclass
@@ -98,9 +126,10 @@ class Graphs:
         self.recorder, self.warn, self.accumulates = recorder, warn, accumulates
         self.is_broken = False
         self._recorded: dict[tuple, _Recorded] = {}
-        self._visits: Counter[tuple] = Counter()
-        self._current: _Recorded | Tensor | None = None
-        """The passes that are under way, or the logits that were computed operation by operation."""
+        self._ready: set[tuple] = set()
+        """Shapes of which a batch was computed operation by operation, to the end."""
+        self._current: _Recorded | tuple[tuple, Tensor] | None = None
+        """The passes that are under way; or shape and logits of a batch that is computed operation by operation."""
         self._dropped: list[int] = []
 
     @property
@@ -113,18 +142,16 @@ class Graphs:
 
         In training `backward` may follow.
         """
+        self._current = None  # it may hold the activations of a batch for which memory ran out
         key = (self.model.training, self.gradients.are_trained, *inputs.shape)
-        self._visits[key] += 1
-        recorded = self._recorded.get(key)
-        if recorded is None and self._visits[key] > 1 and not self.is_broken and self.num_recorded < MOST_GRAPHS:
-            recorded = self._record_or_warn(inputs)
-            if recorded is not None:
-                self._recorded[key] = recorded
-        self._current = None
+        recorded = self._graph(key, inputs) if self._may_replay() else None
         kept_layers = self._draw_layers(inputs.frame_lengths.device)
         if recorded is None:
-            self._current = logits_of(self.model, inputs, self.autocast, kept_layers=kept_layers)
-            return self._current
+            logits = logits_of(self.model, inputs, self.autocast, kept_layers=kept_layers)
+            self._current = key, logits
+            if not self.model.training:
+                self._ready.add(key)
+            return logits
         self._refresh()
         recorded.inputs.fill(inputs)
         if recorded.kept_layers is not None and kept_layers is not None:
@@ -141,10 +168,12 @@ class Graphs:
         assert current is not None, "logits come first"
         layers = self.model.base.encoder.layers
         skipped = {id(p) for i in self._dropped for p in layers[i].parameters()}
-        if isinstance(current, Tensor):
-            found = self.gradients.of(current[: gradient.shape[0], : gradient.shape[1]], gradient)
+        if isinstance(current, tuple):
+            key, logits = current
+            found = self.gradients.of(logits[: gradient.shape[0], : gradient.shape[1]], gradient)
             pairs = zip(self.gradients.parameters, found, strict=True)
             self.gradients.add([None if id(p) in skipped else g for p, g in pairs])
+            self._ready.add(key)
             return
         assert current.gradient is not None
         assert current.backward is not None
@@ -154,6 +183,20 @@ class Graphs:
             self.gradients.clear_unused()
         current.backward()
         self.gradients.adopt(p for p in current.read if id(p) not in skipped)
+
+    def _may_replay(self) -> bool:
+        """Whether a graph would do. Its backward pass overwrites the gradient where no step `accumulates`; but a step
+        whose memory ran out has a further microbatch all the same, and that one must add to the gradient."""
+        return not self.model.training or self.accumulates or all(p.grad is None for p in self.gradients.parameters)
+
+    def _graph(self, key: tuple, inputs: ModelInputs) -> _Recorded | None:
+        """The passes of this shape, captured now if it is time; None if there are none."""
+        recorded = self._recorded.get(key)
+        if recorded is None and key in self._ready and not self.is_broken and self.num_recorded < MOST_GRAPHS:
+            recorded = self._record_or_warn(inputs)
+            if recorded is not None:
+                self._recorded[key] = recorded
+        return recorded
 
     def _refresh(self) -> None:
         if self.model.half_copies is not None:
@@ -182,8 +225,12 @@ class Graphs:
         # Freeing memory must wait until the exception, which holds tensors, is gone. One attempt is enough: others
         # would fail too, and each takes time
         self.is_broken = True
+        which = "of other shapes "
+        if not self.recorder.recover():
+            which = ""
+            self._recorded.clear()
         torch.cuda.empty_cache()
-        self.warn(f"no further CUDA graphs ({reason}): batches of other shapes are launched operation by operation")
+        self.warn(f"no further CUDA graphs ({reason}): batches {which}are launched operation by operation")
         return None
 
     def _record(self, inputs: ModelInputs) -> _Recorded:

@@ -21,7 +21,7 @@ from data.randomness import derive_seed
 from data.utterance import SAMPLE_RATE
 from models.ctc import CTCModel, ctc_loss_per_utterance
 from models.feature_table import FeatureTable
-from trainer.device import HostCopy, one_error_without_memory
+from trainer.device import HostCopy, out_of_memory_by_name
 from trainer.errors import TrainingStopped
 from trainer.loop.gradients import Gradients, clip
 from trainer.loop.graphs import Graphs
@@ -102,7 +102,7 @@ class TrainingParts:
         self.ballot = Ballot(self.world, len(self.gradients.parameters))
 
 
-@one_error_without_memory()
+@out_of_memory_by_name()
 def train_step(
     parts: TrainingParts,
     batches: Sequence[Batch],
@@ -223,7 +223,7 @@ def out_of_memory_on(longest: Batch) -> TrainingStopped:
     )
 
 
-@one_error_without_memory()
+@out_of_memory_by_name()
 def backward(
     parts: TrainingParts, batch: Batch, num_utterances: int, counts_blanks: bool
 ) -> tuple[Tensor, Tensor | None]:

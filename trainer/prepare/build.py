@@ -25,7 +25,7 @@ from models.feature_table import FeatureTable
 from models.lengths import UtteranceLengths, write_lengths
 from trainer.cli.console import Console
 from trainer.config.schema import Config
-from trainer.device import choose_device, choose_precision
+from trainer.device import choose_device, choose_precision, out_of_memory_by_name
 from trainer.errors import ConfigError
 from trainer.loop.step import TrainingParts
 from trainer.parallel.world import ALONE, World
@@ -125,6 +125,8 @@ def read_inputs(
         encoder = read_encoder(config.model)
         if encoder.pretrained is not None and encoder.pretrained.commit:
             config = replace(config, model=replace(config.model, revision=encoder.pretrained.commit))
+        for note in () if encoder.pretrained is None else encoder.pretrained.notes:
+            console.warn(note)
     with console.phase("corpus"):
         return config, encoder, prepare_corpus(config, utterances, encoder, console, training=training)
 
@@ -215,7 +217,8 @@ def use_features(run: PreparedRun, console: Console) -> None:
     parts, frontend, world = run.parts, run.loader.dataset.frontend, run.parts.world
     table: FeatureTable | None = None
     try:
-        with world.local_first("the feature encoder's output, which one process of each host computes"):
+        first = world.local_first("the feature encoder's output, which one process of each host computes")
+        with first, out_of_memory_by_name():
             table = open_table(
                 parts.model, table_examples(run.data), Path(run.config.cache_dir), do_normalize=frontend.do_normalize,
                 precision=run.precision, device=parts.device, autocast=parts.autocast, log=console.say,

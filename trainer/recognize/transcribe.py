@@ -34,7 +34,7 @@ from trainer.prepare.corpus import choose_vocabulary
 from trainer.recognize.transcript import TimedTranscript
 from trainer.recognize.words import find_words, text_of
 from trainer.rundir.calibration import read_calibration
-from trainer.rundir.model_source import find_model
+from trainer.rundir.model_source import find_model, say
 from trainer.scoring.confidence import Calibration, frame_evidence
 
 Progress = Callable[..., Iterable[Any]]
@@ -96,6 +96,8 @@ def load_recognizer(
     options = ModelConfig(pretrained=source, revision=revision, target_lang=language, freeze_feature_encoder=True)
     encoder = read_encoder(options)
     assert encoder.pretrained is not None
+    for note in encoder.pretrained.notes:
+        say(note)
     vocab, _ = choose_vocabulary("auto", [], encoder, False, training=False)
     config = configure(encoder.config, options, vocab_size=len(vocab), blank_id=vocab.blank_id)
     hf_model, report = load_pretrained(encoder.pretrained, config, 0, keep_head=True)

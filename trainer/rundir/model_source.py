@@ -28,9 +28,13 @@ def say(line: str) -> None:
 def find_model(source: str, say: Callable[[str], None] = say) -> str:
     """The hub id or folder that `source` means. ModelError when it is a path and no model is there.
 
-    A checkpoint is returned only if its files are as they were written.
+    `~` is the home folder. A file of a model folder means the folder, and a model's folder in the hub's cache means the
+    snapshot that its `main` names. A checkpoint is returned only if its files are as they were written.
     """
+    source = _folder_of(source)
     path = Path(source)
+    if not source.strip():
+        _refuse_unknown(source)
     if not path.exists():
         path = _with_zeros(path)
     if not path.is_dir():
@@ -115,6 +119,42 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
+def _folder_of(source: str) -> str:
+    """`source` with its home folder, and the model folder in the place of one of its files or of its place in the hub's
+    cache (models--OWNER--NAME/snapshots/COMMIT)."""
+    path = Path(source).expanduser() if source.startswith("~") else Path(source)
+    if path.is_file() and path.suffix in (".json", ".safetensors", ".bin") and (path.parent / "config.json").is_file():
+        return str(path.parent)
+    cached = path.parent if path.name == "snapshots" else path
+    main = cached / "refs" / "main"
+    if cached.name.startswith("models--") and main.is_file():
+        path = cached / "snapshots" / main.read_text(encoding="utf-8").strip()
+    return source if path == Path(source) else str(path)
+
+
+_ON_THE_HUB = re.compile(
+    r"\s*(?:(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/|hf://)?(?:models--)?"  # the address, the cache's name
+    r"(\w[\w.-]*?)(?:/|--)([\w.-]+?)/?"  # OWNER/NAME
+    r"(?:@([\w./-]+)|/(?:tree|blob|resolve)/([\w.-]+)(?:/.*)?)?\s*"  # the revision
+)
+
+
+def _hub_id_in(source: str) -> str:
+    """What to give for an address or a name with a revision, which holds a hub id; "" where it holds none.
+
+    >>> _hub_id_in("https://huggingface.co/facebook/wav2vec2-base/tree/v2"), _hub_id_in("runs/a/b")
+    ('facebook/wav2vec2-base and the option for the revision, v2', '')
+    """
+    match = _ON_THE_HUB.fullmatch(source)
+    if match is None:
+        return ""
+    owner, name, *revisions = match.groups()
+    revision = next(filter(None, revisions), None)
+    return f"{owner}/{name}" + (
+        f" and the option for the revision, {revision}" if revision not in (None, "main") else ""
+    )
+
+
 def _with_zeros(path: Path) -> Path:
     """`step-400` as training writes it."""
     match = re.fullmatch(r"step-(\d+)", path.name)
@@ -134,12 +174,18 @@ def _newest(run_dir: Path) -> Path:
 def _refuse_unknown(source: str) -> None:
     """ModelError when `source` does not exist and cannot be a hub id; nothing when it can be one."""
     path = Path(source)
+    if path.is_symlink():
+        raise ModelError(f"{source} is a link to {path.readlink()}, which is not there. Give the folder itself.")
+    if not source.strip():
+        raise ModelError("An empty name is given for a model. Give a folder, a run or a hub id.")
     if is_hub_id(source) and not any(_models_in(path.parent)):
         return
     if is_run(Path("runs") / source):
         raise ModelError(f"{source}: no such folder. Did you mean {Path('runs') / source}?")
     near = next((folder for folder in path.parents if folder.is_dir()), Path())
     beside = list(_models_in(near if near != Path() else Path("runs")))
+    if hub_id := _hub_id_in(source) if near == Path() else "":
+        raise ModelError(f"{source}: no such folder, and a hub id is OWNER/NAME. Give {hub_id}.")
     close = [] if near.name == "checkpoints" else difflib.get_close_matches(source, beside, n=1)
     shown = f"Did you mean {close[0]}? " if close else f"There are {', '.join(beside[:6])}. " if beside else ""
     raise ModelError(

@@ -18,7 +18,7 @@ import torch
 from data.batches.collate import Batch
 from models.ctc import CTCModel, ctc_loss_per_utterance
 from models.feature_table import FeatureTable
-from trainer.device import HostCopy, one_error_without_memory
+from trainer.device import HostCopy, out_of_memory_by_name
 from trainer.scoring.confidence import frame_evidence
 from trainer.scoring.decode import collapse, written_units
 from trainer.scoring.forward import Replays, batch_logits
@@ -75,8 +75,7 @@ def _launch_all(
     """
     for batch in batches:
         try:
-            with one_error_without_memory():
-                launched = launch(batch)
+            launched = launch(batch)
         except torch.OutOfMemoryError:
             if len(batch.ids) == 1 or num_frames is None:
                 raise
@@ -89,6 +88,7 @@ def _launch_all(
             yield launched
 
 
+@out_of_memory_by_name()
 def _launch(
     model: CTCModel, features: FeatureTable | None, batch: Batch, device: torch.device,
     autocast: Callable[[], AbstractContextManager], replays: Replays | None, followed: Collection[int],

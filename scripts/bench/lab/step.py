@@ -62,6 +62,9 @@ VARIANTS = {
 }
 """Name -> options of trainer.run."""
 SLOW_ON_CPU = ("bf16",)
+HEADLINE = (
+    "step_ms_p50", "step_ms_in_a_row", "audio_rate", "model_tflops", "peak_memory_gb", "outside_torch_gb",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,10 +93,7 @@ def time_variants(options: Namespace) -> int:
             changed = read_config([*command, *changes.split()])
             with_corpus = replace(changed, model=replace(changed.model, revision=config.model.revision))
             variants[name] = Variant(with_corpus, encoder, data, device, console).time(options.steps, not variants)
-            headline[name] = {
-                key: variants[name][key]
-                for key in ("step_ms_p50", "step_ms_in_a_row", "audio_rate", "model_tflops", "peak_memory_gb")
-            }
+            headline[name] = {key: variants[name][key] for key in HEADLINE}
         except Exception as error:
             variants[name] = failed(error)
             headline[name] = variants[name]["failed"][:200]
@@ -188,12 +188,22 @@ class Variant:
             "audio_rate": round(audio / seconds, 1),
             "model_tflops": round(flops / seconds / 1e12, 3),
             "peak_memory_gb": peak and round(peak, 2),
+            "outside_torch_gb": outside_torch(self.device),
             "num_shapes": len({shape_of(b) for b in taken}),
             "num_graphs": self.parts.graphs.num_recorded if self.parts.graphs else 0,
             "num_skipped": steps.state.num_skipped,
             "losses": [round(steps.losses[0].item(), 4), round(steps.losses[-1].item(), 4)],
             **profiled,
         }
+
+
+def outside_torch(device: torch.device) -> float | None:
+    """GB of a GPU in use that torch's allocator did not hand out: CUDA's context, libraries' plans, graphs, and other
+    processes. None on a CPU."""
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    return round((total - free - torch.cuda.memory_reserved(device)) / 1e9, 3)
 
 
 class Steps:

@@ -102,6 +102,18 @@ def test_pipeline_writes_every_unit_as_we_do(vocab: Vocab, do_normalize: bool, t
     assert len(set(written)) > len(vocab) // 2
 
 
+def test_checkpoint_that_asks_for_tuples_exports_a_folder_that_pipeline_reads(tmp_path: Path) -> None:
+    """With return_dict false transformers' own CTC model fails."""
+    small_hf_model("wav2vec2", return_dict=False).save_pretrained(tmp_path / "given")
+    config = read_pretrained(str(tmp_path / "given"), None).config
+    assert config.return_dict is False
+    config = configure(config, ModelConfig(pretrained="given"), vocab_size=len(VOCAB), blank_id=VOCAB.blank_id)
+    model = CTCModel(build_random(config, 0), freeze_feature_encoder=True).eval()
+    folder = export(model, tmp_path / "out")
+    recognise = pipeline("automatic-speech-recognition", model=str(folder))
+    assert "text" in recognise({"raw": example(4000, "").load(), "sampling_rate": 16_000})
+
+
 @EVERY_VARIANT
 def test_weights_load_bit_for_bit_and_without_a_warning(family: str, norm: str, tmp_path: Path) -> None:
     """Reference: the tensors in memory; transformers' loading info and log must be empty."""

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModel, AutoModelForPreTraining, BertConfig, PreTrainedModel, WhisperConfig
+from transformers import AutoModel, AutoModelForPreTraining, AutoProcessor, BertConfig, PreTrainedModel, WhisperConfig
 
 from models.checkpoints.export import save_huggingface
 from models.checkpoints.pretrained import EncoderSource, read_pretrained
@@ -24,6 +24,7 @@ from models.config import ModelConfig
 from models.ctc import CTCModel
 from models.encoder import configure
 from tests.helpers.models import EVERY_FAMILY, FAMILIES, VOCAB, edit_json, padded_batch, small_config, small_hf_model
+from trainer.cli.console import Console
 from trainer.errors import CorpusError, ModelError
 from trainer.prepare.corpus import choose_vocabulary
 
@@ -319,13 +320,52 @@ def test_damaged_weights_are_an_error_that_names_the_folder(
 @pytest.mark.parametrize(
     "content",
     [b"{", b"[1]", b'{"hidden_size": 24}', b'{"model_type": "unispeech", "hidden_size": "wide"}',
-     b'{"model_type": "of-tomorrow"}'],
-    ids=["cut", "a list", "no model_type", "mistyped", "unknown model_type"],
+     b'{"model_type": "wav2vec2", "use_return_dict": true}', b'\xef\xbb\xbf{"model_type": "wav2vec2"}'],
+    ids=["cut", "a list", "no model_type", "mistyped", "a key that was taken away", "byte order mark"],
 )  # fmt: skip
 def test_unusable_configuration_is_an_error_that_names_the_folder(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(ModelError, match=rf"{tmp_path.name}: no usable model configuration"):
         read_pretrained(str(tmp_path), None)
+
+
+def test_mistyped_field_of_the_configuration_is_named(tmp_path: Path) -> None:
+    """transformers' own sentence breaks the line behind the field's name."""
+    small_config("wav2vec2").save_pretrained(tmp_path)
+    edit_json(tmp_path / "config.json", mask_time_length=10.0)
+    with pytest.raises(ModelError, match=r"'mask_time_length' expected int, got float.*Mend its config"):
+        read_pretrained(str(tmp_path), None)
+
+
+def test_quantised_weights_are_refused(tmp_path: Path) -> None:
+    small_hf_model("wav2vec2").save_pretrained(tmp_path)
+    edit_json(tmp_path / "config.json", quantization_config=dict(quant_method="bitsandbytes", load_in_8bit=True))
+    with pytest.raises(ModelError, match=r"its weights are quantised .*Give the checkpoint that they were made of"):
+        read_pretrained(str(tmp_path), None)
+
+
+def test_kernel_of_attention_that_is_not_installed_is_not_asked_for(tmp_path: Path) -> None:
+    model = small_hf_model("wav2vec2")
+    model.save_pretrained(tmp_path)
+    edit_json(tmp_path / "config.json", attn_implementation="flash_attention_2")
+    assert_equal_tensors(load(tmp_path)[0].state_dict(), model.state_dict())
+
+
+def test_head_of_a_class_of_somebodys_own_counts_as_one(tmp_path: Path) -> None:
+    for name, has_head in {
+        "Wav2Vec2ForCTCWithTags": True,
+        "Wav2Vec2ForPreTraining": False,
+        "HubertModel": False,
+    }.items():
+        small_config("wav2vec2", architectures=[name]).save_pretrained(tmp_path)
+        assert read_pretrained(str(tmp_path), None).has_head is has_head
+
+
+def test_revision_of_a_folder_is_refused(tmp_path: Path) -> None:
+    """It would be ignored, and another checkpoint used than was asked for."""
+    write_finetuned(tmp_path)
+    with pytest.raises(ModelError, match=r"--model.revision v2: .* is a folder here"):
+        read_pretrained(str(tmp_path), "v2")
 
 
 def test_remote_code_is_neither_run_nor_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,7 +412,43 @@ def test_normalisation_is_on_without_a_feature_extractor(tmp_path: Path) -> None
     """Reference: Wav2Vec2FeatureExtractor's default."""
     write_finetuned(tmp_path, do_normalize=False)
     (tmp_path / "preprocessor_config.json").unlink()
-    assert read_pretrained(str(tmp_path), None).do_normalize is True
+    pretrained = read_pretrained(str(tmp_path), None)
+    assert pretrained.do_normalize is True
+    assert pretrained.notes == (
+        f"{tmp_path}: has no preprocessor_config.json, so audio is normalised (mean 0, variance 1)",
+    )
+
+
+@pytest.mark.parametrize("content", ["{", "", "[1]"], ids=["cut", "empty", "a list"])
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "processor_config.json"])
+def test_damaged_feature_extractor_is_refused_and_not_taken_for_a_missing_one(
+    name: str, content: str, tmp_path: Path
+) -> None:
+    """Its do_normalize, false here, would be lost, and the transcripts would be others."""
+    write_finetuned(tmp_path, do_normalize=False)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ModelError, match=f"its {name} is damaged, so nobody knows whether audio is normalised"):
+        read_pretrained(str(tmp_path), None)
+
+
+def test_feature_extractor_inside_processor_config_is_read(tmp_path: Path) -> None:
+    """As the processors of transformers 5 save it. Reference: its own save_pretrained."""
+    write_finetuned(tmp_path)
+    processor = AutoProcessor.from_pretrained(tmp_path)
+    processor.feature_extractor.do_normalize = False
+    (tmp_path / "preprocessor_config.json").unlink()
+    processor.save_pretrained(tmp_path)
+    assert not (tmp_path / "preprocessor_config.json").exists()
+    pretrained = read_pretrained(str(tmp_path), None)
+    assert (pretrained.do_normalize, pretrained.notes) == (False, ())
+
+
+def test_language_model_beside_the_weights_is_said_to_be_left_aside(tmp_path: Path) -> None:
+    """transformers' pipeline decodes with it."""
+    write_finetuned(tmp_path)
+    edit_json(tmp_path / "preprocessor_config.json", processor_class="Wav2Vec2ProcessorWithLM")
+    (note,) = read_pretrained(str(tmp_path), None).notes
+    assert note.endswith("its language model (language_model/) is not used; --lm takes one as an ARPA file")
 
 
 @pytest.mark.parametrize(
@@ -440,12 +516,20 @@ def test_own_tokenizer_that_does_not_fit_gives_a_new_vocabulary(
     assert vocab.tokens == ("|", *sorted(set("".join(texts))), "[UNK]", "[PAD]")
 
 
+def test_head_that_is_lost_for_lack_of_a_tokenizer_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_finetuned(tmp_path)
+    for file in (*tmp_path.glob("*tok*"), tmp_path / "vocab.json"):
+        file.unlink()
+    choose_vocabulary("auto", ["abba"], encoder_of(tmp_path), False, True, console=Console())
+    assert "it has no tokenizer to say what its head writes: units and head are new" in "".join(capsys.readouterr())
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_tokenizer_of_another_head_is_refused(training: bool, tmp_path: Path) -> None:
-    """Without its configuration transformers adds its default <pad>, <unk>, ... behind the head's last unit."""
+    """Without its configuration transformers adds its default <pad> and others behind the head's last unit."""
     write_finetuned(tmp_path)
     (tmp_path / "tokenizer_config.json").unlink()
-    with pytest.raises(CorpusError, match=r"has 13 tokens and its CTC head 11 outputs: none writes '<unk>', '<pad>'"):
+    with pytest.raises(CorpusError, match=r"has 12 tokens and its CTC head 11 outputs: none writes '<pad>'"):
         choose_vocabulary("auto", ["abba"], encoder_of(tmp_path), False, training)
     assert choose_vocabulary("new", ["abba"], encoder_of(tmp_path), False, True)[1] is False
 

@@ -17,11 +17,12 @@ from transformers import AutoProcessor, AutoTokenizer, pipeline
 from data.text.normalise import collapse_spaces
 from data.text.vocab import Vocab
 from models.checkpoints.export import save_huggingface
-from models.checkpoints.pretrained import read_pretrained
+from models.checkpoints.pretrained import EncoderSource, read_pretrained
 from tests.helpers.checkpoints import KINDS, SPECIALS, Kind, plus, write_checkpoint, write_tokenizer
 from tests.helpers.models import edit_json, noise, small_config, small_hf_model
-from trainer.errors import ModelError
-from trainer.prepare.vocabulary.choice import own_vocabulary
+from trainer.cli.console import Console
+from trainer.errors import CorpusError, ModelError
+from trainer.prepare.vocabulary.choice import choose_vocabulary, own_vocabulary
 from trainer.recognize.transcribe import Windows, load_recognizer, transcribe
 
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -111,7 +112,7 @@ def test_text_is_encoded_as_transformers_encodes_it(kind: Kind, tmp_path: Path) 
     if kind is KINDS["lower case, told to lower"]:
         tokenizer.do_lower_case = False  # it would look for capitals that are not there
     rng, units = random.Random(2), sorted(vocab.writable - {vocab.word_delimiter})
-    num_words = 1 if any(len(unit) > 1 for unit in units) else 4
+    num_words = 1 if any(len(unit) > 1 for unit in units) or (not vocab.word_delimiter and not kind.phonemes) else 4
     for _ in range(50):
         words = [(" " if kind.phonemes else "").join(rng.choices(units, k=rng.randint(1, 5))) for _ in range(num_words)]
         assert vocab.encoder()(" ".join(words)) == tokenizer(" ".join(words)).input_ids
@@ -157,6 +158,67 @@ def test_more_tokens_than_outputs_are_no_vocabulary(extra: tuple[str, ...], tmp_
     assert pretrained.mismatch.endswith(f"{8 + len(extra)} tokens and its CTC head 8 outputs: none writes {shown}")
 
 
+@pytest.mark.parametrize("name", ["no unknown unit", "letters and a blank alone"])
+def test_what_has_no_unit_is_left_out_of_targets_where_nothing_stands_for_it(name: str, tmp_path: Path) -> None:
+    """Never the blank, which would be no target of CTC."""
+    vocab = vocab_of(write_described(tmp_path, KINDS[name]))
+    assert vocab.unknown is None
+    assert vocab.encoder()("axb") == [vocab.ids["a"], vocab.ids["b"]]
+    assert vocab.unseen("axb") == {"x": 1}
+
+
+def test_own_units_without_an_unknown_one_are_refused_for_text_that_they_cannot_write(tmp_path: Path) -> None:
+    pretrained = read_pretrained(str(write_described(tmp_path, KINDS["no unknown unit"])), None)
+    encoder = EncoderSource(pretrained.config, pretrained)
+    with pytest.raises(CorpusError, match=r"1 character has no unit.*it has no unknown unit to train them as"):
+        choose_vocabulary("own", ["axb"], encoder, False, True)
+
+
+def test_words_of_units_with_nothing_between_are_compared_without_spaces_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrained = read_pretrained(str(write_described(tmp_path, KINDS["no unit between words"])), None)
+    vocab, is_own = choose_vocabulary(
+        "auto", ["我你 他爱"], EncoderSource(pretrained.config, pretrained), False, True, console=Console()
+    )
+    assert is_own
+    assert "no unit of its own stands between words" in "".join(capsys.readouterr())
+    assert vocab.to_compare("我你 他爱") == vocab.decode_to_compare(vocab.encoder()("我你 他爱")) == "我你他爱"
+
+
+def test_unknown_token_that_is_the_blank_is_none(tmp_path: Path) -> None:
+    write_described(tmp_path, Kind(plus(*"abc"), dict(unk_token="<pad>")))
+    assert vocab_of(tmp_path).unknown is None
+
+
+def test_special_tokens_of_special_tokens_map_alone_are_read(tmp_path: Path) -> None:
+    """transformers 4 read them there; 5 does not, and adds a <pad> that no output writes."""
+    kind = KINDS["specials behind the head"]
+    write_described(tmp_path, kind)
+    content = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    specials = {role: content.pop(role) for role in ("pad_token", "unk_token", "bos_token", "eos_token")}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(content))
+    specials["pad_token"] = dict(content="[PAD]", lstrip=False, rstrip=False, normalized=True, single_word=False)
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(specials))
+    vocab = vocab_of(tmp_path)
+    assert (vocab.tokens, vocab.blank, vocab.unknown) == (kind.tokens, "[PAD]", "[UNK]")
+
+
+@pytest.mark.parametrize("name", ["RobertaTokenizer", "PreTrainedTokenizerFast"])
+def test_vocabulary_of_another_kind_of_tokenizer_is_none(name: str, tmp_path: Path) -> None:
+    """Byte-level BPE has a vocab.json too, of units such as Ġthe, which would be written as they stand."""
+    edit_json(write_described(tmp_path, Kind(plus("Ġthe"))) / "tokenizer_config.json", tokenizer_class=name)
+    assert f"its tokenizer is a {name}" in read_pretrained(str(tmp_path), None).mismatch
+
+
+def test_tokenizer_in_the_folder_above_is_named(tmp_path: Path) -> None:
+    """As transformers' Trainer leaves checkpoint-500 in its output folder."""
+    write_described(tmp_path, Kind(plus(*"abc")))
+    small_config("wav2vec2").save_pretrained(tmp_path / "checkpoint-500")
+    mismatch = read_pretrained(str(tmp_path / "checkpoint-500"), None).mismatch
+    assert f"no tokenizer, but {tmp_path} has: copy vocab.json and tokenizer_config.json from there" in mismatch
+
+
 def test_added_tokens_within_the_head_are_units(tmp_path: Path) -> None:
     """As a vocabulary to which somebody added letters before the head was made."""
     tokenizer = write_tokenizer(tmp_path, Kind(plus(*"abc")))
@@ -174,9 +236,16 @@ def test_one_id_for_two_tokens_is_no_vocabulary(tmp_path: Path) -> None:
     assert read_pretrained(str(tmp_path), None).mismatch.endswith("its vocab.json has one id for two tokens")
 
 
-@pytest.mark.parametrize("missing", ["<unk>", "<pad>", "|"])
-def test_tokenizer_whose_special_token_no_output_writes_is_no_vocabulary(missing: str, tmp_path: Path) -> None:
-    write_described(tmp_path, Kind(tuple(t for t in plus(*"abc") if t != missing)))
+def test_tokenizer_whose_blank_no_output_writes_is_no_vocabulary(tmp_path: Path) -> None:
+    write_described(tmp_path, Kind(tuple(t for t in plus(*"abc") if t != "<pad>")))
+    assert "none writes '<pad>'" in read_pretrained(str(tmp_path), None).mismatch
+
+
+@pytest.mark.parametrize("missing", ["<unk>", "|"])
+def test_token_of_vocab_json_that_no_output_writes_is_no_vocabulary(missing: str, tmp_path: Path) -> None:
+    """It was not added by transformers: this is the tokenizer of a larger head."""
+    kept = tuple(t for t in plus(*"abc") if t != missing)
+    write_described(tmp_path, Kind((*kept, missing)), num_outputs=len(kept))
     assert f"none writes {missing!r}" in read_pretrained(str(tmp_path), None).mismatch
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
+from transformers import PreTrainedModel
 
 from scripts.bench.memory import ROWS, Row, allocated_peak, counted, main, measured
+from scripts.bench.save_cost import random_encoder
 
 CPU = torch.device("cpu")
 
@@ -38,6 +42,19 @@ def test_what_is_counted_is_what_the_allocator_hands_out(name: str) -> None:
     """Held memory to a hundredth, a step to a tenth."""
     figures = found(ROWS[name], 8, 1.0)
     assert figures["held"] == pytest.approx(figures["held_measured"], rel=0.01)
+    assert figures["step"] == pytest.approx(figures["step_measured"], rel=0.1)
+
+
+def test_the_loss_over_a_large_vocabulary_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """4,000 units, as Chinese characters: CTC in fp64 takes more than all layers of a tiny model."""
+
+    def wide(size: str, regularised: bool) -> PreTrainedModel:
+        hf = copy.deepcopy(random_encoder(size, regularised))
+        hf.lm_head = nn.Linear(hf.lm_head.in_features, 4000)
+        return hf
+
+    monkeypatch.setattr("scripts.bench.save_cost.random_encoder", wide)
+    figures = found(ROWS["lora"], 8, 1.0)
     assert figures["step"] == pytest.approx(figures["step_measured"], rel=0.1)
 
 

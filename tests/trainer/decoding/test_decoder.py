@@ -202,3 +202,17 @@ def test_phones_are_scored_as_phones() -> None:
     assert (scored.hypothesis, scored.words.deletions, scored.counts("per").num_errors) == ("aa t", 1, 1)
     assert scored.characters == EditCounts()
     assert scored.confidences is None  # those were of the best path's words
+
+
+@pytest.mark.parametrize("option", ["--lm", "--hot-word", "--lexicon"])
+def test_words_are_refused_where_no_unit_stands_between_them(option: str, tmp_path: Path) -> None:
+    """As in a checkpoint of Chinese characters. Its units can be scored, as those of phones can."""
+    vocab = Vocab((*"我你他爱", "[PAD]"), unknown=None, word_delimiter=None)
+    options = {"--lm": {"lm": model(tmp_path, ["我你 他"])}, "--hot-word": {"hot_words": {"我你": 5.0}}}
+    (tmp_path / "words").write_text("我你 我 你\n")
+    chosen = options.get(option, {"lexicon": str(tmp_path / "words")})
+    with pytest.raises(ConfigError, match=f"^{option}: this model has no unit that stands between words"):
+        decoder(vocab, **chosen)
+    if option == "--lm":
+        found = decoder(vocab, lm=model(tmp_path, ["我 你 他 爱", "我 你 爱"], order=2), of_units=True)
+        assert read(found, spoken("我你爱", vocab), vocab) == "我你爱"

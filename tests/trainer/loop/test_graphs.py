@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -10,7 +15,7 @@ from torch import nn
 
 from data.batches.grid import Grid
 from data.batches.specaugment import SpecAugment
-from models.ctc import CTCModel
+from models.ctc import CTCModel, ctc_loss_per_utterance
 from models.feature_table import FeatureTable
 from tests.helpers.graphs import Rerun, with_graphs
 from tests.helpers.models import eval_set, example, make_talkative
@@ -20,9 +25,10 @@ from trainer.config.schema import TrainConfig
 from trainer.device import autocast_for
 from trainer.errors import ConfigError
 from trainer.loop.gradients import Gradients, clip
-from trainer.loop.graphs import wants_graphs
+from trainer.loop.graphs import CudaRecorder, wants_graphs
 from trainer.loop.step import TrainingParts, accumulate_gradient, train_step
 from trainer.scoring.evaluate import evaluate
+from trainer.scoring.forward import model_inputs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -143,6 +149,173 @@ def test_a_capture_without_memory_is_told_once_and_training_goes_on(monkeypatch:
     assert run_fit(parts, loader, LOGGED, 12).losses == expected[0]
     assert len(told) == 1
     assert "CUDA out of memory. Tried to allocate 2 GiB)" in told[0]
+
+
+def short_of_memory(monkeypatch: pytest.MonkeyPatch, fails: Callable[[int, int], bool]) -> None:
+    """Let the pass of a batch run out of memory after its logits, where fails(number of the pass, rows)."""
+    numbers = itertools.count()
+
+    def loss(logits: torch.Tensor, frame_lengths: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+        if fails(next(numbers), len(frame_lengths)):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return ctc_loss_per_utterance(logits, frame_lengths, *rest, **options)
+
+    monkeypatch.setattr("trainer.loop.step.ctc_loss_per_utterance", loss)
+
+
+def test_a_step_in_halves_adds_what_was_captured_to_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four utterances never fit, so their halves come again and again and are captured. Reference: the whole batch
+    without graphs; 1e-5 for the order of sums."""
+    batch, gradients = make_batch([0, 2, 1, 3]), list[torch.Tensor]()
+    for graphs in (False, True):
+        parts = make_parts(small_model())
+        parts.gradients = Gradients(parts.model, in_one_buffer=True)
+        recorder = with_graphs(parts) if graphs else None
+        parts.model.train()
+        if graphs:
+            short_of_memory(monkeypatch, lambda number, rows: rows == 4)
+        for _ in range(4):
+            assert accumulate_gradient(parts, [batch], 0).is_halved is graphs
+            gradients.append(torch.cat([p.grad.flatten() for p in parts.model.parameters() if p.grad is not None]))
+            parts.optimizer.zero_grad(set_to_none=True)
+    assert recorder is not None
+    assert recorder.num_rerun > 0
+    assert all((g - gradients[0]).norm() < 1e-5 * gradients[0].norm() for g in gradients)
+
+
+def test_a_shape_whose_first_pass_ran_out_of_memory_is_not_captured_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries have not made their plans for it, which they cannot do while it is captured."""
+    parts = make_parts(small_model())
+    recorder = with_graphs(parts)
+    parts.model.train()
+    short_of_memory(monkeypatch, lambda number, rows: number == 0)
+    recorded = []
+    for _ in range(3):
+        accumulate_gradient(parts, [make_batch([0, 2], grid=GRID)], 0)
+        parts.optimizer.zero_grad(set_to_none=True)
+        recorded.append(recorder.num_recorded // 2)
+    assert recorded == [0, 0, 1]
+
+
+def test_a_batch_that_ran_out_of_memory_is_let_go_before_the_next_one() -> None:
+    parts = make_parts(small_model())
+    with_graphs(parts)
+    assert parts.graphs is not None
+    parts.model.train()
+    held: list[bool] = []
+    model_forward = parts.model.forward
+
+    def forward(*args: Any, **options: Any) -> torch.Tensor:
+        held.append(before is not None and before() is not None)
+        return model_forward(*args, **options)
+
+    parts.model.forward = forward  # type: ignore[method-assign]
+    before: weakref.ref[torch.Tensor] | None = None
+    for positions in ([0, 1], [0], [1]):
+        batch = make_batch(positions)
+        logits = parts.graphs.logits(model_inputs(batch, batch, None))  # no backward pass follows
+        before = weakref.ref(logits)
+        del logits
+    assert held == [False] * 3
+
+
+def test_a_capture_that_breaks_off_leaves_the_stream_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.cuda.graph's __exit__ does not come to its stream when capture_end raises, so the stand-in does neither."""
+    current = ["training"]
+
+    @contextlib.contextmanager
+    def graph(*args: Any, **options: Any) -> Iterator[None]:
+        current[0] = "capture"
+        yield
+        raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", mock.Mock)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: current[0])
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: current.__setitem__(0, stream))
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    with pytest.raises(RuntimeError, match="operation failed"):
+        CudaRecorder().record(lambda: None)
+    assert current == ["training"]
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_what_is_made_in_a_capture_can_be_written_in_training(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch keeps the generator's seed in tensors of the first capture, which may be one of an evaluation."""
+    made: list[torch.Tensor] = []
+
+    @contextlib.contextmanager
+    def graph(*args: Any, **options: Any) -> Iterator[None]:
+        made.append(torch.zeros(1))
+        yield
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", mock.Mock)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: None)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    weight = torch.ones(1, requires_grad=True)
+    with mode():
+        result, _ = CudaRecorder().record(lambda: weight * 2)
+    made[0].fill_(7)
+    assert result is not None
+    assert result.requires_grad is (mode is torch.enable_grad)
+
+
+@pytest.mark.parametrize("is_stuck", [False, True])
+def test_a_generator_that_refuses_to_draw_after_a_capture_is_replaced(
+    is_stuck: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It draws the same as if nothing had happened, and graphs that hold the old one are given up."""
+
+    class Stuck(torch.Generator):
+        replaced = False
+
+        def graphsafe_set_state(self, state: torch.Generator) -> torch.Generator:  # type: ignore[override]
+            self.replaced = True
+            return self
+
+        def clone_state(self) -> torch.Generator:
+            return self
+
+    generator, rand, ended = Stuck(), torch.rand, []
+
+    def draw(*size: int, **options: Any) -> torch.Tensor:
+        if is_stuck and not generator.replaced:
+            raise RuntimeError("Offset increment outside graph capture encountered unexpectedly.")
+        return rand(*size, **options)
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "default_generators", (generator,))
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", lambda *where: ended.append(where), raising=False)
+    monkeypatch.setattr(torch, "rand", draw)
+    expected = rand(3, generator=torch.Generator().manual_seed(7))
+    generator.manual_seed(7)
+    assert CudaRecorder().recover() is not is_stuck
+    assert torch.equal(draw(3, generator=generator), expected)
+    assert ended == [(0, (0, 1))]
+
+
+def test_when_random_numbers_are_lost_all_graphs_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    parts = make_parts(small_model())
+    recorder = with_graphs(parts, told=told)
+    parts.model.train()
+    for _ in range(2):
+        train_step(parts, [make_batch([0, 2], grid=GRID)], 1.0, lambda: None)
+    assert parts.graphs is not None
+    assert parts.graphs.num_recorded == 1
+    monkeypatch.setattr(recorder, "record", mock.Mock(side_effect=RuntimeError("CUDA error: capture invalidated")))
+    monkeypatch.setattr(recorder, "recover", lambda: False)
+    for _ in range(2):
+        train_step(parts, [make_batch([3, 1], grid=GRID)], 1.0, lambda: None)
+    assert told == [
+        "no further CUDA graphs (CUDA error: capture invalidated): batches are launched operation by operation"
+    ]
+    before = recorder.num_rerun
+    train_step(parts, [make_batch([0, 2], grid=GRID)], 1.0, lambda: None)
+    assert (parts.graphs.num_recorded, recorder.num_rerun) == (0, before)
 
 
 def test_rows_that_fill_a_batch_weigh_nothing() -> None:

@@ -16,6 +16,7 @@ import trainer.prepare.check.preflight
 import trainer.prepare.intro
 import trainer.prepare.timing
 from data.utterance import SAMPLE_RATE
+from tests.helpers.graphs import with_graphs
 from tests.helpers.resumed import differences, everything, run
 from trainer.cli.console import Console
 from trainer.cli.parse import parse
@@ -112,6 +113,22 @@ def timed_steps(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
     monkeypatch.setattr(trainer.prepare.check.preflight, "train_step", train_step)
     return from_table
+
+
+def test_a_check_does_not_time_the_capture_of_graphs(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A capture takes much longer than a replay; here by a clock that knows which is which."""
+    run = prepared(options)
+    recorder = with_graphs(run.parts)
+
+    def timed(action: Callable[[], object], device: torch.device) -> float:
+        before = recorder.num_recorded
+        action()
+        return 1.0 if recorder.num_recorded == before else 100.0
+
+    monkeypatch.setattr(trainer.prepare.check.preflight, "timed", timed)
+    rate, _, _ = trainer.prepare.check.preflight._time_steps(run, [2.0 + i for i in range(len(run.plan.batches(0)))])
+    assert recorder.num_recorded > 0
+    assert rate < 1.0
 
 
 def test_a_check_times_what_the_run_would_do(

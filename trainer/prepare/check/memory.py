@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from models.ctc import CTCModel
+from models.ctc import LOSS_DTYPE, CTCModel
 from models.layers.half_copies import HalfCopies
 from trainer.device import HALF, autocast_for
 from trainer.loop.gradients import Gradients
@@ -135,9 +135,18 @@ def step_bytes(
                 time_mask=time_mask if hf.mask_time_prob > 0 else None,
                 kept_layers=kept if hf.layerdrop > 0 else None,
             )  # fmt: skip
+        hold_loss(logits.detach())
         found = Gradients(model, in_one_buffer=False).of(logits, torch.ones_like(logits))
         del logits, found
     return peak.bytes
+
+
+def hold_loss(logits: Tensor) -> None:
+    """Make what the CTC loss and its gradient make for `logits`, and let it go: with a vocabulary of thousands of units
+    it is more than a layer takes. The sums over paths, which are as large as the transcripts, are left out."""
+    log_probs = logits.to(LOSS_DTYPE).log_softmax(-1)
+    # their gradient, first as (T, B, V) and then as they are, and that of the logits before it is rounded
+    _ = [torch.empty_like(log_probs) for _ in range(3)]
 
 
 def evaluation_bytes(model: CTCModel, precision: str, rows: int, num_samples: int) -> int:
@@ -147,7 +156,7 @@ def evaluation_bytes(model: CTCModel, precision: str, rows: int, num_samples: in
         inputs = _inputs(model, rows, num_samples, False)
         lengths = torch.full((rows,), model.num_frames(num_samples), device=inputs.device)
         with autocast():
-            model(inputs, lengths, is_padded=True)
+            hold_loss(model(inputs, lengths, is_padded=True))
     return peak.bytes
 
 

@@ -195,8 +195,10 @@ def _time_steps(run: PreparedRun, padded: Sequence[float]) -> tuple[float, float
         torch.cuda.reset_peak_memory_stats(parts.device)
     parts.model.train()
     trained: dict[int, float] = {}
+    # The first time of each is a warm-up, and with CUDA graphs the second too, in which they are captured
+    timed_after = 1 if parts.graphs is None else 2
     with training_batches(run) as load:
-        for i in (worst, middle, middle, worst):  # the first time of each is a warm-up
+        for i in (worst, middle, *(middle, worst) * timed_after):
             batch = load(batches[i])
             seconds = timed(lambda: train_step(parts, [batch], 1.0, lambda: None), parts.device)  # noqa: B023
             trained[i] = seconds / padded[i]

@@ -39,6 +39,8 @@ def choose_vocabulary(
     own = own_vocabulary(pretrained) if pretrained is not None else None
     if own is not None and pretrained is not None and pretrained.has_head and pretrained.doubt and console is not None:
         console.warn(pretrained.doubt)
+    if own is not None and pretrained is not None and (rule != "new" or not training):
+        _say_no_boundary(own, [*texts, *to_score], pretrained.source, console)
     if not training:
         if own is None or pretrained is None:
             why = _why_not(pretrained) or "there is no checkpoint"
@@ -90,7 +92,18 @@ def choose_vocabulary(
         if console is not None and (pretrained.has_head or pretrained.has_no_such_language):
             new = "vocabulary, adapter and head" if pretrained.has_no_such_language else "units and head"
             console.warn(f"{pretrained.mismatch}; without one, {new} are new")
+    elif rule != "new" and pretrained is not None and pretrained.has_head and console is not None:
+        console.warn(f"{pretrained.source}: it has no tokenizer to say what its head writes: units and head are new")
     return Vocab.build_phones(texts) if are_units else Vocab.build(texts, bos_eos=bos_eos), False
+
+
+def _say_no_boundary(own: Vocab, texts: Sequence[str], source: str, console: Console | None) -> None:
+    """A line where texts have spaces and the checkpoint has no unit to write one with."""
+    if console is not None and own.word_delimiter is None and not own.phonemes and any(" " in text for text in texts):
+        console.say(
+            f"{source}: no unit of its own stands between words, so text is written and compared without spaces: a "
+            "transcript counts as one word, and the CER says more than the WER"
+        )
 
 
 def own_vocabulary(pretrained: Pretrained) -> Vocab | None:
@@ -134,14 +147,20 @@ def _fit_training(
         return replace(own, spelling=best.spelling)
     best = min(fits, key=lambda fit: fit.missing.total())
     if rule == "own":
+        if own.unknown is None:
+            raise CorpusError(
+                f"--corpus.vocabulary own: {source}: {standing_in_the_way(best, own)}, and it has no unknown unit to "
+                "train them as. Take them out of the training text, or give --corpus.vocabulary new."
+            )
         say_spelling(best, source, console)
         if console is not None:
             console.warn(f"{source}: {standing_in_the_way(best, own)}: trained as {own.unknown}")
         return replace(own, spelling=best.spelling)
     if console is not None:
+        or_unknown = f", or train them as {own.unknown}: --corpus.vocabulary own" if own.unknown else ""
         console.warn(
             f"{source}: {standing_in_the_way(best, own)}, so units and head are new. To keep its head take them "
-            f"out of the training text, or train them as {own.unknown}: --corpus.vocabulary own"
+            f"out of the training text{or_unknown}"
         )
     return None
 

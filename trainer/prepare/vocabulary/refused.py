@@ -19,8 +19,8 @@ def refuse_delimiters(
     `splits` are the utterances of each split with their normalised transcripts.
     """
     own = own_vocabulary(encoder.pretrained) if encoder.pretrained is not None and rule != "new" else None
-    if own is not None and own.phonemes:
-        return  # its delimiter may stand between spaces, as a unit does
+    if own is not None and (own.phonemes or own.word_delimiter is None):
+        return  # a phonemes' delimiter may stand between spaces, as a unit does
     delimiter = str("|" if own is None else own.word_delimiter)
     for utterances, texts in splits:
         for i, text in enumerate(texts):
@@ -36,6 +36,6 @@ def refuse_special_units(
     own = own_vocabulary(encoder.pretrained) if encoder.pretrained is not None and rule != "new" else None
     reserved = set(RESERVED)
     if own is not None and own.phonemes:
-        reserved = (reserved | {own.blank, own.unknown}) - {own.word_delimiter or ""}
+        reserved = (reserved | {own.blank, own.unknown or own.blank}) - {own.word_delimiter or ""}
     for utterances in splits:
         refuse_units(utterances, units, reserved=sorted(reserved))

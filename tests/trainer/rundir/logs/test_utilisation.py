@@ -20,6 +20,7 @@ from tests.helpers.models import VOCAB, small_model
 from tests.helpers.paths import ROOT
 from tests.helpers.runs import train_on_noise
 from trainer.cli.console import Console
+from trainer.cli.segments import allocator_settings
 from trainer.device import peak_flops
 from trainer.loop.state import TrainState
 from trainer.rundir.logs.log import RunLog
@@ -101,11 +102,20 @@ def test_segments_may_grow_unless_the_user_chose_otherwise(
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     code = (
-        "import os, sys; from trainer.run import grow_segments; grow_segments(); assert 'torch' not in sys.modules; "
+        "import os, sys; from trainer.cli.segments import grow_segments; grow_segments(); "
+        "assert 'torch' not in sys.modules; "
         "print(os.environ.get('PYTORCH_ALLOC_CONF'))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(expected)
+
+
+@pytest.mark.parametrize(
+    ("release", "grows"), [("6.8.0-45-generic", True), ("5.15.167.4-microsoft-standard-WSL2", False)]
+)
+def test_segments_do_not_grow_on_wsl(release: str, grows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.release", lambda: release)
+    assert bool(allocator_settings()) is grows
 
 
 def test_kinds_of_work_are_told_by_the_names_of_kernels() -> None:
