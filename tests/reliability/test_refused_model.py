@@ -161,7 +161,7 @@ def test_data_set_with_a_script_of_its_own_is_refused_and_the_script_not_run(tal
     (tmp_path / "speech").mkdir()
     script = tmp_path / "speech" / "speech.py"
     script.write_text(f"import pathlib\npathlib.Path({str(trace)!r}).touch()\n")
-    with tally.refuses(CorpusError, r"speech\.py, split train: does not load \("):
+    with tally.refuses(CorpusError, r"speech\.py: is a program that makes a data set, and none is run"):
         list(HubCorpus(HubConfig(dataset=str(script))).utterances("train"))
     assert not trace.exists()
 

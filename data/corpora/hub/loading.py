@@ -82,11 +82,18 @@ def open_stream(config: HubConfig, split: str) -> tuple[Any, str]:
 
 
 def _refuse_file(path: Path) -> None:
-    if path.is_file():
-        other = "the folder that it lies in"
-        if path.suffix.lower() in (".jsonl", ".json", ".csv", ".tsv"):
-            other = "its folder, or train from it as a manifest (docs/howto-own-data.md)"
-        raise CorpusError(f"{path}: is a file. --corpus.dataset names a folder or a hub id: name {other}.")
+    if not path.is_file():
+        return
+    if path.suffix == ".py":
+        raise CorpusError(
+            f"{path}: is a program that makes a data set, and none is run. Of many on the hub there is a copy in "
+            "Parquet: give the hub id and --corpus.revision refs/convert/parquet. Or write a manifest "
+            "(docs/howto-own-data.md)."
+        )
+    other = "the folder that it lies in"
+    if path.suffix.lower() in (".jsonl", ".json", ".csv", ".tsv"):
+        other = "its folder, or train from it as a manifest (docs/howto-own-data.md)"
+    raise CorpusError(f"{path}: is a file. --corpus.dataset names a folder or a hub id: name {other}.")
 
 
 def _first_line(error: BaseException) -> str:
