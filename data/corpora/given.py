@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from data.audio.sampled import SampledAudio, digest_of, to_mono
+from data.audio.sampled import SampledAudio, digest_of, to_mono, whole_rate
 from data.config import CorpusConfig
 from data.corpora.columns import speaker_of
 from data.faults import Faults
@@ -99,7 +99,7 @@ class DatasetCorpus:
         return Utterance(
             id=str(item.get("id", f"{split}-{number}")),
             audio=SampledAudio(
-                origin, lambda: to_mono(get()[WAVEFORM], origin), len(samples), digest_of(samples), int(rate)
+                origin, lambda: to_mono(get()[WAVEFORM], origin), len(samples), digest_of(samples), whole_rate(rate, origin)
             ),
             text=item[TEXT],
             speaker=speaker_of(speaker),
