@@ -1,4 +1,7 @@
-"""What is to be aligned: NAME.wav beside NAME.txt in a folder, or a corpus. What cannot be is an error among them."""
+"""What is to be aligned: NAME.wav beside NAME.txt, alone or in a folder, or a corpus.
+
+What cannot be aligned is an error among them.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,8 @@ from trainer.errors import CorpusError
 from trainer.recognize.recordings import is_shards
 
 MANIFESTS = frozenset([".jsonl", ".json", ".csv", ".tsv"])
+TRANSCRIPTS = frozenset([".txt", ".lab"])
+"""Suffixes of what is said, beside a recording of the same name; .lab is what the Montreal Forced Aligner reads."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Item:
 
 def find_items(source: str, split: str, cache_dir: Path) -> Sequence[Item | CorpusError]:
     """Everything that `source` holds, in a fixed order; CorpusError where it is none of these: shards, a manifest,
-    a TIMIT tree, a folder of recordings and transcripts.
+    a TIMIT tree, a recording beside its transcript, a folder of these.
 
     `split` is one of a TIMIT tree's.
     """
@@ -59,10 +64,7 @@ def find_items(source: str, split: str, cache_dir: Path) -> Sequence[Item | Corp
         readings = ManifestCorpus(ManifestConfig(eval=source)).readings("eval")
         return _of_utterances(readings)
     if path.is_file():
-        raise CorpusError(
-            f"{source}: neither a folder nor a manifest ({', '.join(sorted(MANIFESTS))}). Give the folder that holds "
-            f"{path.name} and its transcript {path.stem}.txt."
-        )
+        return [_beside(path)]
     if not path.is_dir():
         raise CorpusError(f"{source}: no such file or folder.")
     if _is_tree(path):
@@ -118,39 +120,47 @@ def _as_path(id: str) -> Path | None:
     return path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
 
 
+def _beside(audio: Path) -> Item:
+    """One recording, whatever its name, with the transcript beside it; CorpusError where there is none."""
+    if audio.suffix.lower() in TRANSCRIPTS:
+        raise CorpusError(f"{audio}: this is a transcript. Give the recording beside it, or the folder of both.")
+    folder = audio.absolute().parent
+    texts = [p for p in sorted(folder.iterdir()) if p.stem == audio.stem and p.suffix.lower() in TRANSCRIPTS]
+    texts = [audio.parent / p.name for p in texts]
+    found = _paired([audio], texts, audio.with_suffix(""), audio.parent)
+    if isinstance(found, CorpusError):
+        raise found
+    return found
+
+
 def _pairs(folder: Path) -> list[Item | CorpusError]:
-    """NAME.wav (or another audio file) with NAME.txt, anywhere below the folder."""
+    """NAME.wav (or another audio file) with NAME.txt or NAME.lab, anywhere below the folder."""
     audio: dict[Path, list[Path]] = {}
     texts: dict[Path, list[Path]] = {}
     for path in files_below(folder):
         suffix = path.suffix.lower()
-        if suffix in SUFFIXES or suffix == ".txt":
-            (texts if suffix == ".txt" else audio).setdefault(path.with_suffix(""), []).append(path)
+        if suffix in SUFFIXES or suffix in TRANSCRIPTS:
+            (texts if suffix in TRANSCRIPTS else audio).setdefault(path.with_suffix(""), []).append(path)
     if not audio:
         raise CorpusError(f"{folder}: no audio file in this folder. A recording is NAME.wav beside NAME.txt.")
-    found: list[Item | CorpusError] = []
-    for stem in sorted({*audio, *texts}):
-        files, transcripts = audio.get(stem, []), texts.get(stem, [])
-        if len(files) > 1 or len(transcripts) > 1:
-            twice = files if len(files) > 1 else transcripts
-            found.append(
-                CorpusError(f"{twice[0]}: {' and '.join(p.name for p in twice[1:])} has the same name. Leave one.")
-            )
-        elif not files:
-            found.append(CorpusError(f"{transcripts[0]}: no audio of this name. Put {stem.name}.wav beside it."))
-        elif not transcripts:
-            found.append(CorpusError(f"{files[0]}: no transcript. Write what is said into {stem.name}.txt beside it."))
-        else:
-            found.append(_pair(files[0], transcripts[0], stem.relative_to(folder)))
-    return found
+    return [_paired(audio.get(stem, []), texts.get(stem, []), stem, folder) for stem in sorted({*audio, *texts})]
 
 
-def _pair(audio: Path, transcript: Path, name: Path) -> Item | CorpusError:
+def _paired(files: Sequence[Path], transcripts: Sequence[Path], stem: Path, folder: Path) -> Item | CorpusError:
+    """The item of what has one `stem`, or what is wrong with it. Beside a .txt, a .lab may be labels with times."""
+    transcripts = [path for path in transcripts if path.suffix.lower() == ".txt"] or transcripts
+    if len(files) > 1 or len(transcripts) > 1:
+        twice = files if len(files) > 1 else transcripts
+        return CorpusError(f"{twice[0]}: {' and '.join(p.name for p in twice[1:])} has the same name. Leave one.")
+    if not files:
+        return CorpusError(f"{transcripts[0]}: no audio of this name. Put {stem.name}.wav beside it.")
+    if not transcripts:
+        return CorpusError(f"{files[0]}: no transcript. Write what is said into {stem.name}.txt beside it.")
     try:
-        text = read_text(transcript)
+        text = read_text(transcripts[0])
     except CorpusError as error:
         return error
-    return Item(str(audio), name, partial(load_recording, audio), text)
+    return Item(str(files[0]), stem.relative_to(folder), partial(load_recording, files[0]), text)
 
 
 def read_text(path: Path) -> str:

@@ -38,6 +38,26 @@ def test_two_transcripts_of_one_recording_are_an_error_that_names_both(tmp_path:
     assert str(found) == f"{tmp_path}/a.TXT: a.txt has the same name. Leave one."
 
 
+def test_one_recording_is_aligned_with_the_transcript_beside_it(tmp_path: Path) -> None:
+    """Reference: what its folder holds, of which there is more. An audio file that is named may have any suffix."""
+    (tmp_path / "more").mkdir()
+    for name in ("a.wav", "b.wav", "more/a.wav", "c.raw", "d.wav"):
+        (tmp_path / name).write_bytes(b"RIFF")
+    for name in ("a.txt", "b.LAB", "more/a.txt", "c.txt", "a.lab"):
+        (tmp_path / name).write_text(f"text of {name}")
+    of_folder = {one.title: one for one in find_items(str(tmp_path), "test", tmp_path) if isinstance(one, Item)}
+    for name, text in (("a.wav", "text of a.txt"), ("b.wav", "text of b.LAB"), ("c.raw", "text of c.txt")):
+        (found,) = find_items(str(tmp_path / name), "test", tmp_path)
+        assert isinstance(found, Item)
+        assert (found.name, found.text) == (Path(name).with_suffix(""), text)
+        if name.endswith(".wav"):
+            same = of_folder[found.title]
+            assert (same.name, same.text) == (found.name, found.text)
+    for name, said in (("d.wav", "no transcript. Write what is said into d.txt"), ("a.txt", "this is a transcript")):
+        with pytest.raises(CorpusError, match=said):
+            find_items(str(tmp_path / name), "test", tmp_path)
+
+
 def test_a_transcripts_byte_order_mark_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes(b"\xef\xbb\xbfone\n")
     assert read_text(tmp_path / "x.txt") == "one\n"

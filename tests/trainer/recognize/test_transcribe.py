@@ -317,11 +317,35 @@ def test_transcripts_that_are_there_already_are_replaced_only_when_asked(
     out.mkdir()
     (out / "a.srt").write_text("corrected by hand")
     assert main(argv) == 2
-    assert f"{out}/a.srt exists already. Give another --out, or --overwrite" in capsys.readouterr().err
+    assert f"{out}/a.srt exists already. Give another --out, --overwrite to" in capsys.readouterr().err
     assert [path.name for path in out.iterdir()] == ["a.srt"]
     assert main([*argv, "--overwrite"]) == 0
     assert (out / "a.srt").read_text() != "corrected by hand"
     assert (out / "a.json").exists()
+
+
+def test_a_stopped_command_goes_on_where_it_was(
+    folder: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reference: the files of a command that was not stopped. Those that are there are not written again."""
+    argv = [str(folder), str(recordings), "--format", "json", "srt", "--out"]
+    assert main([*argv, str(tmp_path / "whole")]) == 0
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.json").write_text("there")
+    (out / "a.srt").write_text("corrected by hand")
+    (out / "b c.srt").write_text("corrected by hand")
+    capsys.readouterr()
+    assert main([*argv, str(out), "--resume"]) == 0
+    assert "2 of 3 recordings, 1 were there already" in capsys.readouterr().err
+    found = {path.relative_to(out).as_posix(): path.read_text() for path in out.rglob("*.*")}
+    assert found.pop("a.json") == "there"
+    assert found.pop("a.srt") == found.pop("b c.srt") == "corrected by hand"
+    assert found == {
+        name: (tmp_path / "whole" / name).read_text() for name in ("b c.json", "deep/a.json", "deep/a.srt")
+    }
+    assert main([str(folder), str(recordings), "--resume"]) == 2
+    assert "give that folder, and no --overwrite" in capsys.readouterr().err
 
 
 def test_recordings_of_one_name_are_kept_apart_by_their_folders(
