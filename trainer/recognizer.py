@@ -31,7 +31,6 @@ from trainer.recognize.streaming import Chunks, Stream
 from trainer.recognize.transcribe import LoadedModel, Progress, Windows, load_recognizer, read_frames
 from trainer.recognize.transcript import TimedTranscript
 
-
 # Where the parent has computed in several threads, a forked child has none of them and would wait for ever
 os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 

@@ -89,8 +89,8 @@ def to_mono(waveform: Any, name: str) -> np.ndarray:
     samples = _to_array(waveform, name)
     if samples.dtype.kind in "OSUV" and samples.ndim == 0:
         raise AudioError(
-            f"{name}: a {type(waveform).__name__} is no array of samples. Give floating-point or signed integer samples, "
-            "(n,) or (channels, n), and the rate beside them; or the path of a file."
+            f"{name}: a {type(waveform).__name__} is no array of samples. Give floating-point or signed integer "
+            "samples, (n,) or (channels, n), and the rate beside them; or the path of a file."
         )
     if samples.dtype.kind not in "fi" or samples.ndim not in (1, 2):
         raise AudioError(
@@ -132,6 +132,6 @@ def _to_array(waveform: Any, name: str) -> np.ndarray:
         return np.asarray(waveform)
     except (TypeError, ValueError):  # a tuple of samples and rate, rows of several lengths
         raise AudioError(
-            f"{name}: a {type(waveform).__name__} whose items are not all samples. Give floating-point or signed integer "
-            "samples, (n,) or (channels, n), and the rate beside them."
+            f"{name}: a {type(waveform).__name__} whose items are not all samples. Give floating-point or signed "
+            "integer samples, (n,) or (channels, n), and the rate beside them."
         ) from None

@@ -95,11 +95,11 @@ class DatasetCorpus:
         rate, speaker = item.get("rate", SAMPLE_RATE), item.get("speaker")
         if not isinstance(item[TEXT], str):
             _refuse(origin, f"its text is a {type(item[TEXT]).__name__}")
-        samples = to_mono(item[WAVEFORM], origin)
+        samples, rate = to_mono(item[WAVEFORM], origin), whole_rate(rate, origin)
         return Utterance(
             id=str(item.get("id", f"{split}-{number}")),
             audio=SampledAudio(
-                origin, lambda: to_mono(get()[WAVEFORM], origin), len(samples), digest_of(samples), whole_rate(rate, origin)
+                origin, lambda: to_mono(get()[WAVEFORM], origin), len(samples), digest_of(samples), rate
             ),
             text=item[TEXT],
             speaker=speaker_of(speaker),
