@@ -7,8 +7,8 @@
 
 MODEL is a run (runs/demo), one of its checkpoints (runs/demo/checkpoints/best), a model folder, or the hub id of a
 fine-tuned model. Audio may have any length. It may be wav, flac, ogg, mp3, aiff or another format of libsndfile; with
-ffmpeg installed also m4a, mp4, webm and the like. A folder or an address of packed shards (scripts.shards) stands for
-its utterances.
+ffmpeg installed also m4a, mp4, webm and the like. A manifest (.jsonl, .csv, .tsv; no transcripts needed), and a folder
+or an address of packed shards (scripts.shards), stand for their utterances.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(prog="python -m scripts.transcribe", description=(__doc__ or "").strip())
     parser.add_argument("model", metavar="MODEL", help="run, checkpoint, folder or hub id")
     parser.add_argument(
-        "inputs", metavar="FILE_OR_FOLDER", nargs="+", help="a folder with all below it, or packed shards"
+        "inputs", metavar="FILE_OR_FOLDER", nargs="+", help="audio, a folder with all below it, a manifest, or shards"
     )
     parser.add_argument("--format", nargs="+", choices=[*FORMATS, "txt"], default=["text"], metavar="FORMAT",
                         help=f"one or more of {', '.join(FORMATS)} (default: text)")  # fmt: skip

@@ -5,8 +5,6 @@ What cannot be aligned is an error among them.
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,13 +18,11 @@ from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.corpora.timit import TimitCorpus
 from data.corpora.timit.tree import find_tree
 from data.shards.table import Shards, ShardTable
-from data.shards.tarring import key_of
 from data.text.phones import PHONE_SETS, fold
 from data.utterance import Segment, Utterance
 from trainer.errors import CorpusError
-from trainer.recognize.recordings import is_shards
+from trainer.recognize.recordings import MANIFESTS, file_names, is_shards
 
-MANIFESTS = frozenset([".jsonl", ".json", ".csv", ".tsv"])
 TRANSCRIPTS = frozenset([".txt", ".lab"])
 """Suffixes of what is said, beside a recording of the same name; .lab is what the Montreal Forced Aligner reads."""
 
@@ -90,34 +86,6 @@ def _of_utterances(readings: Iterable[Utterance | CorpusError]) -> list[Item | C
         else Item(one.id, next(names), one.audio.load, one.text, one.words, one.phones, one.origin)
         for one in readings
     ]
-
-
-def file_names(ids: Sequence[str]) -> list[Path]:
-    """The path below --out, without a suffix, of each of these different ids.
-
-    Most manifests have the audio's path as id. It is taken without its suffix, and without the folder that all absolute
-    ones share. An id that is no path below a folder, or would take the place of another, becomes a key (key_of).
-
-    >>> [str(name) for name in file_names(["wav/a.flac", "wav/b.wav", "wav/b.mp3", "../c.wav"])]
-    ['wav/a', 'wav=2fb=2ewav', 'wav=2fb=2emp3', '=2e=2e=2fc=2ewav']
-    """
-    absolute = [os.path.dirname(id) for id in ids if id.startswith("/")]
-    shared = os.path.commonpath(absolute) if absolute else ""
-    paths = [_as_path(id.removeprefix(shared).lstrip("/") if id.startswith("/") else id) for id in ids]
-    counts = Counter(paths)
-    return [Path(key_of(id)) if path is None or counts[path] > 1 else path for id, path in zip(ids, paths, strict=True)]
-
-
-def _as_path(id: str) -> Path | None:
-    """The id as a relative path without the audio's suffix; None where a file cannot or should not have that name."""
-    parts = id.split("/")
-    # `=` is what a key has; a name of 255 bytes has room for a suffix
-    if not id.isprintable() or "=" in id or any(part.startswith(".") or not part for part in parts):
-        return None
-    if any(len(part.encode()) > 200 for part in parts) or len(id.encode()) > 2000:
-        return None
-    path = Path(id)
-    return path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
 
 
 def _beside(audio: Path) -> Item:

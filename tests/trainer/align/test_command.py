@@ -66,7 +66,7 @@ def test_files_that_are_there_already_are_replaced_only_when_asked(tmp_path: Pat
     (out / "b.TextGrid").unlink()
     capsys.readouterr()
     assert main(argv) == 2
-    assert f"{out}/a.TextGrid exists already. Give another --out, or --overwrite" in capsys.readouterr().err
+    assert f"{out}/a.TextGrid exists already. Give another --out, --overwrite to" in capsys.readouterr().err
     assert (out / "a.TextGrid").read_text() == "corrected by hand"
     assert not (out / "b.TextGrid").exists()
     assert main([*argv[:3], "ctm", *argv[4:]]) == 0  # files of another format are others

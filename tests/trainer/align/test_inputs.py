@@ -14,8 +14,9 @@ from data.shards.tarring import key_of
 from data.utterance import Segment
 from tests.helpers.corpora import write_jsonl
 from tests.helpers.paths import ROOT
-from trainer.align.inputs import Item, file_names, find_items, read_text, with_known_times
+from trainer.align.inputs import Item, find_items, read_text, with_known_times
 from trainer.errors import CorpusError
+from trainer.recognize.recordings import file_names
 
 
 def item(*segments: Segment, phones: bool = False, origin: str = "") -> Item:
@@ -74,6 +75,13 @@ def test_a_transcripts_byte_order_mark_is_no_text(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_an_id_is_a_name_where_a_file_can_have_it(id: str, is_name: bool) -> None:
     assert file_names([id]) == [Path(id if is_name else key_of(id))]
+
+
+def test_an_id_that_two_utterances_have_is_refused(tmp_path: Path) -> None:
+    """Their files would replace one another."""
+    write_jsonl(tmp_path / "x.jsonl", [{"audio_filepath": "a.wav", "text": text} for text in ("one", "two")])
+    with pytest.raises(CorpusError, match=r"the id 'a\.wav' stands 2 times"):
+        find_items(str(tmp_path / "x.jsonl"), "test", tmp_path)
 
 
 def test_known_times_may_overlap_and_begin_together() -> None:

@@ -324,6 +324,28 @@ def test_transcripts_that_are_there_already_are_replaced_only_when_asked(
     assert (out / "a.json").exists()
 
 
+def test_a_manifest_without_transcripts_stands_for_its_utterances(
+    folder: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reference: the recordings by name, and a part of one as a file of its own. A row that is wrong is named."""
+    rows = [{"audio_filepath": "b c.flac"}, {"audio_filepath": "a.wav", "id": "v1.5"}, {"audio_filepath": 7},
+            {"audio_filepath": "deep/a.wav", "offset": 0.25, "duration": 0.75}]  # fmt: skip
+    (recordings / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    samples, rate = soundfile.read(recordings / "deep" / "a.wav", dtype="int16")
+    soundfile.write(tmp_path / "part.wav", samples[rate // 4 : rate], rate)
+    files = [str(recordings / "b c.flac"), str(recordings / "a.wav"), str(tmp_path / "part.wav")]
+    assert main([str(folder), *files]) == 0
+    expected = [line.partition("\t")[2] for line in capsys.readouterr().out.splitlines()]
+    assert main([str(folder), str(recordings / "all.jsonl")]) == 2
+    out, err = capsys.readouterr()
+    assert [line.partition("\t")[2] for line in out.splitlines()] == expected
+    assert [line.partition("\t")[0] for line in out.splitlines()] == ["b c.flac", "v1.5", "deep/a.wav#t=0.25,1"]
+    assert f'{recordings}/all.jsonl:3: "audio_filepath" must be a string' in err
+    assert main([str(folder), str(recordings / "all.jsonl"), "--out", str(tmp_path / "out")]) == 2
+    written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.txt"))
+    assert written == ["b c.txt", "deep=2fa=2ewav=23t=3d0=2e25=2c1.txt", "v1.5.txt"]
+
+
 def test_a_stopped_command_goes_on_where_it_was(
     folder: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -429,6 +451,7 @@ def test_model_with_a_group_norm_says_that_windows_approximate(
         (["{model}", "{in}", "--format", "srt"], "--out FOLDER"),
         (["{model}", "{wav}", "--out", "{wav}"], "is a file"),
         (["{model}", "{in}/none.wav"], "no such file or folder"),
+        (["{model}", "-"], "-: standard input is not read"),
         (["{model}", "{empty}"], "no audio file in this folder"),
         (["{empty}", "{wav}"], "not a Hugging Face model folder"),
         (["{model}x", "{wav}"], "no such folder"),
