@@ -90,7 +90,7 @@ def to_mono(waveform: Any, name: str) -> np.ndarray:
     if samples.dtype.kind in "OSUV" and samples.ndim == 0:
         raise AudioError(
             f"{name}: a {type(waveform).__name__} is no array of samples. Give floating-point or signed integer "
-            "samples, (n,) or (channels, n), and the rate beside them; or the path of a file."
+            "samples, (n,) or (channels, n), and the rate beside them."
         )
     if samples.dtype.kind not in "fi" or samples.ndim not in (1, 2):
         raise AudioError(
