@@ -6,9 +6,9 @@
     python -m scripts.align runs/demo/model TIMIT --split test --evaluate
 
 MODEL is a run (runs/demo), one of its checkpoints, a model folder, or the hub id of a fine-tuned model. The other
-argument is a folder of recordings (NAME.wav, or another audio file, beside NAME.txt), a manifest (.jsonl, .csv, .tsv),
-packed shards, or a TIMIT folder. Audio and transcripts may have any length. Words that are not heard and speech that is
-not written are marked. docs/align.md tells more.
+argument is a recording (NAME.wav, or another audio file, beside NAME.txt), a folder of them, a manifest (.jsonl, .csv,
+.tsv), packed shards, or a TIMIT folder. Audio and transcripts may have any length. Words that are not heard and speech
+that is not written are marked. docs/align.md tells more.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from trainer.align.times import SpikeTimes
     from trainer.recognize.transcribe import LoadedModel
 
-FORMAT_NAMES = ("ctm", "unit-ctm", "textgrid", "json", "srt")
+FORMAT_NAMES = ("ctm", "unit-ctm", "textgrid", "json", "srt", "vtt")
 RULE_NAMES = ("plain", "plain-upper", "hf-timit", "none")
 TOGETHER_SECONDS = 120.0
 """Audio whose best paths are searched together."""
@@ -50,11 +50,12 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     """The options of the command line; ConfigError when they are impossible."""
     parser = ArgumentParser(prog="python -m scripts.align", description=(__doc__ or "").strip())
     parser.add_argument("model", metavar="MODEL", help="run, checkpoint, folder or hub id")
-    parser.add_argument("source", metavar="CORPUS_OR_FOLDER", help="folder with NAME.wav beside NAME.txt, or a corpus")
+    parser.add_argument("source", metavar="FILE_OR_FOLDER", help="NAME.wav beside NAME.txt, a folder, or a corpus")
     parser.add_argument("--format", nargs="+", choices=FORMAT_NAMES, default=["ctm"], metavar="FORMAT",
                         help=f"one or more of {', '.join(FORMAT_NAMES)} (default: ctm)")  # fmt: skip
     parser.add_argument("--out", type=Path, help="folder for one file a recording and format (default: print)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are in --out already")
+    parser.add_argument("--resume", action="store_true", help="keep files that are in --out, and write the rest")
     parser.add_argument("--split", choices=["train", "test", "train-no-sa", "test-no-sa", "dev", "core"],
                         default="test", help="of a TIMIT folder (default: test)")  # fmt: skip
     parser.add_argument("--force", action="store_true", help="align every word: none is left out, and no speech")
@@ -103,12 +104,16 @@ def run(args: Namespace) -> int:
     from trainer.align.align import AlignOptions
     from trainer.align.formats import FORMATS
     from trainer.align.lattice import FORCED, Costs
-    from trainer.cli.deliver import refuse_existing
+    from trainer.cli.deliver import check_resume, is_delivered, refuse_existing
     from trainer.recognize.transcribe import Windows, load_recognizer
 
+    num_all, suffixes = len(items), [FORMATS[name][0] for name in args.format]
+    check_resume(args.out, resume=args.resume, overwrite=args.overwrite)
     if not args.learn_times:
         names = (item.name for item in items if not isinstance(item, CorpusError))
-        refuse_existing(args.out, names, [FORMATS[name][0] for name in args.format], overwrite=args.overwrite)
+        refuse_existing(args.out, names, suffixes, overwrite=args.overwrite or args.resume)
+    if args.resume:
+        items = [i for i in items if isinstance(i, CorpusError) or not is_delivered(args.out, i.name, suffixes)]
     windows = Windows(args.window, args.overlap, args.batch_size)
     options = AlignOptions(FORCED if args.force else Costs(), args.normalizer, args.language, windows)
     recognizer = load_recognizer(args.model, args.revision, args.device, args.target_lang)
@@ -120,7 +125,8 @@ def run(args: Namespace) -> int:
         align_all(args, recognizer, found, tally)
     seconds = time.perf_counter() - begin
     factor = f", real-time factor {seconds / tally.seconds:.3f}" if tally.seconds else ""
-    done = f"{len(items) - tally.errors} of {len(items)} recordings"
+    kept = f", {num_all - len(items)} were there already" if len(items) < num_all else ""
+    done = f"{len(items) - tally.errors} of {num_all} recordings{kept}"
     say(f"{done}, {tally.seconds:.1f} s of audio in {seconds:.1f} s{factor}")
     return 2 if tally.errors else 0
 
@@ -220,7 +226,7 @@ def align_all(
         if args.out is not None or not args.evaluate:
             texts = [(suffix, write(alignment)) for suffix, write in map(FORMATS.__getitem__, args.format)]
             try:
-                deliver(texts, args.out, item.name, item.title)
+                deliver(texts, args.out, item.name, item.title, keep=args.resume)
             except CorpusError as error:
                 tally.fail(error)
     if args.evaluate:

@@ -7,8 +7,8 @@
 
 MODEL is a run (runs/demo), one of its checkpoints (runs/demo/checkpoints/best), a model folder, or the hub id of a
 fine-tuned model. Audio may have any length. It may be wav, flac, ogg, mp3, aiff or another format of libsndfile; with
-ffmpeg installed also m4a, mp4, webm and the like. A folder or an address of packed shards (scripts.shards) stands for
-its utterances.
+ffmpeg installed also m4a, mp4, webm and the like. A manifest (.jsonl, .csv, .tsv; no transcripts needed), and a folder
+or an address of packed shards (scripts.shards), stand for their utterances.
 """
 
 from __future__ import annotations
@@ -55,12 +55,13 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(prog="python -m scripts.transcribe", description=(__doc__ or "").strip())
     parser.add_argument("model", metavar="MODEL", help="run, checkpoint, folder or hub id")
     parser.add_argument(
-        "inputs", metavar="FILE_OR_FOLDER", nargs="+", help="a folder with all below it, or packed shards"
+        "inputs", metavar="FILE_OR_FOLDER", nargs="+", help="audio, a folder with all below it, a manifest, or shards"
     )
     parser.add_argument("--format", nargs="+", choices=[*FORMATS, "txt"], default=["text"], metavar="FORMAT",
                         help=f"one or more of {', '.join(FORMATS)} (default: text)")  # fmt: skip
     parser.add_argument("--out", type=Path, help="folder for one file a recording and format (default: print)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are in --out already")
+    parser.add_argument("--resume", action="store_true", help="keep files that are in --out, and write the rest")
     parser.add_argument("--window", type=float, default=20.0, metavar="SECONDS",
                         help="longer recordings are read in windows of this length (default: 20)")  # fmt: skip
     parser.add_argument("--overlap", type=float, default=4.0, metavar="SECONDS",
@@ -97,12 +98,14 @@ def run(args: Namespace) -> int:
     if args.out is not None and args.out.exists() and not args.out.is_dir():
         raise ConfigError(f"--out {args.out} is a file. Name a folder.")
 
-    from trainer.cli.deliver import deliver, refuse_existing
+    from trainer.cli.deliver import check_resume, deliver, is_delivered, refuse_existing
     from trainer.recognize.transcribe import Windows, advise
     from trainer.recognizer import Recognizer
 
     names = output_names([(recording.path, recording.name) for recording in recordings])
-    refuse_existing(args.out, names, [FORMATS[name][0] for name in args.format], overwrite=args.overwrite)
+    suffixes = [FORMATS[name][0] for name in args.format]
+    check_resume(args.out, resume=args.resume, overwrite=args.overwrite)
+    refuse_existing(args.out, names, suffixes, overwrite=args.overwrite or args.resume)
     windows = Windows(args.window, args.overlap, args.batch_size)
     decoding = choose_decoding(args) if is_asked(args) or args.nbest else None
     recognizer = Recognizer(
@@ -110,13 +113,16 @@ def run(args: Namespace) -> int:
     )
     transcribe = recognizer.transcribe if decoding is None else by_beam(recognizer, decoding, windows, args.nbest)
     begin, num_samples, errors, is_cut, advice = time.perf_counter(), 0, 0, False, None
-    num_emptied = 0
+    num_emptied = num_kept = 0
     is_many = len(recordings) > 1
     bar = partial(tqdm, file=sys.stderr, leave=False)
     files = bar(recordings, unit="file", disable=None if is_many else True)
     windows_bar = partial(bar, unit="batch", disable=True if is_many else None)
     for recording, name in zip(files, names, strict=True):
         path = recording.title
+        if args.resume and is_delivered(args.out, name, suffixes):
+            num_kept += 1
+            continue
         try:
             waveform = recording.load()
             if advice is None and (advice := advise(recognizer.loaded, windows, len(waveform) / SAMPLE_RATE)):
@@ -132,7 +138,7 @@ def run(args: Namespace) -> int:
         is_cut |= len(waveform) > args.window * SAMPLE_RATE
         try:
             texts = in_formats(transcript, args.format, is_named=is_many and args.out is None)
-            deliver(texts, args.out, name, path)
+            deliver(texts, args.out, name, path, keep=args.resume)
         except CorpusError as error:
             errors += 1
             say(f"error: {error}")
@@ -144,13 +150,14 @@ def run(args: Namespace) -> int:
     if decoding is not None:
         from trainer.decoding.emptied import describe_emptied
 
-        if emptied := describe_emptied(num_emptied, len(recordings) - errors, decoding):
+        if emptied := describe_emptied(num_emptied, len(recordings) - errors - num_kept, decoding):
             say(f"warning: {emptied}")
     seconds = time.perf_counter() - begin
     audio = num_samples / SAMPLE_RATE
-    done = len(recordings) - errors
+    done = len(recordings) - errors - num_kept
+    kept = f", {num_kept} were there already" if num_kept else ""
     factor = f", real-time factor {seconds / audio:.3f}" if audio else ""
-    say(f"{done} of {len(recordings)} recordings, {audio:.1f} s of audio in {seconds:.1f} s{factor}")
+    say(f"{done} of {len(recordings)} recordings{kept}, {audio:.1f} s of audio in {seconds:.1f} s{factor}")
     return 2 if errors else 0
 
 

@@ -165,7 +165,7 @@ def test_waveforms_of_any_form_become_the_same_samples() -> None:
         ({"audio": noise(400), "text": "a"}, r"item 1: a dict without 'waveform' \(it has audio, text\)"),
         ({"waveform": noise(400), "text": "a", "hz": 8000}, "a dict with 'hz', which is not known"),
         ((noise(400), 3), "item 1: its text is a int"),
-        (("a.wav", "a"), "item 1: a waveform of shape"),
+        (("a.wav", "a"), "item 1: a str is no array of samples"),
         ((noise(400)[:, None], "a"), "item 1: a waveform of shape .400, 1.: channels come first"),
         ((noise(400).astype(bool), "a"), "type bool"),
     ],

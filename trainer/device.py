@@ -60,7 +60,7 @@ def choose_device(name: str, local_rank: int | None = None) -> torch.device:
         device = torch.device(name)
         _compute_on(device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = re.split(r"\n|\.\s", str(error))[0].rstrip(".")  # a sentence: torch goes on to list all its backends
         instead = " --device cpu does without it." if name.startswith("cuda") else ""
         raise ConfigError(f"--device {name}: not usable here ({reason}).{instead}") from None
     if device.type not in ("cpu", "cuda"):

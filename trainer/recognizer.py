@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from data.audio.media import load_recording
 from data.audio.sampled import recording_of
@@ -29,6 +30,9 @@ from trainer.recognize import transcribe
 from trainer.recognize.streaming import Chunks, Stream
 from trainer.recognize.transcribe import LoadedModel, Progress, Windows, load_recognizer, read_frames
 from trainer.recognize.transcript import TimedTranscript
+
+# Where the parent has computed in several threads, a forked child has none of them and would wait for ever
+os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
 
 
 def no_progress(batches: Any, total: int) -> Any:
@@ -45,6 +49,8 @@ class Recognizer:
     Audio is the path of a file of any format and rate, or samples at `rate`: floating-point with full scale 1, or
     signed integers; (n,), or (channels, n), which are averaged. Arrays, tensors and whatever numpy reads will do.
     AudioError says why audio cannot be used: no samples, nothing but zeros, NaN, or shorter than one frame (25 ms).
+
+    Threads may share one. It cannot be pickled: each process makes its own, or is forked and computes in one thread.
     """
 
     def __init__(

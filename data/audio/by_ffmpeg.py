@@ -73,7 +73,9 @@ def load_by_ffmpeg(path: Path, max_seconds: float, reason: str) -> np.ndarray:
     if is_late.is_set():
         raise AudioError(f"{path}: ffmpeg was stopped after {limit:g} s. Convert the file to wav or flac.")
     if code != 0 or not num_frames:
-        last = _plain(lines[-1]) if lines else "no audio stream"
+        is_opened = any("Input #0" in line for line in lines)
+        has_sound = any(re.search(r"Stream #0:\d+.*: Audio:", line) for line in lines)
+        last = _plain(lines[-1]) if lines and (has_sound or not is_opened) else "it holds no audio stream"
         raise AudioError(f"{reason} ffmpeg reads no sound from it either ({last}).")
     if complaint := find_complaint(lines):
         raise AudioError(

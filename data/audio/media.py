@@ -46,6 +46,8 @@ def find_recordings(paths: Iterable[Path]) -> list[tuple[Path, Path]]:
             found += [(p, p.relative_to(path)) for p in inside]
         elif path.exists():
             found.append((path, Path(path.name)))
+        elif str(path) == "-":
+            raise AudioError("-: standard input is not read, since formats need a whole file. Write it to one first.")
         else:
             raise AudioError(f"{path}: no such file or folder.")
     once: dict[str, tuple[Path, Path]] = {}

@@ -33,8 +33,7 @@ class SampledAudio:
 
     @cached_property
     def header(self) -> AudioHeader:
-        check_rate(self.rate, self.name)
-        return AudioHeader(self.rate, 1, self.num_frames, is_pcm16=False)
+        return AudioHeader(whole_rate(self.rate, self.name), 1, self.num_frames, is_pcm16=False)
 
     @property
     def num_samples(self) -> int:
@@ -61,15 +60,20 @@ def recording_of(waveform: Any, rate: int, name: str) -> np.ndarray:
     """float32 (num_samples,), mono at SAMPLE_RATE, of samples at `rate` as `to_mono` takes them. AudioError when they
     are no sound; `name` begins the message."""
     samples = to_mono(waveform, name)
-    return SampledAudio(name, lambda: samples, len(samples), digest_of(samples), rate).load()
+    whole = whole_rate(rate, name)
+    return SampledAudio(name, lambda: samples, len(samples), digest_of(samples), whole).load()
 
 
-def check_rate(rate: Any, name: str) -> None:
-    """AudioError, which begins with `name`, when `rate` is no number of samples a second that is read."""
-    if not isinstance(rate, int | float | np.integer | np.floating):
+def whole_rate(rate: Any, name: str) -> int:
+    """`rate`, samples a second, as an int: other libraries hand it over as 16000.0. AudioError, which begins with
+    `name`, when it is no whole number, or none that is read."""
+    if not isinstance(rate, int | float | np.integer | np.floating) or isinstance(rate, bool):
         raise AudioError(f"{name}: a rate of {rate!r}. Give the number of samples a second.")
     if not MIN_RATE <= rate <= MAX_RATE:
         raise AudioError(f"{name}: a rate of {rate} Hz; {MIN_RATE} to {MAX_RATE} Hz are read.")
+    if rate != int(rate):
+        raise AudioError(f"{name}: a rate of {rate} Hz. Give a whole number of samples a second.")
+    return int(rate)
 
 
 def digest_of(samples: np.ndarray) -> str:
@@ -83,15 +87,25 @@ def to_mono(waveform: Any, name: str) -> np.ndarray:
     AudioError for anything else; `name` begins the message.
     """
     samples = _to_array(waveform, name)
+    if samples.dtype.kind in "OSUV" and samples.ndim == 0:
+        raise AudioError(
+            f"{name}: a {type(waveform).__name__} is no array of samples. Give floating-point or signed integer "
+            "samples, (n,) or (channels, n), and the rate beside them."
+        )
     if samples.dtype.kind not in "fi" or samples.ndim not in (1, 2):
         raise AudioError(
-            f"{name}: a waveform of shape {samples.shape} and type {samples.dtype}. Give floating-point or integer "
-            "samples, (n,) or (channels, n)."
+            f"{name}: a waveform of shape {samples.shape} and type {samples.dtype}. Give floating-point or signed "
+            "integer samples, (n,) or (channels, n)."
         )
     if samples.dtype.kind == "i" and samples.dtype.itemsize > 4 and samples.size:
         raise AudioError(
             f"{name}: integers of {8 * samples.dtype.itemsize} bits, as numpy makes of a list, do not tell their full "
             "scale. Convert them to the type that they were recorded in, such as numpy.int16."
+        )
+    if samples.dtype.kind == "i" and samples.dtype.itemsize == 4 and 0 < _peak(samples) < 2**15:
+        raise AudioError(
+            f"{name}: integers of 32 bits, none above {_peak(samples)}: 96 dB below their full scale, so these are "
+            "samples of 16 bits. Convert them to numpy.int16."
         )
     scale = -float(np.iinfo(samples.dtype).min) if samples.dtype.kind == "i" else 1.0
     if samples.ndim == 2:
@@ -100,7 +114,13 @@ def to_mono(waveform: Any, name: str) -> np.ndarray:
                 f"{name}: a waveform of shape {samples.shape}: channels come first, (channels, n). Give its transpose."
             )
         samples = samples[0] if len(samples) == 1 else samples.mean(axis=0)
-    return np.ascontiguousarray(samples / scale if scale != 1.0 else samples, dtype=np.float32)
+    with np.errstate(over="ignore"):  # infinity, which is refused where the samples are used
+        return np.ascontiguousarray(samples / scale if scale != 1.0 else samples, dtype=np.float32)
+
+
+def _peak(samples: np.ndarray) -> int:
+    """The largest magnitude of integers; 0 without any."""
+    return max(int(samples.max()), -int(samples.min())) if samples.size else 0
 
 
 def _to_array(waveform: Any, name: str) -> np.ndarray:
@@ -112,6 +132,6 @@ def _to_array(waveform: Any, name: str) -> np.ndarray:
         return np.asarray(waveform)
     except (TypeError, ValueError):  # a tuple of samples and rate, rows of several lengths
         raise AudioError(
-            f"{name}: a {type(waveform).__name__} whose items are not all samples. Give floating-point or integer "
-            "samples, (n,) or (channels, n), and the rate beside them."
+            f"{name}: a {type(waveform).__name__} whose items are not all samples. Give floating-point or signed "
+            "integer samples, (n,) or (channels, n), and the rate beside them."
         ) from None

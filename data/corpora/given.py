@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from data.audio.sampled import SampledAudio, digest_of, to_mono
+from data.audio.sampled import SampledAudio, digest_of, to_mono, whole_rate
 from data.config import CorpusConfig
 from data.corpora.columns import speaker_of
 from data.faults import Faults
@@ -95,11 +95,11 @@ class DatasetCorpus:
         rate, speaker = item.get("rate", SAMPLE_RATE), item.get("speaker")
         if not isinstance(item[TEXT], str):
             _refuse(origin, f"its text is a {type(item[TEXT]).__name__}")
-        samples = to_mono(item[WAVEFORM], origin)
+        samples, rate = to_mono(item[WAVEFORM], origin), whole_rate(rate, origin)
         return Utterance(
             id=str(item.get("id", f"{split}-{number}")),
             audio=SampledAudio(
-                origin, lambda: to_mono(get()[WAVEFORM], origin), len(samples), digest_of(samples), int(rate)
+                origin, lambda: to_mono(get()[WAVEFORM], origin), len(samples), digest_of(samples), rate
             ),
             text=item[TEXT],
             speaker=speaker_of(speaker),

@@ -78,8 +78,9 @@ class ManifestCorpus:
 
     splits = Splits(train="train", monitor="eval", headline="eval", closing=("eval",))
 
-    def __init__(self, config: ManifestConfig) -> None:
-        self.config = config
+    def __init__(self, config: ManifestConfig, *, needs_text: bool = True) -> None:
+        """Without `needs_text` no text is looked for: that of an utterance is the path of its audio."""
+        self.config, self.needs_text = config, needs_text
         self.notes: list[str] = []
         self.manifests = {"train": config.train, "eval": config.eval, "test": config.test}
         are_same = os.path.realpath(config.test) == os.path.realpath(config.eval)
@@ -121,7 +122,7 @@ class ManifestCorpus:
     def readings(self, split: str) -> Iterator[Utterance | CorpusError]:
         """Each row's utterance or what is wrong with it, in order; CorpusError raised where the file itself is."""
         manifest = Path(self.manifests[split])
-        reader = RowReader(self.config, manifest)
+        reader = RowReader(self.config, manifest, needs_text=self.needs_text)
         table = open_table(manifest, reader.has_columns)
         if table.header is not None:
             reader.check_header(table.header[1], f"{manifest}:{table.header[0]}")
@@ -150,7 +151,8 @@ class ManifestCorpus:
 class RowReader:
     """From the rows of one manifest to utterances: what the columns are is settled once, by the first row."""
 
-    def __init__(self, config: ManifestConfig, manifest: Path) -> None:
+    def __init__(self, config: ManifestConfig, manifest: Path, *, needs_text: bool = True) -> None:
+        self.needs_text = needs_text
         self.config, self.manifest, self.folder = config, manifest, manifest.parent
         self.notes: list[str] = []
         self._clips = "clips" if (self.folder / "clips").is_dir() else ""
@@ -214,12 +216,12 @@ class RowReader:
             raise
 
     def _find(self, fields: Sequence[str]) -> tuple[str, str]:
-        """The names of the audio's and the text's column."""
+        """The names of the audio's and the text's column; twice the audio's where no text is needed."""
         audio, text = self.config.audio_field, self.config.text_field
-        return (
-            find_column(fields, audio, AUDIO if audio == ManifestConfig.audio_field else (), "audio"),
-            find_column(fields, text, TEXT if text == ManifestConfig.text_field else (), "text"),
-        )
+        of_audio = find_column(fields, audio, AUDIO if audio == ManifestConfig.audio_field else (), "audio")
+        if not self.needs_text:
+            return of_audio, of_audio
+        return of_audio, find_column(fields, text, TEXT if text == ManifestConfig.text_field else (), "text")
 
     def columns_of(self, fields: tuple[str, ...]) -> Columns:
         """What each field of a row is; CorpusError where that cannot be."""

@@ -129,8 +129,13 @@ def test_config_json_with_an_unknown_or_mistyped_key_is_refused(
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"\xff\xfe", "not readable (not UTF-8)"), (b"{", "not a run's configuration"), (b"[]", "not a run's conf")],
-    ids=["undecodable", "cut", "a list"],
+    [
+        (b"\xff\xfe", "not readable (not UTF-8)"),
+        (b"{", "not a run's configuration"),
+        (b"[]", "not a run's conf"),
+        (b'{"model_type": "wavlm"}', "not a run's configuration but a model's. Name the folder of its run"),
+    ],
+    ids=["undecodable", "cut", "a list", "a model's"],
 )
 def test_resuming_a_run_whose_config_json_is_damaged_is_refused(
     tone_corpus: ManifestFolder, refused: Callable, content: bytes, message: str

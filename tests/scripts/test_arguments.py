@@ -126,6 +126,11 @@ def test_missing_package_is_one_line_that_says_where_it_is(tmp_path: Path) -> No
         ("compare", [*"abcdefghi"], "9 runs: give 2 to 8 to compare"),
         ("compare", ["a", "a"], "a is given twice"),
         ("report", ["a", "--meda", "all"], "Did you mean --media?"),
+        (
+            "transcribe",
+            ["model", "-a.wav"],
+            "required: FILE_OR_FOLDER. A name that begins with a dash is written with its folder: ./-a.wav.",
+        ),
         ("evaluate", [], "no MODEL"),
         ("evaluate", ["model", "demoo"], "Did you mean demo?"),
         ("evaluate", ["model", "manifest"], "Preset manifest needs --corpus.eval MANIFEST."),
@@ -134,6 +139,9 @@ def test_missing_package_is_one_line_that_says_where_it_is(tmp_path: Path) -> No
     ],
 )
 def test_value_that_cannot_be_is_one_line(
-    command: str, argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+    command: str, argv: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-a.wav").touch()
     assert words in answer(command, argv, capsys)

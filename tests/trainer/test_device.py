@@ -173,6 +173,13 @@ def test_a_quota_that_decides_the_number_of_threads_is_told(
     assert describe_threads() == told
 
 
+def test_a_backend_that_is_not_built_in_is_refused_in_a_sentence() -> None:
+    """torch's own message goes on to list all its backends, about 800 characters."""
+    with pytest.raises(ConfigError, match=r"--device xla: not usable here \(.*\)\.$") as caught:
+        choose_device("xla")
+    assert len(str(caught.value)) < 200
+
+
 MEMINFO = "MemTotal: 9000 kB\nMemFree: 100 kB\nMemAvailable: 8000 kB\n"
 
 

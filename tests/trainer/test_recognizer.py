@@ -6,6 +6,7 @@ pytest tests/trainer/test_recognizer.py
 from __future__ import annotations
 
 import io
+import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,34 @@ def test_other_rates_are_resampled(recognizer: Recognizer) -> None:
     expected = recognizer.transcribe(soxr.resample(at_8, 8000, 16_000))
     assert recognizer.transcribe(at_8, 8000).words == expected.words
     assert recognizer.transcribe(at_8, 8000).num_samples == 24_000
+    for rate in (8000.0, np.float64(8000), np.int64(8000)):  # as librosa and torch hand it over
+        assert recognizer.transcribe(at_8, rate).words == expected.words
+
+
+def test_a_32_bit_recording_is_read_at_its_full_scale(recognizer: Recognizer) -> None:
+    """Reference: the same samples in 16 bits."""
+    assert recognizer.transcribe(INTEGERS.astype(np.int32) << 16).words == recognizer.transcribe(INTEGERS).words
+
+
+def test_a_forked_process_transcribes_after_its_parent_did(recognizer: Recognizer) -> None:
+    """A child that was forked beside OpenMP's threads waits for them for ever, unless it computes in one thread."""
+    before, expected = torch.get_num_threads(), recognizer.transcribe(SPEECH).text
+    torch.set_num_threads(2)
+    try:
+        torch.ones(600, 600) @ torch.ones(600, 600)  # starts the threads
+        with multiprocessing.get_context("fork").Pool(1, initializer=_keep, initargs=(recognizer,)) as pool:
+            assert pool.apply_async(_transcribe_kept).get(timeout=30) == (expected, 1)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _keep(recognizer: Recognizer) -> None:
+    global kept
+    kept = recognizer
+
+
+def _transcribe_kept() -> tuple[str, int]:
+    return kept.transcribe(SPEECH).text, torch.get_num_threads()
 
 
 @pytest.mark.parametrize(
@@ -96,8 +125,14 @@ def test_other_rates_are_resampled(recognizer: Recognizer) -> None:
         (INTEGERS.tolist(), 16_000, "integers of 64 bits"),
         ((SPEECH, 16_000), 16_000, "a tuple whose items are not all samples"),
         ([[0.1, 0.2], [0.3]], 16_000, "a list whose items are not all samples"),
-        (io.BytesIO(b"RIFF"), 16_000, "type object"),
-        (None, 16_000, "type object"),
+        (io.BytesIO(b"RIFF"), 16_000, "audio: a BytesIO is no array of samples"),
+        ({"array": SPEECH, "sampling_rate": 16_000}, 16_000, "audio: a dict is no array of samples"),
+        (b"RIFF", 16_000, "audio: a bytes is no array of samples"),
+        (None, 16_000, "audio: a NoneType is no array of samples"),
+        (INTEGERS.astype(np.int32), 16_000, "integers of 32 bits, none above .* samples of 16 bits"),
+        (SPEECH.astype(np.float64) * 1e300, 16_000, "samples that are not numbers"),
+        (SPEECH, 22_050.5, "a rate of 22050.5 Hz. Give a whole number"),
+        (SPEECH, True, "a rate of True"),
         (SPEECH, None, "audio: a rate of None"),
         (SPEECH, "16000", "audio: a rate of '16000'"),
         ("nowhere.wav", 16_000, "nowhere.wav: "),

@@ -1,4 +1,4 @@
-"""An alignment as CTM, of words or of units, as Praat's TextGrid, JSON, or SRT. Strings: nothing is written here."""
+"""An alignment as CTM, of words or of units, as TextGrid, JSON, SRT or WebVTT. Strings: nothing is written here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from data import strict_json
 from data.utterance import SAMPLE_RATE
 from trainer.align.alignment import AlignedWord, Alignment
 from trainer.recognize.formats import as_srt as transcript_as_srt
+from trainer.recognize.formats import as_vtt as transcript_as_vtt
 from trainer.recognize.textgrid import interval_tier, point_tier, textgrid
 from trainer.recognize.transcript import TimedTranscript, Word
 
@@ -74,7 +75,15 @@ def as_json(alignment: Alignment) -> str:
 
 
 def as_srt(alignment: Alignment) -> str:
-    """Subtitles of the transcript. A word without a length that is not just unheard stays with the word before it."""
+    return transcript_as_srt(_as_written(alignment))
+
+
+def as_vtt(alignment: Alignment) -> str:
+    return transcript_as_vtt(_as_written(alignment))
+
+
+def _as_written(alignment: Alignment) -> TimedTranscript:
+    """The transcript for subtitles. A word without a length that is not just unheard stays with the one before it."""
     words: list[Word] = []
     waiting = ""
     for word in alignment.words:
@@ -86,7 +95,7 @@ def as_srt(alignment: Alignment) -> str:
             words[-1] = Word(f"{last.text} {word.text}", last.start, last.end, last.confidence)
         elif word.status != "unmatched":
             waiting = f"{waiting} {word.text}"
-    return transcript_as_srt(TimedTranscript(alignment.name, alignment.num_samples, tuple(words)))
+    return TimedTranscript(alignment.name, alignment.num_samples, tuple(words))
 
 
 def as_textgrid(alignment: Alignment) -> str:
@@ -110,6 +119,7 @@ FORMATS: dict[str, tuple[str, Callable[[Alignment], str]]] = {
     "textgrid": (".TextGrid", as_textgrid),
     "json": (".json", as_json),
     "srt": (".srt", as_srt),
+    "vtt": (".vtt", as_vtt),
 }
 """Name -> (suffix of a file, function)."""
 ONE_A_LINE = ("ctm", "unit-ctm", "json")

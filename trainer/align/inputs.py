@@ -1,9 +1,10 @@
-"""What is to be aligned: NAME.wav beside NAME.txt in a folder, or a corpus. What cannot be is an error among them."""
+"""What is to be aligned: NAME.wav beside NAME.txt, alone or in a folder, or a corpus.
+
+What cannot be aligned is an error among them.
+"""
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,13 +18,13 @@ from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.corpora.timit import TimitCorpus
 from data.corpora.timit.tree import find_tree
 from data.shards.table import Shards, ShardTable
-from data.shards.tarring import key_of
 from data.text.phones import PHONE_SETS, fold
 from data.utterance import Segment, Utterance
 from trainer.errors import CorpusError
-from trainer.recognize.recordings import is_shards
+from trainer.recognize.recordings import MANIFESTS, file_names, is_shards
 
-MANIFESTS = frozenset([".jsonl", ".json", ".csv", ".tsv"])
+TRANSCRIPTS = frozenset([".txt", ".lab"])
+"""Suffixes of what is said, beside a recording of the same name; .lab is what the Montreal Forced Aligner reads."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Item:
 
 def find_items(source: str, split: str, cache_dir: Path) -> Sequence[Item | CorpusError]:
     """Everything that `source` holds, in a fixed order; CorpusError where it is none of these: shards, a manifest,
-    a TIMIT tree, a folder of recordings and transcripts.
+    a TIMIT tree, a recording beside its transcript, a folder of these.
 
     `split` is one of a TIMIT tree's.
     """
@@ -59,10 +60,7 @@ def find_items(source: str, split: str, cache_dir: Path) -> Sequence[Item | Corp
         readings = ManifestCorpus(ManifestConfig(eval=source)).readings("eval")
         return _of_utterances(readings)
     if path.is_file():
-        raise CorpusError(
-            f"{source}: neither a folder nor a manifest ({', '.join(sorted(MANIFESTS))}). Give the folder that holds "
-            f"{path.name} and its transcript {path.stem}.txt."
-        )
+        return [_beside(path)]
     if not path.is_dir():
         raise CorpusError(f"{source}: no such file or folder.")
     if _is_tree(path):
@@ -90,67 +88,47 @@ def _of_utterances(readings: Iterable[Utterance | CorpusError]) -> list[Item | C
     ]
 
 
-def file_names(ids: Sequence[str]) -> list[Path]:
-    """The path below --out, without a suffix, of each of these different ids.
-
-    Most manifests have the audio's path as id. It is taken without its suffix, and without the folder that all absolute
-    ones share. An id that is no path below a folder, or would take the place of another, becomes a key (key_of).
-
-    >>> [str(name) for name in file_names(["wav/a.flac", "wav/b.wav", "wav/b.mp3", "../c.wav"])]
-    ['wav/a', 'wav=2fb=2ewav', 'wav=2fb=2emp3', '=2e=2e=2fc=2ewav']
-    """
-    absolute = [os.path.dirname(id) for id in ids if id.startswith("/")]
-    shared = os.path.commonpath(absolute) if absolute else ""
-    paths = [_as_path(id.removeprefix(shared).lstrip("/") if id.startswith("/") else id) for id in ids]
-    counts = Counter(paths)
-    return [Path(key_of(id)) if path is None or counts[path] > 1 else path for id, path in zip(ids, paths, strict=True)]
-
-
-def _as_path(id: str) -> Path | None:
-    """The id as a relative path without the audio's suffix; None where a file cannot or should not have that name."""
-    parts = id.split("/")
-    # `=` is what a key has; a name of 255 bytes has room for a suffix
-    if not id.isprintable() or "=" in id or any(part.startswith(".") or not part for part in parts):
-        return None
-    if any(len(part.encode()) > 200 for part in parts) or len(id.encode()) > 2000:
-        return None
-    path = Path(id)
-    return path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
+def _beside(audio: Path) -> Item:
+    """One recording, whatever its name, with the transcript beside it; CorpusError where there is none."""
+    if audio.suffix.lower() in TRANSCRIPTS:
+        raise CorpusError(f"{audio}: this is a transcript. Give the recording beside it, or the folder of both.")
+    folder = audio.absolute().parent
+    texts = [p for p in sorted(folder.iterdir()) if p.stem == audio.stem and p.suffix.lower() in TRANSCRIPTS]
+    texts = [audio.parent / p.name for p in texts]
+    found = _paired([audio], texts, audio.with_suffix(""), audio.parent)
+    if isinstance(found, CorpusError):
+        raise found
+    return found
 
 
 def _pairs(folder: Path) -> list[Item | CorpusError]:
-    """NAME.wav (or another audio file) with NAME.txt, anywhere below the folder."""
+    """NAME.wav (or another audio file) with NAME.txt or NAME.lab, anywhere below the folder."""
     audio: dict[Path, list[Path]] = {}
     texts: dict[Path, list[Path]] = {}
     for path in files_below(folder):
         suffix = path.suffix.lower()
-        if suffix in SUFFIXES or suffix == ".txt":
-            (texts if suffix == ".txt" else audio).setdefault(path.with_suffix(""), []).append(path)
+        if suffix in SUFFIXES or suffix in TRANSCRIPTS:
+            (texts if suffix in TRANSCRIPTS else audio).setdefault(path.with_suffix(""), []).append(path)
     if not audio:
         raise CorpusError(f"{folder}: no audio file in this folder. A recording is NAME.wav beside NAME.txt.")
-    found: list[Item | CorpusError] = []
-    for stem in sorted({*audio, *texts}):
-        files, transcripts = audio.get(stem, []), texts.get(stem, [])
-        if len(files) > 1 or len(transcripts) > 1:
-            twice = files if len(files) > 1 else transcripts
-            found.append(
-                CorpusError(f"{twice[0]}: {' and '.join(p.name for p in twice[1:])} has the same name. Leave one.")
-            )
-        elif not files:
-            found.append(CorpusError(f"{transcripts[0]}: no audio of this name. Put {stem.name}.wav beside it."))
-        elif not transcripts:
-            found.append(CorpusError(f"{files[0]}: no transcript. Write what is said into {stem.name}.txt beside it."))
-        else:
-            found.append(_pair(files[0], transcripts[0], stem.relative_to(folder)))
-    return found
+    return [_paired(audio.get(stem, []), texts.get(stem, []), stem, folder) for stem in sorted({*audio, *texts})]
 
 
-def _pair(audio: Path, transcript: Path, name: Path) -> Item | CorpusError:
+def _paired(files: Sequence[Path], transcripts: Sequence[Path], stem: Path, folder: Path) -> Item | CorpusError:
+    """The item of what has one `stem`, or what is wrong with it. Beside a .txt, a .lab may be labels with times."""
+    transcripts = [path for path in transcripts if path.suffix.lower() == ".txt"] or transcripts
+    if len(files) > 1 or len(transcripts) > 1:
+        twice = files if len(files) > 1 else transcripts
+        return CorpusError(f"{twice[0]}: {' and '.join(p.name for p in twice[1:])} has the same name. Leave one.")
+    if not files:
+        return CorpusError(f"{transcripts[0]}: no audio of this name. Put {stem.name}.wav beside it.")
+    if not transcripts:
+        return CorpusError(f"{files[0]}: no transcript. Write what is said into {stem.name}.txt beside it.")
     try:
-        text = read_text(transcript)
+        text = read_text(transcripts[0])
     except CorpusError as error:
         return error
-    return Item(str(audio), name, partial(load_recording, audio), text)
+    return Item(str(files[0]), stem.relative_to(folder), partial(load_recording, files[0]), text)
 
 
 def read_text(path: Path) -> str:

@@ -6,8 +6,10 @@ import argparse
 import difflib
 import itertools
 import math
+import os
+import sys
 from collections.abc import Callable, Container, Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from trainer.errors import ConfigError
 
@@ -23,12 +25,20 @@ class ArgumentParser(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        self._words: list[str] = []  # what is parsed
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         hint = ""
         unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0].partition("=")[0]
         if close := difflib.get_close_matches(unknown, self._option_string_actions, n=1) if unknown else []:
             hint = f" Did you mean {close[0]}?"
+        names = [word for word in self._words if word[:1] == "-" and os.path.lexists(word)]
+        if names and not hint:
+            hint = f" A name that begins with a dash is written with its folder: ./{names[0]}."
         raise ConfigError(f"{message.rstrip('.')}.{hint} {self.prog} --help lists what there is.")
 
 

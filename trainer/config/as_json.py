@@ -79,6 +79,10 @@ def read_config(path: Path, *, lenient: bool = False) -> Config:
     """
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file, so {path.parent} is no run's folder. Name one, such as runs/NAME."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise ConfigError(f"{path}: not readable ({reason}). Start another run with --name.") from None
@@ -91,6 +95,10 @@ def from_json(text: str, origin: str, *, lenient: bool = False) -> Config:
         plain = strict_json.loads(text)
         kind = plain["corpus"].pop("kind")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, KeyError) and "model_type" in plain:
+            raise ConfigError(
+                f"{origin}: not a run's configuration but a model's. Name the folder of its run, such as runs/NAME."
+            ) from None
         raise ConfigError(f"{origin}: not a run's configuration ({error}).") from None
     if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigError(f'{origin}: corpus.kind is "{kind}", not one of {", ".join(KINDS)}.')

@@ -24,14 +24,16 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.decoding.ngram import NEVER, UNKNOWN, Level, ListedTwiceError, NgramModel, build
+from trainer.decoding.ngram import BEGIN, END, NEVER, UNKNOWN, Level, ListedTwiceError, NgramModel, build
 from trainer.errors import ModelError
 
 GZIP = b"\x1f\x8b"
 BINARIES = {b"mmap lm http://kheafield.com/code": "a binary file of KenLM", b"blmt": "a binary file of IRSTLM"}
 """What other formats of n-gram models begin with."""
-UNKNOWN_CAPITAL = "<UNK>"
-"""KenLM takes this for UNKNOWN too."""
+PACKED = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
+"""What packed files begin with that are not read here."""
+CAPITALS = {"<UNK>": UNKNOWN, "<S>": BEGIN, "</S>": END}
+"""What a model in capitals calls them. KenLM takes the first for UNKNOWN too."""
 MOST_ABOVE_ZERO = 1e-4
 """What rounding may leave above log10 of 1; such a value is read as 0."""
 
@@ -83,8 +85,9 @@ class _Reader:
                 f"{_shown(self.heading)} stands where \\end\\ belongs. The file announces {len(counts)}-grams."
             )
         names = [word.decode() for word in self.words]
-        if UNKNOWN_CAPITAL in names and UNKNOWN not in names:
-            names[names.index(UNKNOWN_CAPITAL)] = UNKNOWN
+        for capital, mark in CAPITALS.items():
+            if capital in names and mark not in names:
+                names[names.index(capital)] = mark
         has_unknown = UNKNOWN in names
         if not has_unknown:
             names.append(UNKNOWN)
@@ -104,6 +107,9 @@ class _Reader:
             for begin, what in BINARIES.items():
                 if line.startswith(begin):
                     raise self.wrong(f"this is {what}. Give the ARPA file that it was made from, which may be in gzip.")
+            for begin, how in PACKED.items():
+                if self.number == 1 and line.startswith(begin):
+                    raise self.wrong(f"packed with {how}. Unpack the file, or pack it with gzip.")
             if line.strip() == b"\\data\\":
                 break
             if line.strip() == b"iARPA":  # IRSTLM's intermediate files: probabilities lack the shorter n-grams' share

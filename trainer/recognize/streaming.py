@@ -21,7 +21,7 @@ import numpy as np
 import soxr
 import torch
 
-from data.audio.sampled import check_rate, to_mono
+from data.audio.sampled import to_mono, whole_rate
 from data.utterance import SAMPLE_RATE
 from trainer.errors import AudioError, ConfigError
 from trainer.recognize.transcribe import SURE, LoadedModel, seam
@@ -62,13 +62,12 @@ class Stream:
     """One stream of speech. `feed` it, and `finish` it."""
 
     def __init__(self, recognizer: LoadedModel, rate: int = SAMPLE_RATE, chunks: Chunks = Chunks()) -> None:
-        check_rate(rate, "a stream")
-        self.recognizer, self.rate = recognizer, rate
+        self.recognizer, self.rate = recognizer, whole_rate(rate, "a stream")
         frame_rate = SAMPLE_RATE / recognizer.geometry.stride
         self._chunk = max(1, round(chunks.seconds * frame_rate))
         self._ahead = round(chunks.look_ahead_seconds * frame_rate)
         self._left = round(chunks.left_seconds * frame_rate)
-        self._resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, "float32")
+        self._resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(self.rate, SAMPLE_RATE, 1, "float32")
         self._given = np.zeros(0, np.float32)  # samples at `rate` that still wait for the resampler
         self._samples, self._first = np.zeros(0, np.float32), 0  # what may still be read, and its place in the stream
         self._sums, self._summed = np.zeros(2), 0  # of the first `_summed` samples: their sum, and that of squares

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ class Evaluated:
     folder: Path
     results: dict[str, Any]
     splits: dict[str, list[Hypothesis]]
+    own_names: dict[str, str] = field(default_factory=dict)
+    """The name that the run itself gives to a split which is called here as the last run calls it."""
+    all_names: frozenset[str] = frozenset()
+    """Those that the run itself gives to its splits, where `own_names` has some."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ def read_runs(folders: Sequence[Path]) -> list[Evaluated]:
         if folders[i].resolve() == folders[j].resolve():
             raise ConfigError(f"{folders[j]} is given twice. Name each run once.")
     runs = [_read(folder) for folder in folders]
+    runs = [_called_as_in(runs[-1], run) for run in runs]
     units = [next(h.units.name for some in run.splits.values() for h in some) for run in runs]
     if len(set(units)) > 1:
         told = ", ".join(f"{run.folder} {of}" for run, of in zip(runs, units, strict=True))
@@ -73,6 +78,35 @@ def _read(folder: Path) -> Evaluated:
     return Evaluated(folder, results, splits)
 
 
+def _called_as_in(last: Evaluated, run: Evaluated) -> Evaluated:
+    """`run`, whose splits have the names that `last` gives to the same utterances with the same references.
+
+    What a run scored as `test` beside its development set is the `eval` of an evaluation on that manifest alone.
+    """
+
+    def texts(hypotheses: Sequence[Hypothesis]) -> dict[str, str]:
+        return {h.id: h.reference for h in hypotheses}
+
+    taken = {name for name, some in run.splits.items() if texts(some) == texts(last.splits.get(name, ()))}
+    own_names = {}
+    for name, hypotheses in last.splits.items():
+        same = (own for own, some in run.splits.items() if own not in taken and texts(some) == texts(hypotheses))
+        if name not in taken and (own := next(same, None)) is not None:
+            own_names[name] = own
+            taken |= {name, own}
+    if not own_names:
+        return run
+    new_names = {own: name for name, own in own_names.items()}
+    hidden = own_names.keys() - new_names.keys()  # another set of the name that is now this one's
+    records = run.results.get("splits", {})
+
+    def renamed(of: dict[str, Any]) -> dict[str, Any]:
+        return {new_names.get(own, own): found for own, found in of.items() if own not in hidden}
+
+    return replace(run, results=run.results | {"splits": renamed(records)}, splits=renamed(run.splits),
+                   own_names=own_names, all_names=frozenset(run.splits))  # fmt: skip
+
+
 def pair(read: Sequence[dict[str, list[Hypothesis]]]) -> tuple[dict[str, list[Row]], LeftOut]:
     """Split -> the utterances that all runs scored with the same reference, hypotheses of all runs, in the last run's
     order; and what is left out: utterances are counted once for each run that has them."""
@@ -97,6 +131,11 @@ def pair(read: Sequence[dict[str, list[Hypothesis]]]) -> tuple[dict[str, list[Ro
 def remarks(runs: Sequence[Evaluated], rows: dict[str, list[Row]], left_out: LeftOut) -> Iterator[str]:
     """What a reader must know before he believes a figure, one sentence each."""
     folders = [run.folder for run in runs]
+    for i, run in enumerate(runs):
+        for split, own in run.own_names.items():
+            is_other = split not in run.own_names.values() and split in run.all_names
+            others = f" (its own {split} is left out)" if is_other else ""
+            yield f"{split} is what {letter(i)} calls {own}: the same utterances with the same references{others}"
     if left_out.missing:
         yield f"Left out: {left_out.missing} utterances that not all runs have"
     if left_out.respelt:

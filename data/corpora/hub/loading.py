@@ -87,7 +87,8 @@ def _refuse_file(path: Path) -> None:
     if path.suffix == ".py":
         raise CorpusError(
             f"{path}: is a program that makes a data set, and none is run. Of many on the hub there is a copy in "
-            "Parquet: give the hub id and --corpus.revision refs/convert/parquet. Or write a manifest (docs/howto-own-data.md)."
+            "Parquet: give the hub id and --corpus.revision refs/convert/parquet. Or write a manifest "
+            "(docs/howto-own-data.md)."
         )
     other = "the folder that it lies in"
     if path.suffix.lower() in (".jsonl", ".json", ".csv", ".tsv"):

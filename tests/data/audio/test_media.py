@@ -105,6 +105,21 @@ def test_what_ffmpeg_says_is_passed_on_behind_the_first_readers_reason(
         load_recording(tmp_path / "a.m4a")
 
 
+def test_a_video_without_sound_is_called_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ffmpeg 5.1 says of one; its last line would be about its own options."""
+    said = (
+        "[info] Input #0, mov,mp4, from 'x':",
+        "[info]   Stream #0:0[0x1](und): Video: h264, yuv444p",
+        "[fatal] Stream map '0:a:0' matches no streams.",
+        "To ignore this, add a trailing '?' to the map.",
+    )
+    (tmp_path / "said").write_text("\n".join(said))
+    stand_in_for_ffmpeg(tmp_path, monkeypatch, f"cat {tmp_path / 'said'} >&2; exit 1")
+    (tmp_path / "a.mp4").write_bytes(b"nothing")
+    with pytest.raises(AudioError, match=r"no sound from it either \(it holds no audio stream\)"):
+        load_recording(tmp_path / "a.mp4")
+
+
 @pytest.mark.parametrize(("rate", "channels"), [(16_000, 2), (44_100, 2), (48_000, 6), (8000, 1)])
 def test_channels_that_ffmpeg_decodes_are_averaged(
     rate: int, channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -66,7 +66,7 @@ def test_files_that_are_there_already_are_replaced_only_when_asked(tmp_path: Pat
     (out / "b.TextGrid").unlink()
     capsys.readouterr()
     assert main(argv) == 2
-    assert f"{out}/a.TextGrid exists already. Give another --out, or --overwrite" in capsys.readouterr().err
+    assert f"{out}/a.TextGrid exists already. Give another --out, --overwrite to" in capsys.readouterr().err
     assert (out / "a.TextGrid").read_text() == "corrected by hand"
     assert not (out / "b.TextGrid").exists()
     assert main([*argv[:3], "ctm", *argv[4:]]) == 0  # files of another format are others
@@ -111,7 +111,7 @@ def test_what_cannot_be_aligned_is_named_and_the_others_go_on(tmp_path: Path, ca
     ("words", "message"),
     [
         (["missing"], "missing: no such file or folder"),
-        (["a.wav"], "a.wav: neither a folder nor a manifest"),
+        (["alone.wav"], "alone.wav: no transcript. Write what is said into alone.txt beside it"),
         (["none"], "none: no audio file in this folder"),
         (["in", "--format", "json", "ctm"], "several formats need a folder to go to"),
         (["in", "--out", "a.wav"], "--out a.wav is a file"),
@@ -129,6 +129,7 @@ def test_impossible_options_are_told_in_one_line(
     put(tmp_path / "in", "x.wav", ["abc"])
     put(tmp_path / "in", "y.wav", ["abc"])
     put(tmp_path, "a.wav", ["abc"])
+    (tmp_path / "alone.wav").write_bytes(b"")
     (tmp_path / "none").mkdir()
     assert main(["m", *words]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]

@@ -121,6 +121,8 @@ def test_subtitles_leave_out_only_what_is_not_heard() -> None:
     first = Alignment("x", 16_000, (DASH, SO), ())
     assert as_srt(first).splitlines()[2] == "— So"
     assert as_srt(EMPTY) == ""
+    vtt = FORMATS["vtt"][1]
+    assert vtt(ALIGNMENT) == 'WEBVTT\n\n00:00:00.100 --> 00:00:01.100\nSo — 42 "goes".\n\n'
 
 
 def test_every_format_has_a_suffix_of_its_own() -> None:

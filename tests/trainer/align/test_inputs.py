@@ -14,8 +14,9 @@ from data.shards.tarring import key_of
 from data.utterance import Segment
 from tests.helpers.corpora import write_jsonl
 from tests.helpers.paths import ROOT
-from trainer.align.inputs import Item, file_names, find_items, read_text, with_known_times
+from trainer.align.inputs import Item, find_items, read_text, with_known_times
 from trainer.errors import CorpusError
+from trainer.recognize.recordings import file_names
 
 
 def item(*segments: Segment, phones: bool = False, origin: str = "") -> Item:
@@ -38,6 +39,26 @@ def test_two_transcripts_of_one_recording_are_an_error_that_names_both(tmp_path:
     assert str(found) == f"{tmp_path}/a.TXT: a.txt has the same name. Leave one."
 
 
+def test_one_recording_is_aligned_with_the_transcript_beside_it(tmp_path: Path) -> None:
+    """Reference: what its folder holds, of which there is more. An audio file that is named may have any suffix."""
+    (tmp_path / "more").mkdir()
+    for name in ("a.wav", "b.wav", "more/a.wav", "c.raw", "d.wav"):
+        (tmp_path / name).write_bytes(b"RIFF")
+    for name in ("a.txt", "b.LAB", "more/a.txt", "c.txt", "a.lab"):
+        (tmp_path / name).write_text(f"text of {name}")
+    of_folder = {one.title: one for one in find_items(str(tmp_path), "test", tmp_path) if isinstance(one, Item)}
+    for name, text in (("a.wav", "text of a.txt"), ("b.wav", "text of b.LAB"), ("c.raw", "text of c.txt")):
+        (found,) = find_items(str(tmp_path / name), "test", tmp_path)
+        assert isinstance(found, Item)
+        assert (found.name, found.text) == (Path(name).with_suffix(""), text)
+        if name.endswith(".wav"):
+            same = of_folder[found.title]
+            assert (same.name, same.text) == (found.name, found.text)
+    for name, said in (("d.wav", "no transcript. Write what is said into d.txt"), ("a.txt", "this is a transcript")):
+        with pytest.raises(CorpusError, match=said):
+            find_items(str(tmp_path / name), "test", tmp_path)
+
+
 def test_a_transcripts_byte_order_mark_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes(b"\xef\xbb\xbfone\n")
     assert read_text(tmp_path / "x.txt") == "one\n"
@@ -54,6 +75,13 @@ def test_a_transcripts_byte_order_mark_is_no_text(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_an_id_is_a_name_where_a_file_can_have_it(id: str, is_name: bool) -> None:
     assert file_names([id]) == [Path(id if is_name else key_of(id))]
+
+
+def test_an_id_that_two_utterances_have_is_refused(tmp_path: Path) -> None:
+    """Their files would replace one another."""
+    write_jsonl(tmp_path / "x.jsonl", [{"audio_filepath": "a.wav", "text": text} for text in ("one", "two")])
+    with pytest.raises(CorpusError, match=r"the id 'a\.wav' stands 2 times"):
+        find_items(str(tmp_path / "x.jsonl"), "test", tmp_path)
 
 
 def test_known_times_may_overlap_and_begin_together() -> None:

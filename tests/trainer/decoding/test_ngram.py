@@ -6,7 +6,9 @@ pytest tests/trainer/decoding/test_ngram.py
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import math
 import random
 import re
@@ -15,6 +17,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,11 +123,16 @@ def test_an_unknown_word_without_unk_is_all_but_impossible(tmp_path: Path) -> No
     assert model.sentence(["other"]) / math.log(10) == pytest.approx(-100 - 0.4 - 0.9, abs=1e-4)
 
 
-def test_an_unknown_word_in_capitals_is_the_unknown_word(tmp_path: Path) -> None:
-    """As KenLM reads it; other tools write it so."""
-    model = read_arpa(write(tmp_path, SMALL.replace("<unk>", "<UNK>")))
+@pytest.mark.parametrize("marks", [["<unk>"], ["<s>", "</s>", "<unk>"]], ids=["unknown", "all"])
+def test_marks_in_capitals_are_the_marks(tmp_path: Path, marks: list[str]) -> None:
+    """The unknown word as KenLM reads it; all three where somebody made capitals of a whole model."""
+    text = SMALL
+    for mark in marks:
+        text = text.replace(mark, mark.upper())
+    model = read_arpa(write(tmp_path, text))
     assert model.has_unknown
     same = read_arpa(write(tmp_path, SMALL, "y.arpa"))
+    assert model.words == same.words
     assert model.sentence(["my", "other"]) == same.sentence(["my", "other"])
 
 
@@ -203,6 +211,13 @@ def test_a_binary_file_is_named_as_one(tmp_path: Path, first: bytes, tool: str) 
     (tmp_path / "x.bin").write_bytes(first + bytes(range(256)) * 9)
     with pytest.raises(ModelError, match=rf"x\.bin:1: this is a binary file of {tool}\. Give the ARPA file"):
         read_arpa(tmp_path / "x.bin")
+
+
+@pytest.mark.parametrize("module", [bz2, lzma], ids=["bzip2", "xz"])
+def test_a_packed_file_that_is_not_read_is_named_as_one(tmp_path: Path, module: Any) -> None:
+    (tmp_path / "x.arpa.x").write_bytes(module.compress(SMALL.encode()))
+    with pytest.raises(ModelError, match=r"x\.arpa\.x:1: packed with \w+\. Unpack the file"):
+        read_arpa(tmp_path / "x.arpa.x")
 
 
 def test_a_word_in_capitals_beside_the_unknown_word_is_a_word(tmp_path: Path) -> None:

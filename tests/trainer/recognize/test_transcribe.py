@@ -317,11 +317,57 @@ def test_transcripts_that_are_there_already_are_replaced_only_when_asked(
     out.mkdir()
     (out / "a.srt").write_text("corrected by hand")
     assert main(argv) == 2
-    assert f"{out}/a.srt exists already. Give another --out, or --overwrite" in capsys.readouterr().err
+    assert f"{out}/a.srt exists already. Give another --out, --overwrite to" in capsys.readouterr().err
     assert [path.name for path in out.iterdir()] == ["a.srt"]
     assert main([*argv, "--overwrite"]) == 0
     assert (out / "a.srt").read_text() != "corrected by hand"
     assert (out / "a.json").exists()
+
+
+def test_a_manifest_without_transcripts_stands_for_its_utterances(
+    folder: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reference: the recordings by name, and a part of one as a file of its own. A row that is wrong is named."""
+    rows = [{"audio_filepath": "b c.flac"}, {"audio_filepath": "a.wav", "id": "v1.5"}, {"audio_filepath": 7},
+            {"audio_filepath": "deep/a.wav", "offset": 0.25, "duration": 0.75}]  # fmt: skip
+    (recordings / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    samples, rate = soundfile.read(recordings / "deep" / "a.wav", dtype="int16")
+    soundfile.write(tmp_path / "part.wav", samples[rate // 4 : rate], rate)
+    files = [str(recordings / "b c.flac"), str(recordings / "a.wav"), str(tmp_path / "part.wav")]
+    assert main([str(folder), *files]) == 0
+    expected = [line.partition("\t")[2] for line in capsys.readouterr().out.splitlines()]
+    assert main([str(folder), str(recordings / "all.jsonl")]) == 2
+    out, err = capsys.readouterr()
+    assert [line.partition("\t")[2] for line in out.splitlines()] == expected
+    assert [line.partition("\t")[0] for line in out.splitlines()] == ["b c.flac", "v1.5", "deep/a.wav#t=0.25,1"]
+    assert f'{recordings}/all.jsonl:3: "audio_filepath" must be a string' in err
+    assert main([str(folder), str(recordings / "all.jsonl"), "--out", str(tmp_path / "out")]) == 2
+    written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.txt"))
+    assert written == ["b c.txt", "deep=2fa=2ewav=23t=3d0=2e25=2c1.txt", "v1.5.txt"]
+
+
+def test_a_stopped_command_goes_on_where_it_was(
+    folder: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reference: the files of a command that was not stopped. Those that are there are not written again."""
+    argv = [str(folder), str(recordings), "--format", "json", "srt", "--out"]
+    assert main([*argv, str(tmp_path / "whole")]) == 0
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.json").write_text("there")
+    (out / "a.srt").write_text("corrected by hand")
+    (out / "b c.srt").write_text("corrected by hand")
+    capsys.readouterr()
+    assert main([*argv, str(out), "--resume"]) == 0
+    assert "2 of 3 recordings, 1 were there already" in capsys.readouterr().err
+    found = {path.relative_to(out).as_posix(): path.read_text() for path in out.rglob("*.*")}
+    assert found.pop("a.json") == "there"
+    assert found.pop("a.srt") == found.pop("b c.srt") == "corrected by hand"
+    assert found == {
+        name: (tmp_path / "whole" / name).read_text() for name in ("b c.json", "deep/a.json", "deep/a.srt")
+    }
+    assert main([str(folder), str(recordings), "--resume"]) == 2
+    assert "give that folder, and no --overwrite" in capsys.readouterr().err
 
 
 def test_recordings_of_one_name_are_kept_apart_by_their_folders(
@@ -405,6 +451,7 @@ def test_model_with_a_group_norm_says_that_windows_approximate(
         (["{model}", "{in}", "--format", "srt"], "--out FOLDER"),
         (["{model}", "{wav}", "--out", "{wav}"], "is a file"),
         (["{model}", "{in}/none.wav"], "no such file or folder"),
+        (["{model}", "-"], "-: standard input is not read"),
         (["{model}", "{empty}"], "no audio file in this folder"),
         (["{empty}", "{wav}"], "not a Hugging Face model folder"),
         (["{model}x", "{wav}"], "no such folder"),

@@ -182,6 +182,26 @@ def test_nothing_in_common_is_refused(tmp_path: Path) -> None:
         write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "c.html", None)
 
 
+def test_one_set_under_two_names_is_compared_and_that_is_said(tmp_path: Path) -> None:
+    """Reference: the same hypotheses under one name. A run with a development set calls its test set `test`; an
+    evaluation on that manifest calls it `eval`, as the run calls the other set."""
+    for name, wrong in (("a", 9), ("same", 9), ("b", 2)):
+        write_run(tmp_path / name, system(wrong))
+    of_eval = [hypothesis(spoken) for spoken in system(9)]
+    of_dev = [replace(h, id=f"dev-{h.id}") for h in of_eval]
+    scores = [Scores("test", tuple(of_eval), 1.0, 48.0, {}), Scores("eval", tuple(of_dev), 1.0, 48.0, {})]
+    write_hypotheses(tmp_path / "a" / "hypotheses.jsonl", scores)
+    first, second = (
+        write_comparison([tmp_path / name, tmp_path / "b"], tmp_path / "page.html", None) for name in ("a", "same")
+    )
+    said = "note: eval is what A calls test: the same utterances with the same references (its own eval is left out)"
+    assert said in first
+    assert said not in second
+    figures = [[line for line in lines if re.match(r"\s+[AB] +\d", line)] for lines in (first, second)]
+    assert len(figures[0]) == 2
+    assert figures[0] == figures[1]
+
+
 def test_rates_of_selected_weights_are_called_optimistic_once(tmp_path: Path) -> None:
     """In the report beside the rate, and in a comparison with the letter of the run whose weights were selected."""
     note = "optimistic: the weights were selected on it"
