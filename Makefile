@@ -34,12 +34,12 @@ test-browser: $(READY) browser
 
 # Every fault and every bad input of docs/reliability.md: about a quarter of an hour on two cores, a thread each
 REPORT := $(CURDIR)/build/reliability.jsonl
-RELIABILITY := OMP_NUM_THREADS=1 RELIABILITY_REPORT=$(REPORT) $(BIN)/python -m pytest -q -m "" -p no:cacheprovider
+RELIABILITY := OMP_NUM_THREADS=1 RELIABILITY_REPORT="$(REPORT)" $(BIN)/python -m pytest -q -m "" -p no:cacheprovider
 
 test-reliability: $(READY)
-	@mkdir -p build && rm -f $(REPORT)
+	@mkdir -p build && rm -f "$(REPORT)"
 	@status=0; $(MAKE) --keep-going --jobs 2 --output-sync=target reliability-faults reliability-input || status=1; \
-		$(BIN)/python -m scripts.checks.reliability_summary $(REPORT) || status=1; exit $$status
+		$(BIN)/python -m scripts.checks.reliability_summary "$(REPORT)" || status=1; exit $$status
 
 reliability-faults:
 	$(RELIABILITY) tests/reliability/test_faults*.py tests/trainer/rundir/checkpoints/test_saving.py tests/distributed/test_lost_processes.py

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Generator
 from multiprocessing.connection import Connection, wait
@@ -20,11 +19,6 @@ from trainer.errors import LoaderError
 R = TypeVar("R")
 _AHEAD = 2
 """Tasks that a process has been given and has not answered: it need not wait for the next one."""
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def do_tasks(work: Callable[[int], R], num_tasks: int, num_processes: int) -> Generator[tuple[int, R], None, None]:
@@ -80,7 +74,7 @@ def _receive(end: Connection) -> tuple:
 
 def _answer(work: Callable[[int], object], end: Connection, ends_of_others: list[Connection]) -> None:
     """Do the tasks that come through `end`, until the other process kills this one or is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # whoever waits for the results decides
     for other in ends_of_others:  # or this process would never see the other one's end
         other.close()

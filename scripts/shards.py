@@ -79,7 +79,7 @@ def run(args: Namespace, inputs: Sequence[str], options: Sequence[str]) -> int:
     if args.verify is not None:
         return verify(args.verify, console)
 
-    from data.processes import num_cores
+    from data.limits import num_cores
     from data.shards.building import build
     from data.shards.index import in_words
     from data.shards.shard import Packing

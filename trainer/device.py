@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from data.limits import control_groups, core_quota, num_cores
 from trainer.errors import ConfigError, is_out_of_memory
 
 
@@ -39,8 +40,10 @@ class HostCopy:
 def choose_device(name: str, local_rank: int | None = None) -> torch.device:
     """The device that --device names; ConfigError when it is not there.
 
-    One of several processes of a host takes the GPU of its `local_rank`.
+    One of several processes of a host takes the GPU of its `local_rank`. From here on torch computes with the threads
+    of `keep_to_cores`.
     """
+    keep_to_cores()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if local_rank is not None and name.startswith("cuda"):
@@ -96,17 +99,40 @@ def _compute_on(device: torch.device) -> None:
         torch.ones(1, device=device).add_(1).item()
 
 
+def keep_to_cores() -> None:
+    """Let torch have no more threads than this process may use cores. Where OMP_NUM_THREADS is set, that holds.
+
+    torch starts one for each core that it sees, which in a container with a quota of CPU time are all of the machine's.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > num_cores():
+        torch.set_num_threads(num_cores())
+
+
+def describe_threads() -> str:
+    """With how many threads torch computes on a CPU, where a quota of CPU time has decided it; else ""."""
+    quota = core_quota()
+    if quota is None or "OMP_NUM_THREADS" in os.environ:
+        return ""
+    number = torch.get_num_threads()
+    return f" with {number} thread{'s' * (number > 1)}, since its quota of CPU time is {quota:g} cores"
+
+
 @contextmanager
 def out_of_memory_by_name() -> Iterator[None]:
-    """Within this context memory that CUDA or a library of it lacks is torch's OutOfMemoryError too."""
+    """Within this context memory that CUDA, a library of it or the host lacks is torch's OutOfMemoryError too.
+
+    Under a limit on a process' memory (`ulimit -v`, h_vmem of a scheduler) torch raises a plain RuntimeError on a CPU,
+    and Python a MemoryError.
+    """
     try:
         yield
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise torch.OutOfMemoryError(str(error).splitlines()[0]) from None
+        reason = (str(error) or "MemoryError").splitlines()[0]
+        raise torch.OutOfMemoryError(reason.rpartition("DefaultCPUAllocator: ")[2]) from None
 
 
 def free_memory(device: torch.device) -> int:
@@ -121,24 +147,17 @@ def _free_host_memory(root: Path) -> int:
     try:
         meminfo = (root / "proc/meminfo").read_text()
         free = next(1024 * int(line.split()[1]) for line in meminfo.splitlines() if line.startswith("MemAvailable:"))
-        groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
+        groups = list(control_groups("memory", root))
     except (OSError, StopIteration, ValueError):
         return 0
-    for _, controllers, name in groups:
-        if controllers not in ("", "memory"):
-            continue
-        base = root / "sys/fs/cgroup" / controllers
+    for folder, version in groups:
         limit, used, statistic = "memory.max", "memory.current", r"^inactive_file (\d+)"
-        if controllers:  # version 1
+        if version == 1:
             limit, used, statistic = "memory.limit_in_bytes", "memory.usage_in_bytes", r"^total_inactive_file (\d+)"
-        group = base / name.lstrip("/")
-        for folder in (group, *group.parents):  # a limit holds for all groups in a group
-            with contextlib.suppress(OSError, ValueError):  # no limit: no file, or the word "max"
-                cached = re.search(statistic, (folder / "memory.stat").read_text(), re.M)
-                in_use = int((folder / used).read_text()) - int(cached[1] if cached else 0)
-                free = min(free, max(0, int((folder / limit).read_text()) - in_use))
-            if folder == base:
-                break
+        with contextlib.suppress(OSError, ValueError):  # no limit: no file, or the word "max"
+            cached = re.search(statistic, (folder / "memory.stat").read_text(), re.M)
+            in_use = int((folder / used).read_text()) - int(cached[1] if cached else 0)
+            free = min(free, max(0, int((folder / limit).read_text()) - in_use))
     return free
 
 

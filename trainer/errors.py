@@ -17,7 +17,8 @@ TRAINING_STOPPED = 3
 SAVE_FAILED = 4
 """Exit code: the last checkpoint, or what closes the run, could not be written to the disk."""
 REQUEUE = 75
-"""Exit code (EX_TEMPFAIL) after SIGTERM or SIGUSR1: the run is saved, and the same command with --resume goes on."""
+"""Exit code (EX_TEMPFAIL) after SIGTERM, SIGUSR1 or SIGHUP: the run is saved, and the same command with --resume goes
+on."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C; a training run is saved first. Shells use this code for SIGINT."""
 UNREAD = 141
@@ -99,6 +100,13 @@ MEMORY_IS_OUT = re.compile(r"\bCUDA (driver )?error: out of memory|\bHIP error: 
 no OutOfMemoryError: that is of torch's own allocator alone, which may hold all that the libraries lack."""
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device had no memory left, whoever wanted it."""
-    return type(error).__name__ == "OutOfMemoryError" or bool(MEMORY_IS_OUT.search(str(error)))
+HOST_MEMORY_IS_OUT = re.compile(r"can't allocate memory|^could not create a primitive$")
+"""What torch's RuntimeErrors say where a host has no memory for its allocator, or for a kernel that oneDNN makes."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the host had no memory left, whoever wanted it."""
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+        return True
+    said = str(error)
+    return isinstance(error, RuntimeError) and bool(MEMORY_IS_OUT.search(said) or HOST_MEMORY_IS_OUT.search(said))

@@ -21,8 +21,8 @@ from trainer.parallel.launch import launched, told_once
 
 def main(argv: Sequence[str] | None = None, clock: Clock | None = None) -> int:
     """Run the command line. Exit code: 0 done; 1 a trial (--overfit, --lr-finder) failed; 2 options, data or folder are
-    wrong; 3 training cannot go on; 4 a save failed; 75 stopped by SIGTERM or SIGUSR1, 130 by Ctrl-C (saved; --resume
-    goes on); 141 nobody reads the output.
+    wrong; 3 training cannot go on; 4 a save failed; 75 stopped by SIGTERM, SIGUSR1 or SIGHUP, 130 by Ctrl-C (saved;
+    --resume goes on); 141 nobody reads the output.
 
     `clock` counts the time of the run's phases; without one the run begins with this call.
     """

@@ -108,7 +108,7 @@ def train(
             run = prepare(config, console, corpus=corpus, world=world)
         with world.together("the run's folder"):
             if world.is_first:
-                held.enter_context(lock_run(config.run_dir))
+                held.enter_context(lock_run(config.run_dir, console.warn))
                 check_run_dir(config)  # again, since another process may have begun a run here in between
                 if config.overwrite:
                     clear(config.run_dir)

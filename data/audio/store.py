@@ -15,7 +15,6 @@ arrays: of a source some 70 bytes.
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import hashlib
 import os
@@ -31,9 +30,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.audio.segments import AudioSegment, forget_decoded, part_digest
-from data.processes import do_tasks, num_cores
+from data.filesystems import describe_no_locks, lock
+from data.limits import num_cores
+from data.processes import do_tasks
 from data.utterance import SAMPLE_RATE, AudioSource
-from trainer.errors import AudioError
+from trainer.errors import AudioError, StorageError
 
 FORMAT = "audio-store-5 soxr-HQ mean-downmix counted-frames"
 """Part of every key: changes whenever the same source would give other samples, or another failure."""
@@ -74,7 +75,14 @@ class AudioStore:
 
     @functools.cached_property
     def _bytes(self) -> np.memmap:
-        return np.memmap(self.folder / "samples.bin", dtype=np.uint8, mode="r")
+        path = self.folder / "samples.bin"
+        try:
+            return np.memmap(path, dtype=np.uint8, mode="r")
+        except OSError as error:  # ENODEV: a file system without it, such as some of FUSE's and 9p
+            raise StorageError(
+                f"{path}: cannot be mapped into memory ({error.strerror or error}). Give a --cache-dir on a disk of "
+                "this machine."
+            ) from None
 
     def load(self, i: int) -> np.ndarray:
         """float32 (num_samples,), what the source's own `load` gives."""
@@ -90,10 +98,12 @@ def open_store(
     *,
     log: Callable[[str], None],
     progress: Callable[[Iterator[None], int], Iterator[None]],
+    warn: Callable[[str], None] | None = None,
 ) -> AudioStore:
     """The store of `sources`, in their order, made if it is not there.
 
-    `progress` wraps an iterator over `total` utterances while they are decoded. OSError when the disk is full.
+    `progress` wraps an iterator over `total` utterances while they are decoded. `warn` (or `log`) is told when other
+    runs would not notice that it is being made. OSError when the disk is full.
     """
     listing = cache_dir / "audio" / "listings" / _key(source.identity for source in sources)
     if listing.exists():
@@ -103,10 +113,12 @@ def open_store(
     digests = content_digests(sources)
     folder = cache_dir / "audio" / _key(digest for chunk in digests.chunks for digest in chunk.to_pylist())
     listing.parent.mkdir(parents=True, exist_ok=True)
-    with open(listing.with_name(f"{folder.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # wait for another run that decodes the same audio
+    with open(listing.with_name(f"{folder.name}.lock"), "w") as file:
+        reason = lock(file, waits=True)  # for another run that decodes the same audio
         if not _is_whole(folder, len(sources)):
             lengths = np.fromiter((source.num_samples for source in sources), np.int64, len(sources))
+            if reason:
+                (warn or log)(describe_no_locks(cache_dir, reason))
             is_int16 = np.fromiter((_fits_int16(source) for source in sources), np.bool_, len(sources))
             num_bytes, hours = int((lengths * np.where(is_int16, 2, 4)).sum()), lengths.sum() / SAMPLE_RATE / 3600
             log(f"decoding {len(sources)} files ({hours:.2f} h) once into {folder} ({num_bytes / 1e6:.0f} MB)")

@@ -188,7 +188,7 @@ def _raise_only_while_waiting() -> None:
 
 def _ignore_signals(worker_id: int) -> None:
     """Ignore signals in a worker. A scheduler signals the whole process group; the training process decides."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import shutil
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from data.filesystems import lock
 from data.processes import do_tasks
 from data.shards.index import FORMAT, INDEX, SEAL, Seal, read_seal
 from data.shards.sealing import write_seal
@@ -104,11 +104,11 @@ def said(u: Utterance) -> bytes:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """CorpusError when another process packs into this folder."""
-    with open(folder / ".lock", "w") as lock:
+    """CorpusError when another process packs into this folder. Where it has no locks, that is not noticed."""
+    with open(folder / ".lock", "w") as file:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            lock(file)
+        except BlockingIOError:
             raise CorpusError(f"{folder}: another process packs into it. Wait for it, or give another --out.") from None
         yield
 

@@ -11,11 +11,11 @@ limit it looks at the whole folder, and the files that were used longest ago go 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import threading
 from pathlib import Path
 
+from data.filesystems import lock
 from data.shards.packing import digest
 
 _SHARE_OF_LIMIT = 50
@@ -83,8 +83,8 @@ class RangeCache:
 
     def throw_out(self) -> None:
         """Remove what was used longest ago, if there is more than the limit. Another process that does so suffices."""
-        with contextlib.suppress(OSError), open(self.folder / "lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(OSError), open(self.folder / "lock", "w") as file:
+            lock(file)
             files = []
             for folder in os.scandir(self.folder):
                 if folder.is_dir():

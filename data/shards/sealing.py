@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.durations import describe_segment, segments_among
+from data.filesystems import flush_to_disk
 from data.shards.index import INDEX, SEAL, Seal, Sealed, map_table, write_index
 from data.shards.shard import WORK, Packing, digest_of_file
 from data.utterance import SAMPLE_RATE
@@ -61,11 +62,7 @@ def _put(part: Path, path: Path) -> None:
     with open(part, "rb") as file:
         os.fsync(file.fileno())
     part.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush_to_disk(path.parent)
 
 
 def _refuse_parts(packing: Packing) -> None:

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.lazy import Lazy
-from data.processes import do_tasks, num_cores
+from data.limits import num_cores
+from data.processes import do_tasks
 from data.utterance import Utterance
 from data.utterance_table import UtteranceTable
 

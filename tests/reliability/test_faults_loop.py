@@ -99,6 +99,31 @@ def test_a_step_redone_in_halves_has_the_gradient_of_the_whole(
     assert (halved - whole).norm() < 1e-5 * whole.norm()
 
 
+ALLOCATOR = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: 2 bytes"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError(ALLOCATOR), RuntimeError("could not create a primitive"), MemoryError()],
+    ids=["torch", "oneDNN", "numpy"],
+)
+def test_a_host_without_memory_has_its_step_redone_in_halves_too(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a CPU raises under a limit of memory (ulimit -v), against a step that had memory, to fp32 rounding."""
+    whole = gradient_of_step([[0, 1, 2, 3, 4], [1, 3, 0]])
+    original = trainer.loop.step.batch_logits
+
+    def batch_logits(model: Any, batch: Batch, *rest: Any) -> Any:
+        if len(batch.ids) > 2:
+            raise error
+        return original(model, batch, *rest)
+
+    monkeypatch.setattr(trainer.loop.step, "batch_logits", batch_logits)
+    halved = gradient_of_step([[0, 1, 2, 3, 4], [1, 3, 0]])
+    assert (halved - whole).norm() < 1e-5 * whole.norm()
+
+
 def test_a_halved_step_is_counted_and_a_step_that_fails_half_way_leaves_no_gradient(
     memory_for: Callable[[int], None],
 ) -> None:

@@ -15,6 +15,7 @@ from trainer.device import (
     _free_host_memory,
     choose_device,
     choose_precision,
+    describe_threads,
     free_memory,
     out_of_memory_by_name,
     peak_flops,
@@ -78,6 +79,8 @@ def test_without_a_gpu_a_precision_is_planned_as_it_is_asked_for() -> None:
         ("CUDA driver error: out of memory", True),
         ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
         ("cuFFT error: CUFFT_ALLOC_FAILED", True),
+        ("could not create a primitive", True),
+        ("could not create a primitive descriptor for a convolution", False),
         ("CUDA error: an illegal memory access was encountered", False),
         ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`", False),
     ],
@@ -132,6 +135,42 @@ def test_a_gpu_that_torch_does_not_see_is_told(
 def test_a_device_of_another_kind_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="--device meta: give cpu, cuda"):
         choose_device("meta")
+
+
+@pytest.mark.parametrize(
+    ("asked", "cores", "threads"),
+    [("", 1, 1), ("", 3, 3), ("", 64, 4), ("4", 1, 4)],
+)
+def test_torch_has_no_more_threads_than_the_process_has_cores(
+    asked: str, cores: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch began with 4. What OMP_NUM_THREADS asks for holds."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    monkeypatch.setattr("trainer.device.num_cores", lambda: cores)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        choose_device("cpu")
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("quota", "asked", "told"),
+    [(None, "", ""), (2.5, "2", ""), (2.5, "", " with 2 threads, since its quota of CPU time is 2.5 cores")],
+)
+def test_a_quota_that_decides_the_number_of_threads_is_told(
+    quota: float | None, asked: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    monkeypatch.setattr("trainer.device.core_quota", lambda: quota)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert describe_threads() == told
 
 
 def test_a_backend_that_is_not_built_in_is_refused_in_a_sentence() -> None:

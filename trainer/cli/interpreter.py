@@ -37,6 +37,15 @@ def describe_missing(package: str, extra: str = "") -> str:
     return f"{sys.executable} has no package {package}. {_use_environment(extra)}"
 
 
+def describe_unfit(error: ImportError) -> str:
+    """What is said when a package is installed for this Python and cannot be imported."""
+    reason = " ".join(str(error).split()).rstrip(".")
+    return (
+        f"{sys.executable}: a package cannot be imported: {reason}. Its version may not fit the others, or this "
+        f"machine. {_use_environment()}"
+    )
+
+
 def describe_old() -> str:
     """What is said when the Python that runs is older than this project's code."""
     version = ".".join(map(str, sys.version_info[:3]))

@@ -1,7 +1,8 @@
 """Signals that ask a run to stop: the first one lets it save, the second one ends it at once.
 
 torchrun hands on to its processes what it is sent itself. A scheduler sends signals to every process of a job, so that
-each of them then comes twice: below torchrun a signal that follows within seconds is the first one again.
+each of them then comes twice: below torchrun a signal that follows within seconds is the first one again. So is SIGHUP
+everywhere: when a terminal closes, kernel and shell both send it.
 
 No torch here, since signals are caught before torch is imported.
 """
@@ -21,7 +22,7 @@ from trainer.errors import INTERRUPTED, REQUEUE
 from trainer.parallel.agent import is_below_torchrun
 
 SECONDS_OF_REPEATS = 5.0
-"""How long below torchrun a further signal may be the first one, handed on."""
+"""How long a further SIGHUP, and below torchrun any further signal, may be the first one, sent twice."""
 
 
 class Stopped(BaseException):  # no `except Exception` may swallow it
@@ -76,9 +77,10 @@ class StopFlag:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopFlag]:
-    """The first SIGINT, SIGTERM or SIGUSR1 sets the flag; the second one ends the process at once.
+    """The first SIGINT, SIGTERM, SIGUSR1 or SIGHUP sets the flag; the second one ends the process at once.
 
-    Below torchrun SIGHUP does so too, since torchrun hands it on when its terminal closes, even under nohup.
+    SIGHUP comes when a terminal closes or a connection breaks. Under nohup it stays ignored, but not below torchrun,
+    which hands it on even then.
 
     That is harmless: a checkpoint is whole or not there. In a thread that is not the main one no handler may be set:
     signals are then up to whoever started it, and the flag stays as it is.
@@ -89,7 +91,7 @@ def stop_on_signals() -> Iterator[StopFlag]:
         return
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
     repeats = is_below_torchrun()
-    if repeats:
+    if repeats or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
     first = 0.0
 
@@ -98,7 +100,7 @@ def stop_on_signals() -> Iterator[StopFlag]:
         if not flag():
             first = time.monotonic()
             if not repeats:
-                for n in numbers:
+                for n in set(numbers) - {signal.SIGHUP}:
                     signal.signal(n, signal.SIG_DFL)
             flag.set(number)
         elif time.monotonic() - first >= SECONDS_OF_REPEATS:

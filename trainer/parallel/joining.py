@@ -105,7 +105,8 @@ def _why_not(launch: Launch, present: Sequence[dict[str, Any]], seconds: float) 
         return ConfigError(
             f"rank {names} of {launch.size} did not come within {seconds:g} s; {len(present)} are there, the first of "
             f"them rank {present[0]['rank']} on {present[0]['host']}. See what the missing ones printed on their own "
-            "nodes; if they only need longer, set JOIN_SECONDS."
+            "nodes; if they only need longer, set JOIN_SECONDS. If this run is to be alone: unset RANK WORLD_SIZE, "
+            "which stand in its environment."
         )
     for one in present:
         name = f"rank {one['rank']} on {one['host']}"

@@ -37,6 +37,7 @@ def use_store(
             cache_dir,
             log=console.say,
             progress=lambda items, total: console.progress(items, total, "decoding", "file"),
+            warn=console.warn,
         )
     except OSError as error:
         raise CorpusError(

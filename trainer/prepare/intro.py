@@ -8,7 +8,7 @@ from data.example import Example
 from data.example_table import lengths_of, speakers_in
 from data.utterance import SAMPLE_RATE
 from trainer.cli.console import Console
-from trainer.device import HALF, why_no_gpu
+from trainer.device import HALF, describe_threads, why_no_gpu
 from trainer.loop.gradients import PARTS, part_of
 from trainer.prepare.build import PreparedRun
 from trainer.prepare.ranks import describe_waiting
@@ -75,7 +75,8 @@ def describe(run: PreparedRun, steps_left: int, console: Console) -> Iterator[tu
     )
     every = f"every {config.train.eval_every} steps" if config.train.eval_every else "at the end"
     saves = f"every {config.train.save_every}" if config.train.save_every else "at the end"
-    yield "arithmetic", f"{run.precision} on {run.parts.device}; evaluation {every}, checkpoint {saves}"
+    threads = describe_threads() if run.parts.device.type == "cpu" else ""
+    yield "arithmetic", f"{run.precision} on {run.parts.device}{threads}; evaluation {every}, checkpoint {saves}"
     if config.device == "auto" and run.parts.device.type == "cpu" and (reason := why_no_gpu()) is not None:
         yield "no GPU", reason
     if run.attention is not None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from data import strict_json
+from data.filesystems import flush_to_disk
 from trainer.errors import DamagedError
 
 MANIFEST = "manifest.json"
@@ -214,8 +215,4 @@ def _remove(folder: Path) -> None:
 
 
 def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush_to_disk(path)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from data.filesystems import describe_no_locks, lock
 from trainer.errors import ConfigError
 
 SECONDS_OF_A_LOOK = 0.3
@@ -19,16 +19,18 @@ _locks: list[TextIO] = []
 
 
 @contextmanager
-def lock_run(run_dir: Path) -> Iterator[None]:
+def lock_run(run_dir: Path, warn: Callable[[str], None]) -> Iterator[None]:
     """Hold runs/NAME/lock while the run goes on; ConfigError when another process holds it.
 
-    It is an flock: the kernel frees it however the process dies, so no lock is ever stale.
+    It is an flock: the kernel frees it however the process dies, so no lock is ever stale. Where the file system has no
+    locks, `warn` is told, and the run goes on.
     """
     file: TextIO | None = None
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         file = open(run_dir / "lock", "a", encoding="utf-8")  # noqa: SIM115
-        _take(file)
+        if reason := _take(file):
+            warn(describe_no_locks(run_dir, reason))
     except BlockingIOError:
         if file is not None:
             file.close()
@@ -43,12 +45,13 @@ def lock_run(run_dir: Path) -> Iterator[None]:
         file.close()
 
 
-def _take(file: TextIO) -> None:
-    """Take the lock; BlockingIOError when another process keeps it for longer than a look at it takes."""
+def _take(file: TextIO) -> str:
+    """Take the lock, or say why there are none; BlockingIOError when another process keeps it for longer than a look at
+    it takes."""
     end = time.monotonic() + SECONDS_OF_A_LOOK
     while True:
         try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock(file)
         except BlockingIOError:
             if time.monotonic() >= end:
                 raise
@@ -56,10 +59,10 @@ def _take(file: TextIO) -> None:
 
 
 def is_held(run_dir: Path) -> bool:
-    """Whether a process holds the lock of this run. False where there is no lock, or where it may not be read."""
+    """Whether a process holds the lock of this run. False where there are no locks, or where it may not be read."""
     try:
         with open(run_dir / "lock", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            lock(file, is_shared=True)
     except BlockingIOError:
         return True
     except OSError:

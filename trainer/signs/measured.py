@@ -14,7 +14,8 @@ from data.audio.fingerprint import BITS, fingerprint
 from data.audio.pitch import measure_pitch
 from data.audio.quality import Quality, measure_quality
 from data.example import Example
-from data.processes import do_tasks, num_cores
+from data.limits import num_cores
+from data.processes import do_tasks
 from data.utterance import SAMPLE_RATE
 from trainer.errors import AudioError
 

@@ -12,7 +12,6 @@ What lies under the final name is complete: it is written under another name and
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -29,6 +28,7 @@ import soxr
 from data.corpora.synthetic.espeak_phones import align
 from data.corpora.synthetic.plan import SIZES, Speaker, plan
 from data.corpora.synthetic.sphere import write_sphere
+from data.limits import num_cores
 from data.randomness import derive_seed
 from data.utterance import SAMPLE_RATE, Segment
 from trainer.errors import CorpusError
@@ -71,7 +71,7 @@ def ensure_tree(
         staging = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=cache_dir))
         try:
             (staging / "tree").mkdir()  # with the usual permissions, which mkdtemp does not give
-            _generate(size, seed, staging / "tree" / "TIMIT", jobs or os.cpu_count() or 1, progress)
+            _generate(size, seed, staging / "tree" / "TIMIT", jobs or num_cores(), progress)
             _publish(staging / "tree", root)
         finally:
             shutil.rmtree(staging, ignore_errors=True)

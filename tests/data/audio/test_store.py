@@ -346,3 +346,19 @@ def test_parts_of_one_file_stay_in_one_slice(mixed: list[FileAudio], monkeypatch
     monkeypatch.setattr(data.audio.store, "SLICE", 2)
     parts = [AudioSegment(mixed[6], start, start + 0.01) for start in (0.0, 0.05, 0.1)]
     assert data.audio.store._slices([mixed[0], *parts, mixed[1], mixed[2]]) == [range(4), range(4, 6)]
+
+
+def test_a_disk_without_locks_gives_a_store_and_a_warning(
+    mixed: list[FileAudio], opening: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lustre without -o flock answers so."""
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    store = opening(mixed)
+    assert all(np.array_equal(store.load(i), source.load()) for i, source in enumerate(mixed))
+    assert [line for line in opening.lines if "has no locks (Function not implemented)" in line]
+    opening(mixed)
+    assert opening.lines == [], "it is there: nothing is written, no lock is needed"

@@ -98,7 +98,7 @@ def test_names_and_values_of_users_are_text_and_never_markup(tmp_path: Path) -> 
 def test_running_and_best_runs_are_drawn_at_first(tmp_path: Path) -> None:
     for i in range(NUM_TICKED + 2):
         write_finished(tmp_path / f"run-{i}", wer=0.1 + 0.01 * i)
-    with lock_run(tmp_path / f"run-{NUM_TICKED + 1}"):
+    with lock_run(tmp_path / f"run-{NUM_TICKED + 1}", print):
         page = draw(tmp_path, tmp_path / "index.html")
     ticked = [run["name"] for run in page.data["runs"] if run["ticked"]]
     assert ticked == [*(f"run-{i}" for i in range(NUM_TICKED - 1)), f"run-{NUM_TICKED + 1}"]

@@ -42,7 +42,7 @@ def test_run_is_running_as_long_as_a_process_holds_its_lock(tmp_path: Path) -> N
     folder = write_finished(tmp_path / "a")
     (folder / "results.json").unlink()
     write_metrics(folder, records(60))
-    with lock_run(folder):
+    with lock_run(folder, pytest.fail):
         run = read_run(folder, "a")
     assert (run.status, run.step, run.total_steps) == ("running", 60, 200)  # 2 epochs of 100 steps
     assert run.rate == Rate("WER", 0.5 + 1 / 60, step=60)
@@ -52,7 +52,7 @@ def test_run_is_running_as_long_as_a_process_holds_its_lock(tmp_path: Path) -> N
 
 
 def test_run_that_prepares_is_running(tmp_path: Path) -> None:
-    with lock_run(tmp_path / "a"):
+    with lock_run(tmp_path / "a", pytest.fail):
         run = read_run(tmp_path / "a", "a")
     assert (run.status, run.note, run.rate, run.options) == ("running", "preparing", None, None)
     assert read_run(tmp_path / "a", "a").status == "stopped"
@@ -195,18 +195,22 @@ def test_run_begins_though_someone_looks_at_its_lock(tmp_path: Path) -> None:
     """A look holds the lock for an instant. Whoever begins a run in this instant waits and is not refused."""
     import fcntl
 
-    with lock_run(tmp_path):
+    with lock_run(tmp_path, pytest.fail):
         pass
     looking = open(tmp_path / "lock")  # noqa: SIM115
     fcntl.flock(looking, fcntl.LOCK_SH)
     threading.Timer(SECONDS_OF_A_LOOK / 5, looking.close).start()
-    with lock_run(tmp_path):
+    with lock_run(tmp_path, pytest.fail):
         assert is_held(tmp_path)
     assert not is_held(tmp_path)
 
 
 def test_run_is_refused_where_another_holds_the_lock(tmp_path: Path) -> None:
     begin = time.monotonic()
-    with lock_run(tmp_path), pytest.raises(ConfigError, match="in use by another process"), lock_run(tmp_path):
+    with (
+        lock_run(tmp_path, pytest.fail),
+        pytest.raises(ConfigError, match="in use by another process"),
+        lock_run(tmp_path, pytest.fail),
+    ):
         pass
     assert time.monotonic() - begin < 3 * SECONDS_OF_A_LOOK

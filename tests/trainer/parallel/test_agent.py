@@ -38,7 +38,7 @@ def test_it_is_the_process_that_all_its_starts_descend_from(wrapper: list[str]) 
 def test_a_folder_belongs_to_the_torchruns_that_ran_in_it_last(tmp_path: Path) -> None:
     """A node that joins belongs to them; whoever begins anew takes the folder over."""
     run_dir = tmp_path / "run"
-    with lock_run(run_dir):
+    with lock_run(run_dir, pytest.fail):
         assert not was_begun_by(run_dir, ["host 1 10", ""])
         note_agents(run_dir, [""])  # a process alone
         assert not was_begun_by(run_dir, [""])

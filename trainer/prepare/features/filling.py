@@ -16,7 +16,6 @@ neighbours: an encoder that has it is not computed like this.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +28,7 @@ from torch import Tensor
 
 from data.audio.decode import normalize
 from data.examples import Example
+from data.limits import num_cores
 from models.ctc import CTCModel
 from models.geometry import FrameGeometry
 from models.layers.frontend import extract_features, layer_taps
@@ -118,7 +118,7 @@ def compute_rows(
     host runs at most CALLS_AHEAD calls ahead of the device.
     """
     on_cuda, num_threads = device.type == "cuda", torch.get_num_threads()
-    num_workers = min(MOST_READERS, len(os.sched_getaffinity(0))) if on_cuda else num_threads
+    num_workers = min(MOST_READERS, num_cores()) if on_cuda else num_threads
     num_samples = NUM_SLOTS[device.type] * model.geometry.stride
     with torch.inference_mode():
         taps = layer_taps(model.base.feature_extractor)

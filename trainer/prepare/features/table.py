@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import shutil
@@ -30,6 +29,7 @@ from torch import Tensor
 from data.chain import Chain
 from data.example import Example
 from data.example_table import digests_of, lengths_of
+from data.filesystems import describe_no_locks, lock, unlock
 from models.ctc import CTCModel
 from models.encoder import weights_digest
 from models.feature_table import FeatureTable
@@ -165,12 +165,14 @@ def open_table(
     first_rows = tuple(accumulate(frames, initial=1))[:-1]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        lock = stack.enter_context(open(folder.with_suffix(".lock"), "w"))
+        file = stack.enter_context(open(folder.with_suffix(".lock"), "w"))
         # unlocked by name: a worker that is forked meanwhile has the same lock open, as long as it lives
-        stack.callback(fcntl.flock, lock, fcntl.LOCK_UN)
-        fcntl.flock(lock, fcntl.LOCK_EX)  # wait for another run that computes the same table
+        stack.callback(unlock, file)
+        reason = lock(file, waits=True)  # for another run that computes the same table
         if (rows := _read(folder, num_bytes, width, device, log)) is not None:
             return FeatureTable(rows, first_rows)
+        if reason:
+            (warn or log)(describe_no_locks(cache_dir, reason))
         sink = _choose_sink(folder, num_bytes, width, device)
         stack.callback(sink.discard)
         free = shutil.disk_usage(folder.parent).free

@@ -12,6 +12,7 @@ loss) and train (loss), under the names that Hugging Face's Trainer gives them. 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,12 +68,27 @@ def tag_of(figure: str) -> str:
     return figure if figure in FIRST else f"watch/{figure}"
 
 
+def _silence_writer_threads() -> None:
+    """Print no traceback where TensorBoard's thread meets a full disk: the next call raises the error."""
+    installed = threading.excepthook
+    if hasattr(installed, "is_tame"):
+        return
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if type(args.thread).__name__ != "_AsyncWriterThread":
+            installed(args)
+
+    hook.is_tame = True  # type: ignore[attr-defined]
+    threading.excepthook = hook
+
+
 class Board:
     """Writes one run's event file."""
 
     def __init__(self, run_dir: Path, state: TrainState, warn: Callable[[str], None]) -> None:
         self.warn = warn
         self.writer: SummaryWriter | None = None
+        _silence_writer_threads()
         try:
             drop_events_after(run_dir, state)
             self.writer = SummaryWriter(str(run_dir))

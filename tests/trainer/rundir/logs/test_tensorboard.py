@@ -5,11 +5,14 @@ pytest tests/trainer/rundir/logs/test_tensorboard.py
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -23,15 +26,17 @@ import pytest
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
 from data.text.vocab import Vocab
 from tests.helpers.models import small_model
 from trainer.config.presets import PRESETS
 from trainer.config.validate import resolve
 from trainer.loop.gradients import norms_by_part, part_of
+from trainer.loop.state import TrainState
 from trainer.run import main
 from trainer.rundir.logs.pictures import BLANK, LEFT, ROW, TOP, chosen_rows, draw_posteriors
-from trainer.rundir.logs.tensorboard import LAYOUT, flat_options, tag_of
+from trainer.rundir.logs.tensorboard import LAYOUT, Board, flat_options, tag_of
 from trainer.scoring.followed import shown_positions
 from trainer.scoring.scores import Followed
 
@@ -190,6 +195,29 @@ def test_loss_and_error_rates_are_the_first_two_groups(finished_run: Path) -> No
     assert sorted(groups) == ["eval", "train", "trained", "utterances", "watch"]
     assert groups["eval"] == {"loss", "wer", "cer", "ser"}
     assert groups["train"] == {"loss"}
+
+
+def test_a_full_disk_ends_the_log_with_one_warning_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """TensorBoard writes in a thread of its own, and Python prints the traceback of a thread that dies."""
+
+    def write(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("threading.excepthook", threading.__excepthook__)  # not pytest's
+    warnings: list[str] = []
+    board = Board(tmp_path, TrainState(), warnings.append)
+    monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", write)
+    for step in range(3):
+        board.scalars(step, {"train/loss": 1.0})
+        board.show(SummaryWriter.flush)
+    assert len(warnings) == 1
+    assert "No space left on device" in warnings[0]
+    other = threading.Thread(target=write, name="another")
+    other.start()
+    other.join()
+    assert capfd.readouterr().err.count("Traceback") == 1, "other threads still tell theirs"
 
 
 def test_hparams_first_columns_are_the_usual_suspects() -> None:
