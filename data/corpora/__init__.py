@@ -22,7 +22,8 @@ def _find_kinds() -> dict[str, type[CorpusConfig]]:
             if other := kinds.get(kind.__name__):
                 raise ImportError(
                     f"{name} and {other.__module__} both define {kind.__name__}. Rename one: config.json names a "
-                    "corpus by its class."
+                    "corpus by its class.",
+                    name=name,
                 )
             kinds[kind.__name__] = kind
     return kinds

@@ -99,7 +99,8 @@ def _all_presets() -> dict[str, Callable[[], Config]]:
     for kind in sorted(KINDS.values(), key=lambda kind: kind is not ManifestConfig):  # first what most people need
         if kind.preset in presets:
             raise ImportError(
-                f"{kind.__module__}.{kind.__name__}: {kind.preset!r} is a preset already. Give it another."
+                f"{kind.__module__}.{kind.__name__}: {kind.preset!r} is a preset already. Give it another.",
+                name=kind.__module__,
             )
         if kind.preset:
             presets[kind.preset] = _of_corpus(kind)

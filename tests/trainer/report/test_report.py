@@ -442,7 +442,7 @@ def test_runs_without_a_common_utterance_are_refused(
     run: Path, finished_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = [json.loads(line) for line in (run / "hypotheses.jsonl").read_text().splitlines()]
-    (run / "hypotheses.jsonl").write_text("".join(json.dumps({**r, "split": "other"}) + "\n" for r in lines))
+    (run / "hypotheses.jsonl").write_text("".join(json.dumps({**r, "id": "x" + r["id"]}) + "\n" for r in lines))
     assert compare([str(finished_run), str(run), "--media", "none"]) == 2
     assert "have no utterance with the same reference in common" in capsys.readouterr().err
 
