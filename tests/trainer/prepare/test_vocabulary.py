@@ -233,7 +233,7 @@ def test_references_that_people_write_score_zero_where_all_is_right(name: str, t
     assert (results["num_errors"], results.get("cer", 0.0)) == (0, 0.0)  # phonemes have no character error rate
     if name != "nothing between words":
         number = results["num_reference_phones" if "per" in results else "num_reference_words"]
-        assert number == sum(len(plain(text).split()) for text in texts) > 3
+        assert number == sum(len(plain(text).split()) for text in texts) >= len(texts)
 
 
 def test_training_on_a_checkpoint_of_capitals_keeps_its_head_and_exports_capitals(
