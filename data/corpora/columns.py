@@ -51,7 +51,8 @@ def known_as(names: Sequence[str], columns: Iterable[str]) -> list[str]:
     """Those of `columns` that are one of `names`, in their order, however written: startTime, Start-Time, start (s)."""
     by_plain: dict[str, list[str]] = {}
     for column in columns:
-        by_plain.setdefault(_plain(column), []).append(column)
+        for plain in {_plain(column), _plain(column.lower())}:  # a capital may begin a word, or be a slip
+            by_plain.setdefault(plain, []).append(column)
     return [column for name in names for column in by_plain.get(name, ())]
 
 

@@ -51,7 +51,7 @@ def _candidates(folder: Path, path: str, also: str) -> list[Path]:
         written.append(unquote(path))
     if path.lower().startswith("file:/"):
         written.append(unquote(path[len("file:") :]))
-    if path != path.strip():
+    if path != path.strip() != "":
         written.append(path.strip())
     if also:
         written.append(f"{also}/{path}")

@@ -165,6 +165,7 @@ KNOWN = {
     "audio_filepath": "audio_filepath audio audio_path audio_file audio_filename path file file_path filepath "
     "file_name filename wav wav_path wav_file wav_filename wav_filepath",
     "text": "text sentence transcript transcription txt wrd",
+    "id": "id utt_id utterance_id uttid",
     "speaker": "speaker speaker_id client_id spk spk_id speaker_name speakerid spkid",
     "offset": "offset",
     "duration": "duration dur duration_s duration_sec duration_seconds",
@@ -180,7 +181,9 @@ def reference_manifest(content: bytes, suffix: str) -> Utterances:
     if content[:2] in (b"\xff\xfe", b"\xfe\xff") or [bool(b) for b in content[:2]] in ([True, False], [False, True]):
         codec = "utf-16-be" if content[:1] in (b"\xfe", b"\0") else "utf-16-le"
     try:
-        text = content.decode(codec).removeprefix("\ufeff")
+        text = re.sub(
+            "(^|[\r\n])\ufeff+", r"\1", content.decode(codec)
+        )  # files that were joined have their marks inside
     except UnicodeDecodeError as error:
         raise Unreadable(str(error)) from None
     lines = [line for line in re.split("\r\n|\r|\n", text) if line.strip()]
@@ -188,7 +191,7 @@ def reference_manifest(content: bytes, suffix: str) -> Utterances:
         is_array = text.strip(" \t\r\n").startswith("[")
         rows = Json(text).document() if is_array else [Json(line).document() for line in lines]
     else:
-        rows = _table(lines, suffix)
+        rows = [row for row in _table(lines, suffix) if any(value and value.strip() for value in row.values())]
     if not all(isinstance(row, dict) for row in rows):
         raise Unreadable("no object")
     utterances: Utterances = []
@@ -203,7 +206,7 @@ def reference_manifest(content: bytes, suffix: str) -> Utterances:
 
 
 def _words(column: str) -> str:
-    return column.strip().lower().replace(" ", "_").replace("-", "_")
+    return re.sub("[ -]+", "_", re.sub(r"[()\[\]]", "", column.strip().lower()))
 
 
 def _column(columns: list[str], field: str) -> str:
@@ -341,23 +344,45 @@ def _reference_times(row: dict[str, Any], others: list[str]) -> tuple[float, flo
     return begin, end, None
 
 
+def _name(value: str | float | None) -> str:
+    """A whole number is written without a point."""
+    if value is None or value != value:  # NaN
+        return ""
+    return f"{value:.0f}" if isinstance(value, float) and value == value // 1 else str(value)
+
+
 def _reference_row(
     row: dict[str, Any], audio: str, column: str, plain_ids: dict[str, tuple[float, float | None]]
 ) -> tuple[str, str, str, str | None, float, float | None, float | None]:
     path, text = row.get(audio), row.get(column)
     if not isinstance(path, str) or not isinstance(text, str) or not path or min(path + text) == "\0":
         raise Unreadable("no path or no text")
-    if min(path) < " " or "://" in path:
+    if min(path) < " " or "://" in path or path.rstrip().endswith("|"):
         raise Unreadable("no path of a file")
     start, end, stated = _reference_times(row, [name for name in row if name not in (audio, column)])
     speakers = ["speaker"] if "speaker" in row else [c for k in KNOWN["speaker"].split() for c in row if _words(c) == k]
-    names = [row.get("id"), row[speakers[0]] if speakers else None]
+    ids = ["id"] if "id" in row else [c for k in KNOWN["id"].split() for c in row if _words(c) == k]
+    names = [row[found[0]] if found else None for found in (ids, speakers)]
     if any(type(name) not in (str, int, float, type(None)) for name in names):
         raise Unreadable("a name of another type")
-    name, speaker = ("" if name is None else str(name) for name in names)
+    name, speaker = (_name(name) for name in names)
+    speaker = re.sub(r"^([0-9]+)[.,]0$", r"\1", speaker.strip())
+    if speaker in ("nan", "NaN", "None", "null", "NULL", "<NA>"):
+        speaker = ""
     if not name:
         is_plain = start == 0 and plain_ids.setdefault(path, (start, end)) == (start, end)
         name = path if is_plain else f"{path}#t={start:g}" + ("" if end is None else f",{end:g}")
+    if any(ord(char) < 0x20 or ord(char) == 0x85 for char in name):
+        raise Unreadable("an id that breaks a line")
+    for code in map(ord, text):  # U+FFFD, private use, and what is no character
+        if (
+            code == 0xFFFD
+            or 0xE000 <= code < 0xF900
+            or code >= 0xF0000
+            or 0xFDD0 <= code < 0xFDF0
+            or code % 65536 > 65533
+        ):
+            raise Unreadable(f"U+{code:04X}")
     for char in name + text:
         code = ord(char)
         is_control = (code < 0x20 and not 9 <= code <= 13 and not 0x1C <= code <= 0x1F) or 0x7F <= code < 0xA0

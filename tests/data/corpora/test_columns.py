@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from data.audio.decode import FileAudio
+from data.corpora.columns import known_as
 from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from tests.helpers.corpora import jsonl, write_manifest
 from tests.helpers.corpora import read_manifest as read
@@ -322,3 +323,9 @@ def test_every_row_is_read_whatever_is_wrong_with_others(tmp_path: Path):
     assert [str(r).split(": ")[0] if isinstance(r, CorpusError) else r.id for r in readings] == [
         "a.wav", f"{path}:3", f"{path}:4", f"{path}:5", "d.wav",
     ]  # fmt: skip
+
+
+def test_capitals_within_a_word_hide_no_column() -> None:
+    """startTime is two words, TexT is one."""
+    assert known_as(("audio_filepath", "text"), ["TexT", "aUdio_filepath"]) == ["aUdio_filepath", "TexT"]
+    assert known_as(("start_time",), ["startTime"]) == ["startTime"]
