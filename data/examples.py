@@ -62,7 +62,10 @@ def _is_sound(table: UtteranceTable) -> bool:
 
 
 def _breaks_lines(id: str) -> str:
-    """The first control character of an id, also one that is white space, as U+XXXX: lists have an id a line."""
+    """The first control character of an id, also a tab or a line break, as "U+0009"; empty without one.
+
+    Lists of ids have one a line, and columns behind tabs.
+    """
     found = re.search(r"[\t\n\v\f\r\x1c-\x1f\x85]", id)
     return f"U+{ord(found[0]):04X}" if found else control_character(id)
 
@@ -81,6 +84,11 @@ def _check(utterance: Utterance, first: dict[str, Utterance]) -> None:
         )
     found = (("id", _breaks_lines(utterance.id)), ("transcript", impossible_character(utterance.text)))
     for what, character in found:
+        if character and not control_character(utterance.id) and what == "id":
+            raise CorpusError(
+                f"{utterance.origin}: utterance {utterance.id!r}: its id holds {character}, a tab or a line break, and "
+                "lists of ids have one a line. Take it out."
+            )
         if character:
             raise CorpusError(
                 f"{utterance.origin}: utterance {utterance.id}: its {what} holds {character}, a character that no "

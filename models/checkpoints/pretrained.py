@@ -183,7 +183,7 @@ def _read_extractor(source: str, revision: str | None) -> tuple[bool, tuple[str,
             extractor = AutoFeatureExtractor.from_pretrained(source, revision=revision, trust_remote_code=False)
     except OSError:  # neither file says anything of a feature extractor
         return True, (f"{source}: has no preprocessor_config.json, so audio is normalised (mean 0, variance 1)",)
-    except Exception as error:
+    except Exception as error:  # as of config.json: what strange values make transformers raise has no bounds
         raise ModelError(f"{source}: its preprocessor_config.json cannot be used ({first_line(error)}).") from None
     if not isinstance(extractor, Wav2Vec2FeatureExtractor):
         raise ModelError(
