@@ -26,6 +26,7 @@ import trainer.loop.fit
 from data.batches.collate import BatchDataset, Frontend
 from models.ctc import ctc_loss_per_utterance
 from models.feature_table import FeatureTable
+from tests.helpers.gpu import CUDA, ON_CUDA
 from tests.helpers.models import eval_set, example, make_talkative
 from tests.helpers.models import small_model as talkative_model
 from tests.helpers.paths import ROOT
@@ -43,12 +44,7 @@ from trainer.loop.step import TrainingParts, train_step
 from trainer.run import main
 from trainer.scoring.evaluate import evaluate
 
-CUDA = torch.device(os.environ.get("GPU_TESTS_DEVICE", "cuda"))
-"""GPU_TESTS_DEVICE=cpu shows that these tests run at all, where there is no GPU."""
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(CUDA.type == "cuda" and not torch.cuda.is_available(), reason="needs CUDA"),
-]
+pytestmark = ON_CUDA
 
 
 def cuda_parts(precision: str = "fp32", init_scale: float = 1024.0) -> TrainingParts:

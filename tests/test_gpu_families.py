@@ -21,6 +21,7 @@ from data.batches.collate import Batch, BatchDataset, Frontend
 from models.checkpoints.lora import Lora, add_updates
 from models.ctc import CTCModel
 from models.layers.attention import KERNELS, attention_shape, time_kernels
+from tests.helpers.gpu import CPU, CUDA, ON_CUDA
 from tests.helpers.graphs import Rerun
 from tests.helpers.models import EVERY_FAMILY, EVERY_VARIANT, FAMILIES, NORMS, example, small_hf_model
 from tests.helpers.paths import ROOT
@@ -31,13 +32,7 @@ from trainer.loop.graphs import CudaRecorder, Graphs
 from trainer.loop.optim import build_optimizer, build_schedule
 from trainer.loop.step import TrainingParts, accumulate_gradient
 
-CUDA = torch.device(os.environ.get("GPU_TESTS_DEVICE", "cuda"))
-"""GPU_TESTS_DEVICE=cpu shows that these tests run at all, where there is no GPU."""
-CPU = torch.device("cpu")
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(CUDA.type == "cuda" and not torch.cuda.is_available(), reason="needs CUDA"),
-]
+pytestmark = ON_CUDA
 PADDED = (9000, 7000, 5000)
 """Samples of the utterances of a batch."""
 SHAPE = dict(hidden_size=32, num_attention_heads=2)

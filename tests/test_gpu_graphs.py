@@ -5,7 +5,6 @@ tests/trainer/loop/test_graphs.py tests the same code with a stand-in for captur
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from data.batches.plan import BatchPlan
 from data.batches.specaugment import SpecAugment
 from data.config import BatchingConfig
 from models.ctc import CTCModel, ctc_loss_per_utterance
+from tests.helpers.gpu import CUDA, ON_CUDA
 from tests.helpers.graphs import Rerun
 from tests.helpers.models import eval_set, example, make_talkative
 from tests.helpers.models import small_model as talkative_model
@@ -30,12 +30,7 @@ from trainer.loop.optim import build_optimizer, build_schedule
 from trainer.loop.step import TrainingParts, accumulate_gradient, train_step
 from trainer.scoring.evaluate import evaluate
 
-CUDA = torch.device(os.environ.get("GPU_TESTS_DEVICE", "cuda"))
-"""GPU_TESTS_DEVICE=cpu shows that these tests run at all, where there is no GPU."""
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(CUDA.type == "cuda" and not torch.cuda.is_available(), reason="needs CUDA"),
-]
+pytestmark = ON_CUDA
 GRID = Grid(8, 4, GEOMETRY.num_frames, GEOMETRY.num_samples)
 SPEC = SpecAugment(hidden_size=32, time_prob=0.2, time_length=2, time_min_masks=1,
                    feature_prob=0.1, feature_length=2, feature_min_masks=1)  # fmt: skip

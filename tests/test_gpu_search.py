@@ -5,7 +5,6 @@ Run by scripts/bench/lab/tests.py, a part of gpu_check.
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 import torch
 
 from models.ctc import ctc_loss_per_utterance
+from tests.helpers.gpu import CPU, CUDA, ON_CUDA
 from trainer.align.lattice import Costs, Words
 from trainer.align.viterbi import best_paths
 from trainer.decoding import hotwords
@@ -22,13 +22,7 @@ from trainer.decoding.fusion import Fusion, Weights
 from trainer.decoding.hashing import HashTable, hash_all
 from trainer.decoding.ngram import build
 
-CUDA = torch.device(os.environ.get("GPU_TESTS_DEVICE", "cuda"))
-"""GPU_TESTS_DEVICE=cpu shows that these tests run at all, where there is no GPU."""
-CPU = torch.device("cpu")
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(CUDA.type == "cuda" and not torch.cuda.is_available(), reason="needs CUDA"),
-]
+pytestmark = ON_CUDA
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ Run by scripts/bench/lab/tests.py, a part of gpu_check.
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 from collections.abc import Callable
@@ -19,17 +18,13 @@ import trainer.prepare.features.file
 import trainer.prepare.features.table
 from data.examples import Example
 from models.ctc import CTCModel
+from tests.helpers.gpu import CUDA, ON_CUDA
 from tests.helpers.models import example, small_model
 from trainer.device import autocast_for
 from trainer.prepare.features.filling import NUM_SLOTS, compute_rows, plan_calls
 from trainer.prepare.features.table import open_table
 
-CUDA = torch.device(os.environ.get("GPU_TESTS_DEVICE", "cuda"))
-"""GPU_TESTS_DEVICE=cpu shows that these tests run at all, where there is no GPU."""
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(CUDA.type == "cuda" and not torch.cuda.is_available(), reason="needs CUDA"),
-]
+pytestmark = ON_CUDA
 
 
 def rows_of(model: CTCModel, examples: list[Example], precision: str) -> list[torch.Tensor]:
