@@ -29,6 +29,9 @@ from data.utterance import SAMPLE_RATE, Corpus, Utterance
 from data.utterance_table import UtteranceTable, first_twice
 from trainer.errors import CorpusError
 
+_BREAK = re.compile(r"[\t\n\v\f\r\x1c-\x1f\x85]")
+"""A tab, or what some program takes for the end of a line: lists of ids have one a line, and columns behind tabs."""
+
 
 def read_split(corpus: Corpus, split: str, faults: Faults | None = None) -> Sequence[Utterance]:
     """All utterances of a split; CorpusError when it is empty, an id stands twice or a text cannot be one.
@@ -56,18 +59,13 @@ def _is_sound(table: UtteranceTable) -> bool:
     """Whether `_check` passes all rows of a table."""
     if first_twice(table.rows["id"]) is not None:
         return False
-    return not any(map(_breaks_lines, _not_plain(table, "id"))) and not any(
+    return not any(map(_is_no_id, _not_plain(table, "id"))) and not any(
         map(impossible_character, _not_plain(table, "text"))
     )
 
 
-def _breaks_lines(id: str) -> str:
-    """The first control character of an id, also a tab or a line break, as "U+0009"; empty without one.
-
-    Lists of ids have one a line, and columns behind tabs.
-    """
-    found = re.search(r"[\t\n\v\f\r\x1c-\x1f\x85]", id)
-    return f"U+{ord(found[0]):04X}" if found else control_character(id)
+def _is_no_id(id: str) -> bool:
+    return bool(_BREAK.search(id) or control_character(id))
 
 
 def _not_plain(table: UtteranceTable, name: str) -> list[str]:
@@ -82,13 +80,13 @@ def _check(utterance: Utterance, first: dict[str, Utterance]) -> None:
         raise CorpusError(
             f"{utterance.origin}: id {utterance.id!r} stands already at {other.origin}. Ids must be unique in a split."
         )
-    found = (("id", _breaks_lines(utterance.id)), ("transcript", impossible_character(utterance.text)))
-    for what, character in found:
-        if character and not control_character(utterance.id) and what == "id":
-            raise CorpusError(
-                f"{utterance.origin}: utterance {utterance.id!r}: its id holds {character}, a tab or a line break, and "
-                "lists of ids have one a line. Take it out."
-            )
+    if found := _BREAK.search(utterance.id):
+        raise CorpusError(
+            f"{utterance.origin}: utterance {utterance.id!r}: its id holds U+{ord(found[0]):04X}, a tab or a line "
+            "break, and lists of ids have one a line. Take it out."
+        )
+    characters = (("id", control_character(utterance.id)), ("transcript", impossible_character(utterance.text)))
+    for what, character in characters:
         if character:
             raise CorpusError(
                 f"{utterance.origin}: utterance {utterance.id}: its {what} holds {character}, a character that no "

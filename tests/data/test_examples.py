@@ -113,7 +113,7 @@ def test_an_id_that_breaks_a_list_of_ids_is_refused(tmp_path: Path, character: s
     """--corpus.exclude and other lists have an id a line."""
     rows = [{"id": f"a{character}b", "audio_filepath": "a.wav", "text": "x"}]
     manifest = ManifestConfig(train=str(write_manifest(tmp_path / "m.jsonl", jsonl(*rows)))).open(tmp_path, print)
-    with pytest.raises(CorpusError, match=rf"its id holds U\+{ord(character):04X}"):
+    with pytest.raises(CorpusError, match=rf"its id holds U\+{ord(character):04X}, a tab or a line break"):
         read_split(manifest, "train")
 
 
