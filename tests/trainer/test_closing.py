@@ -133,7 +133,7 @@ def tf32_on() -> Any:
 def test_the_closing_evaluation_is_in_fp32_without_tf32_from_the_audio_itself(
     tf32_on: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever switches, autocast and table of features training had. What TF32 does is tests/test_gpu.py's."""
+    """Whatever switches, autocast and table of features training had. What TF32 does: tests/gpu/test_training.py."""
     seen: list[tuple[bool, bool, bool, object]] = []
 
     def spy(model: Any, split: Any, device: Any, autocast: Any, *rest: Any, **others: Any) -> Scores:

@@ -1,4 +1,4 @@
-"""Run every test marked `gpu`, and note the result of each as soon as it is known."""
+"""Run the tests below tests/gpu, and note the result of each as soon as it is known."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scripts.bench.lab.record import Record, parse_part
 from trainer.cli.parse import report_errors
 from trainer.errors import ConfigError
 
-TESTS = Path(__file__).parents[3] / "tests"
+TESTS = Path(__file__).parents[3] / "tests" / "gpu"
 MOST_CHARACTERS = 4000
 """Of a failure's text, from its end."""
 
@@ -69,14 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_tests(options: Namespace, folder: Path = TESTS) -> int:
-    """Run the tests of the files below `folder` that speak of the mark; others need not be imported."""
-    files = sorted(str(path) for path in folder.rglob("test_*.py") if "mark.gpu" in path.read_text(encoding="utf-8"))
-    if not files:
-        raise ConfigError(f"{folder}: no test here is marked gpu.")
+    """Run the tests below `folder` that are marked gpu. That there is none is a failure."""
     arguments = ["-m", "gpu", "-v", "-n0", "-p", "no:cacheprovider", "--durations=10", "--basetemp"]
-    return int(
-        pytest.main([*arguments, str(options.scratch / "pytest"), *files], plugins=[Results(Record(options.out))]) != 0
-    )
+    arguments += [str(options.scratch / "pytest"), str(folder)]
+    status = pytest.main(arguments, plugins=[Results(Record(options.out))])
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED:
+        raise ConfigError(f"{folder}: no test here is marked gpu.")
+    return int(status != 0)
 
 
 if __name__ == "__main__":

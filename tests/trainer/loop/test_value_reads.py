@@ -2,7 +2,7 @@
 
 On CUDA the host waits for each of them. It waits elsewhere too, and nothing of that shows here: copies to the host,
 copies from memory that is not pinned, and what a kernel does inside (torch's CTC copies its lengths). Those are
-seen on a GPU, by test_a_step_waits_for_the_device_in_ctc_alone in tests/test_gpu.py.
+seen on a GPU, by test_a_step_waits_for_the_device_in_ctc_alone in tests/gpu/test_training.py.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ utterance goes into the next call, together with the samples that both parts' fr
 with silence.
 
 Matrix products of one shape are computed by one kernel, so a frame's bits depend on what it sees alone, and not on its
-neighbours or its place (tests/trainer/prepare/features/test_filling.py, tests/test_gpu.py). Group norm sees the
+neighbours or its place (tests/trainer/prepare/features/test_filling.py, tests/gpu/test_table.py). Group norm sees the
 neighbours: an encoder that has it is not computed like this.
 """
 

@@ -5,11 +5,13 @@ pytest tests/scripts/bench/lab/test_tests.py
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+from scripts.bench.lab.tests import TESTS as FOLDER
 from tests.helpers.paths import ROOT
 
 CODE = """
@@ -61,3 +63,24 @@ def test_each_result_is_written_at_once(tmp_path: Path) -> None:
     assert all(word in reasons for word in ("planted", "two GPUs", "no_such_fixture"))
     assert found["headline"]["failed"] == 2
     assert [name.partition("::")[2] for name in found["headline"]["not finished"]] == ["test_end"]
+
+
+def test_every_test_marked_gpu_lies_where_the_part_looks() -> None:
+    marked = {
+        path.relative_to(ROOT)
+        for path in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Attribute) and node.attr == "gpu" and ast.unparse(node.value).endswith("mark"))
+        or (isinstance(node, ast.alias) and node.name == "ON_CUDA")
+    }
+    files = {path.relative_to(ROOT) for path in FOLDER.glob("test_*.py")}
+    assert len(files) >= 5
+    assert marked == files | {Path("tests/helpers/gpu.py")}
+
+
+def test_a_folder_without_such_a_test_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "test_other.py").write_text("def test_of_another_kind(): pass\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: needs CUDA\n")
+    done = subprocess.run([sys.executable, "-c", CODE, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "no test here is marked gpu" in done.stderr

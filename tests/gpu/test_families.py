@@ -147,7 +147,7 @@ def compare_deterministic_gradients() -> None:
 @pytest.mark.slow
 def test_every_family_has_a_deterministic_gradient() -> None:
     """In a process of its own: CUBLAS_WORKSPACE_CONFIG is read when CUDA starts."""
-    code = "from tests.test_gpu_families import compare_deterministic_gradients as compare; compare()"
+    code = "from tests.gpu.test_families import compare_deterministic_gradients as compare; compare()"
     environment = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]

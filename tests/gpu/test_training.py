@@ -200,7 +200,7 @@ def deterministic_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folders PRECISION/NAME of all runs. One process makes them: CUBLAS_WORKSPACE_CONFIG is read when CUDA
     starts, and every process needs seconds to import torch."""
     folder = tmp_path_factory.mktemp("deterministic")
-    code = "import sys; from tests.test_gpu import make_runs; make_runs(sys.argv[1])"
+    code = "import sys; from tests.gpu.test_training import make_runs; make_runs(sys.argv[1])"
     environment = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder)], cwd=ROOT, env=environment, capture_output=True, text=True
