@@ -67,6 +67,9 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--overlap", type=float, default=4.0, metavar="SECONDS",
                         help="what neighbouring windows share (default: 4)")  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=4, help="windows that are read at once (default: 4)")
+    parser.add_argument(
+        "--channel", type=count, metavar="N", help="of files, the first is 1 (default: the mean of all channels)"
+    )
     parser.add_argument("--part", metavar="K/N", help="only the K-th of N equal stretches of all recordings")
     parser.add_argument("--cache-dir", type=Path, default=Path("cache"), help="for the index of remote shards")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: auto)")
@@ -90,7 +93,8 @@ def run(args: Namespace) -> int:
     from data.shards.parts import read_part
     from trainer.recognize.recordings import find_all
 
-    recordings = find_all(args.inputs, args.cache_dir, read_part(args.part) if args.part else None)
+    channel = None if args.channel is None else args.channel - 1
+    recordings = find_all(args.inputs, args.cache_dir, read_part(args.part) if args.part else None, channel)
     if args.out is None and len(args.format) > 1:
         raise ConfigError(f"--format {' '.join(args.format)}: several formats need a folder to go to, --out FOLDER.")
     if args.out is None and len(recordings) > 1 and args.format[0] not in ONE_A_LINE:
@@ -132,7 +136,7 @@ def run(args: Namespace) -> int:
             errors += 1
             say(f"error: {error}")
             continue
-        transcript = replace(transcript, label=name.as_posix())
+        transcript = replace(transcript, label=name.as_posix(), channel=args.channel)
         num_samples += len(waveform)
         num_emptied += transcript.is_emptied
         is_cut |= len(waveform) > args.window * SAMPLE_RATE

@@ -1,7 +1,8 @@
 """Recordings of formats that libsndfile does not know, decoded by the program ffmpeg.
 
-It runs under a limit of time and writes all channels as they are: they are averaged here, as everywhere. What it says
-is read too: it goes on behind damage and ends with code 0, so only its complaints tell half a file from a whole one.
+It runs under a limit of time and writes all channels as they are: one is taken here, or their mean, as everywhere.
+What it says is read too: it goes on behind damage and ends with code 0, so only its complaints tell half a file from a
+whole one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ from typing import IO
 import numpy as np
 import soxr
 
-from data.audio.decode import MAX_RATE, MIN_RATE, average_channels, fit_length, refuse_no_sound, resampled_length
+from data.audio.decode import (
+    MAX_RATE,
+    MIN_RATE,
+    fit_length,
+    refuse_no_channel,
+    refuse_no_sound,
+    resampled_length,
+    to_one_channel,
+)
 from data.utterance import SAMPLE_RATE
 from trainer.errors import AudioError
 
@@ -35,10 +44,11 @@ _MAX_SAID = 2**20
 """Bytes of what ffmpeg says that are looked at."""
 
 
-def load_by_ffmpeg(path: Path, max_seconds: float, reason: str) -> np.ndarray:
+def load_by_ffmpeg(path: Path, max_seconds: float, reason: str, channel: int | None = None) -> np.ndarray:
     """float32 (num_samples,), mono at SAMPLE_RATE, of a file that is not read here for `reason`, a sentence.
 
-    AudioError when ffmpeg is not there, reads nothing, complains, takes too long, or finds above `max_seconds`.
+    `channel`: 0 is the first; None: the mean of all. AudioError when ffmpeg is not there, reads nothing, complains,
+    takes too long, or finds above `max_seconds`.
     """
     program = shutil.which("ffmpeg")
     if program is None:
@@ -58,8 +68,9 @@ def load_by_ffmpeg(path: Path, max_seconds: float, reason: str) -> np.ndarray:
             rate, num_channels = shape
             if not (MIN_RATE <= rate <= MAX_RATE and 1 <= num_channels <= _MAX_CHANNELS):
                 raise AudioError(f"{path}: ffmpeg finds {num_channels} channels of {rate} Hz in it.")
+            refuse_no_channel(str(path), channel, num_channels)
             stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
-            for mono in _mono_blocks(process.stdout, num_channels):
+            for mono in _mono_blocks(process.stdout, num_channels, channel):
                 num_frames += len(mono)
                 if num_frames > max_seconds * rate:
                     seconds = num_frames / rate
@@ -83,7 +94,7 @@ def load_by_ffmpeg(path: Path, max_seconds: float, reason: str) -> np.ndarray:
             "`ffmpeg -i IN OUT.wav` and read that."
         )
     samples = fit_length(np.concatenate(blocks), resampled_length(num_frames, rate))
-    refuse_no_sound(samples, str(path), num_channels)
+    refuse_no_sound(samples, str(path), num_channels if channel is None else 1)
     return samples
 
 
@@ -132,12 +143,12 @@ def _read_au_header(file: IO[bytes]) -> tuple[int, int] | None:
     return rate, num_channels
 
 
-def _mono_blocks(file: IO[bytes], num_channels: int) -> Iterator[np.ndarray]:
-    """float32 (n,): the mean of the channels, a block at a time."""
+def _mono_blocks(file: IO[bytes], num_channels: int, channel: int | None) -> Iterator[np.ndarray]:
+    """float32 (n,): one channel or the mean of all, a block at a time."""
     width = 4 * num_channels
     while block := file.read(max(1, _BLOCK_VALUES // num_channels) * width):
         values = np.frombuffer(block[: len(block) // width * width], ">f4").astype(np.float32)
-        yield average_channels(values.reshape(-1, num_channels))
+        yield to_one_channel(values.reshape(-1, num_channels), channel)
 
 
 def find_complaint(lines: list[str]) -> str:

@@ -1,6 +1,7 @@
 """From an encoded file to samples: float32, full scale 1, mono, 16 kHz. libsndfile decodes, soxr resamples.
 
-A file is what its content is, whatever its name: see data.audio.formats.containers. Channels are averaged.
+A file is what its content is, whatever its name: see data.audio.formats.containers. Channels are averaged, unless one
+is asked for.
 Normalisation to zero mean and unit variance is not here but where a batch is made (data.batches.collate): it depends on
 the encoder.
 """
@@ -99,14 +100,15 @@ def decode(file: BinaryIO, name: str, header: AudioHeader) -> np.ndarray:
     return at_16_khz(decode_mono(file, name, header), name, header)
 
 
-def decode_mono(file: BinaryIO, name: str, header: AudioHeader) -> np.ndarray:
-    """float32 (num_frames,), channels averaged, at the file's own rate; AudioError when it is shorter than it says.
+def decode_mono(file: BinaryIO, name: str, header: AudioHeader, channel: int | None = None) -> np.ndarray:
+    """float32 (num_frames,), one channel (0 the first) or the mean of all, at the file's own rate; AudioError when it
+    is shorter than it says.
 
     Memory holds one channel of the whole, and of the others a block at a time.
     """
     contents = examine(file, name, thorough=True)
     try:
-        blocks = [block for part in contents.parts for block in _mono_blocks(part)]
+        blocks = [block for part in contents.parts for block in _mono_blocks(part, channel)]
     except (soundfile.SoundFileError, TypeError) as error:
         raise AudioError(f"{name}: decoding failed ({reason_of(error)}).") from None
     num_frames = sum(map(len, blocks))
@@ -115,8 +117,8 @@ def decode_mono(file: BinaryIO, name: str, header: AudioHeader) -> np.ndarray:
     return np.concatenate(blocks) if len(blocks) > 1 else blocks[0] if blocks else np.zeros(0, np.float32)
 
 
-def _mono_blocks(part: Part) -> Iterator[np.ndarray]:
-    """The part's samples, its channels averaged, in blocks."""
+def _mono_blocks(part: Part, channel: int | None) -> Iterator[np.ndarray]:
+    """The part's samples, one channel or the mean of all, in blocks."""
     quiet = quiet_mpg123() if part.is_mpeg else contextlib.nullcontext(lambda: None)
     with quiet as pass_on, soundfile.SoundFile(part.open(), **part.raw) as sound:
         skip, left = part.skip, part.num_frames
@@ -128,12 +130,21 @@ def _mono_blocks(part: Part) -> Iterator[np.ndarray]:
             skipped, skip = min(skip, len(block)), max(0, skip - len(block))
             left -= len(block) - skipped
             pass_on()
-            yield average_channels(block[skipped:])
+            yield to_one_channel(block[skipped:], channel)
 
 
-def average_channels(samples: np.ndarray) -> np.ndarray:
-    """float32 (n,): the mean of the channels of `samples` (n, channels)."""
+def to_one_channel(samples: np.ndarray, channel: int | None = None) -> np.ndarray:
+    """float32 (n,): a channel of `samples` (n, channels), 0 the first; None: the mean of all."""
+    if channel is not None:
+        return np.ascontiguousarray(samples[:, channel])  # a view would keep the others in memory
     return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+
+
+def refuse_no_channel(name: str, channel: int | None, num_channels: int) -> None:
+    """AudioError when `channel`, 0 the first, is none of these."""
+    if channel is not None and channel >= num_channels:
+        has = "one channel" if num_channels == 1 else f"{num_channels} channels"
+        raise AudioError(f"{name}: it has {has}, so there is no channel {channel + 1}.")
 
 
 def at_16_khz(mono: np.ndarray, name: str, header: AudioHeader) -> np.ndarray:

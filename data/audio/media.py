@@ -15,6 +15,7 @@ import numpy as np
 from data.audio.by_ffmpeg import load_by_ffmpeg
 from data.audio.decode import FileAudio
 from data.audio.files import files_below, stat_regular
+from data.audio.segments import AudioSegment
 from trainer.errors import AudioError, UnknownAudioError
 
 SUFFIXES = frozenset([
@@ -56,25 +57,28 @@ def find_recordings(paths: Iterable[Path]) -> list[tuple[Path, Path]]:
     return list(once.values())
 
 
-def load_recording(path: Path, max_seconds: float = math.inf) -> np.ndarray:
-    """float32 (num_samples,), mono at SAMPLE_RATE; AudioError when it cannot be read, or lasts above `max_seconds`."""
+def load_recording(path: Path, max_seconds: float = math.inf, channel: int | None = None) -> np.ndarray:
+    """float32 (num_samples,), mono at SAMPLE_RATE; AudioError when it cannot be read, or lasts above `max_seconds`.
+
+    `channel`: 0 is the first; None: the mean of all.
+    """
     try:
-        return _load(path, min(max_seconds, MAX_SECONDS))
+        return _load(path, min(max_seconds, MAX_SECONDS), channel)
     except OSError as error:
         raise AudioError(f"{path}: {error.strerror or error}.") from None
 
 
-def _load(path: Path, max_seconds: float) -> np.ndarray:
+def _load(path: Path, max_seconds: float, channel: int | None) -> np.ndarray:
     stat_regular(path)
     audio = FileAudio(path)
     try:
         header = audio.header
     except UnknownAudioError as error:
-        return load_by_ffmpeg(path, max_seconds, str(error))
+        return load_by_ffmpeg(path, max_seconds, str(error), channel)
     refuse_longer(path, header.num_frames / header.rate, max_seconds)
     if header.num_frames * header.num_channels > max_seconds * _MAX_VALUES_PER_SECOND:
         raise AudioError(f"{path}: {header.num_channels} channels at {header.rate} Hz are too much to read at once.")
-    return audio.load()
+    return audio.load() if channel is None else AudioSegment(audio, channel=channel).load()
 
 
 def refuse_longer(path: Path, seconds: float, max_seconds: float) -> None:

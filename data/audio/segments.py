@@ -1,11 +1,13 @@
-"""A part of a recording as an utterance of its own: its samples are those of the whole file, cut at the sample.
+"""A part of a recording as an utterance of its own: a stretch of it, one of its channels, or both.
 
-The bounds are seconds; frame 0 of a part is the file's frame nearest to its start. What libsndfile can seek in
-exactly is read from there; MP3 and Opus, whose decoders remember what came before, are decoded whole.
+Its samples are those of the whole file, cut at the sample. The bounds are seconds; frame 0 of a part is the file's
+frame nearest to its start. What libsndfile can seek in exactly is read from there; MP3 and Opus, whose decoders
+remember what came before, are decoded whole.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import threading
 from collections.abc import Iterable
@@ -17,9 +19,16 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from data.audio.decode import EncodedAudio, at_16_khz, average_channels, decode_mono, resampled_length
+from data.audio.decode import (
+    EncodedAudio,
+    at_16_khz,
+    decode_mono,
+    refuse_no_channel,
+    resampled_length,
+    to_one_channel,
+)
 from data.audio.formats.sphere_header import SphereHeader, read_sphere_header
-from data.utterance import AudioHeader, Utterance
+from data.utterance import AudioHeader, AudioSource, Utterance
 from trainer.errors import AudioError
 
 SLACK_SECONDS, SLACK_SHARE, ROUNDING = 0.5, 0.05, 0.0101
@@ -33,23 +42,36 @@ class AudioSegment:
     """The part of `whole` from `start` to `end` seconds; an AudioSource."""
 
     whole: EncodedAudio
-    start: float
+    start: float = 0.0
     end: float | None = None
     """None: to the end of the file."""
+    channel: int | None = None
+    """0 is the first; None: the mean of all."""
 
     @property
     def name(self) -> str:
+        channel = "" if self.channel is None else f", channel {self.channel + 1}"
+        if self.is_all_of_it:
+            return f"{self.whole.name}{channel}"
         end = "its end" if self.end is None else f"{self.end:g} s"
-        return f"{self.whole.name} from {self.start:g} to {end}"
+        return f"{self.whole.name} from {self.start:g} to {end}{channel}"
 
     @property
     def identity(self) -> str:
-        return f"{self.whole.identity}|{self.start}|{self.end}"
+        channel = "" if self.channel is None else f"|channel {self.channel}"
+        return f"{self.whole.identity}|{self.start}|{self.end}{channel}"
+
+    @property
+    def is_all_of_it(self) -> bool:
+        """Whether it is the file from beginning to end."""
+        return self.start == 0 and self.end is None
 
     @cached_property
     def frames(self) -> tuple[int, int]:
-        """First frame and the one behind the last, at the file's own rate; AudioError when they are not in it."""
+        """First frame and the one behind the last, at the file's own rate; AudioError when they, or the channel, are
+        not in it."""
         rate, num_frames = self.whole.header.rate, self.whole.header.num_frames
+        refuse_no_channel(self.whole.name, self.channel, self.whole.header.num_channels)
         first = _nearest_frame(self.start, rate)
         last = num_frames if self.end is None else _nearest_frame(self.end, rate)
         if first >= num_frames or self.overshoot > self._slack:
@@ -73,7 +95,8 @@ class AudioSegment:
     @property
     def header(self) -> AudioHeader:
         first, last = self.frames
-        return replace(self.whole.header, num_frames=last - first)
+        num_channels = self.whole.header.num_channels if self.channel is None else 1
+        return replace(self.whole.header, num_frames=last - first, num_channels=num_channels)
 
     @property
     def num_samples(self) -> int:
@@ -85,9 +108,9 @@ class AudioSegment:
     def mono(self) -> np.ndarray:
         first, last = self.frames
         with self.whole.open() as file:
-            samples = _read_part(file, self.whole, first, last)
+            samples = _read_part(file, self.whole, first, last, self.channel)
         if samples is None:
-            samples = _last_decoded.samples_of(self.whole)[first:last]
+            samples = _last_decoded.samples_of(self.whole, self.channel)[first:last]
         if len(samples) != last - first:
             raise AudioError(
                 f"{self.name}: {last - first} samples were asked for, {len(samples)} are there: truncated?"
@@ -103,27 +126,27 @@ def _nearest_frame(seconds: float, rate: int) -> int:
     return int(Fraction(repr(round(seconds, 9))) * rate + Fraction(1, 2))
 
 
-def _read_part(file: BinaryIO, whole: EncodedAudio, first: int, last: int) -> np.ndarray | None:
-    """float32 (last - first,), channels averaged; None where only reading from the start gives these samples."""
+def _read_part(file: BinaryIO, whole: EncodedAudio, first: int, last: int, channel: int | None) -> np.ndarray | None:
+    """float32 (last - first,); None where only reading from the start gives these samples."""
     sphere = read_sphere_header(file, whole.name)
     try:
         if sphere is not None:
-            return _read_sphere_part(file, sphere, first, last)
+            return _read_sphere_part(file, sphere, first, last, channel)
         with soundfile.SoundFile(file) as sound:
             if sound.subtype not in _EXACT or sound.frames != whole.header.num_frames:
                 return None
             sound.seek(first)
-            return average_channels(sound.read(last - first, dtype="float32", always_2d=True))
+            return to_one_channel(sound.read(last - first, dtype="float32", always_2d=True), channel)
     except (soundfile.SoundFileError, TypeError):
         return None  # reading the whole says what is wrong
 
 
-def _read_sphere_part(file: BinaryIO, sphere: SphereHeader, first: int, last: int) -> np.ndarray:
+def _read_sphere_part(file: BinaryIO, sphere: SphereHeader, first: int, last: int, channel: int | None) -> np.ndarray:
     num_bytes = sphere.width * sphere.num_channels  # of a frame
     file.seek(sphere.num_bytes + first * num_bytes)
     part = io.BytesIO(file.read((last - first) * num_bytes))
     samples, _ = soundfile.read(part, dtype="float32", always_2d=True, **sphere.raw_format)
-    return average_channels(samples)
+    return to_one_channel(samples, channel)
 
 
 class _LastDecoded:
@@ -135,15 +158,16 @@ class _LastDecoded:
 
     def forget(self) -> None:
         """Free the memory: an hour of 44.1 kHz mono takes 635 MB."""
-        self.identity, self.samples = "", np.zeros(0, np.float32)
+        self.of: tuple[str, int | None] | None = None
+        self.samples = np.zeros(0, np.float32)
 
-    def samples_of(self, whole: EncodedAudio) -> np.ndarray:
+    def samples_of(self, whole: EncodedAudio, channel: int | None) -> np.ndarray:
         with self.lock:
-            if whole.identity != self.identity:
+            if self.of != (whole.identity, channel):
                 self.forget()
                 with whole.open() as file:
-                    self.samples = decode_mono(file, whole.name, whole.header)
-                self.identity = whole.identity
+                    self.samples = decode_mono(file, whole.name, whole.header, channel)
+                self.of = (whole.identity, channel)
             return self.samples
 
 
@@ -156,8 +180,22 @@ def forget_decoded() -> None:
 
 
 def part_digest(digest: str, audio: object) -> str:
-    """`digest` of a file's bytes, with the frames if `audio` is a part of it; AudioError when they are not in it."""
-    return f"{digest}:{audio.frames[0]}-{audio.frames[1]}" if isinstance(audio, AudioSegment) else digest
+    """`digest` of a file's bytes; of a part of it with its channel and frames. AudioError when they are not in it."""
+    if not isinstance(audio, AudioSegment):
+        return digest
+    return f"{channel_digest(bytes.fromhex(digest), audio.channel).hex()}:{audio.frames[0]}-{audio.frames[1]}"
+
+
+def channel_digest(digest: bytes, channel: int | None) -> bytes:
+    """16 bytes that stand for one channel of the file whose bytes have this digest; None: the digest itself."""
+    if channel is None:
+        return digest
+    return hashlib.blake2b(digest + f"channel {channel}".encode(), digest_size=16).digest()
+
+
+def file_of(audio: AudioSource) -> str:
+    """The name of the file that it is, or is a part of."""
+    return audio.whole.name if isinstance(audio, AudioSegment) else audio.name
 
 
 def find_overshoots(utterances: Iterable[Utterance]) -> list[tuple[float, str]]:

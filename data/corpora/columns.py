@@ -37,7 +37,11 @@ _OTHER_BOUND = re.compile(
 _PAIR = ("segment", "segments", "timestamp", "timestamps", "interval", "span", "bounds", "time")
 """Columns that may hold [start, end]."""
 _OTHER_END = re.compile(r"(seg(ment)?_)?(end|stop|length|len|dur(ation)?)(_.*)?")
-_CHANNEL = ("channel", "channel_id", "channel_index", "audio_channel", "channel_selector")
+FROM_0 = ("channel_index", "channel_selector")
+FROM_1 = ("channel_number",)
+CHANNEL = ("channel", "channel_id", "audio_channel", "chan", *FROM_0, *FROM_1)
+"""Which channel of the file is meant; the first two are counted from 0, the third from 1. Columns of YouTube's channels
+and of microphones have these names too."""
 _SPLIT = ("split", "set", "subset", "partition", "test_or_train")
 _SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "testing": "test", **dict.fromkeys(
     ("dev", "development", "valid", "validation", "val", "eval", "evaluation"), "dev")}  # fmt: skip
@@ -135,8 +139,8 @@ class Columns:
     duration: str | None = None
     start: str | None = None
     end: str | None = None
-    unread: tuple[str, ...] = ()
-    """Columns that would change what is heard, and are not read."""
+    channels: tuple[str, ...] = ()
+    """What may say which channel of the file is meant (data.corpora.channels)."""
     other_bounds: tuple[str, ...] = ()
     """What may say which part of the file is meant: in milliseconds, samples or frames, or under another name."""
     other_end: str | None = None
@@ -162,12 +166,12 @@ class Columns:
         other_bounds = [column for column in others if _OTHER_BOUND.fullmatch(_plain(column))]
         other_pairs = [column for column in others if _plain(column) in _PAIR]
         other_end = next((column for column in others if _OTHER_END.fullmatch(_plain(column))), None)
-        unread = tuple(known_as(_CHANNEL, columns))
+        channels = tuple(known_as(CHANNEL, others))
         id = "id" if "id" in columns else next(iter(known_as(ID, others)), None)
         split = next(iter(known_as(_SPLIT, others)), None)
         return cls(
             audio, text, id, find_speaker(columns), **bounds,
-            unread=unread, other_bounds=(*other_bounds, *other_pairs), other_end=other_end, split=split,
+            channels=channels, other_bounds=(*other_bounds, *other_pairs), other_end=other_end, split=split,
         )  # fmt: skip
 
 

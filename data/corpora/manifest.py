@@ -17,6 +17,7 @@ from pathlib import Path
 from data.audio.decode import FileAudio
 from data.audio.segments import AudioSegment
 from data.config import CorpusConfig, option
+from data.corpora.channels import Channels
 from data.corpora.columns import (
     AUDIO,
     TEXT,
@@ -161,6 +162,7 @@ class RowReader:
         self._files: dict[str, FileAudio] = {}
         self._plain_ids: dict[str, tuple[float, float | None]] = {}
         self._splits: dict[str, str] = {}
+        self._channels = Channels(manifest.name, self._rows, self.notes)
 
     def has_columns(self, header: Sequence[str]) -> bool:
         """Whether a table of these columns has the audio and the text."""
@@ -195,10 +197,11 @@ class RowReader:
                 self._splits[said] = columns.split
             if not path:
                 raise CorpusError(f'"{columns.audio}" is empty. It names the audio file.')
-            audio = self._audio(path, times, is_common_voice=row.keys() >= COMMON_VOICE)
+            found = locate(self.folder, path, also=self._clips if row.keys() >= COMMON_VOICE else "")
+            channel = self._channels.of(row, columns.channels, self._whole(found)) if columns.channels else None
             return Utterance(
-                id=(name_in(row, columns.id) if columns.id else "") or self._derived_id(path, times),
-                audio=audio,
+                id=(name_in(row, columns.id) if columns.id else "") or self._derived_id(path, times, channel),
+                audio=self._audio(found, times, channel),
                 text=string_in(row, columns.text),
                 speaker=speaker_of(name_in(row, columns.speaker)) if columns.speaker else None,
                 origin=where,
@@ -250,24 +253,28 @@ class RowReader:
         taken = [f'{what} from "{name}"' for what, (name, usual) in found.items() if name not in (None, usual)]
         if taken:
             self.notes.append(f"{self.manifest.name}: {', '.join(taken)}")
-        for name in columns.unread:
-            self.notes.append(f'{self.manifest.name}: "{name}" is not read; channels are averaged')
 
-    def _audio(self, path: str, times: Times, *, is_common_voice: bool) -> AudioSource:
-        found = locate(self.folder, path, also=self._clips if is_common_voice else "")
-        if not times.is_segment:
+    def _audio(self, found: Path, times: Times, channel: int | None) -> AudioSource:
+        if channel is None and not times.is_segment:
             return FileAudio(found)
-        # its header is read once for all its segments
-        whole = self._files.setdefault(str(found), FileAudio(found))
-        return AudioSegment(whole, times.start, times.end)
+        return AudioSegment(self._whole(found), times.start, times.end, channel)
 
-    def _derived_id(self, path: str, times: Times) -> str:
-        """The path, and the part where it needs one: as a media fragment (W3C), in seconds."""
+    def _rows(self) -> Iterator[Row]:
+        """All rows that can be read, once more from the first."""
+        return (row for _, row in open_table(self.manifest, self.has_columns).rows if not isinstance(row, CorpusError))
+
+    def _whole(self, path: Path) -> FileAudio:
+        """The file; its header is read once for all its parts."""
+        return self._files.setdefault(str(path), FileAudio(path))
+
+    def _derived_id(self, path: str, times: Times, channel: int | None) -> str:
+        """The path, and the part where it needs one: as a media fragment (W3C), in seconds; a channel from 1."""
         bounds = (times.start, times.end)
-        if times.start == 0 and self._plain_ids.setdefault(path, bounds) == bounds:
-            return path
-        end = "" if times.end is None else f",{_short(times.end)}"
-        return f"{path}#t={_short(times.start)}{end}"
+        parts = [] if channel is None else [f"channel={channel + 1}"]
+        if times.start != 0 or self._plain_ids.setdefault(path, bounds) != bounds:
+            end = "" if times.end is None else f",{_short(times.end)}"
+            parts.insert(0, f"t={_short(times.start)}{end}")
+        return f"{path}#{'&'.join(parts)}" if parts else path
 
 
 def _short(seconds: float) -> str:

@@ -46,7 +46,9 @@ def read_fast(
             return None
         first = strict_json.loads(content[: content.find(b"\n")].decode())
         columns = columns_of(tuple(first))
-        if first.keys() >= skips or any((columns.offset, columns.start, columns.end, columns.other_bounds)):
+        if first.keys() >= skips or any(
+            (columns.offset, columns.start, columns.end, columns.other_bounds, columns.channels)
+        ):
             return None
         rows = _parse(content, first, columns)
     except (OSError, ValueError, AttributeError, pa.ArrowException):
@@ -102,6 +104,7 @@ def _to_manifest(manifest: Path, rows: pa.Table, columns: Columns) -> ManifestTa
         "is_part": pa.repeat(False, len(rows)),
         "start": pa.repeat(0.0, len(rows)),
         "end": nothing,
+        "channel": nothing,
         "stated": stated,
     }
     table = pa.table([found[field.name] for field in SCHEMA], SCHEMA.names)

@@ -23,7 +23,7 @@ from trainer.errors import AudioError
 SCHEMA = pa.schema([
     ("id", pa.string()), ("text", pa.string()), ("speaker", pa.string()), ("line", pa.int64()),
     ("path", pa.string()), ("is_part", pa.bool_()), ("start", pa.float64()), ("end", pa.float64()),
-    ("stated", pa.float64()),
+    ("channel", pa.int32()), ("stated", pa.float64()),
 ])  # fmt: skip
 ROWS_A_CHUNK = 16_384
 _MEASURED_AT_ONCE = 64
@@ -59,8 +59,8 @@ class ManifestTable(UtteranceTable):
     def audio(self, i: int) -> AudioSource:
         path = self._column["path"][i].as_py()
         if self._column["is_part"][i].as_py():  # its header is read once for all its parts
-            start, end = (self._column[name][i].as_py() for name in ("start", "end"))
-            return AudioSegment(self._files.setdefault(path, FileAudio(Path(path))), start, end)
+            part = (self._column[name][i].as_py() for name in ("start", "end", "channel"))
+            return AudioSegment(self._files.setdefault(path, FileAudio(Path(path))), *part)
         audio = FileAudio(Path(path))
         if self._frames[i] >= 0:
             header = dataclasses.replace(self._known[self._kinds[i]], num_frames=int(self._frames[i]))
@@ -72,17 +72,20 @@ class ManifestTable(UtteranceTable):
 
         They are parts, and what says of which is a column that nobody knows here.
         """
-        whole = self.rows.filter(pc.invert(self.rows["is_part"]))
+        is_whole = pc.and_(pc.equal(self.rows["start"], 0.0), pc.is_null(self.rows["end"]))
+        whole = self.rows.filter(is_whole)
         if pc.count_distinct(whole["path"]).as_py() == len(whole):
             return []
-        files = whole.group_by("path", use_threads=False).aggregate([("text", "count_distinct"), ("line", "list")])
+        of = ["path", "channel"]
+        files = whole.group_by(of, use_threads=False).aggregate([("text", "count_distinct"), ("line", "list")])
         files = files.filter(pc.greater(files["text_count_distinct"], 1))
         if not len(files):
             return []
         path, lines = files["path"][0].as_py(), files["line_list"][0].as_py()
         return [
             f"{self.manifest.name}: rows that name one file as a whole have different transcripts, as lines {lines[0]} "
-            f"and {lines[1]} ({path}); such files: {len(files)}. Are the rows parts? Name their bounds start and end"
+            f"and {lines[1]} ({path}); such files: {len(files)}. Are the rows parts? Name their bounds start and end. "
+            "Are they channels? Name the column channel"
         ]
 
     @functools.cached_property
@@ -154,9 +157,9 @@ def _batches(utterances: Iterable[tuple[int, Utterance]]) -> Iterator[pa.RecordB
     for line, u in utterances:
         audio = u.audio
         if isinstance(audio, AudioSegment):
-            where = (audio.whole.name, True, audio.start, audio.end)
+            where = (audio.whole.name, True, audio.start, audio.end, audio.channel)
         else:
-            where = (audio.name, False, 0.0, None)
+            where = (audio.name, False, 0.0, None, None)
         for column, value in zip(columns, (u.id, u.text, u.speaker, line, *where, u.stated_duration), strict=True):
             column.append(value)
         if len(columns[0]) == ROWS_A_CHUNK:

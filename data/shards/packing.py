@@ -4,8 +4,9 @@
     samples that are whole numbers of 16 or 24 bits             mono FLAC at the file's own rate
     any others (float, 32 bits, what an MP3 part decodes to)    mono wav of 32-bit floats at the file's own rate
 
-Channels are averaged, as the reader does; resampling stays with the reader, since it would make floats of all. A part
-of a file becomes a file of its own. What was packed is decoded again and compared, bit for bit, before it is kept.
+Channels are averaged, or one is taken, as the reader does; resampling stays with the reader, since it would make
+floats of all. A part of a file becomes a file of its own. What was packed is decoded again and compared, bit for bit,
+before it is kept.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import soundfile
 
 from data.audio.decode import EncodedAudio, decode_mono, read_header, refuse_no_sound
-from data.audio.segments import AudioSegment
+from data.audio.segments import AudioSegment, channel_digest
 from data.audio.wav import as_wav
 from data.utterance import AudioHeader, AudioSource
 from trainer.errors import AudioError
@@ -36,17 +37,21 @@ class Packed:
     header: AudioHeader
     """Of `content`."""
     source: bytes
-    """16 bytes: digest of the source file's content."""
+    """16 bytes: digest of the source file's content, or of one channel of it."""
     part: tuple[int, int] | None
     """First frame and the one behind the last, where the source was a part of that file."""
 
 
 def pack(audio: AudioSource) -> Packed:
     """The audio as it is kept; AudioError when it does not decode, or holds no sound."""
-    whole = audio.whole if isinstance(audio, AudioSegment) else audio
-    part = audio.frames if isinstance(audio, AudioSegment) else None
-    raw = whole.raw() if part is None else b""
-    source = digest(raw) if part is None else _digest_of_whole(whole)
+    part, raw = None, b""
+    if isinstance(audio, AudioSegment) and audio.is_all_of_it and audio.whole.header.num_channels == 1:
+        audio = audio.whole
+    if isinstance(audio, AudioSegment):
+        part, source = audio.frames, channel_digest(_digest_of_whole(audio.whole), audio.channel)
+    else:
+        raw = audio.raw()
+        source = digest(raw)
     mono, header = audio.mono(), audio.header
     refuse_no_sound(mono, audio.name, header.num_channels)
     suffix = _suffix_of_compressed(raw) if isinstance(audio, EncodedAudio) else ""

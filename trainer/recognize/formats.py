@@ -30,6 +30,7 @@ def as_json(transcript: TimedTranscript) -> str:
     sure = transcript.confidence
     record = {
         "file": transcript.name,
+        **({} if transcript.channel is None else {"channel": transcript.channel}),
         "seconds": round(transcript.seconds, 4),
         "text": transcript.text,
         "confidence": None if sure is None else round(sure, 4),
@@ -68,8 +69,9 @@ def as_textgrid(transcript: TimedTranscript) -> str:
 def as_ctm(transcript: TimedTranscript) -> str:
     """`file channel start duration word confidence` a line; the file is the label, spaces as `_`."""
     name = "_".join((transcript.label or Path(transcript.name).stem).split())
+    file = f"{name} {transcript.channel or 1}"
     return "".join(
-        f"{name} 1 {w.start_seconds:.3f} {(w.end - w.start) / SAMPLE_RATE:.3f} {w.text} {w.confidence:.3f}\n"
+        f"{file} {w.start_seconds:.3f} {(w.end - w.start) / SAMPLE_RATE:.3f} {w.text} {w.confidence:.3f}\n"
         for w in transcript.words
     )
 

@@ -60,15 +60,23 @@ class ShardRecordings(Lazy[Recording]):
         return Recording(utterance.id, Path(self.table.shards.storage.url, key), Path(key), utterance.audio.load)
 
 
-def find_all(inputs: Sequence[str], cache_dir: Path, part: tuple[int, int] | None = None) -> Sequence[Recording]:
-    """Every recording of `inputs`, or the K-th of N stretches of them; AudioError where one of them is nothing."""
+def find_all(
+    inputs: Sequence[str], cache_dir: Path, part: tuple[int, int] | None = None, channel: int | None = None
+) -> Sequence[Recording]:
+    """Every recording of `inputs`, or the K-th of N stretches of them; AudioError where one of them is nothing.
+
+    `channel` of each file is read, 0 the first; None: the mean of all. ConfigError where inputs are no files.
+    """
     files = [Path(text) for text in inputs if not is_shards(text) and not is_manifest(text)]
     found: list[Sequence[Recording]] = []
     if files:
         found.append([
-            Recording(str(path), path, name, partial(load_recording, path)) for path, name in find_recordings(files)
+            Recording(str(path), path, name, partial(load_recording, path, channel=channel))
+            for path, name in find_recordings(files)
         ])  # fmt: skip
     for text in inputs:
+        if channel is not None and (is_manifest(text) or is_shards(text)):
+            raise ConfigError(f"--channel {channel + 1} is of files. The rows of {text} say which channel they are.")
         if is_manifest(text):
             found.append(_of_manifest(text))
         elif is_shards(text):

@@ -61,6 +61,8 @@ class TimedTranscript:
     words: tuple[Word, ...]
     label: str = ""
     """A name without suffix that is unique among the recordings; empty: the file's stem."""
+    channel: int | None = None
+    """The one that was read, 1 the first; None: the mean of all."""
     written: str | None = None
     """The text as the checkpoint's tokenizer writes it; None: the words with spaces between them."""
     is_calibrated: bool = False

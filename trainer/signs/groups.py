@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
+from data.audio.segments import file_of
 from data.utterance import Utterance
 from trainer.signs.sign import Sign
 
@@ -55,7 +56,7 @@ class Groups:
     def add(self, utterance: Utterance, signs: Iterable[Sign]) -> None:
         """One utterance. A sign that it shows twice counts once."""
         self.num += 1
-        groups = [("folder", str(PurePosixPath(utterance.audio.name).parent))]
+        groups = [("folder", str(PurePosixPath(file_of(utterance.audio)).parent))]
         if utterance.speaker is not None:
             groups.append(("speaker", utterance.speaker))
         self.sizes.update(groups)

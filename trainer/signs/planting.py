@@ -17,6 +17,7 @@ import soxr
 
 from data import strict_json
 from data.audio.decode import FileAudio
+from data.audio.segments import file_of
 from data.audio.wav import as_wav
 from data.examples import read_split
 from data.randomness import derive_seed
@@ -252,7 +253,7 @@ def _store(out: Path, name: str, utterance: Utterance, source: Utterance, sample
 
     Both lie in a folder of the name that the utterance's own has, so that no folder gives the altered ones away.
     """
-    folder = Path("audio") / Path(utterance.audio.name).parent.name
+    folder = Path("audio") / Path(file_of(utterance.audio)).parent.name
     (out / folder).mkdir(parents=True, exist_ok=True)
     if samples is None and isinstance(source.audio, FileAudio):
         link = folder / f"{name}{source.audio.path.suffix}"

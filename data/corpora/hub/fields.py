@@ -11,7 +11,7 @@ from typing import Any
 
 import datasets
 
-from data.corpora.columns import AUDIO, TEXT, find_speaker, known_as, name_of, speaker_of
+from data.corpora.columns import AUDIO, CHANNEL, TEXT, find_speaker, known_as, name_of, speaker_of
 from data.corpora.hub import HubConfig
 from trainer.errors import CorpusError
 
@@ -66,6 +66,9 @@ class Fields:
         for what, field, usual in (("audio", audio, config.audio_field), ("text", text, config.text_field)):
             if field.name != usual:
                 notes.append(f'{config.dataset}: {what} from column "{field.name}"; another: --corpus.{what}-field')
+        if channels := known_as(CHANNEL, names):
+            listed = " and ".join(f'"{name}"' for name in channels)
+            notes.append(f"{config.dataset}: {listed}: not read, channels are averaged")
         if bounds := known_as(_BOUNDS, names):
             listed = " and ".join(f'"{name}"' for name in bounds)
             notes.append(f"{config.dataset}: {listed}: not read, the audio of a row is taken whole")

@@ -132,6 +132,24 @@ def test_channels_that_ffmpeg_decodes_are_averaged(
     np.testing.assert_allclose(load_recording(tmp_path / "a.m4a"), FileAudio(tmp_path / "a.wav").load(), atol=1e-5)
 
 
+@pytest.mark.parametrize("channel", [0, 1])
+def test_a_channel_is_the_same_through_ffmpeg_and_without(
+    channel: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reference: the channel as a recording of its own."""
+    samples = np.stack([make_tone(1.3, rate=44_100), 0.5 * make_tone(1.3, rate=44_100)], axis=1)
+    stand_in_for_ffmpeg(tmp_path, monkeypatch, au_script(tmp_path, samples, 44_100))
+    (tmp_path / "a.m4a").write_bytes(b"nothing")
+    soundfile.write(tmp_path / "a.wav", samples, 44_100, subtype="FLOAT")
+    soundfile.write(tmp_path / "one.wav", samples[:, channel], 44_100, subtype="FLOAT")
+    expected = FileAudio(tmp_path / "one.wav").load()
+    np.testing.assert_array_equal(load_recording(tmp_path / "a.wav", channel=channel), expected)
+    np.testing.assert_allclose(load_recording(tmp_path / "a.m4a", channel=channel), expected, atol=1e-5)
+    for name in ("a.wav", "a.m4a"):
+        with pytest.raises(AudioError, match=r"it has 2 channels, so there is no channel 3"):
+            load_recording(tmp_path / name, channel=2)
+
+
 DAMAGE = {
     "error": "[info] Input #0, matroska\n[matroska @ 0x5] [error] File ended prematurely\n",
     "this stream": "[mpegts @ 0x5] [warning] Packet corrupt (stream = 1, dts = 7).\n[info] Input #0, mpegts\n"

@@ -65,6 +65,47 @@ def test_a_part_is_the_whole_file_cut_at_the_sample(write_tone: Callable, kind: 
         np.testing.assert_array_equal(samples[:n], expected[:n])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_channel_is_that_of_the_file_and_its_stretches_are_cut_of_it(tmp_path: Path, kind: str):
+    """Reference: soundfile reads both channels, which differ; one of them, and soxr; bit for bit."""
+    name, encoding = KINDS[kind]
+    encoding = {key: value for key, value in encoding.items() if key != "channels"}
+    rate = encoding.pop("rate")
+    samples = np.random.default_rng(0).uniform(-0.4, 0.4, (int(SECONDS * rate), 2))
+    soundfile.write(tmp_path / name, samples, rate, **encoding)
+    both, _ = soundfile.read(tmp_path / name, dtype="float32")
+    assert not np.array_equal(both[:, 0], both[:, 1])
+    file = FileAudio(tmp_path / name)
+    for channel, (start, end) in itertools.product([0, 1], [(0.0, None), (0.7, 1.55)]):
+        segment = AudioSegment(file, start, end, channel)
+        expected = both[round(start * rate) : None if end is None else round(end * rate), channel]
+        assert segment.header.num_channels == 1
+        np.testing.assert_array_equal(segment.mono(), expected)
+        if rate != 16_000:
+            expected = soxr.resample(expected, rate, 16_000)
+        loaded = segment.load()
+        assert len(loaded) == segment.num_samples
+        n = min(len(loaded), len(expected))
+        np.testing.assert_array_equal(loaded[:n], expected[:n])
+
+
+def test_a_channel_that_the_file_lacks_is_refused(write_tone: Callable):
+    segment = AudioSegment(FileAudio(write_tone("a.wav", channels=2)), channel=2)
+    with pytest.raises(AudioError, match=r"a\.wav: it has 2 channels, so there is no channel 3\."):
+        segment.load()
+    with pytest.raises(AudioError, match=r"a\.wav: it has one channel, so there is no channel 2\."):
+        _ = AudioSegment(FileAudio(write_tone("a.wav")), channel=1).num_samples
+
+
+def test_a_silent_channel_is_refused_and_the_other_one_is_read(tmp_path: Path):
+    """Recorders of calls write zeros for the side that is not there."""
+    samples = np.stack([np.random.default_rng(0).uniform(-0.4, 0.4, 8000), np.zeros(8000)], axis=1)
+    soundfile.write(tmp_path / "a.wav", samples, 16_000)
+    assert AudioSegment(FileAudio(tmp_path / "a.wav"), channel=0).load().any()
+    with pytest.raises(AudioError, match=r"a\.wav, channel 2: all its samples are zero\."):
+        AudioSegment(FileAudio(tmp_path / "a.wav"), channel=1).load()
+
+
 class CountedBytes(io.BytesIO):
     """A file in memory that counts the bytes that are read of it."""
 

@@ -69,14 +69,6 @@ def test_usual_names_win_over_other_known_ones(tmp_path: Path):
     assert (u.id, u.text, u.speaker) == ("a.wav", "so", "s")
 
 
-@pytest.mark.parametrize("name", ["channel", "channel_id", "audioChannel"])
-def test_channel_that_is_not_read_is_told(tmp_path: Path, name: str):
-    manifest = write_manifest(tmp_path / "m.jsonl", jsonl({**ROW, name: 1}))
-    corpus = ManifestCorpus(ManifestConfig(train=str(manifest)))
-    list(corpus.utterances("train"))
-    assert corpus.notes == [f'm.jsonl: "{name}" is not read; channels are averaged']
-
-
 @pytest.mark.parametrize("name", ["ID", "utt_id", "uttId", "utterance id"])
 def test_ids_are_read_under_other_names_and_told(tmp_path: Path, name: str):
     manifest = write_manifest(tmp_path / "m.csv", f"{name},audio_filepath,text\nu1,a.wav,so\n,b.wav,so\n")

@@ -69,8 +69,9 @@ def test_labels_are_read_by_their_names(tmp_path: Path, wav: bytes):
     assert [(u.speaker, u.text) for u in utterances] == [("bob", "yes"), ("ann", "no")]
 
 
-def test_bounds_that_are_not_read_are_told(rows: Callable):
-    _, notes = read(rows(begin_time=[0.0, 1.0], end_time=[1.0, 2.0]))
+def test_bounds_and_channels_that_are_not_read_are_told(rows: Callable):
+    _, notes = read(rows(begin_time=[0.0, 1.0], end_time=[1.0, 2.0], channel=["A", "B"]))
+    assert any('"channel": not read, channels are averaged' in note for note in notes)
     assert any('"begin_time" and "end_time": not read, the audio of a row is taken whole' in note for note in notes)
 
 

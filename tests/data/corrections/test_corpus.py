@@ -183,6 +183,7 @@ def table_of(ids: list[str], rows_a_batch: int) -> ManifestTable:
     columns: dict[str, Any] = {
         "id": ids, "text": [f"text {i}" for i in range(n)], "speaker": [None] * n, "line": list(range(1, n + 1)),
         "path": [f"{i}.wav" for i in range(n)], "is_part": [False] * n, "start": [0.0] * n, "end": [None] * n,
+        "channel": [None] * n,
         "stated": [None] * n,
     }  # fmt: skip
     batches = pa.table(columns, schema=SCHEMA).to_batches(max_chunksize=rows_a_batch)

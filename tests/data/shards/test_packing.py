@@ -23,6 +23,7 @@ import data.shards.tarring
 from data.audio.decode import FileAudio
 from data.audio.sampled import SampledAudio, digest_of
 from data.audio.segments import AudioSegment
+from data.audio.store import content_digests
 from data.shards.index import Seal
 from data.shards.packing import encode, pack
 from data.shards.table import Shards, ShardTable
@@ -78,6 +79,25 @@ def test_part_of_a_file_becomes_a_file_with_its_bits(kind: str, tmp_path: Path):
     packed = pack(part)
     assert read_back(packed.content, tmp_path).tobytes() == part.load().tobytes()
     assert packed.part == part.frames
+
+
+@pytest.mark.parametrize("kind", ["16 bits, stereo", "24 bits, stereo", "flac"])
+@pytest.mark.parametrize("channel", [0, 1])
+def test_a_channel_becomes_a_file_of_one_with_its_bits(kind: str, channel: int, tmp_path: Path):
+    """Whole numbers stay whole: nothing is averaged. Its digest is the one that a store of decoded audio has of it."""
+    source = AudioSegment(write(tmp_path, kind), channel=channel)  # type: ignore[arg-type]
+    packed = pack(source)
+    assert (packed.suffix, packed.header.num_channels) == ("flac", 1)
+    assert read_back(packed.content, tmp_path).tobytes() == source.load().tobytes()
+    assert packed.part is not None
+    known = f"{packed.source.hex()}:{packed.part[0]}-{packed.part[1]}"
+    assert content_digests([source]).to_pylist() == [known]
+    assert packed.source != pack(AudioSegment(source.whole, channel=1 - channel)).source
+
+
+def test_the_only_channel_of_a_compressed_file_keeps_its_bytes(tmp_path: Path):
+    source = write(tmp_path, "vorbis")
+    assert pack(AudioSegment(source, channel=0)).content == source.raw()  # type: ignore[arg-type]
 
 
 def test_samples_of_a_program_are_packed_with_their_bits(tmp_path: Path):

@@ -346,6 +346,31 @@ def test_a_manifest_without_transcripts_stands_for_its_utterances(
     assert written == ["b c.txt", "deep=2fa=2ewav=23t=3d0=2e25=2c1.txt", "v1.5.txt"]
 
 
+def test_each_channel_of_a_recording_is_read_alone(
+    folder: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reference: the sides of a call as recordings of their own."""
+    sides = [soundfile.read(recordings / name, dtype="int16")[0][:16_000] for name in ("a.wav", "b c.flac")]
+    soundfile.write(tmp_path / "call.wav", np.stack(sides, axis=1), 16_000)
+    for number, side in enumerate(sides, 1):
+        soundfile.write(tmp_path / "side.wav", side, 16_000)
+        texts = []
+        for argv in ([str(tmp_path / "side.wav")], [str(tmp_path / "call.wav"), "--channel", str(number)]):
+            assert main([str(folder), *argv, "--format", "json"]) == 0
+            texts.append(json.loads(capsys.readouterr().out))
+        assert texts[1].pop("channel") == number
+        assert [text | {"file": ""} for text in texts[1:]] == [texts[0] | {"file": ""}]
+        assert main([str(folder), *argv, "--format", "ctm"]) == 0
+        assert all(line.startswith(f"call {number} ") for line in capsys.readouterr().out.splitlines())
+    assert main([str(folder), str(tmp_path / "call.wav"), "--channel", "3"]) == 2
+    assert "call.wav: it has 2 channels, so there is no channel 3." in capsys.readouterr().err
+    (tmp_path / "calls.jsonl").write_text(json.dumps({"audio_filepath": "call.wav", "channel": "B"}) + "\n")
+    assert main([str(folder), str(tmp_path / "calls.jsonl"), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["text"] == texts[0]["text"]
+    assert main([str(folder), str(tmp_path / "calls.jsonl"), "--channel", "2"]) == 2
+    assert "--channel 2 is of files. The rows of" in capsys.readouterr().err
+
+
 def test_a_stopped_command_goes_on_where_it_was(
     folder: Path, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

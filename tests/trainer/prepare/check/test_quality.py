@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from data.audio.decode import FileAudio
+from data.audio.segments import AudioSegment
 from data.example import Example
 from data.faults import Fault
 from tests.helpers.voices import example
-from trainer.prepare.check.quality import MANY, REMEDIES, find_outliers
+from trainer.prepare.check.quality import MANY, REMEDIES, find_outliers, play
 from trainer.signs.sign import Certainty, Sign
 
 NOTHING = np.zeros(1, np.float32)
@@ -52,6 +56,20 @@ def test_a_remedy_can_be_typed_whatever_the_file_is_called(found: list[Fault]) -
     assert clipped.remedy.endswith("ffplay -autoexit '/corpus/the speaker/u40.wav'")
     assert spaces.remedy == REMEDIES["odd spaces"]
     assert swapped.remedy == "Does the audio hold what the text says? ffplay -autoexit /corpus/t/e0.wav"
+
+
+@pytest.mark.parametrize(
+    ("part", "options"),
+    [
+        ({"start": 1.5, "end": 4.0}, "-ss 1.5 -t 2.5 "),
+        ({"start": 2.0}, "-ss 2 "),
+        ({"channel": 1}, "-af 'pan=mono|c0=c1' "),
+        ({"end": 3.0, "channel": 0}, "-t 3 -af 'pan=mono|c0=c0' "),
+    ],
+)
+def test_what_is_played_is_the_part_that_the_utterance_is(part: dict[str, Any], options: str) -> None:
+    whole = FileAudio(Path("/corpus/a call.wav"))
+    assert play(AudioSegment(whole, **part)) == f"ffplay -autoexit {options}'/corpus/a call.wav'"
 
 
 @pytest.mark.parametrize("found", [{i: [of("clipped")] for i in range(31, 41)}], indirect=True)

@@ -1,0 +1,125 @@
+"""Which channel of its file a row of a manifest is: the only speaker of one side of a telephone call, as a rule.
+
+A, B; left, right; or a number, alone or as ch1. Tools count from 0 (lhotse, NeMo) or from 1 (STM, sox), so a number
+above 0 is taken where the column's name, the rest of the column or the file leaves one reading.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from data.audio.decode import FileAudio
+from data.corpora.columns import FROM_0, FROM_1, known_as, name_of
+from trainer.errors import AudioError, CorpusError
+
+_SIDES = {"left": 0, "l": 0, "right": 1, "r": 1} | {letter: i for i, letter in enumerate("abcdefgh")}
+_NUMBER = re.compile(r"(?:ch|chan|channel)?[ _-]*([0-9]{1,9})")
+
+
+class Channels:
+    """The channels that the rows of one manifest name."""
+
+    def __init__(self, manifest: str, rows: Callable[[], Iterable[Mapping[str, Any]]], notes: list[str]) -> None:
+        """`manifest` is its name for notes, `rows` gives all its rows once more; `notes` is added to."""
+        self.manifest, self.rows, self.notes = manifest, rows, notes
+        self._noted = set[str]()
+        self._numbers: set[int] | None = None
+
+    def of(self, row: Mapping[str, Any], columns: Sequence[str], audio: FileAudio) -> int | None:
+        """The channel of `audio` that the row is, 0 the first; None where it is the mean of all. CorpusError where it
+        cannot be, or may be two.
+
+        The file's header is read where a row says another channel than the first.
+        """
+        said = _say_one(row, columns)
+        if said is None:
+            for column in columns:
+                if name_of(row.get(column)).strip():
+                    self._note(column, f"is not read where it is no channel of the file, as {str(row[column])!r:.40}; "
+                                       "channels are averaged")  # fmt: skip
+            return None
+        if said.index == 0:
+            return 0
+        try:
+            num_channels = audio.header.num_channels
+        except AudioError:  # this is told of the utterance, as of any other
+            return None
+        if num_channels == 1:
+            self._note(said.column, f"is not read of files that have one channel, as {audio.path.name}")
+            return None
+        index = self._index(said, columns, num_channels)
+        if index >= num_channels:
+            raise CorpusError(
+                f'"{said.column}" {row[said.column]!r:.40}: {audio.path.name} has {num_channels} channels. Mend it, or '
+                "rename the column if it is something else."
+            )
+        return index
+
+    def _index(self, said: Said, columns: Sequence[str], num_channels: int) -> int:
+        if said.index is not None:
+            return said.index
+        if self._numbers is None:
+            every = (_say(column, row.get(column)) for row in self.rows() for column in columns)
+            self._numbers = {one.number for one in every if one is not None and one.number >= 0}
+        if 0 in self._numbers:
+            return said.number
+        if max(self._numbers) >= num_channels:  # from 0 there would be none of this number
+            return said.number - 1
+        raise CorpusError(
+            f'"{said.column}" {said.number} of {num_channels} channels: is the first one 0 or 1? Rename the column '
+            '"channel_index" if it is 0, "channel_number" if it is 1; or write A, B, ...'
+        )
+
+    def _note(self, column: str, note: str) -> None:
+        """Once for each kind of note."""
+        kind = f"{column} {note[:20]}"
+        if kind not in self._noted:
+            self._noted.add(kind)
+            self.notes.append(f'{self.manifest}: "{column}" {note}')
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a row says of its channel."""
+
+    column: str
+    index: int | None
+    """0 is the first; None where that depends on where `number` counts from."""
+    number: int = -1
+    """As it was written; -1 where it was none."""
+
+
+def _say_one(row: Mapping[str, Any], columns: Iterable[str]) -> Said | None:
+    """What the row says in one of `columns`; None where it says nothing that is a channel. CorpusError where two
+    columns differ."""
+    found = None
+    for column in columns:
+        said = _say(column, row.get(column))
+        if said is None:
+            continue
+        if found is not None and (found.index, found.number) != (said.index, said.number):
+            raise CorpusError(
+                f'"{found.column}" and "{column}" say two different channels. Rename the one that is something else.'
+            )
+        found = found or said
+    return found
+
+
+def _say(column: str, value: object) -> Said | None:
+    if isinstance(value, list | tuple) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    word = name_of(value).strip().lower()
+    if word in _SIDES:
+        return Said(column, _SIDES[word])
+    matched = _NUMBER.fullmatch(word)
+    if matched is None:
+        return None
+    number = int(matched[1])
+    if number == 0 or known_as(FROM_0, [column]):
+        return Said(column, number, number)
+    return Said(column, number - 1 if known_as(FROM_1, [column]) else None, number)
