@@ -43,7 +43,8 @@ def stat_regular(path: str | Path) -> os.stat_result:
 def files_below(folder: Path) -> list[Path]:
     """Everything below `folder` that is no folder, sorted; also what cannot be opened, such as a broken link.
 
-    Links to folders are followed, and no folder is read twice. OSError when a folder cannot be read.
+    Links to folders are followed, and no folder is read twice. What macOS writes beside files on other disks and into
+    archives (`._a.wav` for a.wav) is left out. OSError when a folder cannot be read.
     """
 
     def refuse(error: OSError) -> None:
@@ -57,8 +58,19 @@ def files_below(folder: Path) -> list[Path]:
             continue
         seen.add(real)
         folders.sort(key=lambda name: (os.path.islink(os.path.join(here, name)), name))  # a link to a sibling is last
-        found += [Path(here, name) for name in files]
+        found += [path for path in (Path(here, name) for name in files) if not _is_apple_double(path)]
     return sorted(found)
+
+
+def _is_apple_double(path: Path) -> bool:
+    """Whether it holds nothing but what macOS knows of another file: of that name, and AppleDouble (RFC 1740)."""
+    if not path.name.startswith("._"):
+        return False
+    try:
+        with open_regular(path) as file:
+            return file.read(4) == b"\0\5\x16\7"
+    except OSError:
+        return False
 
 
 def _hint(path: str | Path) -> str:

@@ -49,7 +49,8 @@ def _tree_at(folder: Path) -> dict[str, Path] | None:
 
 def _folders(folder: Path) -> list[Path]:
     try:
-        return sorted(p for p in folder.iterdir() if p.is_dir())
+        # __MACOSX, in unpacked archives, has the folders of the tree once more
+        return sorted(p for p in folder.iterdir() if p.is_dir() and p.name != "__MACOSX")
     except OSError:  # another's folder on the way
         return []
 

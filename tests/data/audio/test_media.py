@@ -326,6 +326,17 @@ def test_folder_is_searched_below_and_in_order(tmp_path: Path) -> None:
     assert find_recordings([tmp_path, tmp_path / "a.mp3", tmp_path / "deep"]) == find_recordings([tmp_path])
 
 
+def test_what_macos_knows_of_a_file_is_no_recording(tmp_path: Path) -> None:
+    """It lies beside each file on disks of another kind, and in archives. A name alone hides nothing."""
+    (tmp_path / "__MACOSX").mkdir()
+    for name in ("a.wav", ".hidden.wav", "._only a name.wav"):
+        soundfile.write(tmp_path / name, make_tone(0.1), 16_000)
+    for name in ("._a.wav", "__MACOSX/._a.wav"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(60))
+    found = [name.as_posix() for _, name in find_recordings([tmp_path])]
+    assert found == ["._only a name.wav", ".hidden.wav", "a.wav"]
+
+
 def test_a_folder_is_read_through_links_and_nothing_of_it_is_passed_over(tmp_path: Path) -> None:
     """Corpora are often links to another disk. A broken link and a FIFO are named when they are read."""
     folder, elsewhere = tmp_path / "in", tmp_path / "elsewhere"

@@ -432,7 +432,11 @@ def test_a_tree_is_found_two_folders_below_its_root(tree: Path, tiny_timit: Path
     """As the LDC's archive, Kaggle's copy and unpacked zip files lay it."""
     root = tmp_path / "root"
     (root / "timit").mkdir(parents=True)
-    (root / "__MACOSX").mkdir()
+    for path in [path for path in tree.rglob("*") if path.is_file()]:  # what macOS puts into an archive
+        shadow = root / "__MACOSX" / "TIMIT" / path.relative_to(tree).with_name(f"._{path.name}")
+        shadow.parent.mkdir(parents=True, exist_ok=True)
+        shadow.write_bytes(b"\0\5\x16\7" + bytes(78))
+        path.with_name(shadow.name).write_bytes(shadow.read_bytes())
     tree.rename(root / "timit/TIMIT")
     assert_same(corpus_at(root), corpus_at(tiny_timit))
 
