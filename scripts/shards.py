@@ -79,7 +79,7 @@ def run(args: Namespace, inputs: Sequence[str], options: Sequence[str]) -> int:
     if args.verify is not None:
         return verify(args.verify, console)
 
-    from data.limits import num_cores
+    from data.machine.limits import num_cores
     from data.shards.building import build
     from data.shards.index import in_words
     from data.shards.shard import Packing
@@ -113,7 +113,7 @@ def read_inputs(
     from data.chain import chain_utterances
     from data.corpora.manifest import ManifestConfig, ManifestCorpus
     from data.corrections.corpus import CorrectedCorpus, corrected
-    from data.examples import read_split
+    from data.examples.prepare import read_split
     from trainer.config.presets import PRESETS
     from trainer.prepare.corpus import open_corpus, tell_corrections
 

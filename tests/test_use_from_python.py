@@ -23,7 +23,7 @@ from data.batches.specaugment import SpecAugment
 from data.config import BatchingConfig
 from data.corpora.given import DatasetCorpus, GivenConfig
 from data.corpora.manifest import ManifestConfig
-from data.examples import read_split
+from data.examples.prepare import read_split
 from models.config import ModelConfig
 from scripts.report import main as report
 from scripts.verify_run import main as verify_run

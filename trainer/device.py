@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data.limits import control_groups, core_quota, num_cores
+from data.machine.limits import control_groups, core_quota, num_cores
 from trainer.errors import ConfigError, is_out_of_memory
 
 

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from safetensors import SafetensorError
 
-from data.example_table import ids_of
+from data.examples.table import ids_of
 from data.utterance import Corpus
 from models.checkpoints.lora import lora_of
 from models.checkpoints.training_checkpoint import describe_model

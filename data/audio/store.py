@@ -30,9 +30,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.audio.segments import AudioSegment, forget_decoded, part_digest
-from data.filesystems import describe_no_locks, lock
-from data.limits import num_cores
-from data.processes import do_tasks
+from data.machine.filesystems import describe_no_locks, lock
+from data.machine.limits import num_cores
+from data.machine.processes import do_tasks
 from data.utterance import SAMPLE_RATE, AudioSource
 from trainer.errors import AudioError, StorageError
 

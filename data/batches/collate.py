@@ -21,8 +21,8 @@ from data.audio.decode import change_speed, normalize
 from data.batches.grid import Grid
 from data.batches.plan import BatchPlan
 from data.batches.specaugment import SpecAugment
-from data.example import Example
-from data.example_table import waits_for_network
+from data.examples.example import Example
+from data.examples.table import waits_for_network
 from data.utterance import SAMPLE_RATE
 from trainer.errors import AudioError
 

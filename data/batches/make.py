@@ -14,7 +14,7 @@ from data.batches.collate import Batch, BatchDataset, Frontend
 from data.batches.plan import BatchPlan
 from data.batches.specaugment import SpecAugment
 from data.config import BatchingConfig
-from data.examples import Example, frames_needed
+from data.examples.prepare import Example, frames_needed
 from data.utterance import SAMPLE_RATE, AudioHeader, Utterance
 from trainer.errors import CorpusError
 

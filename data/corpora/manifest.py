@@ -3,8 +3,9 @@
     {"id": "s1-0007", "audio_filepath": "wav/0007.flac", "text": "so it goes", "speaker": "s1", "duration": 1.7}
 
 `audio_filepath` is relative to the manifest; without `id` it is the id. `duration` is not needed: lengths come
-from the audio itself, and are compared with it (data.durations). With `offset` or `start` the utterance is a part of
-the file. Other known names of these columns: data.corpora.columns. No audio is decoded here.
+from the audio itself, and are compared with it (data.examples.durations). With `offset` or `start` the utterance is a
+part of the file, and with `channel` one of its channels. Other known names of these columns: data.corpora.columns.
+No audio is decoded here.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from data.config import CorpusConfig
 from data.corpora import reading_notes
 from data.corrections.file import Correction, Corrections, join_sources, read_corrections
-from data.drops import name_some
+from data.examples.drops import name_some
 from data.faults import Faults
 from data.utterance import Corpus, Splits, Utterance
 from data.utterance_table import UtteranceTable, texts_of

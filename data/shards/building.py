@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from data.filesystems import lock
-from data.processes import do_tasks
+from data.machine.filesystems import lock
+from data.machine.processes import do_tasks
 from data.shards.index import FORMAT, INDEX, SEAL, Seal, read_seal
 from data.shards.sealing import write_seal
 from data.shards.shard import WORK, Packing, pack_or_keep

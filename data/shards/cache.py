@@ -15,7 +15,7 @@ import os
 import threading
 from pathlib import Path
 
-from data.filesystems import lock
+from data.machine.filesystems import lock
 from data.shards.packing import digest
 
 _SHARE_OF_LIMIT = 50

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.durations import describe_segment, segments_among
-from data.filesystems import flush_to_disk
+from data.examples.durations import describe_segment, segments_among
+from data.machine.filesystems import flush_to_disk
 from data.shards.index import INDEX, SEAL, Seal, Sealed, map_table, write_index
 from data.shards.shard import WORK, Packing, digest_of_file
 from data.utterance import SAMPLE_RATE

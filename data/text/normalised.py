@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.lazy import Lazy
-from data.limits import num_cores
-from data.processes import do_tasks
+from data.machine.limits import num_cores
+from data.machine.processes import do_tasks
 from data.utterance import Utterance
 from data.utterance_table import UtteranceTable
 

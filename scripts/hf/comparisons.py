@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data.examples import Example
+from data.examples.prepare import Example
 from scripts.hf.equality import Curve, Recipe, plan, save_weights, tone_examples, train_hf, train_ours
 from scripts.hf.faults import compare_accumulation, hf_overflow, our_overflow
 from scripts.hf.masks import CASES, compare_masks

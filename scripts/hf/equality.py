@@ -33,7 +33,7 @@ from transformers import (
 
 from data.batches.collate import Batch, BatchDataset, Frontend
 from data.batches.specaugment import SpecAugment
-from data.examples import Example
+from data.examples.prepare import Example
 from data.text.vocab import Vocab
 from data.utterance import Utterance
 from models.checkpoints.export import save_huggingface

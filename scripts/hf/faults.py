@@ -19,7 +19,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.scheduler import AcceleratedScheduler
 from torch.amp import GradScaler
 
-from data.examples import Example
+from data.examples.prepare import Example
 from scripts.hf.equality import Recipe, our_batches, our_parts, plan, silent, train_hf, train_ours
 from trainer.loop.fit import finish_previous_step
 from trainer.loop.optim import build_schedule

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from data.batches.collate import Frontend
-from data.examples import Example
+from data.examples.prepare import Example
 from data.text.normalise import collapse_spaces
 from models.ctc import CTCModel
 from scripts.hf.equality import VOCAB, Recipe, load_hf, silent

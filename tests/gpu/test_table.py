@@ -16,7 +16,7 @@ import torch
 
 import trainer.prepare.features.file
 import trainer.prepare.features.table
-from data.examples import Example
+from data.examples.prepare import Example
 from models.ctc import CTCModel
 from tests.helpers.gpu import CUDA, ON_CUDA
 from tests.helpers.models import example, small_model

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 
 from data.audio.decode import EncodedAudio
-from data.examples import prepare_training
+from data.examples.prepare import prepare_training
 from data.text.normalise import plain
 from data.text.vocab import Vocab
 from data.utterance import Utterance

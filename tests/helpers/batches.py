@@ -11,7 +11,7 @@ from data.batches.collate import Batch, BatchDataset, Frontend
 from data.batches.plan import BatchPlan
 from data.batches.specaugment import SpecAugment
 from data.config import BatchingConfig
-from data.examples import Example
+from data.examples.prepare import Example
 from data.utterance import Utterance
 from models.geometry import FrameGeometry
 

@@ -15,7 +15,7 @@ from data.batches.plan import BatchPlan
 from data.batches.shares import Shares
 from data.batches.specaugment import SpecAugment
 from data.config import BatchingConfig
-from data.examples import Example
+from data.examples.prepare import Example
 from models.ctc import CTCModel
 from models.encoder import build_random
 from tests.helpers.steps import CPU, KERNELS, NUM_FRAMES, STRIDES, Recorder, make_example, run_fit

@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
 
 from data.batches.collate import Frontend
-from data.examples import Example
+from data.examples.prepare import Example
 from data.text.vocab import Vocab
 from data.utterance import Utterance
 from models.ctc import CTCModel

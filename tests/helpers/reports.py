@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from data.examples import Example
+from data.examples.prepare import Example
 from data.utterance import SAMPLE_RATE, Utterance
 from tests.helpers.tones import VOCAB, ToneModel
 from trainer.report.media_choice import MediaSource

@@ -18,7 +18,7 @@ from data.batches.plan import BatchPlan
 from data.batches.shares import Shares
 from data.batches.specaugment import SpecAugment
 from data.config import BatchingConfig
-from data.examples import Example
+from data.examples.prepare import Example
 from models.checkpoints.shards import is_spread
 from models.ctc import CTCModel
 from tests.helpers.models import example, small_model

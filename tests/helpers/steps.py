@@ -16,7 +16,7 @@ from data.batches.loading import TrainLoader
 from data.batches.plan import BatchPlan
 from data.batches.specaugment import SpecAugment
 from data.config import BatchingConfig
-from data.examples import Example
+from data.examples.prepare import Example
 from data.utterance import Utterance
 from models.ctc import CTCModel
 from models.encoder import build_random

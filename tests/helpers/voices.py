@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data.example import Example
+from data.examples.example import Example
 from data.utterance import Utterance
 from tests.helpers.audio import BytesAudio, encoded
 

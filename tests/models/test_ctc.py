@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.examples import frames_needed
+from data.examples.prepare import frames_needed
 from models.ctc import CTCModel, ctc_loss_per_utterance
 from tests.helpers.models import EVERY_FAMILY, VOCAB, padded_batch, small_hf_model, small_model
 
@@ -105,7 +105,7 @@ def test_gradient_equals_that_of_the_enumeration() -> None:
 
 @pytest.mark.parametrize("target", [(1,), (1, 2), (1, 1), (2, 2, 2), (1, 2, 2, 1)], ids=str)
 def test_loss_is_infinite_exactly_below_the_frames_needed(target: tuple[int, ...]) -> None:
-    """Reference: enumeration, which finds no path then; and data.examples.frames_needed, which drops go by."""
+    """Reference: enumeration, which finds no path then; and data.examples.prepare.frames_needed, which drops go by."""
     needed = frames_needed(target)
     for num_frames in range(1, needed + 2):
         logits = random_logits(1, num_frames, 3)

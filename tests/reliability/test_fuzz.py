@@ -24,7 +24,7 @@ from torch import nn
 from data.audio.segments import AudioSegment
 from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.corpora.timit.labels import read_segments, read_transcript
-from data.examples import read_split
+from data.examples.prepare import read_split
 from tests.helpers.audio import BytesAudio
 from tests.helpers.fuzz import EVERY_INPUT, NUM_INPUTS, mutated
 from tests.helpers.reference import (

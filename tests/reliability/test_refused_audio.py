@@ -17,7 +17,7 @@ import soundfile
 
 from data.audio.decode import FileAudio
 from data.corpora.synthetic.sphere import write_sphere
-from data.measuring import describe_conversions
+from data.examples.measuring import describe_conversions
 from data.utterance import Utterance
 from tests.helpers.audio import MODEL, encoded, load, prepare, put_audio, quantized, sound, sphere_file, utterance
 from tests.helpers.corpora import ManifestFolder

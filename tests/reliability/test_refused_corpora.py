@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from data.audio.decode import FileAudio
-from data.examples import Example, refuse_endless
+from data.examples.prepare import Example, refuse_endless
 from data.utterance import Utterance
 from tests.helpers.audio import MODEL, BytesAudio, sphere_file
 from tests.helpers.corpora import ManifestFolder

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from data.audio.decode import FileAudio
-from data.examples import Example
-from data.leaks import describe_leaks, find_leaks
+from data.examples.leaks import describe_leaks, find_leaks
+from data.examples.prepare import Example
 from data.utterance import Utterance
 from tests.helpers.audio import MODEL, encoded, put_audio, sound
 from tests.helpers.corpora import ManifestFolder

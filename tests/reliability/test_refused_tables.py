@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from data.corpora.manifest import ManifestConfig, ManifestCorpus
-from data.examples import read_split
+from data.examples.prepare import read_split
 from data.utterance import Utterance
 from tests.helpers.audio import MODEL, encoded, put_audio, sound
 from tests.helpers.corpora import ManifestFolder

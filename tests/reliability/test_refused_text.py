@@ -17,7 +17,7 @@ import pytest
 from data.audio.decode import FileAudio
 from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.corpora.timit.labels import read_segments, read_transcript
-from data.examples import read_split
+from data.examples.prepare import read_split
 from data.text.normalise import plain
 from data.utterance import Utterance
 from tests.helpers.audio import MODEL, encoded, prepare, sound, utterance

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from data.example import Example
+from data.examples.example import Example
 from scripts.doctor import main, read
 from trainer.doctor.suspect import read_suspects
 from trainer.rundir.reading import read_records

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from data.example import Example
-from data.example_table import lengths_of, speakers_in, texts_in
-from data.leaks import describe_leaks
+from data.examples.example import Example
+from data.examples.leaks import describe_leaks
+from data.examples.table import lengths_of, speakers_in, texts_in
 from data.text.spelling import AS_IS
 from data.utterance import SAMPLE_RATE
 from models.checkpoints.lora import lora_of

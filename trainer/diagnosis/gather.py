@@ -12,8 +12,8 @@ import torch
 
 from data.audio.quality import measure_quality
 from data.batches.collate import BatchDataset, Frontend
-from data.example import Example
-from data.example_table import audio_of, lengths_of, unit_counts, waits_for_network
+from data.examples.example import Example
+from data.examples.table import audio_of, lengths_of, unit_counts, waits_for_network
 from data.utterance import SAMPLE_RATE
 from models.ctc import ctc_loss_per_utterance
 from trainer.diagnosis.evidence import Facts

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from data.batches.collate import Frontend
-from data.example import Example
-from data.example_table import unit_counts
-from data.examples import frames_needed
+from data.examples.example import Example
+from data.examples.prepare import frames_needed
+from data.examples.table import unit_counts
 from data.randomness import derive_seed
 from data.utterance import SAMPLE_RATE, Corpus
 from trainer.cli.console import Console

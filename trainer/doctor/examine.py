@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.example import Example
-from data.example_table import ids_of, texts_in
+from data.examples.example import Example
+from data.examples.table import ids_of, texts_in
 from data.text.normalise import collapse_spaces
 from data.utterance import SAMPLE_RATE
 from trainer.cli.console import Console

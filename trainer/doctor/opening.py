@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data.example import Example
-from data.example_table import ids_of
+from data.examples.example import Example
+from data.examples.table import ids_of
 from models.checkpoints.pretrained import read_encoder
 from models.checkpoints.weights import refuse_new_head
 from models.config import ModelConfig

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from data.example import Example
+from data.examples.example import Example
 from data.utterance import SAMPLE_RATE
 from trainer.align.align import align_many
 from trainer.align.alignment import Alignment

@@ -13,7 +13,7 @@ import torch
 
 from data.batches.loading import TrainLoader
 from data.batches.plan import BatchPlan
-from data.example_table import lengths_of, waits_for_network
+from data.examples.table import lengths_of, waits_for_network
 from data.faults import Faults
 from data.utterance import SAMPLE_RATE, Corpus, Splits
 from models.checkpoints.pretrained import EncoderSource, read_encoder

@@ -17,10 +17,12 @@ from data.chain import is_checked, once_each, overshoots_of
 from data.config import CorpusConfig
 from data.corpora import reading_notes
 from data.corrections.corpus import CorrectedCorpus, corrected
-from data.drops import Drops, is_corpus_wrong, refuse_unreadable
-from data.durations import describe_durations
-from data.example import Example
-from data.examples import (
+from data.examples.drops import Drops, is_corpus_wrong, refuse_unreadable
+from data.examples.durations import describe_durations
+from data.examples.example import Example
+from data.examples.leaks import find_leaks
+from data.examples.measuring import describe_conversions
+from data.examples.prepare import (
     num_reference_words,
     prepare_evaluation,
     prepare_training,
@@ -29,8 +31,6 @@ from data.examples import (
     refuse_wordless,
 )
 from data.faults import Fault, Faults
-from data.leaks import find_leaks
-from data.measuring import describe_conversions
 from data.text.normalised import normalise_all
 from data.text.vocab import Vocab
 from data.utterance import Corpus, Utterance

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from data.audio.store import AudioStore, distinct, open_store
-from data.drops import Drops, refuse_or_report
-from data.example import Example
-from data.example_table import ExampleTable, audio_of, lengths_of
+from data.examples.drops import Drops, refuse_or_report
+from data.examples.example import Example
+from data.examples.table import ExampleTable, audio_of, lengths_of
 from data.lazy import Lazy
 from data.utterance import AudioSource
 from trainer.cli.console import Console

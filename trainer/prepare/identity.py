@@ -15,8 +15,8 @@ from torch import nn
 
 from data.config import CorpusConfig, options_marked
 from data.corpora import KINDS
-from data.example import Example
-from data.example_table import ExampleTable, digests_of, ids_of, lengths_of, texts_in
+from data.examples.example import Example
+from data.examples.table import ExampleTable, digests_of, ids_of, lengths_of, texts_in
 from models.encoder import DIGEST, weights_digest
 from trainer.config.as_json import GONE, flatten
 from trainer.config.schema import Config

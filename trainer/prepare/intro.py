@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from data.example import Example
-from data.example_table import lengths_of, speakers_in
+from data.examples.example import Example
+from data.examples.table import lengths_of, speakers_in
 from data.utterance import SAMPLE_RATE
 from trainer.cli.console import Console
 from trainer.device import HALF, describe_threads, why_no_gpu

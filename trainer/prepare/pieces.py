@@ -14,7 +14,7 @@ from data.batches.loading import TrainLoader
 from data.batches.plan import BatchPlan
 from data.batches.shares import ALL, Shares
 from data.batches.specaugment import SpecAugment
-from data.example_table import ids_of, lengths_of
+from data.examples.table import ids_of, lengths_of
 from data.randomness import derive_seed
 from models.checkpoints.lora import add_updates, lora_of
 from models.checkpoints.pretrained import EncoderSource

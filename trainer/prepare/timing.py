@@ -11,7 +11,7 @@ import torch
 
 from data.batches.collate import Batch, BatchDataset
 from data.batches.padding import padded_seconds
-from data.example_table import lengths_of
+from data.examples.table import lengths_of
 from trainer.errors import TrainingStopped
 from trainer.loop.step import TrainingParts, accumulate_gradient
 from trainer.parallel.ballot import Ballot

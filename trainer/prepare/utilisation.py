@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from data.example_table import lengths_of
+from data.examples.table import lengths_of
 from data.utterance import SAMPLE_RATE
 from models.flops import forward_flops, training_flops
 from trainer.device import device_model, peak_flops

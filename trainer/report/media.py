@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from data.audio.decode import normalize
-from data.examples import Example
+from data.examples.prepare import Example
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE, Segment, Utterance
 from models.ctc import CTCModel

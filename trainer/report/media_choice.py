@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from data.examples import Example
+from data.examples.prepare import Example
 from data.randomness import derive_seed
 from data.utterance import SAMPLE_RATE
 from models.ctc import CTCModel

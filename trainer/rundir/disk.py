@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from data import strict_json
-from data.filesystems import flush_to_disk
+from data.machine.filesystems import flush_to_disk
 from trainer.errors import DamagedError
 
 MANIFEST = "manifest.json"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from data.filesystems import describe_no_locks, lock
+from data.machine.filesystems import describe_no_locks, lock
 from trainer.errors import ConfigError
 
 SECONDS_OF_A_LOOK = 0.3

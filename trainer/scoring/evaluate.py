@@ -19,7 +19,7 @@ from data.batches.collate import Batch, BatchDataset, Frontend
 from data.batches.dealing import deal_batches
 from data.batches.loading import load_batches, never
 from data.batches.plan import evaluation_batches
-from data.examples import Example
+from data.examples.prepare import Example
 from data.text.normalise import collapse_spaces
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE

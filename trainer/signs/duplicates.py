@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from data.audio.fingerprint import distance
-from data.example import Example
+from data.examples.example import Example
 from trainer.errors import AudioError
 from trainer.signs.recording import LITTLE_MODULATION
 from trainer.signs.sign import Sign

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data.example import Example
+from data.examples.example import Example
 from trainer.signs.duplicates import find_duplicates
 from trainer.signs.measured import Progress, measure_all, quietly
 from trainer.signs.pace import Pace

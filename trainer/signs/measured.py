@@ -13,9 +13,9 @@ from data.audio.envelope import Envelope, measure_envelope
 from data.audio.fingerprint import BITS, fingerprint
 from data.audio.pitch import measure_pitch
 from data.audio.quality import Quality, measure_quality
-from data.example import Example
-from data.limits import num_cores
-from data.processes import do_tasks
+from data.examples.example import Example
+from data.machine.limits import num_cores
+from data.machine.processes import do_tasks
 from data.utterance import SAMPLE_RATE
 from trainer.errors import AudioError
 

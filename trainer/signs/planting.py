@@ -19,7 +19,7 @@ from data import strict_json
 from data.audio.decode import FileAudio
 from data.audio.segments import file_of
 from data.audio.wav import as_wav
-from data.examples import read_split
+from data.examples.prepare import read_split
 from data.randomness import derive_seed
 from data.utterance import SAMPLE_RATE, Corpus, Utterance
 from trainer.errors import ConfigError, CorpusError

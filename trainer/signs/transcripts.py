@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from data.example import Example
+from data.examples.example import Example
 from data.text.normalise import collapse_spaces
 from trainer.signs.sign import Certainty, Sign
 

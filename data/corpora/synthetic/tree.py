@@ -28,7 +28,7 @@ import soxr
 from data.corpora.synthetic.espeak_phones import align
 from data.corpora.synthetic.plan import SIZES, Speaker, plan
 from data.corpora.synthetic.sphere import write_sphere
-from data.limits import num_cores
+from data.machine.limits import num_cores
 from data.randomness import derive_seed
 from data.utterance import SAMPLE_RATE, Segment
 from trainer.errors import CorpusError

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from data.corpora.synthetic.tree import ensure_tree
-from data.examples import Example
+from data.examples.prepare import Example
 from data.utterance import SAMPLE_RATE
 from models.ctc import CTCModel
 from models.feature_table import FeatureTable

@@ -26,7 +26,7 @@ from data.batches.padding import padding_share
 from data.batches.plan import BatchPlan
 from data.batches.specaugment import SpecAugment
 from data.config import BatchingConfig
-from data.examples import Example
+from data.examples.prepare import Example
 from data.utterance import Utterance
 from models.families import SIZES
 from models.flops import attention_samples

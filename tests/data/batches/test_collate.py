@@ -11,7 +11,7 @@ import torch
 
 from data.batches.collate import Batch, BatchDataset, Frontend
 from data.batches.loading import TrainLoader, load_batches
-from data.examples import Example
+from data.examples.prepare import Example
 from tests.helpers.batches import EXAMPLES, NUM_FRAMES, SPEC, assert_equal, example, plan_of, training_set
 from trainer.errors import AudioError
 

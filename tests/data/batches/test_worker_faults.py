@@ -17,7 +17,7 @@ from data.batches.collate import BatchDataset, Frontend
 from data.batches.loading import TrainLoader, load_batches
 from data.batches.plan import BatchPlan
 from data.config import BatchingConfig
-from data.examples import Example
+from data.examples.prepare import Example
 from tests.helpers.models import eval_set, example, small_model
 from tests.helpers.steps import EXAMPLES, NUM_FRAMES
 from trainer.errors import LoaderError

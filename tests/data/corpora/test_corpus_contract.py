@@ -23,7 +23,7 @@ from data.corpora.shards import ShardsConfig
 from data.corpora.synthetic import SyntheticConfig
 from data.corpora.timit import TimitConfig
 from data.corrections.corpus import corrected
-from data.examples import Example, read_split
+from data.examples.prepare import Example, read_split
 from data.shards.building import build
 from data.shards.shard import Packing
 from data.utterance import Corpus, Utterance

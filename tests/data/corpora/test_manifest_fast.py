@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from data.corpora import manifest_fast
 from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.corpora.manifest_table import ManifestTable
-from data.examples import read_split
+from data.examples.prepare import read_split
 from data.utterance import Utterance
 from trainer.errors import CorpusError
 

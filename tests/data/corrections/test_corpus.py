@@ -18,7 +18,7 @@ import pytest
 from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.corpora.manifest_table import SCHEMA, ManifestTable
 from data.corrections.corpus import CorrectedCorpus, corrected
-from data.examples import read_split
+from data.examples.prepare import read_split
 from data.faults import Faults
 from data.shards.building import build
 from data.shards.shard import Packing

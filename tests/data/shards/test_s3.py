@@ -21,8 +21,8 @@ from data.batches.loading import load_batches
 from data.batches.plan import BatchPlan
 from data.config import BatchingConfig
 from data.corpora.shards import ShardsConfig
-from data.example_table import ExampleTable, lengths_of
-from data.examples import prepare_training, read_split
+from data.examples.prepare import prepare_training, read_split
+from data.examples.table import ExampleTable, lengths_of
 from data.shards.cache import RangeCache
 from data.shards.index import Seal
 from data.shards.storage import RemoteFolder

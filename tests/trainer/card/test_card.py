@@ -23,7 +23,7 @@ from data.corpora.hub import HubConfig
 from data.corpora.manifest import ManifestConfig
 from data.corpora.synthetic import SyntheticConfig
 from data.corpora.timit import TimitConfig
-from data.drops import Drops
+from data.examples.drops import Drops
 from data.text.normalise import collapse_spaces
 from data.utterance import Splits
 from models.checkpoints.weights import LoadReport

@@ -22,7 +22,7 @@ import torch
 import trainer.diagnosis.data
 import trainer.diagnosis.gather
 import trainer.diagnosis.learnt
-from data.example import Example
+from data.examples.example import Example
 from tests.helpers.audio import encoded, utterance
 from tests.helpers.diagnosis import facts, found, learning, options, records
 from tests.helpers.tones import VOCAB, ToneModel, sentence, speak

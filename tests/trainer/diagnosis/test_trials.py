@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.example import Example
+from data.examples.example import Example
 from tests.helpers.diagnosis import facts, options
 from tests.helpers.tones import write_tone_corpus
 from trainer.cli.console import Console

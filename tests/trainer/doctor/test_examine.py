@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from data.corpora.given import GivenConfig
-from data.example import Example
+from data.examples.example import Example
 from tests.helpers.voices import example
 from trainer.cli.console import Console
 from trainer.config.schema import Config

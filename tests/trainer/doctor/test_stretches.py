@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.example import Example
+from data.examples.example import Example
 from tests.helpers.voices import example
 from trainer.align.alignment import AlignedWord, Alignment
 from trainer.doctor.stretches import AT_ONCE, leftovers

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.amp import GradScaler
 
-from data.examples import Example
+from data.examples.prepare import Example
 from data.randomness import derive_seed
 from data.utterance import Utterance
 from models.ctc import ctc_loss_per_utterance

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from data.batches.collate import BatchDataset, Frontend
-from data.examples import Example
+from data.examples.prepare import Example
 from models.feature_table import FeatureTable
 from models.layers.frontend import extract_features
 from tests.helpers.resumed import options

@@ -17,11 +17,11 @@ from data.audio.decode import FileAudio
 from data.audio.segments import AudioSegment
 from data.chain import Chain
 from data.corpora.manifest_table import to_table
-from data.drops import Drops
-from data.example import Example
-from data.example_table import ExampleTable, digests_of, ids_of, lengths_of
-from data.examples import prepare_evaluation, prepare_training
-from data.leaks import find_leaks
+from data.examples.drops import Drops
+from data.examples.example import Example
+from data.examples.leaks import find_leaks
+from data.examples.prepare import prepare_evaluation, prepare_training
+from data.examples.table import ExampleTable, digests_of, ids_of, lengths_of
 from data.text.normalise import plain
 from data.text.vocab import Vocab
 from data.utterance import Utterance

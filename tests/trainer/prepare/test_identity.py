@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from data.audio.decode import FileAudio
-from data.drops import Drops
-from data.examples import Example
+from data.examples.drops import Drops
+from data.examples.prepare import Example
 from data.text.vocab import Vocab
 from data.utterance import Utterance
 from tests.helpers.models import VOCAB, example, small_model

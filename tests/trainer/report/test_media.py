@@ -14,7 +14,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from data.examples import Example
+from data.examples.prepare import Example
 from data.utterance import Segment, Utterance
 from tests.helpers.models import VOCAB, example, make_talkative, noise, small_model
 from trainer.report.media import (

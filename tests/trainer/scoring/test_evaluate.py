@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from data.audio.decode import normalize
-from data.examples import Example
+from data.examples.prepare import Example
 from data.text.normalise import collapse_spaces
 from models.ctc import CTCModel
 from models.feature_table import FeatureTable

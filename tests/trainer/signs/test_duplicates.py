@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import soxr
 
-from data.example import Example
+from data.examples.example import Example
 from tests.helpers.voices import corpus, example
 from trainer.errors import AudioError
 from trainer.signs.duplicates import find_duplicates

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data.example import Example
+from data.examples.example import Example
 from tests.helpers.voices import corpus, example, voice
 from trainer.signs.find import signs_of
 from trainer.signs.measured import Progress, measure_all, quietly

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data.example import Example
+from data.examples.example import Example
 from data.text.normalise import plain
 from tests.helpers.corpora import WORDS
 from tests.helpers.voices import example

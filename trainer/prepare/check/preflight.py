@@ -14,9 +14,9 @@ import torch
 from data.batches.collate import BatchDataset
 from data.batches.padding import padded_seconds
 from data.batches.plan import evaluation_batches
-from data.examples import Example, frames_needed
+from data.examples.leaks import describe_leaks
+from data.examples.prepare import Example, frames_needed
 from data.faults import Fault, Faults, split_remedy
-from data.leaks import describe_leaks
 from data.utterance import SAMPLE_RATE, Corpus
 from trainer.cli.console import Console
 from trainer.config.schema import Config

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from data.audio.segments import AudioSegment, file_of
 from data.chain import Chain
-from data.example import Example
+from data.examples.example import Example
 from data.faults import Fault
 from data.utterance import SAMPLE_RATE, AudioSource
 from trainer.signs.find import signs_of

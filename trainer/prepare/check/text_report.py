@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from data.examples import Example
+from data.examples.prepare import Example
 from data.text.vocab import Vocab
 from trainer.scoring.alignment import Edit, align_characters
 

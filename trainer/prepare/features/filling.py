@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 
 from data.audio.decode import normalize
-from data.examples import Example
-from data.limits import num_cores
+from data.examples.prepare import Example
+from data.machine.limits import num_cores
 from models.ctc import CTCModel
 from models.geometry import FrameGeometry
 from models.layers.frontend import extract_features, layer_taps

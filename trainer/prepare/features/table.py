@@ -27,9 +27,9 @@ import torch
 from torch import Tensor
 
 from data.chain import Chain
-from data.example import Example
-from data.example_table import digests_of, lengths_of
-from data.filesystems import describe_no_locks, lock, unlock
+from data.examples.example import Example
+from data.examples.table import digests_of, lengths_of
+from data.machine.filesystems import describe_no_locks, lock, unlock
 from models.ctc import CTCModel
 from models.encoder import weights_digest
 from models.feature_table import FeatureTable

@@ -23,7 +23,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from data.batches.padding import padded_seconds, padding_shares
 from data.batches.plan import BatchPlan
-from data.example_table import lengths_of
+from data.examples.table import lengths_of
 from data.text.vocab import Vocab
 from data.utterance import SAMPLE_RATE
 from trainer.cli.clock import Phase, name

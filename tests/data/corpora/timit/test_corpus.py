@@ -19,7 +19,7 @@ import soundfile
 from data.corpora.timit import TimitConfig, TimitCorpus
 from data.corpora.timit.labels import read_segments
 from data.corpora.timit.protocols import PROTOCOLS
-from data.examples import num_reference_words, prepare_evaluation
+from data.examples.prepare import num_reference_words, prepare_evaluation
 from data.text.normalise import hf_timit
 from data.text.vocab import Vocab
 from data.utterance import Segment, Utterance

@@ -11,7 +11,7 @@ import pytest
 
 from data.audio.decode import FileAudio
 from data.audio.segments import AudioSegment
-from data.example import Example
+from data.examples.example import Example
 from data.faults import Fault
 from tests.helpers.voices import example
 from trainer.prepare.check.quality import MANY, REMEDIES, find_outliers, play

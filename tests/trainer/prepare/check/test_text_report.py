@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data.audio.decode import FileAudio
-from data.examples import Example
+from data.examples.prepare import Example
 from data.text.normalise import NORMALIZERS, normalizer
 from data.text.vocab import Vocab
 from data.utterance import Utterance

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from data.audio.decode import normalize
-from data.examples import Example
+from data.examples.prepare import Example
 from models.ctc import CTCModel
 from models.geometry import FrameGeometry
 from tests.helpers.models import example, small_model

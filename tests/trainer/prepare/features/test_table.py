@@ -23,7 +23,7 @@ import trainer.prepare.features.table
 import trainer.rundir.disk
 import trainer.session
 from data.batches.collate import BatchDataset, Frontend
-from data.examples import Example
+from data.examples.prepare import Example
 from models.ctc import CTCModel
 from models.feature_table import FeatureTable
 from models.layers.frontend import extract_features

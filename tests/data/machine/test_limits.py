@@ -1,6 +1,6 @@
-"""What a process may use of its machine (data.limits), in trees of files as Linux and container engines show them.
+"""What a process may use of its machine (data.machine.limits), in trees of files as Linux and containers show them.
 
-pytest tests/data/test_limits.py
+pytest tests/data/machine/test_limits.py
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from data.limits import core_quota, num_cores
+from data.machine.limits import core_quota, num_cores
 
 
 @pytest.mark.parametrize(

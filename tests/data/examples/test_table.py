@@ -1,6 +1,6 @@
 """Examples of a table are those of a list, one by one and all together.
 
-pytest tests/data/test_example_table.py
+pytest tests/data/examples/test_table.py
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from data.audio.decode import FileAudio
 from data.audio.store import content_digests
 from data.chain import Chain
 from data.corpora.shards import ShardsConfig
-from data.example_table import ExampleTable, ids_of, lengths_of, speakers_in, texts_in, unit_counts
-from data.examples import num_reference_words, prepare_evaluation, prepare_training, read_split
-from data.leaks import find_leaks
-from data.measuring import describe_conversions
+from data.examples.leaks import find_leaks
+from data.examples.measuring import describe_conversions
+from data.examples.prepare import num_reference_words, prepare_evaluation, prepare_training, read_split
+from data.examples.table import ExampleTable, ids_of, lengths_of, speakers_in, texts_in, unit_counts
 from data.shards.building import build
 from data.shards.shard import Packing
 from data.text.normalise import plain

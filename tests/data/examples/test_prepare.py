@@ -1,4 +1,4 @@
-"""data.examples, and read_data around it: what is trained on, what is refused, dropped or scored as deletions."""
+"""data.examples.prepare, and read_data around it: what is trained on, refused, dropped, or scored as deletions."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import torch
 
 from data.audio.decode import FileAudio
 from data.corpora.manifest import ManifestConfig
-from data.drops import Drops, refuse_unreadable
-from data.examples import frames_needed, num_reference_words, prepare_evaluation, prepare_training, read_split
-from data.measuring import describe_conversions, measure
+from data.examples.drops import Drops, refuse_unreadable
+from data.examples.measuring import describe_conversions, measure
+from data.examples.prepare import frames_needed, num_reference_words, prepare_evaluation, prepare_training, read_split
 from data.text.normalise import hf_timit, plain
 from data.text.vocab import Vocab
 from data.utterance import AudioHeader, Utterance

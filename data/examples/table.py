@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from data.audio.store import AudioStore
 from data.chain import Chain
-from data.example import Example
+from data.examples.example import Example
 from data.lazy import Lazy
 from data.text.chunks import chunks_of
 from data.text.normalised import ArrowTexts

@@ -7,8 +7,8 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from data.example import Example
-from data.example_table import ExampleTable, named_by_all, speakers_in
+from data.examples.example import Example
+from data.examples.table import ExampleTable, named_by_all, speakers_in
 
 
 def find_leaks(train: Sequence[Example], evaluation: Mapping[str, Sequence[Example]]) -> list[str]:

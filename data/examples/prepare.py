@@ -16,12 +16,12 @@ import numpy as np
 import pyarrow.compute as pc
 
 from data.audio.decode import speed_length
-from data.drops import SEGMENT, Drops, refuse_or_report
-from data.durations import describe_segment, find_segments
-from data.example import Example
-from data.example_table import ExampleTable, lengths_of, texts_in, writes_characters
+from data.examples.drops import SEGMENT, Drops, refuse_or_report
+from data.examples.durations import describe_segment, find_segments
+from data.examples.example import Example
+from data.examples.measuring import measure, why_unreadable
+from data.examples.table import ExampleTable, lengths_of, texts_in, writes_characters
 from data.faults import Faults
-from data.measuring import measure, why_unreadable
 from data.text.normalise import collapse_spaces, control_character, impossible_character
 from data.text.normalised import ArrowTexts
 from data.text.vocab import Vocab

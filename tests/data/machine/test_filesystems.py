@@ -1,6 +1,6 @@
-"""File systems without locks or without a flush of folders (data.filesystems). Here their answers are given by hand.
+"""File systems without locks or without a flush of folders (data.machine.filesystems), their answers given by hand.
 
-pytest tests/data/test_filesystems.py
+pytest tests/data/machine/test_filesystems.py
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from data.filesystems import flush_to_disk, lock, unlock
+from data.machine.filesystems import flush_to_disk, lock, unlock
 from data.shards.building import alone
 from trainer.errors import CorpusError
 from trainer.rundir.disk import verify, write_sealed, write_text

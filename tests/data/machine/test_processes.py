@@ -1,4 +1,4 @@
-"""data.processes: every task is done once, elsewhere, and nothing is left behind."""
+"""data.machine.processes: every task is done once, elsewhere, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import closing
 
 import pytest
 
-from data.processes import do_tasks
+from data.machine.processes import do_tasks
 from trainer.errors import LoaderError
 
 
@@ -73,7 +73,7 @@ def test_signal_to_the_whole_group_is_left_to_the_process_that_waits():
 
 def test_processes_end_with_the_one_that_waits_even_if_it_is_killed():
     script = (
-        "import os, time; from data.processes import do_tasks\n"
+        "import os, time; from data.machine.processes import do_tasks\n"
         "def work(task):\n    os.write(1, b'%d\\n' % os.getpid()); time.sleep(0.05)\n"  # one write: lines stay whole
         "for _ in do_tasks(work, 1000, 2): pass"
     )

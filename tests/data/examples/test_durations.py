@@ -1,6 +1,6 @@
 """A manifest's duration against the audio: counted and named, refused where it clearly means a part of the file.
 
-pytest tests/data/test_durations.py
+pytest tests/data/examples/test_durations.py
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import pytest
 import soundfile
 
 from data.corpora.manifest import ManifestConfig, ManifestCorpus
-from data.drops import refuse_unreadable
-from data.durations import compare_durations, describe_durations, find_segments
-from data.examples import prepare_evaluation
+from data.examples.drops import refuse_unreadable
+from data.examples.durations import compare_durations, describe_durations, find_segments
+from data.examples.prepare import prepare_evaluation
 from data.text.normalise import plain
 from data.utterance import Utterance
 from tests.helpers.audio import ALPHABET, BytesAudio, encoded, prepare, sound

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from data.chain import Chain
-from data.drops import MISSING, name_some
+from data.examples.drops import MISSING, name_some
 from data.utterance import SAMPLE_RATE, Utterance
 from data.utterance_table import UtteranceTable
 from trainer.errors import AudioError
