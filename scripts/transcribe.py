@@ -90,6 +90,7 @@ def run(args: Namespace) -> int:
     """Transcribe every input. A recording that cannot be read is named, and the others go on."""
     from tqdm import tqdm
 
+    from data.audio.sides import FirstApart
     from data.shards.parts import read_part
     from trainer.recognize.recordings import find_all
 
@@ -118,6 +119,7 @@ def run(args: Namespace) -> int:
     transcribe = recognizer.transcribe if decoding is None else by_beam(recognizer, decoding, windows, args.nbest)
     begin, num_samples, errors, is_cut, advice = time.perf_counter(), 0, 0, False, None
     num_emptied = num_kept = 0
+    sides = FirstApart()
     is_many = len(recordings) > 1
     bar = partial(tqdm, file=sys.stderr, leave=False)
     files = bar(recordings, unit="file", disable=None if is_many else True)
@@ -129,6 +131,11 @@ def run(args: Namespace) -> int:
             continue
         try:
             waveform = recording.load()
+            if channel is None and sides.of_file(recording.path):
+                say(
+                    f"warning: {path}: each channel has its own sound: a speaker on either side? They are averaged; "
+                    "--channel 1 and --channel 2 read one after the other"
+                )
             if advice is None and (advice := advise(recognizer.loaded, windows, len(waveform) / SAMPLE_RATE)):
                 say(f"warning: {path}: {advice}")  # once: the others are no different
             transcript = transcribe(waveform, name=path, progress=windows_bar)

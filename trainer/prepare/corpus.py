@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data.audio.segments import describe_overshoots
+from data.audio.sides import describe_sides
 from data.chain import is_checked, once_each, overshoots_of
 from data.config import CorpusConfig
 from data.corpora import reading_notes
@@ -215,6 +216,8 @@ def prepare_corpus(
     everything = once_each([utterances, *eval_utterances.values()])
     if conversions := describe_conversions(everything):
         console.say(conversions)
+    if sides := describe_sides(everything):
+        console.warn(sides)
     if overshoots := describe_overshoots([found for part in everything.parts for found in overshoots_of(part)]):
         console.warn(overshoots)
     for split, of_split in {splits.train: utterances, **eval_utterances}.items():

@@ -25,6 +25,7 @@ from data.text.vocab import Vocab
 from data.utterance import AudioHeader, Utterance
 from tests.helpers.audio import BytesAudio, flac_damaged_inside
 from tests.helpers.corpora import jsonl, write_manifest
+from tests.helpers.voices import voice
 from trainer.cli.console import Console
 from trainer.config.schema import Config
 from trainer.errors import AudioError, CorpusError
@@ -331,6 +332,23 @@ def test_conversions_are_logged_once(tone_corpus, tmp_path: Path, tone: Callable
         soundfile.write(path, tone(0.7, rate=8000), 8000)
     _, lines = read(tone_corpus, tmp_path)
     assert [line for line in lines if "resampled" in line] == ["3 of 9 files are resampled to 16 kHz (3 from 8000 Hz)"]
+
+
+def test_calls_that_are_averaged_are_told_until_rows_say_their_channel(tone_corpus, tmp_path: Path):
+    voices = voice(9, 1), voice(9, 2, 200.0)
+    call = np.zeros((sum(map(len, voices)), 2))
+    call[: len(voices[0]), 0], call[len(voices[0]) :, 1] = voices
+    soundfile.write(tone_corpus.folder / "wav/train-0.wav", call, 16_000)
+    tone_corpus.write()
+    _, lines = read(tone_corpus, tmp_path)
+    (told,) = [line for line in lines if "own sound" in line]
+    assert told.startswith("warning: in 1 of 1 stereo recordings that were looked at each channel has its own sound")
+    tone_corpus.rows["train"][0]["channel"] = "A"
+    tone_corpus.write()
+    data, lines = read(tone_corpus, tmp_path)
+    assert not [line for line in lines if "own sound" in line]
+    samples = next(e.load() for e in data.train if "train-0" in e.utterance.audio.name)
+    np.testing.assert_allclose(samples[: len(voices[0])], voices[0], atol=1e-4)
 
 
 def test_training_audio_that_fails_in_decoding_is_refused_or_dropped(tone_corpus, tmp_path: Path):

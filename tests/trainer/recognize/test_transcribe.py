@@ -30,6 +30,7 @@ from scripts.transcribe import main, output_names, parse
 from tests.helpers.models import HIDDEN, VOCAB, make_talkative, noise, small_hf_model, small_model
 from tests.helpers.tones import KERNELS, STRIDES, sentence, speak, tone_model
 from tests.helpers.tones import VOCAB as TONES
+from tests.helpers.voices import voice
 from trainer.errors import ConfigError, ModelError
 from trainer.recognize.transcribe import (
     LoadedModel,
@@ -369,6 +370,19 @@ def test_each_channel_of_a_recording_is_read_alone(
     assert json.loads(capsys.readouterr().out)["text"] == texts[0]["text"]
     assert main([str(folder), str(tmp_path / "calls.jsonl"), "--channel", "2"]) == 2
     assert "--channel 2 is of files. The rows of" in capsys.readouterr().err
+
+
+def test_a_call_that_is_averaged_is_told_once(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    left, right = voice(9, 1), voice(9, 2, 200.0)
+    sides = np.concatenate([left, 0 * right]), np.concatenate([0 * left, right])
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, np.stack(sides, axis=1), 16_000)
+    assert main([str(folder), str(tmp_path)]) == 0
+    told = capsys.readouterr().err
+    assert f"warning: {tmp_path}/a.wav: each channel has its own sound: a speaker on either side?" in told
+    assert told.count("each channel has its own sound") == 1
+    assert main([str(folder), str(tmp_path), "--channel", "1"]) == 0
+    assert "own sound" not in capsys.readouterr().err
 
 
 def test_a_stopped_command_goes_on_where_it_was(
