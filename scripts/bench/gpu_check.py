@@ -1,4 +1,4 @@
-"""A lab for minutes with a GPU: one call runs tests and measurements at full size, and writes each as JSON at once.
+"""Minutes with a GPU, used to the last: one call runs tests and measurements at full size, each written down at once.
 
     python -m scripts.bench.gpu_check --out DIR [--only tests,step,...] [--budget 540]
     python -m scripts.bench.gpu_check --device cpu --size tiny --corpus tiny --out DIR      a rehearsal on a CPU
@@ -19,8 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from scripts.bench.lab.record import add_common_options, common_arguments, with_defaults
-from scripts.bench.lab.runner import Part, run_parts
+from scripts.bench.gpu.record import add_common_options, common_arguments, with_defaults
+from scripts.bench.gpu.runner import Part, run_parts
 from trainer.cli.arguments import ArgumentParser, count, names
 from trainer.cli.parse import report_errors
 from trainer.cli.segments import allocator_settings

@@ -20,8 +20,8 @@ import models.layers.transformer
 from data.batches.collate import Batch
 from models.feature_table import FeatureTable
 from models.layers.attention import attention_shape, time_kernels
-from scripts.bench.lab.kernels import profile_steps
-from scripts.bench.lab.timing import synchronize
+from scripts.bench.gpu.kernels import profile_steps
+from scripts.bench.gpu.timing import synchronize
 from scripts.bench.levers import TITLES
 from scripts.bench.save_cost import build, noise
 from scripts.hf.modules import hf_encoder, hf_front_end, hf_loss, hf_modules, hf_positions

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from models.families import SIZES
-from scripts.bench.lab.record import write_json
+from scripts.bench.gpu.record import write_json
 from trainer.cli.arguments import ArgumentParser, count, names, seconds
 from trainer.cli.parse import report_errors
 

@@ -1,6 +1,6 @@
 """Every family of encoders on a GPU: the CPU's logits and gradients, and graphs that replay what they captured.
 
-Run by scripts/bench/lab/tests.py, a part of gpu_check.
+Run by scripts/bench/gpu/tests.py, a part of gpu_check.
 """
 
 from __future__ import annotations

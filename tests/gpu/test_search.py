@@ -1,6 +1,6 @@
 """The CTC loss of odd targets, the beam search and alignment on a GPU: each gives what it gives on the CPU.
 
-Run by scripts/bench/lab/tests.py, a part of gpu_check.
+Run by scripts/bench/gpu/tests.py, a part of gpu_check.
 """
 
 from __future__ import annotations

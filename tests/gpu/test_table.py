@@ -1,6 +1,6 @@
 """The table of features on CUDA: bits that depend on nothing but the utterance, and the way to the disk and back.
 
-Run by scripts/bench/lab/tests.py, a part of gpu_check.
+Run by scripts/bench/gpu/tests.py, a part of gpu_check.
 """
 
 from __future__ import annotations

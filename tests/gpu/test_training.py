@@ -1,6 +1,6 @@
 """What needs CUDA: the same numbers as on the CPU, fp16 with GradScaler, the late flag.
 
-Run by scripts/bench/lab/tests.py, a part of gpu_check.
+Run by scripts/bench/gpu/tests.py, a part of gpu_check.
 """
 
 from __future__ import annotations

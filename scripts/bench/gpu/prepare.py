@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from data.corpora.synthetic.tree import ensure_tree
-from scripts.bench.lab.record import Record, parse_part
+from scripts.bench.gpu.record import Record, parse_part
 from trainer.cli.parse import report_errors
 from trainer.errors import CorpusError, UserError
 

@@ -1,6 +1,6 @@
 """From a profile to figures per step.
 
-pytest tests/scripts/bench/lab/test_kernels.py
+pytest tests/scripts/bench/gpu/test_kernels.py
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import torch
 from torch.autograd import DeviceType
 
-from scripts.bench.lab.kernels import describe, profile_steps
+from scripts.bench.gpu.kernels import describe, profile_steps
 
 
 def event(key: str, count: int, *, host: float = 0.0, device: float = 0.0, on_gpu: bool = False) -> SimpleNamespace:

@@ -15,7 +15,7 @@ from data.corpora.synthetic.tree import ensure_tree
 from data.corpora.timit import TimitCorpus
 from scripts.bench import benchmark
 from scripts.bench.against.report import Figures, summarize
-from scripts.bench.lab.record import Record, parse_part
+from scripts.bench.gpu.record import Record, parse_part
 from trainer.cli.parse import report_errors
 
 NUM_UTTERANCES = {"train": 1600, "test": 320}

@@ -1,6 +1,6 @@
 """The part `tests` notes each result when it is known.
 
-pytest tests/scripts/bench/lab/test_tests.py
+pytest tests/scripts/bench/gpu/test_tests.py
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.bench.lab.tests import TESTS as FOLDER
+from scripts.bench.gpu.tests import TESTS as FOLDER
 from tests.helpers.paths import ROOT
 
 CODE = """
 import sys
 from argparse import Namespace
 from pathlib import Path
-from scripts.bench.lab.tests import run_tests
+from scripts.bench.gpu.tests import run_tests
 folder = Path(sys.argv[1])
 sys.exit(run_tests(Namespace(out=folder / "tests.json", scratch=folder), folder))
 """

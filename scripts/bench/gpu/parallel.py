@@ -3,7 +3,7 @@
 There is one rank, so nothing travels: the difference is the agreement between hosts and the call that sums, by NCCL on
 CUDA and by gloo on a CPU. It should be below 2 % of a step.
 
-    python -m scripts.bench.lab.parallel --device cuda --size large --corpus full --out parallel.json
+    python -m scripts.bench.gpu.parallel --device cuda --size large --corpus full --out parallel.json
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from unittest import mock
 import torch
 
 from data.corpora.synthetic.tree import ensure_tree
-from scripts.bench.lab.record import Record, parse_part, timit_hf_options
-from scripts.bench.lab.step import Steps, Variant, read_config
-from scripts.bench.lab.timing import synchronize
+from scripts.bench.gpu.record import Record, parse_part, timit_hf_options
+from scripts.bench.gpu.step import Steps, Variant, read_config
+from scripts.bench.gpu.timing import synchronize
 from trainer.cli.console import Console
 from trainer.cli.parse import report_errors
 from trainer.device import choose_device

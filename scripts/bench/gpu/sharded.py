@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from data.corpora.synthetic.tree import ensure_tree
-from scripts.bench.lab.record import Record, parse_part, timit_hf_options
-from scripts.bench.lab.step import Variant, failed, forget, read_config
+from scripts.bench.gpu.record import Record, parse_part, timit_hf_options
+from scripts.bench.gpu.step import Variant, failed, forget, read_config
 from trainer.cli.console import Console
 from trainer.cli.parse import report_errors
 from trainer.device import choose_device

@@ -29,9 +29,9 @@ from models.checkpoints.pretrained import EncoderSource
 from models.ctc import CTCModel
 from models.feature_table import FeatureTable
 from models.flops import forward_flops, training_flops
-from scripts.bench.lab.kernels import profile_steps
-from scripts.bench.lab.record import Record, parse_part, timit_hf_options
-from scripts.bench.lab.timing import launch_microseconds, matmul_tflops, synchronize
+from scripts.bench.gpu.kernels import profile_steps
+from scripts.bench.gpu.record import Record, parse_part, timit_hf_options
+from scripts.bench.gpu.timing import launch_microseconds, matmul_tflops, synchronize
 from trainer.cli.console import Console
 from trainer.cli.parse import parse, report_errors
 from trainer.config.schema import Config

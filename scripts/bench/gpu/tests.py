@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from scripts.bench.lab.record import Record, parse_part
+from scripts.bench.gpu.record import Record, parse_part
 from trainer.cli.parse import report_errors
 from trainer.errors import ConfigError
 

@@ -1,7 +1,7 @@
 """Fill the table of features of the corpus, write it, find it again, and compare some rows with those of the same
 utterances elsewhere. Rates are seconds of audio per second.
 
-    python -m scripts.bench.lab.table --device cuda --size large --corpus full --out table.json
+    python -m scripts.bench.gpu.table --device cuda --size large --corpus full --out table.json
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from data.examples.prepare import Example
 from data.utterance import SAMPLE_RATE
 from models.ctc import CTCModel
 from models.feature_table import FeatureTable
-from scripts.bench.lab.record import Record, parse_part, timit_hf_options
-from scripts.bench.lab.step import read_config
-from scripts.bench.lab.timing import synchronize
+from scripts.bench.gpu.record import Record, parse_part, timit_hf_options
+from scripts.bench.gpu.step import read_config
+from scripts.bench.gpu.timing import synchronize
 from trainer.cli.console import Console
 from trainer.cli.parse import report_errors
 from trainer.device import autocast_for, choose_device, choose_precision

@@ -1,6 +1,6 @@
-"""Each part of the lab on a CPU in miniature, and what it makes of records.
+"""Each part of gpu_check on a CPU in miniature, and what it makes of records.
 
-pytest tests/scripts/bench/lab/test_parts.py
+pytest tests/scripts/bench/gpu/test_parts.py
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import pytest
 import soundfile
 import torch
 
+from scripts.bench.gpu.run import condense
+from scripts.bench.gpu.runner import share
+from scripts.bench.gpu.trainer import write_manifests
 from scripts.bench.gpu_check import PARTS
 from scripts.bench.gpu_check import main as gpu_check
-from scripts.bench.lab.run import condense
-from scripts.bench.lab.runner import share
-from scripts.bench.lab.trainer import write_manifests
 
 
 @pytest.mark.slow
@@ -93,7 +93,7 @@ def test_the_sample_for_the_trainer_is_a_manifest_of_the_trees_files(tiny_timit:
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device here")
-def test_without_a_gpu_the_lab_ends_at_once_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_gpu_it_ends_at_once_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Though it has begun to make the corpus, which takes minutes here."""
     assert gpu_check(["--out", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "cache")]) == 2
     said = capsys.readouterr()

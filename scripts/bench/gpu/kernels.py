@@ -11,7 +11,7 @@ from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEventAvg
 from torch.profiler import ProfilerActivity, profile
 
-from scripts.bench.lab.timing import synchronize
+from scripts.bench.gpu.timing import synchronize
 from trainer.rundir.logs.profile import by_kind, times_by_name
 
 NUM_NAMED = 40

@@ -1,6 +1,6 @@
-"""The lab's parts run one by one within their time, and one that hangs or crashes costs only itself.
+"""The parts of gpu_check run one by one within their time, and one that hangs or crashes costs only itself.
 
-pytest tests/scripts/bench/lab/test_runner.py
+pytest tests/scripts/bench/gpu/test_runner.py
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from scripts.bench.lab import runner
-from scripts.bench.lab.runner import Part, run_parts, share
+from scripts.bench.gpu import runner
+from scripts.bench.gpu.runner import Part, run_parts, share
 from trainer.errors import ConfigError
 
 WRITE = (
@@ -119,7 +119,7 @@ def test_parts_that_get_no_time_are_not_begun_and_say_so(tmp_path: Path) -> None
     assert files == {}
 
 
-def test_the_first_part_can_end_the_lab_and_stands_in_the_summary(tmp_path: Path) -> None:
+def test_the_first_part_can_end_all_and_stands_in_the_summary(tmp_path: Path) -> None:
     vital = planted("prepare", "print('error: no such device'); sys.exit(2)", is_vital=True)
     with pytest.raises(ConfigError, match="no part can run here"):
         run_parts([vital, planted("next", "")], tmp_path, 20, say=lambda line: None)

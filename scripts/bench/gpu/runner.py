@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from scripts.bench.lab.record import write_json
+from scripts.bench.gpu.record import write_json
 from trainer.errors import WRONG_INPUT, ConfigError
 
 MOST_LINES = 400
@@ -39,7 +39,7 @@ class Part:
     """Its share of the time, in seconds where the default parts run within the default budget."""
     about: str
     is_vital: bool = False
-    """Whether its exit code 2, for a wrong option or a device that is not there, ends the lab."""
+    """Whether its exit code 2, for a wrong option or a device that is not there, ends gpu_check."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables that hold unless the user has set them."""
     command: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class Part:
 
     def argv(self, arguments: Sequence[str], out: Path, scratch: Path) -> list[str]:
         """The command line that writes `out`."""
-        own = self.command or ("-m", f"scripts.bench.lab.{self.name}", *arguments)
+        own = self.command or ("-m", f"scripts.bench.gpu.{self.name}", *arguments)
         return [sys.executable, *own, "--out", str(out), "--scratch", str(scratch)]
 
 

@@ -1,4 +1,4 @@
-"""What a part of the lab finds, on the disk at every moment; and the options that all parts share."""
+"""What a part of gpu_check finds, on the disk at every moment; and the options that all parts share."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def add_common_options(parser: ArgumentParser) -> None:
 
 def parse_part(argv: Sequence[str] | None, name: str, doc: str) -> Namespace:
     """The options of the part `name`; those without a default for every device are filled in."""
-    parser = ArgumentParser(prog=f"python -m scripts.bench.lab.{name}", description=doc)
+    parser = ArgumentParser(prog=f"python -m scripts.bench.gpu.{name}", description=doc)
     add_common_options(parser)
     parser.add_argument("--out", type=Path, default=None, help="where the JSON goes")
     parser.add_argument("--scratch", type=Path, default=Path("."), help="folder for what need not stay")

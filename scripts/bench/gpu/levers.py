@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from scripts.bench.lab.record import Record, parse_part
+from scripts.bench.gpu.record import Record, parse_part
 from scripts.bench.lever_work import LEVERS, measure_levers
 from trainer.cli.parse import report_errors
 

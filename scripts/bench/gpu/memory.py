@@ -2,7 +2,7 @@
 
 What is counted for the same rows needs no GPU: scripts.bench.memory --no-measure tells it.
 
-    python -m scripts.bench.lab.memory --device cuda --size large --out memory.json
+    python -m scripts.bench.gpu.memory --device cuda --size large --out memory.json
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from scripts.bench.lab.record import Record, parse_part
-from scripts.bench.lab.timing import synchronize
+from scripts.bench.gpu.record import Record, parse_part
+from scripts.bench.gpu.timing import synchronize
 from scripts.bench.memory import ROWS, measured
 from scripts.bench.save_cost import build
 from trainer.cli.parse import report_errors

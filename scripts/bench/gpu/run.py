@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data.corpora.synthetic.tree import ensure_tree
-from scripts.bench.lab.record import Record, parse_part, timit_hf_options
+from scripts.bench.gpu.record import Record, parse_part, timit_hf_options
 from trainer.cli.parse import report_errors
 
 WINDOW = 100
