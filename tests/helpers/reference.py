@@ -255,6 +255,8 @@ def _table(lines: list[str], suffix: str) -> list[dict[str, str]]:
         cells = _cells(line, delimiter, is_quoted, is_spaced)
         if len(cells) < len(header) or any(cell.strip() for cell in cells[len(header) :]):
             raise Unreadable("cells without a column of their own")
+        if len(header) > 1 and [cell.strip() for cell in cells[: len(header)]] == header:
+            raise Unreadable("the header again")
         rows.append({name: cell for name, cell in zip(header, cells, strict=False) if name or cell})
     return rows
 
