@@ -43,7 +43,7 @@ from trainer.rundir.checkpoints.saving import Saver
 if TYPE_CHECKING:
     from tests.helpers.refused import Tally
 
-pytestmark = [pytest.mark.slow, pytest.mark.reliability]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
