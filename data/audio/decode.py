@@ -108,7 +108,7 @@ def decode_mono(file: BinaryIO, name: str, header: AudioHeader, channel: int | N
     """
     contents = examine(file, name, thorough=True)
     try:
-        blocks = [block for part in contents.parts for block in _mono_blocks(part, channel)]
+        blocks = [to_one_channel(block, channel) for part in contents.parts for block in _blocks(part)]
     except (soundfile.SoundFileError, TypeError) as error:
         raise AudioError(f"{name}: decoding failed ({reason_of(error)}).") from None
     num_frames = sum(map(len, blocks))
@@ -117,8 +117,25 @@ def decode_mono(file: BinaryIO, name: str, header: AudioHeader, channel: int | N
     return np.concatenate(blocks) if len(blocks) > 1 else blocks[0] if blocks else np.zeros(0, np.float32)
 
 
-def _mono_blocks(part: Part, channel: int | None) -> Iterator[np.ndarray]:
-    """The part's samples, one channel or the mean of all, in blocks."""
+def decode_beginning(file: BinaryIO, name: str, num_frames: int) -> np.ndarray:
+    """float32 (n, channels): at most so many samples, all channels, at the file's own rate. What comes later is not
+    looked at; AudioError where nothing can be decoded."""
+    blocks, left = list[np.ndarray](), num_frames
+    try:
+        for block in (block for part in examine(file, name).parts for block in _blocks(part)):
+            blocks.append(block[:left])
+            left -= len(blocks[-1])
+            if not left:
+                break
+    except (soundfile.SoundFileError, TypeError) as error:
+        raise AudioError(f"{name}: decoding failed ({reason_of(error)}).") from None
+    if not blocks:
+        raise AudioError(f"{name}: holds no samples.")
+    return np.concatenate(blocks)
+
+
+def _blocks(part: Part) -> Iterator[np.ndarray]:
+    """The part's samples (n, channels), some at a time."""
     quiet = quiet_mpg123() if part.is_mpeg else contextlib.nullcontext(lambda: None)
     with quiet as pass_on, soundfile.SoundFile(part.open(), **part.raw) as sound:
         skip, left = part.skip, part.num_frames
@@ -130,7 +147,7 @@ def _mono_blocks(part: Part, channel: int | None) -> Iterator[np.ndarray]:
             skipped, skip = min(skip, len(block)), max(0, skip - len(block))
             left -= len(block) - skipped
             pass_on()
-            yield to_one_channel(block[skipped:], channel)
+            yield block[skipped:]
 
 
 def to_one_channel(samples: np.ndarray, channel: int | None = None) -> np.ndarray:

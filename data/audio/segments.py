@@ -158,17 +158,17 @@ class _LastDecoded:
 
     def forget(self) -> None:
         """Free the memory: an hour of 44.1 kHz mono takes 635 MB."""
-        self.of: tuple[str, int | None] | None = None
-        self.samples = np.zeros(0, np.float32)
+        self.identity, self.of_channel = "", dict[int | None, np.ndarray]()
 
     def samples_of(self, whole: EncodedAudio, channel: int | None) -> np.ndarray:
         with self.lock:
-            if self.of != (whole.identity, channel):
+            if whole.identity != self.identity:
                 self.forget()
+            if channel not in self.of_channel:  # the two sides of a call take turns
                 with whole.open() as file:
-                    self.samples = decode_mono(file, whole.name, whole.header, channel)
-                self.of = (whole.identity, channel)
-            return self.samples
+                    self.of_channel[channel] = decode_mono(file, whole.name, whole.header, channel)
+                self.identity = whole.identity
+            return self.of_channel[channel]
 
 
 _last_decoded = _LastDecoded()

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data.audio.decode import EncodedAudio, FileAudio
+from data.audio.decode import EncodedAudio, FileAudio, decode_beginning
 from data.audio.segments import AudioSegment
 from data.utterance import AudioSource, Utterance
 from trainer.errors import AudioError
 
 MOST_SECONDS = 120.0
-"""Of a recording that are looked at, from its beginning."""
+"""Of a file that are looked at, from its beginning."""
 MOST_FILES, MOST_HEADERS = 20, 2000
 """Of a split that are looked at, evenly spread: recordings of two channels, and headers to find them."""
 _FRAME_SECONDS = 0.05
@@ -34,22 +34,17 @@ _WORTH_TELLING = 0.25
 
 
 def are_apart(audio: AudioSource) -> bool:
-    """Whether it has two channels with different sound, both about as loud. AudioError when it cannot be read.
+    """Whether its file has two channels with different sound, both about as loud, which it averages.
 
-    Less than two seconds of sound are too short to tell, and are not apart.
+    AudioError when it cannot be read. Less than two seconds of sound are too short to tell, and are not apart.
     """
-    if audio.header.num_channels != 2:
+    whole = audio.whole if isinstance(audio, AudioSegment) else audio
+    if audio.header.num_channels != 2 or not isinstance(whole, EncodedAudio):
         return False
-    if isinstance(audio, AudioSegment):
-        whole, start, end = audio.whole, audio.start, audio.end
-    elif isinstance(audio, EncodedAudio):
-        whole, start, end = audio, 0.0, None
-    else:
-        return False
-    if audio.header.num_frames > MOST_SECONDS * audio.header.rate:
-        end = start + MOST_SECONDS
-    left, right = (AudioSegment(whole, start, end, channel).mono() for channel in (0, 1))
-    return _differ(left, right, audio.header.rate)
+    rate = whole.header.rate
+    with whole.open() as file:
+        samples = decode_beginning(file, whole.name, round(MOST_SECONDS * rate))
+    return samples.shape[1] == 2 and _differ(samples[:, 0], samples[:, 1], rate)
 
 
 def _differ(left: np.ndarray, right: np.ndarray, rate: int) -> bool:

@@ -154,6 +154,22 @@ def test_parts_of_a_file_that_cannot_be_entered_decode_it_once(write_tone: Calla
     assert times == 1
 
 
+def test_the_sides_of_a_call_decode_it_once_each(write_tone: Callable, monkeypatch: pytest.MonkeyPatch):
+    """Rows in the order of time change from one speaker to the other."""
+    file = FileAudio(write_tone("a.mp3", SECONDS, rate=16_000, channels=2))
+    decoded = list[Any]()
+    decode = data.audio.segments.decode_mono
+
+    def noted(*arguments: Any) -> np.ndarray:
+        decoded.append(arguments[-1])
+        return decode(*arguments)
+
+    monkeypatch.setattr(data.audio.segments, "decode_mono", noted)
+    for i in range(8):
+        AudioSegment(file, 0.2 * i, 0.2 * i + 0.1, i % 2).load()
+    assert decoded == [0, 1]
+
+
 def test_neighbours_share_no_sample_and_lose_none(write_tone: Callable):
     """Times that no float holds exactly: 0.1 + 0.2 is not 0.3."""
     path = write_tone("a.wav", 1.0, rate=44_100, subtype="PCM_16")

@@ -90,8 +90,10 @@ def test_what_is_too_short_or_no_stereo_is_not_judged(tmp_path: Path) -> None:
     left, right = in_turns(1)
     audio = written(tmp_path / "a.wav", (left, right))
     assert are_apart(audio)
-    assert not are_apart(AudioSegment(audio, 0.0, 1.0))
+    assert are_apart(AudioSegment(audio, 0.5, 1.0))  # the file tells
     assert not are_apart(AudioSegment(audio, channel=0))
+    short = tuple(side[:RATE] for side in in_turns(1))
+    assert not are_apart(written(tmp_path / "short.wav", short))
     assert not are_apart(written(tmp_path / "mono.wav", (left,)))
     assert not are_apart(written(tmp_path / "array.wav", (left, right, left, right)))
 
