@@ -154,7 +154,8 @@ def find_all(
 ) -> Iterator[tuple[Item, Prepared, Found]]:
     """Each recording that can be aligned, with the frames of its units. What is wrong with another one is told.
 
-    With `has_known_times` it is not its transcript that is aligned but the labels of its known times.
+    With `has_known_times`, or where the model writes phonemes and the corpus has them, it is not the transcript that is
+    aligned but the labels of the known times.
     """
     from tqdm import tqdm
 
@@ -178,11 +179,10 @@ def find_all(
             tally.fail(item)
             continue
         try:
-            known = item
-            if has_known_times:
-                vocab = recognizer.vocab
-                known = with_known_times(item, phones=vocab.phonemes, units=vocab.writable)
-            batch.append((known, known.load()))
+            waveform, vocab = item.load(), recognizer.vocab
+            if has_known_times or (vocab.phonemes and item.phones):
+                item = with_known_times(item, phones=vocab.phonemes, units=vocab.writable, num_samples=len(waveform))
+            batch.append((item, waveform))
         except CorpusError as error:
             tally.fail(error)
         if sum(len(waveform) for _, waveform in batch) > TOGETHER_SECONDS * SAMPLE_RATE:

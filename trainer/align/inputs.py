@@ -5,6 +5,7 @@ What cannot be aligned is an error among them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -64,7 +65,10 @@ def find_items(source: str, split: str, cache_dir: Path) -> Sequence[Item | Corp
     if not path.is_dir():
         raise CorpusError(f"{source}: no such file or folder.")
     if _is_tree(path):
-        return _of_utterances(TimitCorpus(path, "hf", "plain").utterances(split))
+        found = _of_utterances(TimitCorpus(path, "hf", "plain").readings(split))
+        if not found:
+            raise CorpusError(f"{source}: holds no utterance of {split}. Give another --split.")
+        return found
     return _pairs(path)
 
 
@@ -148,8 +152,9 @@ def read_text(path: Path) -> str:
     return text
 
 
-def with_known_times(item: Item, *, phones: bool, units: Collection[str] = ()) -> Item:
-    """`item` with the labels of its known words (or phones) as its text; CorpusError over times that cannot be."""
+def with_known_times(item: Item, *, phones: bool, units: Collection[str] = (), num_samples: float = math.inf) -> Item:
+    """`item` with the labels of its known words (or phones) as its text; CorpusError over times that cannot be, as
+    those behind the audio's `num_samples`."""
     segments, kind = (item.phones, "PHN") if phones else (item.words, "WRD")
     if not segments:
         raise CorpusError(f"{item.title}: no times are known. They are in the .WRD and .PHN files of a TIMIT folder.")
@@ -158,6 +163,8 @@ def with_known_times(item: Item, *, phones: bool, units: Collection[str] = ()) -
         wrong = "begins before the line above" if segment.start < before else ""
         if segment.end <= segment.start:
             wrong = "does not end after its beginning"
+        elif segment.end > num_samples:
+            wrong = f"ends behind the audio, which has {num_samples} samples"
         if wrong:
             line = f"{segment.start} {segment.end} {segment.label}"
             raise CorpusError(f"{_label_file(item, kind)}:{number}: {line!r} {wrong}. Mend the file.")
