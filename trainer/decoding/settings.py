@@ -71,11 +71,17 @@ def read_hot_words(given: Sequence[str]) -> dict[str, float]:
     {'Saoirse': 4.0, 'São Paulo': 6.0}
     """
     found: dict[str, float] = {}
+
+    def add(phrase: str, gain: float, where: str) -> None:
+        if phrase in found:
+            raise ConfigError(f"{where}: {phrase} is given twice. Give it once, with one weight.")
+        found[phrase] = gain
+
     for text in given:
         if not text.startswith("@"):
             phrase, equals, weight = text.rpartition("=")
             gain = read_weight(weight, f"--hot-word {phrase}: the weight behind =,") if equals else HOT_WEIGHT
-            found[(phrase if equals else text).strip()] = gain
+            add((phrase if equals else text).strip(), gain, "--hot-word")
             continue
         path = Path(text[1:])
         try:
@@ -86,7 +92,7 @@ def read_hot_words(given: Sequence[str]) -> dict[str, float]:
             phrase, tab, weight = line.partition("\t")
             if phrase.strip():
                 gain = read_weight(weight, f"{path}:{number}: the weight behind the tab,") if tab else HOT_WEIGHT
-                found[phrase.strip()] = gain
+                add(phrase.strip(), gain, f"{path}:{number}")
     if "" in found:
         raise ConfigError("--hot-word: there is no word before its weight.")
     return found
