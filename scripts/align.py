@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -213,7 +213,7 @@ def align_all(
     from trainer.align.reading import to_alignment
     from trainer.cli.deliver import deliver
 
-    times = choose_times(args.times, recognizer.source)
+    times = choose_times(args.times, recognizer.source, recognizer.vocab.writable)
     without, with_times = BoundaryErrors(), BoundaryErrors()
     for item, prepared, frames in found:
         alignment = replace(to_alignment(recognizer, prepared, frames, times), label=item.name.as_posix())
@@ -234,13 +234,14 @@ def align_all(
         print_exactly("\n".join(rows) + "\n")
 
 
-def choose_times(asked: str | None, source: str) -> SpikeTimes | None:
-    """The file that --times names, or the one beside the model; None with `none`, or where there is no such file."""
+def choose_times(asked: str | None, source: str, units: Collection[str]) -> SpikeTimes | None:
+    """The file that --times names, or the one beside the model, which writes `units`; None with `none`, or where there
+    is no such file."""
     from trainer.align.times import load_times, times_beside
 
     if asked == "none":
         return None
-    return times_beside(source) if asked is None else load_times(Path(asked))
+    return times_beside(source, units) if asked is None else load_times(Path(asked), units)
 
 
 if __name__ == "__main__":

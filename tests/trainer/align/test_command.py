@@ -205,15 +205,27 @@ def test_times_are_learned_from_one_split_and_shown_on_another(tmp_path: Path, c
 
 def test_times_beside_the_model_are_used_unless_others_are_asked_for(tmp_path: Path) -> None:
     edge = EdgeModel(1.0, {}, {}, (0.0,) * 7, (0.0,) * 7, (0.0,) * 7, (0.0, 2.0))
-    assert choose_times(None, str(tmp_path)) is None
+    assert choose_times(None, str(tmp_path), "ab") is None
     save_times(SpikeTimes(edge, edge, "beside"), tmp_path / "times.json")
     save_times(SpikeTimes(edge, edge, "other"), tmp_path / "other.json")
-    beside, other = choose_times(None, str(tmp_path)), choose_times(str(tmp_path / "other.json"), str(tmp_path))
+    beside, other = (
+        choose_times(None, str(tmp_path), "ab"),
+        choose_times(str(tmp_path / "other.json"), str(tmp_path), "ab"),
+    )
     assert beside is not None
     assert beside.source == "beside"
     assert other is not None
     assert other.source == "other"
-    assert choose_times("none", str(tmp_path)) is None
+    assert choose_times("none", str(tmp_path), "ab") is None
+
+
+def test_times_of_another_model_are_refused(tmp_path: Path, capsys: Capture) -> None:
+    """They were taken: a unit that times do not know gets the common lag."""
+    put(tmp_path, "a.wav", ["abc"])
+    edge = EdgeModel(1.0, {"a": 0.0, "sh": 3.0}, {}, (0.0,) * 7, (0.0,) * 7, (0.0,) * 7, (0.0, 2.0))
+    save_times(SpikeTimes(edge, edge, "phones"), tmp_path / "times.json")
+    assert main(["m", str(tmp_path), "--times", str(tmp_path / "times.json")]) == 2
+    assert "times.json: learned with another model, which writes 'sh'. Learn times" in capsys.readouterr().err
 
 
 def test_a_tree_with_bad_and_missing_files_is_aligned_but_for_their_sentences(tmp_path: Path, capsys: Capture) -> None:
