@@ -21,7 +21,7 @@ from trainer.decoding.fusion import Fusion, Weights
 from trainer.decoding.hashing import HashTable, hash_all
 from trainer.decoding.hypotheses import Found
 from trainer.decoding.ngram import BEGIN, END, UNKNOWN, NgramModel
-from trainer.decoding.settings import LM_WORDS, Decoding
+from trainer.decoding.settings import LM_WORDS, Decoding, read_lines
 from trainer.decoding.single import SingleSearch
 from trainer.errors import ConfigError, CorpusError, ModelError
 
@@ -259,10 +259,7 @@ def _with_lexicon(fusion: Fusion, vocab: Vocab, decoding: Decoding, notes: list[
 def read_lexicon(path: Path, vocab: Vocab, notes: list[str]) -> list[list[int]]:
     """The units of each word of a lexicon: one word a line, or the word, white space and its units as flashlight has
     them (`hello h e l l o |`). CorpusError names file and line."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"--lexicon {path}: cannot be read ({error}). Give a text file in UTF-8.") from None
+    lines = read_lines(path, "--lexicon")
     rows = [(number, fields) for number, line in enumerate(lines, 1) if (fields := line.split())]
     spell = _Speller(_spelled_for(vocab, (fields[0] for _, fields in rows)))
     found, lacking = list[list[int]](), list[str]()

@@ -5,6 +5,7 @@ pytest tests/trainer/decoding/test_decoder.py
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,23 @@ def test_a_hot_word_is_given_once_with_one_weight(tmp_path: Path) -> None:
         read_hot_words(["hat=2", "hat=5"])
     with pytest.raises(ConfigError, match=r"the model writes hat and HAT alike\. Give one of them"):
         decoder(hot_words=read_hot_words(["hat=2", "HAT=5"]))
+
+
+def test_a_file_of_words_that_is_no_text_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    for raw, said in (
+        ("hat\r\ncaf\xe9\n".encode("latin-1"), r"words\.txt:2: not UTF-8 \(byte 0xe9\)\. {} takes"),
+        ("hat\u2028\ncat\n".encode() + b"\xff", r"words\.txt:3: not UTF-8"),
+        (gzip.compress(b"hat\n"), r"words\.txt:1: packed with gzip"),
+        (None, r"{} .*words\.txt: No such file or directory"),
+    ):
+        path.unlink(missing_ok=True)
+        if raw is not None:
+            path.write_bytes(raw)
+        with pytest.raises(ConfigError, match=said.format("--lexicon")):
+            decoder(lexicon=str(path))
+        with pytest.raises(ConfigError, match=said.format("--hot-word")):
+            read_hot_words([f"@{path}"])
 
 
 def test_a_lexicon_in_capitals_fits_a_model_of_lower_case(tmp_path: Path) -> None:
