@@ -244,6 +244,25 @@ def test_a_tree_with_bad_and_missing_files_is_aligned_but_for_their_sentences(tm
     assert said.out.splitlines()[1].split()[:3] == ["frames", str(18 * 6), "0"]
 
 
+def test_a_part_of_a_tree_is_read_as_the_tree_is(tmp_path: Path, capsys: Capture) -> None:
+    """A .TXT file of TIMIT begins with two numbers, which are no words; .WRD has the times. Reference: the tree."""
+    root = tree(tmp_path / "TIMIT")
+    assert main(["m", str(root), "--evaluate"]) == 0
+    of_tree = capsys.readouterr().out
+    for part in ("TEST", "TEST/DR1"):
+        assert main(["m", str(root / part), "--evaluate"]) == 0
+        assert capsys.readouterr().out == of_tree
+    home = root / "TEST" / "DR1" / "FAAA0"
+    assert main(["m", str(home), "--out", str(tmp_path / "out")]) == 0
+    text = (home / "SI1.TXT").read_text().split()[2:]
+    assert [line.split()[4] for line in (tmp_path / "out" / "SI1.ctm").read_text().splitlines()] == text
+    put(tmp_path / "own", "a.wav", ["abc", "face"], "1 2 abc face")  # numbers that somebody says
+    put(tmp_path / "own", "b.wav", ["abc", "face"])
+    (tmp_path / "own" / "b.wrd").write_text("labels of another kind")
+    assert main(["m", str(tmp_path / "own"), "--format", "ctm"]) == 0
+    assert ";; unspelled at" in capsys.readouterr().out
+
+
 def test_a_split_of_which_a_tree_has_nothing_is_told(tmp_path: Path, capsys: Capture) -> None:
     assert main(["m", str(tree(tmp_path / "TIMIT")), "--split", "dev"]) == 2
     assert "TIMIT: holds no utterance of dev. Give another --split." in capsys.readouterr().err
