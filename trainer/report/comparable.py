@@ -159,6 +159,9 @@ def remarks(runs: Sequence[Evaluated], rows: dict[str, list[Row]], left_out: Lef
         yield "All rates below are over the utterances that are left, so they are not those of results.json"
     for split in dict.fromkeys(split for run in runs for split in run.splits if split not in rows):
         have = [letter(i) for i, run in enumerate(runs) if split in run.splits]
+        if len(have) == len(runs):
+            yield f"{split} is not compared: all runs have a set of this name, but no utterance that is the same in all"
+            continue
         yield f"{split} is not compared: {', '.join(have)} alone {'has' if len(have) == 1 else 'have'} it"
     trained = [run.results.get("training_data") for run in runs]
     known = {digest for digest in trained if digest}

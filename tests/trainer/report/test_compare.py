@@ -19,7 +19,7 @@ from scripts.compare import main
 from scripts.report import main as report_main
 from tests.helpers.reports import Spoken, hypothesis, write_run
 from trainer.errors import ConfigError, ResultsError
-from trainer.report.comparable import pair, read_runs
+from trainer.report.comparable import pair, read_runs, remarks
 from trainer.report.compare import write_comparison
 from trainer.report.differences import gained_and_lost, groups_table
 from trainer.report.run import write_report
@@ -293,6 +293,21 @@ def test_rates_under_two_rules_are_not_compared_and_one_rule_is_told(tmp_path: P
     lines = write_comparison([tmp_path / "a", tmp_path / "c"], page, None)
     assert lines[2] == "note: WER [silences kept]"
     assert "WER [silences kept]" in page.read_text()
+
+
+def test_two_sets_of_one_name_without_a_common_utterance_are_told(tmp_path: Path) -> None:
+    """It was said that A and B alone have the set."""
+    write_run(tmp_path / "a", system(1))
+    write_run(tmp_path / "b", system(5))
+    runs = read_runs([tmp_path / "a", tmp_path / "b"])
+    other = [replace(h, id=f"other-{h.id}") for h in runs[0].splits["eval"]]
+    both = [
+        replace(run, splits=run.splits | {"dev": dev})
+        for run, dev in zip(runs, (other, runs[1].splits["eval"]), strict=True)
+    ]
+    told = list(remarks(both, *pair([run.splits for run in both])))
+    assert "dev is not compared: all runs have a set of this name, but no utterance that is the same in all" in told
+    assert not any("alone" in line for line in told)
 
 
 def test_a_folder_within_a_run_is_told_to_be_one(tmp_path: Path) -> None:
