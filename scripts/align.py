@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -154,7 +154,8 @@ def find_all(
 ) -> Iterator[tuple[Item, Prepared, Found]]:
     """Each recording that can be aligned, with the frames of its units. What is wrong with another one is told.
 
-    With `has_known_times` it is not its transcript that is aligned but the labels of its known times.
+    With `has_known_times`, or where the model writes phonemes and the corpus has them, it is not the transcript that is
+    aligned but the labels of the known times.
     """
     from tqdm import tqdm
 
@@ -178,11 +179,10 @@ def find_all(
             tally.fail(item)
             continue
         try:
-            known = item
-            if has_known_times:
-                vocab = recognizer.vocab
-                known = with_known_times(item, phones=vocab.phonemes, units=vocab.writable)
-            batch.append((known, known.load()))
+            waveform, vocab = item.load(), recognizer.vocab
+            if has_known_times or (vocab.phonemes and item.phones):
+                item = with_known_times(item, phones=vocab.phonemes, units=vocab.writable, num_samples=len(waveform))
+            batch.append((item, waveform))
         except CorpusError as error:
             tally.fail(error)
         if sum(len(waveform) for _, waveform in batch) > TOGETHER_SECONDS * SAMPLE_RATE:
@@ -213,7 +213,7 @@ def align_all(
     from trainer.align.reading import to_alignment
     from trainer.cli.deliver import deliver
 
-    times = choose_times(args.times, recognizer.source)
+    times = choose_times(args.times, recognizer.source, recognizer.vocab.writable)
     without, with_times = BoundaryErrors(), BoundaryErrors()
     for item, prepared, frames in found:
         alignment = replace(to_alignment(recognizer, prepared, frames, times), label=item.name.as_posix())
@@ -234,13 +234,14 @@ def align_all(
         print_exactly("\n".join(rows) + "\n")
 
 
-def choose_times(asked: str | None, source: str) -> SpikeTimes | None:
-    """The file that --times names, or the one beside the model; None with `none`, or where there is no such file."""
+def choose_times(asked: str | None, source: str, units: Collection[str]) -> SpikeTimes | None:
+    """The file that --times names, or the one beside the model, which writes `units`; None with `none`, or where there
+    is no such file."""
     from trainer.align.times import load_times, times_beside
 
     if asked == "none":
         return None
-    return times_beside(source) if asked is None else load_times(Path(asked))
+    return times_beside(source, units) if asked is None else load_times(Path(asked), units)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ All text is normalised as training normalises it (--normalizer). --units builds 
 from __future__ import annotations
 
 import gzip
+import re
 import sys
 from argparse import REMAINDER, Namespace
 from collections.abc import Callable, Iterator, Sequence
@@ -135,6 +136,10 @@ def no_sentence(line: str, number: int) -> str:
     """What a line shows a file to be that is no text, and what to do; empty where it may be text."""
     if line.strip() == "\\data\\":
         return "this is an n-gram model. Give the text that it is made of, or the model itself to --lm."
+    if mark := re.search(r"(?i)(?<!\S)(?:</?s>|<unk>)(?!\S)", line):  # IRSTLM wants <s> and </s> around each sentence
+        return (
+            f"holds {mark[0]}, which a model uses for itself, and would be a word. Take all such marks out of the text."
+        )
     if number == 1 and line.startswith('{"'):
         return f"this is a manifest. Unpack it if need be, and give it a name that ends in {MANIFESTS[0]}."
     return ""

@@ -115,7 +115,7 @@ class Recognizer:
 
     @functools.cached_property
     def _spike_times(self) -> SpikeTimes | None:
-        return times_beside(self.loaded.source)
+        return times_beside(self.loaded.source, self.vocab.writable)
 
     def stream(self, rate: int = SAMPLE_RATE, chunks: Chunks | None = None) -> Stream:
         """A stream of speech at `rate`, for a microphone: feed it samples, and it gives words as they are settled."""

@@ -106,8 +106,8 @@ def summarize(config: Config, runs: Sequence[Config]) -> dict[str, Any]:
     for split in results[0]["splits"]:
         records = [of["splits"].get(split) for of in results]
         if all(records):
-            told = {key: records[0][key] for key in ("protocol", "note") if key in records[0]}
-            splits[split] = told | {"num_utterances": records[0]["num_utterances"]}
+            keys = ("protocol", "note", "scoring", "num_utterances", f"num_reference_{units.name}")
+            splits[split] = {key: records[0][key] for key in keys if key in records[0]}
             for metric in units.metrics:
                 values = [record.get(metric) for record in records]
                 if None not in values:
@@ -130,6 +130,7 @@ def summarize(config: Config, runs: Sequence[Config]) -> dict[str, Any]:
 def describe(summary: dict[str, Any], path: Path) -> list[str]:
     """Lines for the terminal."""
     n, main = len(summary["runs"]), summary["metric"]
+    rules = {record["scoring"] for record in summary["splits"].values() if "scoring" in record}
     table = [["split", "", f"{main.upper()} mean", "st. dev.", "95 % interval of the mean", "lowest", "highest"]]
     for split, record in summary["splits"].items():
         if main in record:
@@ -144,6 +145,7 @@ def describe(summary: dict[str, Any], path: Path) -> list[str]:
     return [
         f"{summary['name']}: n = {n} run{'s' if n > 1 else ''} (seed {seeds}); the interval is Student's t over seeds"
         f"{'' if n > 1 else ', which needs two'}, for the same test speakers",
+        *(f"  {main.upper()} [{rule}]" for rule in sorted(rules)),
         *aligned(table, indent="  ", left=2),
         f"{path} holds all figures",
     ]

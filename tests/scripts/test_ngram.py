@@ -37,10 +37,12 @@ ROW = '{"audio_filepath": "a.wav", "text": "one two"}\n'
     [
         ("x.jsonl.gz", gzip.compress(ROW.encode(), mtime=0), "x.jsonl.gz: a packed manifest is not read. Unpack it"),
         ("x.txt", ROW, "x.txt:1: this is a manifest."),
+        ("x.txt", "a b\n<s> a b </s>\n", "x.txt:2: holds <s>, which a model uses for itself, and would be a word."),
+        ("x.txt", "a <UNK> b\n", "x.txt:1: holds <UNK>, which"),
         ("x.txt", "\n\\data\\\nngram 1=3\n", "x.txt:2: this is an n-gram model."),
         ("x.txt", "one\ncaf\xe9\n".encode("latin-1"), "x.txt:2: not UTF-8."),
     ],
-    ids=["packed manifest", "manifest", "n-gram model", "Latin-1"],
+    ids=["packed manifest", "manifest", "begin and end", "unknown", "n-gram model", "Latin-1"],
 )
 def test_what_is_no_text_is_refused_with_one_file_and_line(
     tmp_path: Path, capsys: Capture, name: str, content: str | bytes, message: str

@@ -104,3 +104,10 @@ def test_one_run_has_a_mean_and_no_interval() -> None:
     lines = describe(found, Path("a-seeds.json"))
     assert "which needs two" in lines[0]
     assert lines[2].split() == ["eval", "50.00", "%", "none", "none", "50.00", "%", "50.00", "%"]
+
+
+def test_rule_of_phones_stands_above_the_table() -> None:
+    record = {"n": 1, "mean": 0.5, "deviation": None, "low": None, "high": None, "least": 0.5, "most": 0.5}
+    splits = {split: {"per": record, "scoring": "39 classes, silences kept"} for split in ("core", "dev")}
+    lines = describe({"name": "a", "metric": "per", "runs": [{"seed": 1}], "splits": splits}, Path("a-seeds.json"))
+    assert lines[1] == "  PER [39 classes, silences kept]"

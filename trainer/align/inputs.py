@@ -5,6 +5,8 @@ What cannot be aligned is an error among them.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +18,7 @@ from data.audio.files import files_below, open_regular
 from data.audio.media import SUFFIXES, load_recording
 from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.corpora.timit import TimitCorpus
+from data.corpora.timit.labels import read_segments
 from data.corpora.timit.tree import find_tree
 from data.shards.table import Shards, ShardTable
 from data.text.phones import PHONE_SETS, fold
@@ -23,6 +26,8 @@ from data.utterance import Segment, Utterance
 from trainer.errors import CorpusError
 from trainer.recognize.recordings import MANIFESTS, file_names, is_shards
 
+SENTENCE = re.compile(r"[0-9]{1,10} [0-9]{1,10} (.+)")
+"""What a .TXT file of TIMIT holds: first and last sample, and the sentence."""
 TRANSCRIPTS = frozenset([".txt", ".lab"])
 """Suffixes of what is said, beside a recording of the same name; .lab is what the Montreal Forced Aligner reads."""
 
@@ -64,7 +69,10 @@ def find_items(source: str, split: str, cache_dir: Path) -> Sequence[Item | Corp
     if not path.is_dir():
         raise CorpusError(f"{source}: no such file or folder.")
     if _is_tree(path):
-        return _of_utterances(TimitCorpus(path, "hf", "plain").utterances(split))
+        found = _of_utterances(TimitCorpus(path, "hf", "plain").readings(split))
+        if not found:
+            raise CorpusError(f"{source}: holds no utterance of {split}. Give another --split.")
+        return found
     return _pairs(path)
 
 
@@ -124,11 +132,22 @@ def _paired(files: Sequence[Path], transcripts: Sequence[Path], stem: Path, fold
         return CorpusError(f"{transcripts[0]}: no audio of this name. Put {stem.name}.wav beside it.")
     if not transcripts:
         return CorpusError(f"{files[0]}: no transcript. Write what is said into {stem.name}.txt beside it.")
+    item = Item(str(files[0]), stem.relative_to(folder), partial(load_recording, files[0]), "", origin=str(files[0]))
     try:
         text = read_text(transcripts[0])
+        if of_timit := SENTENCE.fullmatch(" ".join(text.split())):
+            words, phones = (_labels_beside(transcripts[0], suffix) for suffix in (".WRD", ".PHN"))
+            if words or phones:
+                return replace(item, text=of_timit[1], words=words, phones=phones)
     except CorpusError as error:
         return error
-    return Item(str(files[0]), stem.relative_to(folder), partial(load_recording, files[0]), text)
+    return replace(item, text=text)
+
+
+def _labels_beside(transcript: Path, suffix: str) -> tuple[Segment, ...]:
+    """What TIMIT's file of that suffix says, in a folder that is a part of its tree; () where there is none."""
+    found = [path for s in (suffix, suffix.lower()) if (path := transcript.with_suffix(s)).is_file()]
+    return read_segments(found[0]) if found else ()
 
 
 def read_text(path: Path) -> str:
@@ -148,8 +167,9 @@ def read_text(path: Path) -> str:
     return text
 
 
-def with_known_times(item: Item, *, phones: bool, units: Collection[str] = ()) -> Item:
-    """`item` with the labels of its known words (or phones) as its text; CorpusError over times that cannot be."""
+def with_known_times(item: Item, *, phones: bool, units: Collection[str] = (), num_samples: float = math.inf) -> Item:
+    """`item` with the labels of its known words (or phones) as its text; CorpusError over times that cannot be, as
+    those behind the audio's `num_samples`."""
     segments, kind = (item.phones, "PHN") if phones else (item.words, "WRD")
     if not segments:
         raise CorpusError(f"{item.title}: no times are known. They are in the .WRD and .PHN files of a TIMIT folder.")
@@ -158,6 +178,8 @@ def with_known_times(item: Item, *, phones: bool, units: Collection[str] = ()) -
         wrong = "begins before the line above" if segment.start < before else ""
         if segment.end <= segment.start:
             wrong = "does not end after its beginning"
+        elif segment.end > num_samples:
+            wrong = f"ends behind the audio, which has {num_samples} samples"
         if wrong:
             line = f"{segment.start} {segment.end} {segment.label}"
             raise CorpusError(f"{_label_file(item, kind)}:{number}: {line!r} {wrong}. Mend the file.")

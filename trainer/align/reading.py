@@ -138,19 +138,18 @@ def _notes(recognizer: LoadedModel, item: Prepared, words: Sequence[AlignedWord]
         more = len(item.spelled.lost) - 8
         lost += f" and {more} more" if more > 0 else ""
         unspelled = sum(word.status == "unspelled" for word in words)
-        whole = f"; {unspelled} words have nothing else, and get what is said between their neighbours" * bool(
-            unspelled
-        )
+        whole = f"; words of nothing else ({unspelled}) get what is said between their neighbours" if unspelled else ""
         notes.append(f"the model has no unit for {lost}: left out of their words{whole}")
     unmatched = [word.text for word in words if word.status == "unmatched"]
     if unmatched:
+        what = "units" if recognizer.vocab.phonemes else "words"
         count, repeats = item.spelled.frames_needed(delimiter=recognizer.vocab.word_delimiter is not None)
         frames = len(item.heard.best)
         named = ", ".join(repr(text) for text in unmatched[:5]) + (", ..." if len(unmatched) > 5 else "")
         spoken = sum(word.status in ("aligned", "unmatched") for word in words)
-        notes.append(f"{len(unmatched)} of {spoken} words are not heard: {named}")
+        notes.append(f"{len(unmatched)} of {spoken} {what} are not heard: {named}")
         if frames < count + repeats:
             notes.append(too_few(frames, count, repeats, recognizer.geometry))
         elif 2 * len(unmatched) > spoken:
-            notes.append("most words are not heard: is this its transcript?")
+            notes.append(f"most {what} are not heard: is this its transcript?")
     return tuple(notes)

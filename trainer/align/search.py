@@ -60,6 +60,12 @@ def prepare(recognizer: LoadedModel, name: str, waveform: np.ndarray, text: str,
         spelled = spell_text(text, vocab, options.normalizer, options.language)
     except CorpusError as error:
         raise CorpusError(f"{name}: {error}") from None
+    if not any(word.units for word in spelled.words):
+        lost = ", ".join(repr(c) for c, _ in spelled.lost.most_common(8)) + ", ..." * (len(spelled.lost) > 8)
+        raise CorpusError(
+            f"{name}: no word of the transcript can be written with the model's units: there is none for {lost}. Write "
+            "numbers as they are spoken, and see that language and script are the model's."
+        )
     ids = {token: i for i, token in enumerate(vocab.tokens)}
     units = sorted({unit for word in spelled.words for unit in word.units} - {" "})
     kept = [vocab.blank_id, *(ids[unit] for unit in units)]

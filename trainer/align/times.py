@@ -10,7 +10,7 @@ its first unit's first frame to its last unit's last frame.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -175,8 +175,19 @@ def unit_bounds(word: WordSpikes, start: int, end: int, times: SpikeTimes | None
     return list(pairwise([start, *inner, end]))
 
 
-def load_times(path: Path) -> SpikeTimes:
-    """What `save_times` wrote; ConfigError, with the file's name, where it is not that."""
+def load_times(path: Path, units: Collection[str]) -> SpikeTimes:
+    """What `save_times` wrote of a model that writes `units`; ConfigError, with the file's name, where it is not."""
+    times = _read_times(path)
+    strange = sorted({unit for edge in (times.begins, times.ends) for unit in edge.units} - set(units))
+    if strange:
+        raise ConfigError(
+            f"{path}: learned with another model, which writes {', '.join(map(repr, strange[:4]))}. Learn times with "
+            "this one: --learn-times; or give --times none."
+        )
+    return times
+
+
+def _read_times(path: Path) -> SpikeTimes:
     try:
         record = strict_json.loads(path.read_text(encoding="utf-8"))
         if record["format"] != FORMAT:
@@ -190,10 +201,11 @@ def load_times(path: Path) -> SpikeTimes:
         raise ConfigError(f"{path}: no times that --learn-times wrote ({type(error).__name__}: {error}).") from None
 
 
-def times_beside(source: str, revision: str | None = None) -> SpikeTimes | None:
-    """The times in the folder of the model `source`, or in its hub repository; None where it has none."""
+def times_beside(source: str, units: Collection[str], revision: str | None = None) -> SpikeTimes | None:
+    """The times in the folder of the model `source`, which writes `units`, or in its hub repository; None where it has
+    none."""
     path = find_file(source, TIMES_FILE, revision)
-    return None if path is None else load_times(Path(path))
+    return None if path is None else load_times(Path(path), units)
 
 
 def save_times(times: SpikeTimes, path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +21,7 @@ from trainer.decoding.fusion import Fusion, Weights
 from trainer.decoding.hashing import HashTable, hash_all
 from trainer.decoding.hypotheses import Found
 from trainer.decoding.ngram import BEGIN, END, UNKNOWN, NgramModel
-from trainer.decoding.settings import LM_WORDS, Decoding
+from trainer.decoding.settings import LM_WORDS, Decoding, read_lines
 from trainer.decoding.single import SingleSearch
 from trainer.errors import ConfigError, CorpusError, ModelError
 
@@ -102,19 +104,21 @@ def build_decoder(vocab: Vocab, decoding: Decoding, device: torch.device) -> Dec
         model = read_arpa(decoding.lm)
         if not model.has_unknown:
             notes.append(f"{decoding.lm}: has no <unk>, so words that it does not know are all but impossible")
+        if model.end is None:
+            notes.append(f"{decoding.lm}: has no </s>, so the ends of sentences are not scored")
         _refuse_words_without_boundary(vocab, "--lm", decoding.of_units)
         if vocab.phonemes or decoding.of_units:
             unit_words = _unit_words(vocab, model, decoding.lm, notes)
             fusion = replace(fusion, model=model.to(device), unit_words=unit_words.to(device))
         else:
-            vocab = _spelled_for(vocab, model)
+            vocab = _spelled_for(vocab, model.words)
             table = _word_table(vocab, model, decoding.lm, notes)
             fusion = replace(fusion, model=model.to(device), words=table.to(device))
     if decoding.lexicon:
         fusion = _with_lexicon(fusion, vocab, decoding, notes)
     if decoding.hot_words:
         _refuse_words_without_boundary(vocab, "--hot-word", False)
-        phrases = {_phrase(vocab, phrase): weight for phrase, weight in decoding.hot_words.items()}
+        phrases = _phrases(vocab, decoding.hot_words)
         delimiter = None if vocab.phonemes else vocab.ids[str(vocab.word_delimiter)]
         fusion = replace(fusion, hot_words=hotwords.build(phrases, len(vocab), delimiter).to(device))
     return Decoder(decoding, BeamSearch(fusion, decoding.beam), tuple(notes))
@@ -146,11 +150,11 @@ class _Speller:
             return None
 
 
-def _spelled_for(vocab: Vocab, model: NgramModel) -> Vocab:
-    """`vocab` in the spelling in which most of the model's words can be written, if none was chosen yet."""
+def _spelled_for(vocab: Vocab, words: Iterable[str]) -> Vocab:
+    """`vocab` in the spelling in which most of the first `words` can be written, if none was chosen yet."""
     if vocab.spelling != AS_IS:
         return vocab
-    some = [word for word in model.words if word not in MARKS][:2000]
+    some = list(itertools.islice((word for word in words if word not in MARKS), 2000))
     vocabularies = [replace(vocab, spelling=spelling) for spelling in CANDIDATES]
     return max(vocabularies, key=lambda v: sum(map(bool, map(_Speller(v), some))))  # the first of equal ones: as it is
 
@@ -185,13 +189,25 @@ def _unit_words(vocab: Vocab, model: NgramModel, path: Path, notes: list[str]) -
 
 
 def _refuse_strange(path: Path, lacking: Sequence[str], total: int, what: str, vocab: Vocab) -> None:
-    if total == 0 or total - len(lacking) < FEWEST * total:
+    if total == 0:
+        raise ModelError(f"{path}: a model without any {what}. Build it again: python -m scripts.ngram.")
+    if total - len(lacking) < FEWEST * total:
         units = " ".join(sorted(vocab.writable)[:30])
-        example = f", such as {lacking[0]!r}" if lacking else ""
         raise ModelError(
-            f"{path}: {len(lacking):,} of its {total:,} {what} cannot be written with the model's units{example}. The "
-            f"units are {units}. Build it from text as the model was trained on: python -m scripts.ngram."
+            f"{path}: {len(lacking):,} of its {total:,} {what} cannot be written with the model's units, such as "
+            f"{lacking[0]!r}. The units are {units}. Build it from text as the model was trained on: python -m "
+            "scripts.ngram."
         )
+
+
+def _phrases(vocab: Vocab, hot_words: Mapping[str, float]) -> dict[tuple[int, ...], float]:
+    """The units of all hot words, with their weights; ConfigError where two are written alike, as Kiel and KIEL."""
+    written: dict[tuple[int, ...], str] = {}
+    for phrase in hot_words:
+        other = written.setdefault(_phrase(vocab, phrase), phrase)
+        if other != phrase:
+            raise ConfigError(f"--hot-word: the model writes {other} and {phrase} alike. Give one of them.")
+    return {units: hot_words[phrase] for units, phrase in written.items()}
 
 
 def _phrase(vocab: Vocab, phrase: str) -> tuple[int, ...]:
@@ -209,7 +225,9 @@ def _phrase(vocab: Vocab, phrase: str) -> tuple[int, ...]:
             delimiter = vocab.ids[str(vocab.word_delimiter)]
             joined = [u for word in words for u in (delimiter, *(word or ()))]
             return tuple(joined[1:])
-    raise ConfigError(f"--hot-word {phrase}: cannot be written with the model's units. Spell it as it is spoken.")
+    lacking = min((replace(vocab, spelling=spelling).unseen(phrase) for spelling in candidates), key=Counter.total)
+    what = f", which lack {', '.join(map(repr, lacking))}" if lacking else ""
+    raise ConfigError(f"--hot-word {phrase}: cannot be written with the model's units{what}. Spell it as it is spoken.")
 
 
 def _with_lexicon(fusion: Fusion, vocab: Vocab, decoding: Decoding, notes: list[str]) -> Fusion:
@@ -241,21 +259,17 @@ def _with_lexicon(fusion: Fusion, vocab: Vocab, decoding: Decoding, notes: list[
 def read_lexicon(path: Path, vocab: Vocab, notes: list[str]) -> list[list[int]]:
     """The units of each word of a lexicon: one word a line, or the word, white space and its units as flashlight has
     them (`hello h e l l o |`). CorpusError names file and line."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"--lexicon {path}: cannot be read ({error}). Give a text file in UTF-8.") from None
-    spell, found, lacking = _Speller(vocab), list[list[int]](), list[str]()
-    for number, line in enumerate(lines, 1):
-        fields = line.split()
-        if not fields:
-            continue
+    lines = read_lines(path, "--lexicon")
+    rows = [(number, fields) for number, line in enumerate(lines, 1) if (fields := line.split())]
+    spell = _Speller(_spelled_for(vocab, (fields[0] for _, fields in rows)))
+    found, lacking = list[list[int]](), list[str]()
+    for number, fields in rows:
         units = spell(fields[0])
         if units is None:
             lacking.append(fields[0])
             continue
         given = fields[1:-1] if fields[-1] == vocab.word_delimiter else fields[1:]
-        if given and given != [vocab.tokens[u] for u in units]:
+        if given and [spell(unit) for unit in given] != [[u] for u in units]:
             raise CorpusError(
                 f"{path}:{number}: {fields[0]} is spelled {' '.join(given)}, but the units of the word are "
                 f"{' '.join(vocab.tokens[u] for u in units)}. A word is written as it is spelled: give the word alone."
@@ -265,6 +279,7 @@ def read_lexicon(path: Path, vocab: Vocab, notes: list[str]) -> list[list[int]]:
         raise CorpusError(f"{path}: holds no word that can be written with the model's units. Give one word a line.")
     if lacking:
         notes.append(
-            f"{path}: {len(lacking)} words cannot be written with the model's units ({', '.join(lacking[:4])})"
+            f"{path}: {len(lacking):,} of {len(rows):,} words cannot be written with the model's units "
+            f"({', '.join(lacking[:4])}{', ...' if len(lacking) > 4 else ''})"
         )
     return found

@@ -64,6 +64,21 @@ def read_weight(text: str, option: str) -> float:
     return value
 
 
+def read_lines(path: Path, option: str) -> list[str]:
+    """The lines of a text file that `option` names; ConfigError, with the line, where they are not UTF-8."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{option} {path}: {error.strerror or error}. Give a text file in UTF-8.") from None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = raw[: error.start].count(b"\n") + 1
+        what = "packed with gzip" if raw.startswith(b"\x1f\x8b") else f"not UTF-8 (byte 0x{raw[error.start]:02x})"
+        raise ConfigError(f"{path}:{number}: {what}. {option} takes a text file in UTF-8.") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
+
+
 def read_hot_words(given: Sequence[str]) -> dict[str, float]:
     """`--hot-word NAME` or NAME=WEIGHT, each once; a file is @FILE, one phrase a line, with its weight behind a tab.
 
@@ -71,22 +86,24 @@ def read_hot_words(given: Sequence[str]) -> dict[str, float]:
     {'Saoirse': 4.0, 'São Paulo': 6.0}
     """
     found: dict[str, float] = {}
+
+    def add(phrase: str, gain: float, where: str) -> None:
+        if phrase in found:
+            raise ConfigError(f"{where}: {phrase} is given twice. Give it once, with one weight.")
+        found[phrase] = gain
+
     for text in given:
         if not text.startswith("@"):
             phrase, equals, weight = text.rpartition("=")
             gain = read_weight(weight, f"--hot-word {phrase}: the weight behind =,") if equals else HOT_WEIGHT
-            found[(phrase if equals else text).strip()] = gain
+            add((phrase if equals else text).strip(), gain, "--hot-word")
             continue
         path = Path(text[1:])
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--hot-word {text}: cannot be read ({error}). Give a text file in UTF-8.") from None
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(read_lines(path, "--hot-word"), 1):
             phrase, tab, weight = line.partition("\t")
             if phrase.strip():
                 gain = read_weight(weight, f"{path}:{number}: the weight behind the tab,") if tab else HOT_WEIGHT
-                found[phrase.strip()] = gain
+                add(phrase.strip(), gain, f"{path}:{number}")
     if "" in found:
         raise ConfigError("--hot-word: there is no word before its weight.")
     return found

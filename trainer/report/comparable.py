@@ -43,7 +43,7 @@ class LeftOut:
 
 def read_runs(folders: Sequence[Path]) -> list[Evaluated]:
     """The runs to compare; ConfigError or ResultsError for one that is there twice, not over or damaged, and for runs
-    whose units differ."""
+    whose units differ, or the rule under which these are scored."""
     for i, j in combinations(range(len(folders)), 2):
         if folders[i].resolve() == folders[j].resolve():
             raise ConfigError(f"{folders[j]} is given twice. Name each run once.")
@@ -53,10 +53,19 @@ def read_runs(folders: Sequence[Path]) -> list[Evaluated]:
     if len(set(units)) > 1:
         told = ", ".join(f"{run.folder} {of}" for run, of in zip(runs, units, strict=True))
         raise ResultsError(f"the runs write different units ({told}): their error rates cannot be compared.")
+    rules = {run.folder: str(run.results["scoring"]) for run in runs if run.results.get("scoring")}
+    if len(set(rules.values())) > 1:
+        told = "; ".join(f"{folder}: {rule}" for folder, rule in rules.items())
+        raise ResultsError(
+            f"the runs were scored under different rules ({told}): their error rates cannot be compared. Score one of "
+            "them again under the other's rule: python -m scripts.evaluate."
+        )
     return runs
 
 
 def _read(folder: Path) -> Evaluated:
+    if not (folder / "results.json").exists() and (folder.parent / "results.json").exists():
+        raise ResultsError(f"{folder}: is a part of a run. Give the run: {folder.parent}.")
     if (folder / "config.json").exists() and not (folder / "results.json").exists():
         raise ResultsError(f"{folder}: the run has not come to its end. The same command with --resume continues it.")
     results, path = read_results(folder), folder / "hypotheses.jsonl"
@@ -131,6 +140,9 @@ def pair(read: Sequence[dict[str, list[Hypothesis]]]) -> tuple[dict[str, list[Ro
 def remarks(runs: Sequence[Evaluated], rows: dict[str, list[Row]], left_out: LeftOut) -> Iterator[str]:
     """What a reader must know before he believes a figure, one sentence each."""
     folders = [run.folder for run in runs]
+    if rule := next((run.results["scoring"] for run in runs if run.results.get("scoring")), ""):
+        units = next(iter(rows.values()))[0][0].units
+        yield f"{units.label} [{rule}]"
     for i, run in enumerate(runs):
         for split, own in run.own_names.items():
             is_other = split not in run.own_names.values() and split in run.all_names
@@ -147,6 +159,9 @@ def remarks(runs: Sequence[Evaluated], rows: dict[str, list[Row]], left_out: Lef
         yield "All rates below are over the utterances that are left, so they are not those of results.json"
     for split in dict.fromkeys(split for run in runs for split in run.splits if split not in rows):
         have = [letter(i) for i, run in enumerate(runs) if split in run.splits]
+        if len(have) == len(runs):
+            yield f"{split} is not compared: all runs have a set of this name, but no utterance that is the same in all"
+            continue
         yield f"{split} is not compared: {', '.join(have)} alone {'has' if len(have) == 1 else 'have'} it"
     trained = [run.results.get("training_data") for run in runs]
     known = {digest for digest in trained if digest}

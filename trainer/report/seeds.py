@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,21 @@ def compare_summaries(a: Path, b: Path) -> list[str]:
     if not common:
         names = "; ".join(", ".join(of["splits"]) for of in groups)
         raise ResultsError(f"{a} and {b} have no split in common ({names}). Give summaries of the same corpus.")
+    rules = [{of["splits"][split]["scoring"] for split in common if "scoring" in of["splits"][split]} for of in groups]
+    if rules[0] and rules[1] and rules[0] != rules[1]:
+        told = "; ".join(f"{path}: {', '.join(sorted(of))}" for path, of in zip((a, b), rules, strict=True))
+        raise ResultsError(f"the runs were scored under different rules ({told}). Give summaries of one rule.")
+    lines += [f"{main.upper()} [{rule}]" for rule in sorted(set.union(*rules))]
+    sizes = {split: _told_by_both(*(of["splits"][split] for of in groups)) for split in common}
+    others = [split for split in common if sizes[split][0] != sizes[split][1]]
+    if len(others) == len(common):
+        raise ResultsError(
+            f"{a} and {b} scored other test sets ({_sizes(common, sizes)}). Give summaries of the same corpus."
+        )
+    if others:
+        lines.append(f"Not compared, since A and B scored other utterances: {_sizes(others, sizes)}")
     table = [["split", "runs", f"mean {main.upper()} A", "B", "B − A, points", "95 % interval", "p, Welch"]]
-    for split in common:
+    for split in (split for split in common if split not in others):
         values = [of["splits"][split][main]["values"] for of in groups]
         difference, low, high, p = welch(*values)
         interval = "none" if math.isnan(low) else f"{points(low)} to {points(high)}"
@@ -47,6 +61,19 @@ def compare_summaries(a: Path, b: Path) -> list[str]:
         "The test speakers are taken as they are: python -m scripts.compare on two runs asks about other speakers.",
         "No p value is adjusted for the number of splits.",
     ]
+
+
+def _told_by_both(*records: dict[str, Any]) -> list[dict[str, int]]:
+    """{What is counted: how many} of a test set, from each summary; counts that only one of them has are left out."""
+    keys = [key for key in records[0] if key.startswith("num_") and all(key in record for record in records)]
+    return [{key.removeprefix("num_").replace("_", " "): record[key] for key in keys} for record in records]
+
+
+def _sizes(splits: Sequence[str], sizes: dict[str, list[dict[str, int]]]) -> str:
+    return "; ".join(
+        f"{split}: " + " and ".join(", ".join(f"{n:,} {what}" for what, n in of.items()) for of in sizes[split])
+        for split in splits
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ SPEAKER_SENTENCE, since SA1 stands in every speaker's folder.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -89,8 +89,21 @@ class TimitCorpus:
     def utterances(self, split: str, faults: Faults | None = None) -> Iterable[Utterance]:
         """A split: train, test (with SA), train-no-sa, test-no-sa, dev, core or test-minus-dev."""
         for utterance in self._part("train" if split.startswith("train") else "test", faults):
-            if belongs(utterance, split):
+            if belongs(utterance.speaker, utterance.sentence_type, split):
                 yield utterance
+
+    def readings(self, split: str) -> Iterator[Utterance | CorpusError]:
+        """Each sentence of a split that the tree has, or what is wrong with it. How many there should be is not asked:
+        what works on sentences one by one, as an alignment, can do with some of them."""
+        for region, speaker, sentence, files in self._sentences("train" if split.startswith("train") else "test"):
+            if not belongs(speaker.name.upper(), sentence[:2], split):
+                continue
+            try:
+                if missing := _missing(files):
+                    raise CorpusError(f"{speaker / sentence}.{missing}: no such file. Copy it from the corpus.")
+                yield self._utterance(region, speaker, sentence, files)
+            except CorpusError as error:
+                yield error
 
     def checksum(self, words_per_split: dict[str, int]) -> tuple[str, bool] | None:
         """How the tree compares with TIMIT's published counts, with a warning where it is not the published corpus.
@@ -123,16 +136,12 @@ class TimitCorpus:
         folder = self.folders[part]
         utterances = []
         incomplete: list[str] = []
-        for region in subfolders(folder, r"DR[1-8]"):
-            for speaker in subfolders(region, r"[FM][A-Z]{3}\d"):
-                for sentence, files in sentences_of(speaker).items():
-                    missing = [extension for extension in ("WAV", "TXT", "WRD", "PHN") if extension not in files]
-                    if missing:
-                        incomplete.append(f"{speaker / sentence}.{missing[0]}")
-                        continue
-                    with faults.noted("malformed label file", part):
-                        utterance = _utterance(region.name.upper(), speaker.name.upper(), sentence, files)
-                        utterances.append(utterance if self.units == "words" else self._of_phones(utterance, files))
+        for region, speaker, sentence, files in self._sentences(part):
+            if missing := _missing(files):
+                incomplete.append(f"{speaker / sentence}.{missing}")
+                continue
+            with faults.noted("malformed label file", part):
+                utterances.append(self._utterance(region, speaker, sentence, files))
         if (incomplete or len(utterances) != self.expected[part]) and not self.allow_incomplete:
             lacking = (
                 f" Missing: {', '.join(incomplete[:3])}{', ...' if len(incomplete) > 3 else ''}." if incomplete else ""
@@ -144,6 +153,18 @@ class TimitCorpus:
                 )
         return utterances
 
+    def _sentences(self, part: str) -> Iterator[tuple[Path, Path, str, dict[str, Path]]]:
+        """(Region, speaker, sentence, its files) of all that "train" or "test" has, in order."""
+        for region in subfolders(self.folders[part], r"DR[1-8]"):
+            for speaker in subfolders(region, r"[FM][A-Z]{3}\d"):
+                for sentence, files in sentences_of(speaker).items():
+                    yield region, speaker, sentence, files
+
+    def _utterance(self, region: Path, speaker: Path, sentence: str, files: dict[str, Path]) -> Utterance:
+        """A sentence with all its files; CorpusError over one of these."""
+        utterance = _utterance(region.name.upper(), speaker.name.upper(), sentence, files)
+        return utterance if self.units == "words" else self._of_phones(utterance, files)
+
     def _of_phones(self, utterance: Utterance, files: dict[str, Path]) -> Utterance:
         """`utterance` with its phones as its text; CorpusError when its .PHN file contradicts itself or the audio."""
         try:
@@ -153,6 +174,11 @@ class TimitCorpus:
         if odd := check_phones(files["PHN"], utterance.phones, num_samples):
             self._odd.append(odd)
         return replace(utterance, text=" ".join(fold([phone.label for phone in utterance.phones], self.units)))
+
+
+def _missing(files: dict[str, Path]) -> str:
+    """The suffix of a file that a sentence lacks; "" where it has all."""
+    return next((suffix for suffix in ("WAV", "TXT", "WRD", "PHN") if suffix not in files), "")
 
 
 def _utterance(region: str, speaker: str, sentence: str, files: dict[str, Path]) -> Utterance:

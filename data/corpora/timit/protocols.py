@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import replace
 
-from data.utterance import Splits, Utterance
+from data.utterance import Splits
 
 # The core test set, two men and a woman per dialect region (LDC's TESTSET.DOC)
 CORE_TEST = """
@@ -63,18 +63,19 @@ def with_speakers(splits: Splits, speakers: Set[str]) -> Splits:
     return replace(splits, closing=tuple(split for split in splits.closing if split not in lacking))
 
 
-def belongs(utterance: Utterance, split: str) -> bool:
-    """Whether an utterance of the part (TRAIN or TEST) that `split` is taken from is of that split."""
+def belongs(speaker: str | None, sentence_type: str | None, split: str) -> bool:
+    """Whether a sentence of the part (TRAIN or TEST) that `split` is taken from is of that split. `speaker` is in upper
+    case, `sentence_type` is SA, SX or SI."""
     if split in ("train", "test"):
         return True
-    if utterance.sentence_type == "SA":
+    if sentence_type == "SA":
         return False
     match split:
         case "dev":
-            return utterance.speaker in DEV
+            return speaker in DEV
         case "core":
-            return utterance.speaker in CORE_TEST
+            return speaker in CORE_TEST
         case "test-minus-dev":
-            return utterance.speaker not in DEV
+            return speaker not in DEV
         case _:  # train-no-sa, test-no-sa
             return True

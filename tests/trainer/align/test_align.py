@@ -118,6 +118,7 @@ def test_what_has_no_unit_is_told_and_its_word_gets_what_is_said_there() -> None
     assert abs(number.end - segments[1].end) <= 2 * FRAME
     assert "".join(unit.text for unit in found.words[3].units) == "hebgcafe"
     assert "no unit for '4' 1x, '2' 1x, 'ä' 1x" in found.notes[0]
+    assert found.notes[0].endswith("words of nothing else (1) get what is said between their neighbours")
     assert found.unwritten == ()
 
 

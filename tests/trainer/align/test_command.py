@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ import trainer.align.inputs
 import trainer.recognize.transcribe
 from data.corpora.synthetic.sphere import write_sphere
 from data.shards.tarring import key_of
+from data.text.vocab import Vocab
 from data.utterance import Segment
 from scripts.align import FORMAT_NAMES, RULE_NAMES, choose_times, main
 from tests.helpers.spoken import recognizer, speak_words
+from tests.helpers.tones import VOCAB
 from trainer.align.formats import FORMATS
 from trainer.align.inputs import Item, file_names, with_known_times
 from trainer.align.spelled import RULES
@@ -202,21 +205,107 @@ def test_times_are_learned_from_one_split_and_shown_on_another(tmp_path: Path, c
 
 def test_times_beside_the_model_are_used_unless_others_are_asked_for(tmp_path: Path) -> None:
     edge = EdgeModel(1.0, {}, {}, (0.0,) * 7, (0.0,) * 7, (0.0,) * 7, (0.0, 2.0))
-    assert choose_times(None, str(tmp_path)) is None
+    assert choose_times(None, str(tmp_path), "ab") is None
     save_times(SpikeTimes(edge, edge, "beside"), tmp_path / "times.json")
     save_times(SpikeTimes(edge, edge, "other"), tmp_path / "other.json")
-    beside, other = choose_times(None, str(tmp_path)), choose_times(str(tmp_path / "other.json"), str(tmp_path))
+    beside, other = (
+        choose_times(None, str(tmp_path), "ab"),
+        choose_times(str(tmp_path / "other.json"), str(tmp_path), "ab"),
+    )
     assert beside is not None
     assert beside.source == "beside"
     assert other is not None
     assert other.source == "other"
-    assert choose_times("none", str(tmp_path)) is None
+    assert choose_times("none", str(tmp_path), "ab") is None
+
+
+def test_times_of_another_model_are_refused(tmp_path: Path, capsys: Capture) -> None:
+    """They were taken: a unit that times do not know gets the common lag."""
+    put(tmp_path, "a.wav", ["abc"])
+    edge = EdgeModel(1.0, {"a": 0.0, "sh": 3.0}, {}, (0.0,) * 7, (0.0,) * 7, (0.0,) * 7, (0.0, 2.0))
+    save_times(SpikeTimes(edge, edge, "phones"), tmp_path / "times.json")
+    assert main(["m", str(tmp_path), "--times", str(tmp_path / "times.json")]) == 2
+    assert "times.json: learned with another model, which writes 'sh'. Learn times" in capsys.readouterr().err
+
+
+def test_a_tree_with_bad_and_missing_files_is_aligned_but_for_their_sentences(tmp_path: Path, capsys: Capture) -> None:
+    """No option says that a tree may lack files, so none is asked for."""
+    root = tree(tmp_path / "TIMIT")
+    home = root / "TEST" / "DR1"
+    (home / "FAAA0" / "SI1.WRD").write_text("800 1600\n")
+    (home / "FAAB0" / "SI1.PHN").unlink()
+    (root / "TRAIN" / "DR1" / "FAAA0" / "SI1.WRD").unlink()  # of the other split
+    assert main(["m", str(root), "--evaluate"]) == 2
+    said = capsys.readouterr()
+    assert "error: " + str(home / "FAAA0" / "SI1.WRD") + ":1: expected 'START END LABEL', found '800 1600'" in said.err
+    assert "error: " + str(home / "FAAB0" / "SI1.PHN") + ": no such file. Copy it" in said.err
+    assert said.err.count("error: ") == 2
+    assert "18 of 20 recordings" in said.err
+    assert said.out.splitlines()[1].split()[:3] == ["frames", str(18 * 6), "0"]
+
+
+def test_a_part_of_a_tree_is_read_as_the_tree_is(tmp_path: Path, capsys: Capture) -> None:
+    """A .TXT file of TIMIT begins with two numbers, which are no words; .WRD has the times. Reference: the tree."""
+    root = tree(tmp_path / "TIMIT")
+    assert main(["m", str(root), "--evaluate"]) == 0
+    of_tree = capsys.readouterr().out
+    for part in ("TEST", "TEST/DR1"):
+        assert main(["m", str(root / part), "--evaluate"]) == 0
+        assert capsys.readouterr().out == of_tree
+    home = root / "TEST" / "DR1" / "FAAA0"
+    assert main(["m", str(home), "--out", str(tmp_path / "out")]) == 0
+    text = (home / "SI1.TXT").read_text().split()[2:]
+    assert [line.split()[4] for line in (tmp_path / "out" / "SI1.ctm").read_text().splitlines()] == text
+    put(tmp_path / "own", "a.wav", ["abc", "face"], "1 2 abc face")  # numbers that somebody says
+    put(tmp_path / "own", "b.wav", ["abc", "face"])
+    (tmp_path / "own" / "b.wrd").write_text("labels of another kind")
+    assert main(["m", str(tmp_path / "own"), "--format", "ctm"]) == 0
+    assert ";; unspelled at" in capsys.readouterr().out
+
+
+def test_a_split_of_which_a_tree_has_nothing_is_told(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["m", str(tree(tmp_path / "TIMIT")), "--split", "dev"]) == 2
+    assert "TIMIT: holds no utterance of dev. Give another --split." in capsys.readouterr().err
+
+
+def test_a_model_of_phones_aligns_the_phones_of_a_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Its .TXT holds words, which such a model cannot write. The tones of a, b and c are called aa, iy and m here."""
+    names = dict(zip("abc", ["aa", "iy", "m"], strict=True))
+    hears = recognizer()
+    tokens = tuple(names.get(token, f"x{i}" if token in "defgh|" else token) for i, token in enumerate(VOCAB.tokens))
+    phones = replace(hears, vocab=Vocab(tokens, word_delimiter=None, phonemes=True))
+    monkeypatch.setattr(trainer.recognize.transcribe, "load_recognizer", lambda *args: phones)
+    root = tree(tmp_path / "TIMIT")
+    for home in (root / "TEST" / "DR1").iterdir():
+        waveform, _ = speak_words(["cab"])
+        write_sphere(home / "SI1.WAV", np.rint(30_000 * waveform).astype(np.int16), utterance_id="x")
+        (home / "SI1.PHN").write_text("900 2600 m\n2600 5100 aa\n5100 7700 iy\n7700 8000 x5\n")
+    assert main(["m", str(root), "--out", str(tmp_path / "out")]) == 0
+    rows = [line.split() for line in (tmp_path / "out" / "FAAA0_SI1.ctm").read_text().splitlines()]
+    assert [row[4] for row in rows if row[0] != ";;"] == ["m", "aa", "iy"]
+    assert "FAAA0_SI1: 1 of 4 units are not heard: 'x5'" in capsys.readouterr().err
+
+
+def test_a_transcript_of_which_nothing_can_be_written_is_an_error(tmp_path: Path, capsys: Capture) -> None:
+    """It used to become one word that lasts as long as all that is said, with exit code 0."""
+    put(tmp_path / "in", "a.wav", ["abc", "face"], "17 42")
+    put(tmp_path / "in", "b.wav", ["abc", "face"], "abc 42")
+    assert main(["m", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "a.wav: no word of the transcript can be written with the model's units: there is none for '1', '7', '4'"
+        in said
+    )
+    assert "1 of 2 recordings" in said
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [("800 400 abc\n", "SI1.WRD:1: '800 400 abc' does not end after its beginning"),
-     ("800 1600 abc\n100 900 face\n", "SI1.WRD:2: '100 900 face' begins before the line above")],
+     ("800 1600 abc\n100 900 face\n", "SI1.WRD:2: '100 900 face' begins before the line above"),
+     ("800 1600 abc\n1600 999999 face\n", "SI1.WRD:2: '1600 999999 face' ends behind the audio, which has ")],
 )  # fmt: skip
 def test_contradictory_times_name_file_and_line(tmp_path: Path, capsys: Capture, rows: str, message: str) -> None:
     root = tree(tmp_path / "TIMIT", word_rows=rows)

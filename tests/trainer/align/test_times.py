@@ -31,6 +31,7 @@ from trainer.errors import ConfigError, CorpusError
 
 LAGS = {"a": 300.0, "b": 700.0, "c": 500.0}
 """Samples from a boundary to the spike of the unit there."""
+UNITS = frozenset(LAGS)
 
 
 def spike(unit: str, centre: float) -> Spike:
@@ -118,7 +119,7 @@ def test_a_unit_that_was_never_seen_has_the_common_lag() -> None:
 def test_times_are_read_as_they_were_written(tmp_path: Path) -> None:
     times = learned()
     save_times(times, tmp_path / "deep" / "times.json")
-    assert load_times(tmp_path / "deep" / "times.json") == times
+    assert load_times(tmp_path / "deep" / "times.json", UNITS) == times
 
 
 @pytest.mark.parametrize(
@@ -138,12 +139,12 @@ def test_a_file_of_other_content_is_refused_by_name(tmp_path: Path, change, mess
     save_times(learned(), path)
     path.write_text(change(json.loads(path.read_text())))
     with pytest.raises(ConfigError, match=f"times.json: .*{message}"):
-        load_times(path)
+        load_times(path, UNITS)
 
 
 def test_a_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"times.json: No such file or directory. Learn times with --learn-times"):
-        load_times(tmp_path / "times.json")
+        load_times(tmp_path / "times.json", UNITS)
 
 
 def test_too_few_words_teach_nothing() -> None:

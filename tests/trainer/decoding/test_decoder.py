@@ -5,6 +5,7 @@ pytest tests/trainer/decoding/test_decoder.py
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,19 @@ def test_a_model_of_characters_that_is_taken_for_one_of_words_is_noted(tmp_path:
     assert not any("give --units" in note for note in decoder(lm=path, of_units=True).notes)
 
 
+def test_what_a_model_lacks_is_told(tmp_path: Path) -> None:
+    """Reference: the ARPA format, in which a model may have no words, and none of the three marks."""
+    head, end = "\\data\\\nngram 1={}\n\n\\1-grams:\n", "\n\\end\\\n"
+    (tmp_path / "marks.arpa").write_text(head.format(1) + "-0.5\tcat\n" + end)
+    notes = decoder(lm=tmp_path / "marks.arpa").notes
+    assert any("has no <unk>" in note for note in notes)
+    assert any("has no </s>, so the ends of sentences are not scored" in note for note in notes)
+    assert not any("</s>" in note for note in decoder(lm=model(tmp_path)).notes)
+    (tmp_path / "none.arpa").write_text(head.format(0) + end)
+    with pytest.raises(ModelError, match=r"none\.arpa: a model without any words"):
+        decoder(lm=tmp_path / "none.arpa")
+
+
 def test_hot_words_are_written_though_they_are_a_little_less_likely() -> None:
     log_probs = spoken("the hat is in a hall", doubt={4: "c", 16: "c"})
     assert read(decoder(), log_probs) == "the cat is in a call"
@@ -118,13 +132,58 @@ def test_hot_words_are_read_with_their_weights(tmp_path: Path) -> None:
         read_hot_words(["a=x"])
 
 
+def test_a_hot_word_that_cannot_be_written_names_what_is_lacking() -> None:
+    with pytest.raises(ConfigError, match=r"--hot-word The Zoë: cannot be written .* which lack 'z', 'ë'\. Spell it"):
+        decoder(hot_words={"The Zoë": 1.0})
+
+
+def test_a_hot_word_is_given_once_with_one_weight(tmp_path: Path) -> None:
+    """The last weight would count, and nobody would be told."""
+    (tmp_path / "names.txt").write_text("hat\t2\n\nhat\t5\n")
+    with pytest.raises(ConfigError, match=r"names\.txt:3: hat is given twice"):
+        read_hot_words([f"@{tmp_path / 'names.txt'}"])
+    with pytest.raises(ConfigError, match="--hot-word: hat is given twice"):
+        read_hot_words(["hat=2", "hat=5"])
+    with pytest.raises(ConfigError, match=r"the model writes hat and HAT alike\. Give one of them"):
+        decoder(hot_words=read_hot_words(["hat=2", "HAT=5"]))
+
+
+def test_a_file_of_words_that_is_no_text_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    for raw, said in (
+        ("hat\r\ncaf\xe9\n".encode("latin-1"), r"words\.txt:2: not UTF-8 \(byte 0xe9\)\. {} takes"),
+        ("hat\u2028\ncat\n".encode() + b"\xff", r"words\.txt:3: not UTF-8"),
+        (gzip.compress(b"hat\n"), r"words\.txt:1: packed with gzip"),
+        (None, r"{} .*words\.txt: No such file or directory"),
+    ):
+        path.unlink(missing_ok=True)
+        if raw is not None:
+            path.write_bytes(raw)
+        with pytest.raises(ConfigError, match=said.format("--lexicon")):
+            decoder(lexicon=str(path))
+        with pytest.raises(ConfigError, match=said.format("--hot-word")):
+            read_hot_words([f"@{path}"])
+
+
+def test_a_lexicon_in_capitals_fits_a_model_of_lower_case(tmp_path: Path) -> None:
+    """As a language model and hot words in capitals do."""
+    path, log_probs = tmp_path / "words.txt", spoken("the cat", doubt={4: "b"})
+    for text in ("THE\nCAT\nSat\n", "The\ncat\n", "THE T H E |\nCAT C A T |\n"):
+        path.write_text(text)
+        assert read(decoder(lexicon=str(path)), log_probs) == "the cat"
+        assert read(decoder(lexicon=str(path), lm=model(tmp_path)), log_probs) == "the cat"
+    path.write_text("THE\nCAT C A R\n")
+    with pytest.raises(CorpusError, match=r"words\.txt:2: CAT is spelled C A R, but the units of the word are c a t"):
+        decoder(lexicon=str(path))
+
+
 def test_a_lexicon_allows_its_words_alone(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("hat\nthe t h e |\nquiz\n", encoding="utf-8")
     found = decoder(lexicon=str(path))
     assert read(decoder(), spoken("the hat", doubt={4: "c"})) == "the cat"
     assert read(found, spoken("the hat", doubt={4: "c"})) == "the hat"
-    assert "1 words cannot be written" in found.notes[0]
+    assert "1 of 3 words cannot be written" in found.notes[0]
     assert read(decoder(lm=model(tmp_path), lexicon="lm"), spoken("the cat", doubt={4: "b"})) == "the cat"
     path.write_text("hat\nthe d e |\n", encoding="utf-8")
     with pytest.raises(CorpusError, match=r"words\.txt:2: the is spelled d e"):

@@ -159,6 +159,7 @@ def test_what_cannot_be_fed_is_refused_and_harms_nothing() -> None:
     for piece, message in (
         (np.array([0.1, np.nan]), "not numbers"),
         (np.array([np.inf]), "not numbers"),
+        (np.full(100, 3e38, np.float32), "beyond all measure"),
         (np.array(["a"]), "of shape"),
         (np.zeros((2, 2, 2)), "of shape"),
     ):

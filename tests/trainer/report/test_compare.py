@@ -19,7 +19,7 @@ from scripts.compare import main
 from scripts.report import main as report_main
 from tests.helpers.reports import Spoken, hypothesis, write_run
 from trainer.errors import ConfigError, ResultsError
-from trainer.report.comparable import pair, read_runs
+from trainer.report.comparable import pair, read_runs, remarks
 from trainer.report.compare import write_comparison
 from trainer.report.differences import gained_and_lost, groups_table
 from trainer.report.run import write_report
@@ -282,6 +282,43 @@ def test_a_damaged_file_is_refused(damage: Any, message: str, tmp_path: Path) ->
         read_runs([tmp_path / "a", tmp_path / "b"])
 
 
+def test_rates_under_two_rules_are_not_compared_and_one_rule_is_told(tmp_path: Path) -> None:
+    """On sentences without neighbouring silences, both rules have the same references: nothing else tells them."""
+    rules = {"a": "silences kept", "b": "silences merged", "c": "silences kept"}
+    for name, rule in rules.items():
+        write_run(tmp_path / name, system(1), scoring=rule)
+    with pytest.raises(ResultsError, match=r"different rules \(.*a: silences kept; .*b: silences merged\)"):
+        read_runs([tmp_path / "a", tmp_path / "b"])
+    page = tmp_path / "x.html"
+    lines = write_comparison([tmp_path / "a", tmp_path / "c"], page, None)
+    assert lines[2] == "note: WER [silences kept]"
+    assert "WER [silences kept]" in page.read_text()
+
+
+def test_two_sets_of_one_name_without_a_common_utterance_are_told(tmp_path: Path) -> None:
+    """It was said that A and B alone have the set."""
+    write_run(tmp_path / "a", system(1))
+    write_run(tmp_path / "b", system(5))
+    runs = read_runs([tmp_path / "a", tmp_path / "b"])
+    other = [replace(h, id=f"other-{h.id}") for h in runs[0].splits["eval"]]
+    both = [
+        replace(run, splits=run.splits | {"dev": dev})
+        for run, dev in zip(runs, (other, runs[1].splits["eval"]), strict=True)
+    ]
+    told = list(remarks(both, *pair([run.splits for run in both])))
+    assert "dev is not compared: all runs have a set of this name, but no utterance that is the same in all" in told
+    assert not any("alone" in line for line in told)
+
+
+def test_a_folder_within_a_run_is_told_to_be_one(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", system(1))
+    write_run(tmp_path / "b", system(1))
+    (tmp_path / "b" / "model").mkdir()
+    (tmp_path / "b" / "model" / "config.json").write_text("{}")
+    with pytest.raises(ResultsError, match=r"b/model: is a part of a run. Give the run: .*/b\."):
+        read_runs([tmp_path / "a", tmp_path / "b" / "model"])
+
+
 def test_words_and_phones_are_not_compared(tmp_path: Path) -> None:
     write_run(tmp_path / "a", system(1))
     write_run(tmp_path / "b", system(1))
@@ -365,6 +402,28 @@ def test_two_groups_of_seeds_are_compared_by_welch(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(ResultsError, match=r"x.json: not a summary"):
         compare_summaries(tmp_path / "a.json", tmp_path / "x.json")
+
+
+def test_seeds_of_other_test_sets_or_other_rules_are_not_compared(tmp_path: Path) -> None:
+    def write(name: str, *splits: tuple[str, int, str]) -> Path:
+        of = {split: {"num_utterances": n, "per": {"values": [0.1, 0.2]}} | ({"scoring": rule} if rule else {})
+              for split, n, rule in splits}  # fmt: skip
+        path = tmp_path / name
+        path.write_text(json.dumps({"metric": "per", "runs": [{"seed": 1}, {"seed": 2}], "splits": of}))
+        return path
+
+    kept = write("kept.json", ("core", 192, "silences kept"), ("dev", 400, "silences kept"))
+    merged = write("merged.json", ("core", 192, "silences merged"))
+    other = write("other.json", ("core", 64, "silences kept"), ("dev", 400, "silences kept"))
+    strange = write("strange.json", ("core", 64, "silences kept"))
+    lines = compare_summaries(kept, other)
+    assert "PER [silences kept]" in lines
+    assert "Not compared, since A and B scored other utterances: core: 192 utterances and 64 utterances" in lines
+    assert [line.split()[0] for line in lines if line.startswith(("core", "dev"))] == ["dev"]
+    with pytest.raises(ResultsError, match=r"different rules \(.*kept.json: silences kept; .*: silences merged"):
+        compare_summaries(kept, merged)
+    with pytest.raises(ResultsError, match=r"scored other test sets \(core: 192 utterances and 64 utterances\)"):
+        compare_summaries(kept, strange)
 
 
 def test_the_report_sends_several_runs_to_the_comparison(capsys: pytest.CaptureFixture[str]) -> None:
