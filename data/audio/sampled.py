@@ -108,6 +108,8 @@ def to_mono(waveform: Any, name: str) -> np.ndarray:
             "samples of 16 bits. Convert them to numpy.int16."
         )
     scale = -float(np.iinfo(samples.dtype).min) if samples.dtype.kind == "i" else 1.0
+    if not samples.size:
+        raise AudioError(f"{name}: holds no samples.")
     if samples.ndim == 2:
         if samples.shape[0] > max(32, samples.shape[1]):
             raise AudioError(
@@ -124,7 +126,12 @@ def _peak(samples: np.ndarray) -> int:
 
 
 def _to_array(waveform: Any, name: str) -> np.ndarray:
+    if np.ma.isMaskedArray(waveform) and np.ma.getmaskarray(waveform).any():
+        raise AudioError(f"{name}: a masked array, some samples of which are masked. Fill or cut them out first.")
     if hasattr(waveform, "detach") and hasattr(waveform, "cpu"):  # a tensor, perhaps on a device
+        is_odd = any(getattr(waveform, name, False) for name in ("is_meta", "is_quantized"))
+        if is_odd or str(getattr(waveform, "layout", "torch.strided")) != "torch.strided":
+            raise AudioError(f"{name}: a tensor that does not hold its samples one by one. Give a dense one.")
         tensor = waveform.detach().cpu()
         # numpy has no bfloat16
         return np.asarray(tensor.float().numpy() if "bfloat16" in str(tensor.dtype) else tensor.numpy())

@@ -112,6 +112,11 @@ def _transcribe_kept() -> tuple[str, int]:
     ("audio", "rate", "message"),
     [
         (np.zeros(0), 16_000, "audio: holds no samples"),
+        (np.zeros((2, 0)), 16_000, "audio: holds no samples"),
+        (np.zeros((0, 2)), 16_000, "audio: holds no samples"),
+        (np.ma.masked_less(SPEECH, 0.0), 16_000, "audio: a masked array, some samples of which are masked"),
+        (torch.tensor(SPEECH).to_sparse(), 16_000, "audio: a tensor that does not hold its samples one by one"),
+        (torch.empty(20_000, device="meta"), 16_000, "a tensor that does not hold its samples one by one"),
         (np.zeros(20_000), 16_000, "audio: all its samples are zero"),
         (np.append(SPEECH, np.nan), 16_000, "audio: holds samples that are not numbers"),
         (np.append(SPEECH, np.inf), 16_000, "audio: holds samples that are not numbers"),
