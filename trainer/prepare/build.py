@@ -169,8 +169,8 @@ def prepare(
     config = with_export(config, data.corpus.splits)
     with console.phase("model"):
         model, load_report = build_model(config, encoder, data, torch.device("cpu"))
-        sharing = choose_sharing(config.parallel, model, precision, device, world)
-        place(model, sharing, precision, device)
+        sharing = choose_sharing(config, model, precision, device, world)
+        place(model, sharing, precision, device, world)
     write_lengths(model.hf.config, UtteranceLengths.of((lengths_of(data.train) / SAMPLE_RATE).tolist()))
     with console.phase("plan"):
         config = with_shapes(config, model, device)

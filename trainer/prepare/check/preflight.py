@@ -23,6 +23,7 @@ from trainer.config.schema import Config
 from trainer.errors import UserError
 from trainer.loop.optim import moment_bytes
 from trainer.loop.step import train_step
+from trainer.parallel.joining import refuse_without_torchrun
 from trainer.parallel.world import ALONE, World
 from trainer.prepare.build import PreparedRun, prepare, with_cache
 from trainer.prepare.check.card_memory import judge_card
@@ -37,6 +38,8 @@ from trainer.prepare.features.table import (
     table_examples,
     table_folder,
 )
+from trainer.prepare.intro import describe_sharing
+from trainer.prepare.ranks import describe_waiting
 from trainer.prepare.shapes import describe_padding
 from trainer.prepare.timing import timed, training_batches
 from trainer.rundir.logs.log import clock
@@ -52,6 +55,8 @@ def check(config: Config, console: Console, corpus: Corpus | None = None, world:
     """
     console.say(f"check of {config.run_dir}: nothing is trained; of that folder only check.jsonl is written")
     faults, code = Faults(collects=True), 0
+    if config.parallel == "fsdp":
+        refuse_without_torchrun(world.launch)
     try:
         run = prepare(config, console, faults, corpus, world)
     except UserError as error:  # what is left is no corpus to train on, or an option cannot be
@@ -95,6 +100,10 @@ def _describe(run: PreparedRun, asked: Config, console: Console) -> int:
     code = 0
     if asked.card_memory is not None:
         code = judge_card(run, asked, table.num_bytes, say)
+    if run.parts.world.size > 1 or run.sharing.is_sharded:
+        say(f"processes: {run.parts.world.size}; {describe_waiting(plan, run.loader.shares)}")
+        say(f"parallel:  {describe_sharing(run)}")
+        say("tried:     in one process, with the whole model and whole batches:")
     if asked.card_memory is not None and run.parts.device.type == "cpu":
         say("time:      not estimated, since the card is not here")
     else:

@@ -105,6 +105,28 @@ def test_check_names_every_fault_by_reason_with_a_remedy(
     assert len([line for line in said.splitlines() if re.match(r"    \S+jsonl:\d", line)]) == len(planted) == 19
 
 
+def test_check_of_several_processes_is_made_by_one_with_the_whole_model_and_says_so(
+    tone_corpus: ManifestFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0 talks to nobody, so there is nobody to share the weights with."""
+    for name, value in {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    for asked, said in (
+        ("ddp", "ddp, each process has the whole"),
+        ("fsdp", "fsdp, each process has its share of the"),
+    ):
+        check(tone_corpus, 0, "--parallel", asked)
+        lines = capsys.readouterr().err
+        assert re.search(rf"^processes: 2; .*\nparallel:  {said} model.*\ntried:     in one process", lines, re.M)
+
+
+def test_check_without_torchrun_refuses_what_training_would(
+    tone_corpus: ManifestFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check(tone_corpus, 2, "--parallel", "fsdp")
+    assert "error: --parallel fsdp needs torchrun" in capsys.readouterr().err
+
+
 def test_what_is_left_out_on_purpose_is_a_warning(tone_corpus: ManifestFolder) -> None:
     tone_corpus.rows["train"][1]["text"] = "?!"
     tone_corpus.write()
