@@ -80,8 +80,8 @@ class Shards:
         if digest(content) != hash:
             raise StorageError(
                 f"{self.storage.url}/{name} at byte {offset} (utterance {id}): the bytes are not those that were "
-                "indexed: damaged, or another file of that length. Bring back the file that was packed, then the same "
-                "command with --resume; scripts.shards --verify reads every byte."
+                "indexed: damaged, or another file of that length. Bring back the file that was packed; a run goes on "
+                "with --resume. scripts.shards --verify reads every byte."
             )
         if self.cache is not None:
             self.cache.put(hash, content)

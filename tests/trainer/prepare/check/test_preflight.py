@@ -15,6 +15,7 @@ import soxr
 from data.corpora.hub import HubConfig
 from data.corpora.timit import TimitCorpus
 from data.faults import Fault, Faults, split_remedy
+from scripts.shards import main as pack
 from tests.helpers.audio import noisy_speech
 from tests.helpers.corpora import WORDS, ManifestFolder
 from trainer.cli.console import Console
@@ -125,6 +126,27 @@ def test_check_without_torchrun_refuses_what_training_would(
 ) -> None:
     check(tone_corpus, 2, "--parallel", "fsdp")
     assert "error: --parallel fsdp needs torchrun" in capsys.readouterr().err
+
+
+def test_shard_that_changed_at_the_same_length_is_a_fault_of_the_check(
+    tone_corpus: ManifestFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other file of the corpus is opened before a step is tried, so that is where it shows."""
+    folders = {split: str(tmp_path / split) for split in ("train", "eval")}
+    for split, folder in folders.items():
+        assert pack([str(getattr(tone_corpus, split)), "--out", folder]) == 0
+    tar = tmp_path / "train" / "shard-000000.tar"
+    content = bytearray(tar.read_bytes())
+    content[600] ^= 1  # of the first recording: a header takes 512 bytes
+    tar.write_bytes(content)
+    places = ["--runs-dir", str(tmp_path / "runs"), "--cache-dir", str(tmp_path / "cache"), "--name", "x"]
+    of_shards = ["--corpus.train", folders["train"], "--corpus.eval", folders["eval"]]
+    monkeypatch.undo()  # steps are tried
+    assert main(["shards", *of_shards, *MODEL, *places, "--check"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(r"^error: \d x audio that cannot be read any more\. Bring back the file", said, re.M)
+    assert "shard-000000.tar at byte 512 (utterance " in said
+    assert re.search(r"^disk: ", said, re.M)
 
 
 def test_what_is_left_out_on_purpose_is_a_warning(tone_corpus: ManifestFolder) -> None:
