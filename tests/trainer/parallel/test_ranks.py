@@ -20,6 +20,7 @@ from trainer.cli.parse import parse
 from trainer.errors import ConfigError, CorpusError, PeerLost, UserError
 from trainer.parallel.joining import join, joined
 from trainer.parallel.launch import Launch, launched
+from trainer.parallel.processes import Processes
 from trainer.parallel.world import ALONE, World
 from trainer.prepare.identity import refuse_other_commands
 
@@ -132,6 +133,46 @@ def test_a_rank_that_dies_is_named_by_the_others_within_seconds(tmp_path: Path) 
     assert message.startswith("rank 1 on ")
     assert "is gone" in message
     assert seconds < 10
+
+
+def test_a_rank_that_only_followed_another_one_is_not_blamed(tmp_path: Path) -> None:
+    """Rank 2 dies, rank 1 notices and leaves, and both are gone when rank 0 looks."""
+
+    def die(launch: Launch) -> str:
+        with joined(launch, lambda local_rank: CPU) as world:
+            world.agree([0])
+            if world.rank == 2:
+                os._exit(7)
+            if world.rank == 0:
+                time.sleep(1.0)
+            with pytest.raises(PeerLost) as caught:
+                world.agree([0])
+            if world.rank == 1:
+                world.quit()
+            return str(caught.value)
+
+    first, *_ = run_ranks(3, die, tmp_path)
+    assert first.result.startswith("rank 2 on ")
+    assert "rank 1" not in first.result
+    assert " is gone; what it printed says why" in first.result
+
+
+def test_a_rank_that_failed_by_itself_is_blamed_though_it_quits_twice(tmp_path: Path) -> None:
+    """It says so at once, and again when it leaves."""
+
+    def fail(launch: Launch) -> str:
+        with joined(launch, lambda local_rank: CPU) as world:
+            world.agree([0])
+            if world.rank == 1:
+                world.quit()
+                world.quit()
+                return ""
+            with pytest.raises(PeerLost):
+                world.meet()
+            assert isinstance(world, Processes)
+            return "blamed" if not world.peers._followed(1) else "not blamed"
+
+    assert run_ranks(2, fail, tmp_path)[0].result == "blamed"
 
 
 def test_a_rank_that_does_not_come_is_named(tmp_path: Path) -> None:
