@@ -48,7 +48,7 @@ from trainer.parallel.world import World
 from trainer.prepare.build import PreparedRun, prepare, use_features
 from trainer.prepare.check.preflight import check
 from trainer.prepare.features.table import training_share
-from trainer.prepare.identity import identity, refuse_mixed
+from trainer.prepare.identity import identity, refuse_mixed, refuse_other_commands
 from trainer.prepare.intro import introduce
 from trainer.prepare.resume import resume
 from trainer.prepare.utilisation import flops_share
@@ -97,6 +97,7 @@ def train(
     always = config.parallel == "fsdp"
     with joined(launch, partial(choose_device, config.device), always=always) as world, ExitStack() as held:
         console = Console(clock=clock) if world.is_first else RankConsole(world.name, clock)
+        refuse_other_commands(world, config)
         agents = world.gather(find_agent())
         if world.broadcast(world.is_first and was_begun_by(config.run_dir, agents)):
             console.say("torchrun has started this run again: it goes on as with --resume")

@@ -31,7 +31,7 @@ def build(
     """Pack everything, or go on with it; CorpusError where something is in the way, with what to do."""
     folder = packing.folder
     inputs = _digest_of_texts(packing.utterances)
-    with disk_errors(folder):
+    with disk_errors(folder, "--out"):
         folder.mkdir(parents=True, exist_ok=True)
         with alone(folder):
             if (finished := _finished(packing, inputs)) is not None:
@@ -114,8 +114,8 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """CorpusError in place of an OSError of the disk."""
+def disk_errors(folder: Path, option: str) -> Iterator[None]:
+    """CorpusError in place of an OSError of the disk. `option` is the one that names another place."""
     try:
         yield
     except OSError as error:
@@ -124,4 +124,4 @@ def disk_errors(folder: Path) -> Iterator[None]:
             raise CorpusError(
                 f"{what}. Free some space: the same command goes on with the shards that are whole."
             ) from None
-        raise CorpusError(f"{what}. Give another --out, or mend that; the same command goes on.") from None
+        raise CorpusError(f"{what}. Give another {option}, or mend that; the same command goes on.") from None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -29,12 +30,12 @@ class RangeCache:
         self.folder, self.limit_bytes = folder, limit_bytes
         self._added, self._pid = 0, os.getpid()
         self._counting = threading.Lock()
-        self.is_usable = limit_bytes > 0
-        """False once the disk has refused a file: then everything is fetched."""
+        self.is_refused = False
+        """Whether the disk has refused a file: then no more are added. What is here is still read."""
 
     def get(self, hash: bytes) -> bytes | None:
         """The content, or None where it is not here (or no longer what it was)."""
-        if not self.is_usable:
+        if not self.limit_bytes:
             return None
         path = self._path(hash)
         try:
@@ -51,7 +52,7 @@ class RangeCache:
 
     def put(self, hash: bytes, content: bytes) -> None:
         """Keep a content. A disk that refuses it is no error: it is fetched again."""
-        if not self.is_usable or len(content) > self.limit_bytes // _SHARE_OF_LIMIT:
+        if self.is_refused or len(content) > self.limit_bytes // _SHARE_OF_LIMIT:
             return
         path = self._path(hash)
         part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
@@ -60,12 +61,39 @@ class RangeCache:
             part.write_bytes(content)
             part.replace(path)
         except OSError:
-            self.is_usable = False
+            self.is_refused = True
             with contextlib.suppress(OSError):
                 part.unlink()
             return
         if self._is_time_to_look(len(content)):
             self.throw_out()
+
+    def describe_lack(self, num_bytes: int) -> str | None:
+        """What to tell a user whose disk has not the room that the limit allows `num_bytes` of audio; None if it has.
+
+        What is here already is estimated from a few folders, since a cache may hold millions of files.
+        """
+        wanted = min(num_bytes, self.limit_bytes)
+        folder = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        can_write = os.access(folder, os.W_OK)
+        room = shutil.disk_usage(folder).free if can_write else 0
+        if not wanted or (can_write and wanted <= room + self._estimate_held()):
+            return None
+        what = f"has room for {room / 1e9:.2g} GB more" if can_write else "cannot be written"
+        return (
+            f"{self.folder}: {what}, and would hold {wanted / 1e9:.2g} GB of audio (--corpus.range-cache-gb). What has "
+            "no place there is fetched again in every epoch. Another --cache-dir would spare that."
+        )
+
+    def _estimate_held(self) -> float:
+        """Bytes of all files. Names are hashes, so one folder of 256 holds about as much as another."""
+        sizes = []
+        for number in range(0, 256, 32):
+            try:
+                sizes.append(sum(entry.stat().st_size for entry in os.scandir(self.folder / f"{number:02x}")))
+            except OSError:  # none was made, or a file was thrown out just now
+                sizes.append(0)
+        return 256 * sum(sizes) / len(sizes)
 
     def _path(self, hash: bytes) -> Path:
         name = hash.hex()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
+from data.faults import split_remedy
 from data.shards.index import INDEX, SCHEMA, Seal
 from data.shards.packing import digest
 from data.shards.storage import Storage
@@ -38,7 +39,7 @@ def find_damage(
                 yield f"{storage.url}/{INDEX}: is not the index of these shards"
                 rows = None
     except CorpusError as error:
-        yield str(error).rstrip(".")
+        yield split_remedy(str(error))[0]
     bar = progress(iter([None] * len(seal.shards)), len(seal.shards))
     first = 0
     for shard in seal.shards:
@@ -52,7 +53,7 @@ def find_damage(
                 hash.update(piece)
                 pieces.append(piece)
         except (StorageError, CorpusError) as error:
-            yield str(error).rstrip(".")
+            yield split_remedy(str(error))[0]
             continue
         if hash.hexdigest() != shard.digest:
             yield f"{storage.url}/{shard.name}: its content has changed"

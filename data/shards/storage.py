@@ -73,8 +73,8 @@ class LocalFolder:
                 os.close(descriptor)
         except OSError as error:
             raise StorageError(
-                f"{path} at byte {offset} ({what}): {error.strerror or error}. Mend the disk or bring the file back, "
-                "then the same command with --resume."
+                f"{path} at byte {offset} ({what}): {error.strerror or error}. Mend the disk or bring the file back; "
+                "a run goes on with --resume."
             ) from None
         return _whole(content, num_bytes, f"{path}", offset, what)
 
@@ -189,7 +189,7 @@ class RemoteFolder:
                     seconds = time.monotonic() - begin
                     raise StorageError(
                         f"{where}: no answer after {len(self.pauses) + 1} tries in {seconds:.0f} s ({_reason(error)}). "
-                        "Look after the network and the store, then the same command with --resume."
+                        "Look after the network and the store; a run goes on with --resume."
                     ) from None
                 time.sleep(pause)
         raise AssertionError("the last try returns or raises")
@@ -220,7 +220,7 @@ def _whole(content: bytes, num_bytes: int, where: str, offset: int, what: str) -
     if len(content) < num_bytes:
         raise StorageError(
             f"{where} at byte {offset} ({what}): {len(content)} of {num_bytes} bytes are there: truncated. "
-            "Bring the whole file back, then the same command with --resume; scripts.shards --verify reads every byte."
+            "Bring the whole file back; a run goes on with --resume. scripts.shards --verify reads every byte."
         )
     return content
 

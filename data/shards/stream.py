@@ -43,7 +43,7 @@ def build_from_stream(
         packing.num_written += 1
         packing.at_hand.clear()
 
-    with disk_errors(folder):
+    with disk_errors(folder, "--cache-dir"):
         folder.mkdir(parents=True, exist_ok=True)
         with alone(folder):
             (folder / WORK).mkdir(exist_ok=True)

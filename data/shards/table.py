@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -19,14 +20,15 @@ from data.shards.packing import digest
 from data.shards.storage import Storage, open_storage
 from data.utterance import AudioHeader, Utterance
 from data.utterance_table import UtteranceTable
-from trainer.errors import CorpusError, StorageError
+from trainer.errors import ConfigError, CorpusError, StorageError
 
 
 class Shards:
     """A folder of finished shards: its seal, its index, and the audio in it."""
 
     def __init__(self, url: str, cache_dir: Path, cache_bytes: int) -> None:
-        """CorpusError where there are no finished shards, or a file is not as it was sealed."""
+        """CorpusError where there are no finished shards, or a file is not as it was sealed; ConfigError where
+        `cache_dir` has no room for the index of an object store."""
         self.storage: Storage = open_storage(url)
         raw = self.storage.read_whole(SEAL)
         self.seal: Seal = read_seal(raw.decode("utf-8", "replace"), f"{self.storage.url}/{SEAL}")
@@ -65,10 +67,18 @@ class Shards:
             content = self.storage.read_whole(INDEX)
             if digest(content).hex() != sealed.digest:
                 raise CorpusError(f"{self.storage.url}/{INDEX}: has changed since it was sealed. Upload it again.")
-            path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(f"{path.name}.{os.getpid()}.part")
-            part.write_bytes(content)
-            part.replace(path)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                part.write_bytes(content)
+                part.replace(path)
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    part.unlink()
+                raise ConfigError(
+                    f"{path.parent}: the index of {self.storage.url} cannot be written, {len(content)} bytes "
+                    f"({error.strerror or error}). Give another --cache-dir."
+                ) from None
         return path
 
     def fetch(self, shard: int, offset: int, num_bytes: int, hash: bytes, id: str) -> bytes:
@@ -80,8 +90,8 @@ class Shards:
         if digest(content) != hash:
             raise StorageError(
                 f"{self.storage.url}/{name} at byte {offset} (utterance {id}): the bytes are not those that were "
-                "indexed: damaged, or another file of that length. Bring back the file that was packed, then the same "
-                "command with --resume; scripts.shards --verify reads every byte."
+                "indexed: damaged, or another file of that length. Bring back the file that was packed; a run goes on "
+                "with --resume. scripts.shards --verify reads every byte."
             )
         if self.cache is not None:
             self.cache.put(hash, content)

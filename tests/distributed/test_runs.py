@@ -19,6 +19,7 @@ import pytest
 from tests.helpers.paths import ROOT
 from tests.helpers.ranks import Ended, free_port, run_ranks
 from tests.helpers.resumed import options, run_stopped
+from trainer.parallel.launch import Launch
 from trainer.run import main
 from trainer.rundir.dynamics.files import read_dynamics
 
@@ -76,6 +77,29 @@ def test_a_run_of_several_ranks_ends_as_that_of_one(size: int, run_inputs: Path,
     assert ours.scores["loss"] == pytest.approx(theirs.scores["loss"], rel=1e-4)
     assert f"{size}, gradients summed by gloo" in ended[0].stderr
     assert [e.stderr for e in ended[1:]] == [""] * (size - 1)
+
+
+@pytest.mark.parametrize("missing", ["eval.jsonl", "checkpoint"])
+def test_what_is_missing_on_one_of_two_hosts_ends_the_run_at_once(
+    missing: str, run_inputs: Path, tmp_path: Path
+) -> None:
+    """The first host has all files and would wait for the second one; a collective waits for half an hour."""
+    inputs = {0: run_inputs, 1: tmp_path / "host"}
+    inputs[1].mkdir()
+    for path in run_inputs.iterdir():
+        if path.name != missing:
+            (inputs[1] / path.name).symlink_to(path)
+
+    def work(launch: Launch) -> None:
+        os.environ.update(LOCAL_RANK="0", LOCAL_WORLD_SIZE="1")
+        raise SystemExit(main(options(tmp_path, inputs[launch.rank], *SAME)))
+
+    ended = run_ranks(2, work, tmp_path / "ranks", timeout=60)
+    assert [e.code for e in ended] == [2, 2], [e.stderr for e in ended]
+    told = [line for e in ended for line in e.stderr.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1
+    assert told[0].startswith("error: rank 1 on ")
+    assert f"{inputs[1] / missing}: " in told[0]
 
 
 def test_a_run_of_two_goes_on_in_one_and_in_three_with_the_same_batches(run_inputs: Path, tmp_path: Path) -> None:

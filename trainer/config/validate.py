@@ -105,6 +105,11 @@ def validate(config: Config, *, training: bool = True) -> Config:
         raise ConfigError(f"--device {config.device}: give cpu, cuda, cuda:1, ... or auto.{meant}")
     if config.model.cuda_graphs and config.device.startswith("cpu"):
         raise ConfigError("--model.cuda-graphs needs CUDA: leave it out on a CPU.")
+    if config.model.cuda_graphs and config.parallel == "fsdp":
+        raise ConfigError(
+            "--model.cuda-graphs and --parallel fsdp exclude each other: with fsdp weights are gathered and freed in "
+            "every pass. Leave one of them out."
+        )
     if config.model.attention and config.device.startswith("cpu"):
         raise ConfigError(f"--model.attention {config.model.attention} needs CUDA: leave it out on a CPU.")
     if config.precision == "fp16" and config.device.startswith("cpu"):

@@ -37,8 +37,7 @@ def joined(
     if launch.is_alone and not always:
         yield World(launch)
         return
-    if launch.is_alone and "MASTER_ADDR" not in os.environ:
-        raise ConfigError("--parallel fsdp needs torchrun: torchrun --nproc-per-node N -m trainer.run ...")
+    refuse_without_torchrun(launch)
     device: torch.device | UserError
     try:
         device = find_device(launch.local_rank)
@@ -55,6 +54,12 @@ def joined(
     if not world.has_left:  # before the end of the run
         world.leave()
         world.wait_for_first()
+
+
+def refuse_without_torchrun(launch: Launch) -> None:
+    """ConfigError when this process, which is to share its model, was not started by torchrun."""
+    if launch.is_alone and "MASTER_ADDR" not in os.environ:
+        raise ConfigError("--parallel fsdp needs torchrun: torchrun --nproc-per-node N -m trainer.run ...")
 
 
 def join(

@@ -12,6 +12,8 @@ from trainer.parallel.alive import is_running
 from trainer.parallel.launch import Launch
 from trainer.parallel.store import LONGEST_NAP, SHORTEST_NAP
 
+FOLLOWS = "follows"
+"""What a process says that ends because another one is gone."""
 SECONDS_BETWEEN_LOOKS = 0.25
 """Between two looks at whether somebody is gone, or has asked to stop."""
 
@@ -27,10 +29,21 @@ class Peers:
         """What a process is called in messages."""
         return f"rank {rank} on {self.present[rank]['host']}"
 
-    def say_gone(self) -> None:
-        """Let all others know that this process has failed."""
+    def say_gone(self, *, follows: bool) -> None:
+        """Let all others know that this process has failed; `follows`: only because another one is gone."""
         with contextlib.suppress(RuntimeError):
-            self.store.set(f"gone/{self.launch.rank}", "")
+            self.store.set(f"gone/{self.launch.rank}", FOLLOWS if follows else "")
+
+    def causes(self, gone: Sequence[int]) -> Sequence[int]:
+        """Those of the ranks that are gone which did not merely follow another one; all where none is known."""
+        found = [rank for rank in gone if not self._followed(rank)]
+        return found or gone
+
+    def _followed(self, rank: int) -> bool:
+        key = f"gone/{rank}"
+        with contextlib.suppress(RuntimeError):
+            return self.store.check([key]) and self.store.get(key) == FOLLOWS.encode()
+        return False
 
     def are_gone(self, ranks: Iterable[int], patience: float = 0.0) -> list[int]:
         """Those that have said that they failed, or are no longer there. Each is watched for `patience` seconds."""

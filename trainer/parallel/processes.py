@@ -44,7 +44,7 @@ class Processes(World):
         super().__init__(launch)
         self.store, self.device, self.peers = store, device, Peers(store, launch, present)
         self.backend = "nccl" if device.type == "cuda" else "gloo"
-        self.is_broken = self.has_left = False
+        self.is_broken = self.has_left = self.has_quit = False
         self._summed: torch.cuda.Event | None = None
         self._num_meetings, self._place = 0, "meeting"
         self._last_look = 0.0
@@ -177,8 +177,9 @@ class Processes(World):
         yield
 
     def quit(self) -> None:
-        self.is_broken = True
-        self.peers.say_gone()
+        if not self.has_quit:  # the first reason is the one that counts
+            self.peers.say_gone(follows=self.is_broken)
+        self.is_broken = self.has_quit = True
 
     def ask_to_stop(self) -> None:
         if not self._was_asked:
@@ -251,9 +252,12 @@ class Processes(World):
             raise self._lost(lost, f" while {what} was waited for" if what else "")
 
     def _lost(self, ranks: Sequence[int], detail: str) -> PeerLost:
-        names = ", ".join(self.peers.name_of(rank) for rank in ranks) or "another process of the run"
-        verb = "are" if len(ranks) > 1 else "is"
-        error = PeerLost(f"{names} {verb} gone{detail}; what it printed says why. --resume goes on from the last save.")
+        causes = self.peers.causes(ranks)
+        names = ", ".join(self.peers.name_of(rank) for rank in causes) or "another process of the run"
+        verb, who = ("are", "they") if len(causes) > 1 else ("is", "it")
+        error = PeerLost(
+            f"{names} {verb} gone{detail}; what {who} printed says why. --resume goes on from the last save."
+        )
         error.is_told = self.rank != min(set(range(self.size)) - set(ranks)) and not self.peers.is_far(0)
         self.is_broken = True
         self._notice()

@@ -163,14 +163,18 @@ def prepare(
         raise ConfigError("--model.cuda-graphs needs CUDA, which is not here: leave it out.")
     if config.model.attention and device.type != "cuda":
         raise ConfigError(f"--model.attention {config.model.attention} needs CUDA, which is not here: leave it out.")
-    with world.local_first("the corpus, which one process of each host prepares"):
-        config, encoder, data = read_inputs(config, console, faults=faults, corpus=corpus)
-    config = replace(config, processes=world.size, backend=world.backend)
-    config = with_export(config, data.corpus.splits)
+    # What fails on one host alone has to be known to all before they talk in any other way: they would wait for it
+    with world.together("the corpus and the weights, which each host reads"):
+        with world.local_first("the corpus, which one process of each host prepares"):
+            config, encoder, data = read_inputs(config, console, faults=faults, corpus=corpus)
+        config = replace(config, processes=world.size, backend=world.backend)
+        config = with_export(config, data.corpus.splits)
+        with console.phase("model"):
+            model, load_report = build_model(config, encoder, data, torch.device("cpu"))
     with console.phase("model"):
-        model, load_report = build_model(config, encoder, data, torch.device("cpu"))
-        sharing = choose_sharing(config.parallel, model, precision, device, world)
-        place(model, sharing, precision, device)
+        sharing = choose_sharing(config, model, precision, device, world)
+        with world.together("the model, which each process brings to its device"):
+            place(model, sharing, precision, device, world)
     write_lengths(model.hf.config, UtteranceLengths.of((lengths_of(data.train) / SAMPLE_RATE).tolist()))
     with console.phase("plan"):
         config = with_shapes(config, model, device)
@@ -182,7 +186,7 @@ def prepare(
     cached = wants_cache(config, model, num_table_bytes(model, table_examples(data)), total_steps / plan.num_steps(0))
     cached = world.broadcast(cached)  # a resumed run's choice is read from its folder, which other hosts may not have
     asked, config = bool(config.model.cache_features), with_cache(config, cached)
-    with console.phase("model"):
+    with console.phase("model"), world.together("the optimizer"):
         config, parts = build_parts(config, model, device, precision, total_steps, console.warn, world)
     on_cuda, num_workers = device.type == "cuda", config.batching.num_workers
     if num_workers is None:

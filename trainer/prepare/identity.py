@@ -37,6 +37,9 @@ FREE = {
 by rounding). The effect of the others is compared by content: corpus, initial weights, precision. A corpus marks its
 own as free (data.config.option)."""
 
+OWN = {"runs_dir", "cache_dir", "device", "model.pretrained", "batching.num_workers", "batching.worker_timeout"}
+"""Options that may differ between the processes of a run, as where files lie on a host. What is in them is compared."""
+
 PLAIN = ("torch", "transformers", "bitsandbytes", "device", "precision")
 """Content that is told as it is, and not as a digest."""
 
@@ -108,6 +111,14 @@ def unknown_to(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, 
     return {"options": options, "content": content if options else []}
 
 
+def refuse_other_commands(world: World, config: Config) -> None:
+    """ConfigError when ranks were given other options: a process that saves, scores or resumes when others do not would
+    wait for them for ever."""
+    own = OWN.union(options_marked("place", type(config.corpus)))
+    own |= {f"corpus.{name}" for name in own}
+    refuse_mixed(world, {"options": {key: value for key, value in flatten(config).items() if key not in own}})
+
+
 def refuse_mixed(world: World, ours: Mapping[str, Any]) -> None:
     """ConfigError when ranks have read other corpora, weights or options: it names the first difference from rank 0."""
     if world.is_alone:
@@ -119,22 +130,25 @@ def refuse_mixed(world: World, ours: Mapping[str, Any]) -> None:
     for rank, theirs in enumerate(of_ranks):
         for part in ("content", "options", "tokens", "model"):
             if theirs.get(part) != of_ranks[0].get(part):
+                remedy = "All processes of a run read the same: give each host the same files."
+                if part == "options":
+                    remedy = "Start all processes with the same command."
                 raise world.told(
                     ConfigError(
-                        f"rank {rank} on {theirs['host']} differs from rank 0 on {of_ranks[0]['host']}: "
-                        f"{_first_difference(part, theirs[part], of_ranks[0][part])}. All processes of a run read the "
-                        "same: give each host the same files."
+                        f"rank {rank} on {theirs['host']} differs from rank 0 on {of_ranks[0]['host']} in "
+                        f"{_first_difference(part, theirs[part], of_ranks[0][part])}. {remedy}"
                     )
                 )
 
 
 def _first_difference(part: str, theirs: Any, first: Any) -> str:
     if not isinstance(theirs, Mapping):
-        return f"its {part} are others"
+        return part
     key = next(key for key in sorted({**theirs, **first}) if theirs.get(key) != first.get(key))
     if part == "content" and key not in ("torch", "transformers", "device", "precision"):
         return f"the content of {key}"
-    return f"{key} is {theirs.get(key)}, not {first.get(key)}"
+    name = f"--{key.replace('_', '-')}" if part == "options" else key
+    return f"{name} is {theirs.get(key)}, not {first.get(key)}"
 
 
 def corpus_digest(examples: Sequence[Example]) -> str:

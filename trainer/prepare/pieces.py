@@ -102,11 +102,6 @@ def build_parts(
     scaler = GradScaler(device.type, enabled=precision == "fp16")
     autocast, sharded = autocast_for(precision, device), None
     if model.is_sharded:
-        if type(optimizer) is not torch.optim.AdamW:
-            raise ConfigError(
-                f"--parallel fsdp spreads the moments of torch's AdamW over the processes, not those of "
-                f"{type(optimizer).__name__}: leave out the option that chose it, or give --parallel ddp."
-            )
         spec = spec_augment_of(model)
         sharded = sharded_gradients(
             model, device, autocast, world, masks_time=spec is not None and spec.time_prob > 0,

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import torch
 
 from models.ctc import CTCModel
+from trainer.config.schema import Config
 from trainer.device import HALF, free_memory
 from trainer.errors import ConfigError
 from trainer.loop.gradients import Gradients
+from trainer.loop.optim import moment_bytes
 from trainer.loop.sharded import ShardedGradients
 from trainer.parallel.sharding import shard, why_not_sharded
 from trainer.parallel.world import World
@@ -29,14 +31,17 @@ class Sharing:
     reason: str
 
 
-def choose_sharing(asked: str, model: CTCModel, precision: str, device: torch.device, world: World) -> Sharing:
-    """What --parallel `asked` means here: all processes choose the same. `model` need not be on `device` yet."""
-    needed, free = state_bytes(model, precision), _free_for_one(device, world)
+def choose_sharing(config: Config, model: CTCModel, precision: str, device: torch.device, world: World) -> Sharing:
+    """What --parallel means here: all processes choose the same. `model` need not be on `device` yet."""
+    asked, moments = config.parallel, config.optim.moments
+    needed, free = state_bytes(model, precision, moments), _free_for_one(device, world)
     amount = f"weights, gradients and moments take {needed / GB:.2f} GB"
     room = f"the {free / GB:.1f} GB that are free for a process on {device.type}"
     obstacle = why_not_sharded(model)
+    if moments != "fp32":
+        obstacle = f"moments in {moments} (--optim.moments) are not spread over processes"
     if asked == "fsdp" and obstacle:
-        raise ConfigError(f"--parallel fsdp: {obstacle}. Give --parallel ddp.")
+        raise ConfigError(f"--parallel fsdp: {obstacle}. Leave the option out, or give --parallel ddp.")
     if asked == "fsdp":
         return Sharing(True, f"asked for; {amount}, {needed / GB / world.size:.2f} in each process")
     if asked == "ddp" or world.size == 1:
@@ -49,18 +54,19 @@ def choose_sharing(asked: str, model: CTCModel, precision: str, device: torch.de
     return Sharing(False, f"{amount} and fit {room}")
 
 
-def state_bytes(model: CTCModel, precision: str) -> int:
+def state_bytes(model: CTCModel, precision: str, moments: str) -> int:
     """Bytes that one process with the whole model holds through a step, beside activations: weights and their copies in
-    half precision; a gradient and AdamW's two moments for each weight that is trained."""
+    half precision; a gradient and AdamW's two moments (--optim.moments) for each weight that is trained."""
     size = sum(p.numel() * p.element_size() for p in model.parameters())
-    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     copies = size // 2 if precision in HALF else 0
-    return size + copies + 3 * trained
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return size + copies + sum(p.numel() * p.element_size() + moment_bytes(p, moments) for p in trained)
 
 
-def place(model: CTCModel, sharing: Sharing, precision: str, device: torch.device) -> None:
-    """Bring a model on the host to `device`: all of it, or this process's share."""
-    if not sharing.is_sharded:
+def place(model: CTCModel, sharing: Sharing, precision: str, device: torch.device, world: World) -> None:
+    """Bring a model on the host to `device`: all of it, or this process's share. A process that talks to no other one,
+    which is that of --check, has nobody to share with and takes all."""
+    if not sharing.is_sharded or world.is_alone:
         model.to(device)
         return
     shard(model, device, HALF.get(precision))

@@ -26,6 +26,7 @@ _SAVED = ("dataset_dict.json", "state.json")
 """What save_to_disk writes beside the data of a DatasetDict, and of a Dataset."""
 _SPLIT = r"[\w-]+(?:\.[\w-]+)*"
 """A split's name, such as train.clean.100, or a folder's."""
+_HUB_ID = r"\w[\w.-]*(?:/\w[\w.-]*)?"
 _LFS = b"version https://git-lfs"
 
 
@@ -33,6 +34,7 @@ def load_split(config: HubConfig, split: str) -> tuple[datasets.Dataset, list[st
     """(The rows of `split`, what there is to say of how it was loaded); CorpusError when it does not load."""
     folder, note = Path(config.dataset), ""
     _refuse_file(folder)
+    _refuse_missing(config.dataset)
     try:
         if folder.is_dir():
             return (_from_disk if _is_saved(folder) else _from_clone)(config, split), []
@@ -54,6 +56,7 @@ def open_stream(config: HubConfig, split: str) -> tuple[Any, str]:
     """(The rows of `split` as a stream, which content of the data set it is); CorpusError when it does not load."""
     folder = Path(config.dataset)
     _refuse_file(folder)
+    _refuse_missing(config.dataset)
     if folder.is_dir() and _is_saved(folder):
         raise CorpusError(f"{config.dataset}: lies on this disk already. Leave out --corpus.streaming.")
     if not re.fullmatch(_SPLIT, split):
@@ -79,6 +82,15 @@ def open_stream(config: HubConfig, split: str) -> tuple[Any, str]:
             f"{config.dataset}, split {split}: does not load as a stream ({_first_line(error)}). "
             "--corpus.dataset is a hub id, or a local clone of one."
         ) from None
+
+
+def _refuse_missing(dataset: str) -> None:
+    """CorpusError for a folder that is not there: the hub need not be asked for what can be no id of its."""
+    if not Path(dataset).is_dir() and not re.fullmatch(_HUB_ID, dataset):
+        raise CorpusError(
+            f"{dataset}: no such folder. --corpus.dataset is a hub id, a local clone of one, or a folder written by "
+            "save_to_disk."
+        )
 
 
 def _refuse_file(path: Path) -> None:

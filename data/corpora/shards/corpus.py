@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from data.corpora.shards import ShardsConfig
 from data.faults import Faults
 from data.shards.index import in_words
@@ -42,7 +44,8 @@ class ShardsCorpus:
             note = f"{url}: {in_words(len(seal.shards))}, {seal.utterances} utterances, {hours:.2f} h"
             if seal.dropped:
                 note += f"; {len(seal.dropped)} utterances were left out when it was packed ({seal.dropped[0][0]}, ...)"
-            self.notes += [note] if note not in self.notes else []
+            lack = table.shards.cache and table.shards.cache.describe_lack(pc.sum(table.rows["bytes"]).as_py())
+            self.notes += [told for told in (note, lack) if told and told not in self.notes]
             return take_part(table, self.part) if self.part and split != self.splits.train else table
         return []
 

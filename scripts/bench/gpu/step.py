@@ -134,7 +134,7 @@ class Variant:
         self.config, self.device, self.console = config, device, console
         self.precision = choose_precision(config.precision, config.auto_precision, device)
         self.model, _ = build_model(config, encoder, data, torch.device("cpu"))
-        place(self.model, Sharing(config.parallel == "fsdp", "asked for"), self.precision, device)
+        place(self.model, Sharing(config.parallel == "fsdp", "asked for"), self.precision, device, world)
         self.config = config = with_shapes(config, self.model, device)
         plan = plan_batches(config, data, self.model)
         _, self.parts = build_parts(config, self.model, device, self.precision, plan.total_steps(), console.warn, world)

@@ -5,6 +5,9 @@ pytest tests/data/corpora/test_hub_streaming.py
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from data.corpora.hub import HubConfig
+from data.corpora.hub import HubConfig, loading
 from data.corpora.hub.corpus import HubCorpus
 from data.shards import shard
 from data.utterance import Utterance
@@ -56,6 +59,32 @@ def test_a_stream_is_read_once(clone: Path, tmp_path: Path, monkeypatch: pytest.
     again, notes = read(clone, tmp_path, True)
     assert [u.id for u in again] == [u.id for u in first]
     assert any("was streamed before" in note for note in notes)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("dataset", ["/no/where", "./where", "../where", "a/b/c", "a b"])
+def test_a_folder_that_is_not_there_is_said_to_be_none(
+    dataset: str, streaming: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The hub, which does not answer here, is not asked for what can be no id."""
+    monkeypatch.setattr(loading, "answers", None)
+    with pytest.raises(CorpusError, match=f"^{re.escape(dataset)}: no such folder\\."):
+        list(HubCorpus(HubConfig(dataset=dataset, streaming=streaming), tmp_path).utterances("train"))
+
+
+def test_a_cache_that_takes_no_shards_is_told_by_the_option_that_names_it(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    make = Path.mkdir
+
+    def refuse(self: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        if self.is_relative_to(tmp_path / "cache"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+        make(self, mode, parents, exist_ok)
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(CorpusError, match=r"Read-only file system\. Give another --cache-dir, or mend that"):
+        read(clone, tmp_path, True)
 
 
 def test_slices_of_a_stream_are_refused(clone: Path, tmp_path: Path):

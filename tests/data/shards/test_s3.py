@@ -23,7 +23,6 @@ from data.config import BatchingConfig
 from data.corpora.shards import ShardsConfig
 from data.examples.prepare import prepare_training, read_split
 from data.examples.table import ExampleTable, lengths_of
-from data.shards.cache import RangeCache
 from data.shards.index import Seal
 from data.shards.storage import RemoteFolder
 from data.shards.table import Shards
@@ -171,16 +170,3 @@ def test_a_store_that_is_gone_ends_in_a_named_error(utterances: list[Utterance])
     finally:
         for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             del os.environ[name]
-
-
-def test_the_cache_stays_below_its_limit(tmp_path: Path):
-    from data.shards.packing import digest
-
-    cache = RangeCache(tmp_path, 200_000)
-    contents = [bytes([i]) * 3000 for i in range(250)]
-    for content in contents:
-        cache.put(digest(content), content)
-        total = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
-        assert total <= 200_000
-    assert cache.get(digest(contents[-1])) == contents[-1]
-    assert cache.get(digest(contents[0])) is None

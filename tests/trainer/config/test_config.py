@@ -259,6 +259,8 @@ def test_zero_is_a_value_where_it_means_something(path: str) -> None:
          "--precision fp16 needs CUDA"),
         (Config(corpus=SyntheticConfig(), model=ModelConfig(size="tiny"), resume=True, overwrite=True),
          "--resume and --overwrite"),
+        (Config(corpus=SyntheticConfig(), model=ModelConfig(size="tiny", cuda_graphs=True), parallel="fsdp"),
+         "--model.cuda-graphs and --parallel fsdp"),
         (PRESETS["timit-hf"](), "timit-hf needs --corpus.root"),
         (PRESETS["timit"](), "timit needs --corpus.root"),
         (dataclasses.replace(PRESETS["manifest"](), model=ModelConfig(size="tiny")), "--corpus.train"),

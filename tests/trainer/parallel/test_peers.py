@@ -36,7 +36,7 @@ def ended() -> int:
 def test_a_process_that_says_it_failed_counts_as_gone_though_it_runs() -> None:
     here = peers_of([os.getpid()] * 3)
     assert here[0].are_gone(here[0].others()) == []
-    here[2].say_gone()
+    here[2].say_gone(follows=False)
     assert here[0].are_gone(here[0].others()) == [2]
     assert here[1].are_gone([0, 2]) == [2]
 

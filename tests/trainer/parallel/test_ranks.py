@@ -16,10 +16,13 @@ import torch
 import trainer.parallel.joining
 from tests.helpers.equal import train, worst
 from tests.helpers.ranks import in_worlds, run_ranks
+from trainer.cli.parse import parse
 from trainer.errors import ConfigError, CorpusError, PeerLost, UserError
 from trainer.parallel.joining import join, joined
 from trainer.parallel.launch import Launch, launched
+from trainer.parallel.processes import Processes
 from trainer.parallel.world import ALONE, World
+from trainer.prepare.identity import refuse_other_commands
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -132,6 +135,46 @@ def test_a_rank_that_dies_is_named_by_the_others_within_seconds(tmp_path: Path) 
     assert seconds < 10
 
 
+def test_a_rank_that_only_followed_another_one_is_not_blamed(tmp_path: Path) -> None:
+    """Rank 2 dies, rank 1 notices and leaves, and both are gone when rank 0 looks."""
+
+    def die(launch: Launch) -> str:
+        with joined(launch, lambda local_rank: CPU) as world:
+            world.agree([0])
+            if world.rank == 2:
+                os._exit(7)
+            if world.rank == 0:
+                time.sleep(1.0)
+            with pytest.raises(PeerLost) as caught:
+                world.agree([0])
+            if world.rank == 1:
+                world.quit()
+            return str(caught.value)
+
+    first, *_ = run_ranks(3, die, tmp_path)
+    assert first.result.startswith("rank 2 on ")
+    assert "rank 1" not in first.result
+    assert " is gone; what it printed says why" in first.result
+
+
+def test_a_rank_that_failed_by_itself_is_blamed_though_it_quits_twice(tmp_path: Path) -> None:
+    """It says so at once, and again when it leaves."""
+
+    def fail(launch: Launch) -> str:
+        with joined(launch, lambda local_rank: CPU) as world:
+            world.agree([0])
+            if world.rank == 1:
+                world.quit()
+                world.quit()
+                return ""
+            with pytest.raises(PeerLost):
+                world.meet()
+            assert isinstance(world, Processes)
+            return "blamed" if not world.peers._followed(1) else "not blamed"
+
+    assert run_ranks(2, fail, tmp_path)[0].result == "blamed"
+
+
 def test_a_rank_that_does_not_come_is_named(tmp_path: Path) -> None:
     def wait(launch: Launch) -> list[Any]:
         with pytest.raises(ConfigError) as caught:
@@ -156,6 +199,37 @@ def test_ranks_of_different_programs_are_refused(tmp_path: Path, monkeypatch: py
     assert "in program: digest-1 and digest-0." in ended[0].result[0]
     assert ended[0].result[0] == ended[1].result[0]
     assert [e.result[1] for e in ended] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        (["--train.save-every", "2"], "--train.save-every is 2, not 400"),
+        (["--resume"], "--resume is True, not False"),
+        (["--parallel", "fsdp"], "--parallel is fsdp, not auto"),
+        (["--runs-dir", "x", "--cache-dir", "y", "--corpus.train", "z", "--batching.num-workers", "3"], None),
+    ],
+)
+def test_ranks_with_other_options_are_refused_but_for_where_files_lie(
+    options: list[str], difference: str | None, tmp_path: Path
+) -> None:
+    """A rank that saves or resumes alone would wait for the others for ever."""
+
+    def compare(world: World) -> list[Any]:
+        try:
+            refuse_other_commands(world, parse(["manifest", *(options if world.rank == 1 else [])]))
+        except ConfigError as error:
+            return [str(error), error.is_told]
+        return []
+
+    first, second = in_worlds(2, compare, tmp_path)
+    if difference is None:
+        assert first == second == []
+        return
+    assert first[0] == second[0]
+    assert first[0].startswith("rank 1 on ")
+    assert first[0].endswith(f" in {difference}. Start all processes with the same command.")
+    assert (first[1], second[1]) == (False, True)
 
 
 def test_a_rank_without_its_device_is_named_by_all(tmp_path: Path) -> None:

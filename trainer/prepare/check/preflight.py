@@ -23,6 +23,7 @@ from trainer.config.schema import Config
 from trainer.errors import UserError
 from trainer.loop.optim import moment_bytes
 from trainer.loop.step import train_step
+from trainer.parallel.joining import refuse_without_torchrun
 from trainer.parallel.world import ALONE, World
 from trainer.prepare.build import PreparedRun, prepare, with_cache
 from trainer.prepare.check.card_memory import judge_card
@@ -37,12 +38,16 @@ from trainer.prepare.features.table import (
     table_examples,
     table_folder,
 )
+from trainer.prepare.intro import describe_sharing
+from trainer.prepare.ranks import describe_waiting
 from trainer.prepare.shapes import describe_padding
 from trainer.prepare.timing import timed, training_batches
 from trainer.rundir.logs.log import clock
 from trainer.rundir.results import peak_memory_bytes
 
 GB = 1e9
+UNREAD = "audio that cannot be read any more"
+"""Shards are opened only here, and files may change under a check."""
 
 
 def check(config: Config, console: Console, corpus: Corpus | None = None, world: World = ALONE) -> int:
@@ -50,6 +55,8 @@ def check(config: Config, console: Console, corpus: Corpus | None = None, world:
 
     Of several ranks one does this: `world` says how many there are, and none of them is talked to.
     """
+    if config.parallel == "fsdp":
+        refuse_without_torchrun(world.launch)
     console.say(f"check of {config.run_dir}: nothing is trained; of that folder only check.jsonl is written")
     faults, code = Faults(collects=True), 0
     try:
@@ -59,15 +66,19 @@ def check(config: Config, console: Console, corpus: Corpus | None = None, world:
             raise
         faults.add(Fault("the check ends here", *split_remedy(str(error))))
     else:
-        code = _describe(run, config, console)
+        code = _describe(run, config, console, faults)
         splits = {"train": run.data.train, **run.data.evaluation}
-        for fault in find_outliers(splits, partial(console.progress, desc="listening", unit="utterance")):
-            faults.add(fault)
+        with faults.noted(UNREAD):
+            for fault in find_outliers(splits, partial(console.progress, desc="listening", unit="utterance")):
+                faults.add(fault)
     return max(code, 2 if tell_faults(faults.found, config.run_dir / "check.jsonl", console) else 0)
 
 
-def _describe(run: PreparedRun, asked: Config, console: Console) -> int:
-    """What the run would do and need; 2 when the disk or the card that `asked` names is too small, else 0."""
+def _describe(run: PreparedRun, asked: Config, console: Console, faults: Faults) -> int:
+    """What the run would do and need; 2 when the disk or the card that `asked` names is too small, else 0.
+
+    Audio that cannot be read for a step that is tried is one of `faults`.
+    """
     plan, config, model = run.plan, run.config, run.parts.model
     say = console.say
     say(_lengths("train", run.data.train))
@@ -89,6 +100,10 @@ def _describe(run: PreparedRun, asked: Config, console: Console) -> int:
         f"at most {max(padded):.1f} s padded; {describe_padding(plan, batches)}"
     )
     say(f"leaks:     {'; '.join(describe_leaks(run.data.leaks, run.data.train, run.data.evaluation))}")
+    if run.parts.world.size > 1 or run.sharing.is_sharded:
+        say(f"processes: {run.parts.world.size}; {describe_waiting(plan, run.loader.shares)}")
+        say(f"parallel:  {describe_sharing(run)}")
+        say("tried:     in one process, with the whole model and whole batches:")
     table = _find_table(run)
     if table.is_refused:
         run.config = with_cache(run.config, False)
@@ -98,7 +113,8 @@ def _describe(run: PreparedRun, asked: Config, console: Console) -> int:
     if asked.card_memory is not None and run.parts.device.type == "cpu":
         say("time:      not estimated, since the card is not here")
     else:
-        _tell_time_and_memory(run, table, padded, say)
+        with faults.noted(UNREAD):
+            _tell_time_and_memory(run, table, padded, say)
     if table.num_bytes:
         say(table.describe())
     return max(code, _check_disk(run, table, say), 2 if table.is_refused and run.table_was_asked_for else 0)

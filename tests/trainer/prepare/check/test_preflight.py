@@ -15,6 +15,7 @@ import soxr
 from data.corpora.hub import HubConfig
 from data.corpora.timit import TimitCorpus
 from data.faults import Fault, Faults, split_remedy
+from scripts.shards import main as pack
 from tests.helpers.audio import noisy_speech
 from tests.helpers.corpora import WORDS, ManifestFolder
 from trainer.cli.console import Console
@@ -103,6 +104,49 @@ def test_check_names_every_fault_by_reason_with_a_remedy(
     assert re.search(r"^faults: +13 that stop a run, \d+ warnings; all of them are in .*check\.jsonl$", said, re.M)
     assert "error: 1 x without text. Mend them, or leave such training utterances out: --corpus.on-bad drop" in said
     assert len([line for line in said.splitlines() if re.match(r"    \S+jsonl:\d", line)]) == len(planted) == 19
+
+
+def test_check_of_several_processes_is_made_by_one_with_the_whole_model_and_says_so(
+    tone_corpus: ManifestFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0 talks to nobody, so there is nobody to share the weights with."""
+    for name, value in {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    for asked, said in (
+        ("ddp", "ddp, each process has the whole"),
+        ("fsdp", "fsdp, each process has its share of the"),
+    ):
+        check(tone_corpus, 0, "--parallel", asked)
+        lines = capsys.readouterr().err
+        assert re.search(rf"^processes: 2; .*\nparallel:  {said} model.*\ntried:     in one process", lines, re.M)
+
+
+def test_check_without_torchrun_refuses_what_training_would(
+    tone_corpus: ManifestFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check(tone_corpus, 2, "--parallel", "fsdp")
+    assert "error: --parallel fsdp needs torchrun" in capsys.readouterr().err
+
+
+def test_shard_that_changed_at_the_same_length_is_a_fault_of_the_check(
+    tone_corpus: ManifestFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other file of the corpus is opened before a step is tried, so that is where it shows."""
+    folders = {split: str(tmp_path / split) for split in ("train", "eval")}
+    for split, folder in folders.items():
+        assert pack([str(getattr(tone_corpus, split)), "--out", folder]) == 0
+    tar = tmp_path / "train" / "shard-000000.tar"
+    content = bytearray(tar.read_bytes())
+    content[600] ^= 1  # of the first recording: a header takes 512 bytes
+    tar.write_bytes(content)
+    places = ["--runs-dir", str(tmp_path / "runs"), "--cache-dir", str(tmp_path / "cache"), "--name", "x"]
+    of_shards = ["--corpus.train", folders["train"], "--corpus.eval", folders["eval"]]
+    monkeypatch.undo()  # steps are tried
+    assert main(["shards", *of_shards, *MODEL, *places, "--check"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(r"^error: \d x audio that cannot be read any more\. Bring back the file", said, re.M)
+    assert "shard-000000.tar at byte 512 (utterance " in said
+    assert re.search(r"^disk: ", said, re.M)
 
 
 def test_what_is_left_out_on_purpose_is_a_warning(tone_corpus: ManifestFolder) -> None:
