@@ -108,8 +108,6 @@ def to_mono(waveform: Any, name: str) -> np.ndarray:
             "samples of 16 bits. Convert them to numpy.int16."
         )
     scale = -float(np.iinfo(samples.dtype).min) if samples.dtype.kind == "i" else 1.0
-    if not samples.size:
-        raise AudioError(f"{name}: holds no samples.")
     if samples.ndim == 2:
         if not len(samples):
             raise AudioError(f"{name}: holds no samples.")
