@@ -165,10 +165,13 @@ def test_timit_without_audio_where_a_sentence_should_be_is_refused(tree: Path, r
     assert message.startswith(f"{path}: utterance {path.parent.name}_{path.stem}: {path}: not readable as audio (")
 
 
-@pytest.mark.parametrize("name", ["/no/such/folder", "no-such/data-set"])
-def test_missing_data_set_is_refused_by_name(refused: Callable, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("/no/such/folder", ": no such folder."), ("no-such/data-set", ", split train: does not load (")],
+)
+def test_missing_data_set_is_refused_by_name(refused: Callable, name: str, what: str) -> None:
     message = refused("hub", "--corpus.dataset", name, *MODEL)
-    assert message.startswith(f"{name}, split train: does not load (")
+    assert message.startswith(f"{name}{what}")
     assert "--corpus.dataset" in message
 
 
