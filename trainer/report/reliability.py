@@ -18,7 +18,7 @@ EXPLAINED = (
     f"in {NUM_BINS} bins of equal width, and by chance what exact probabilities would have on as many words. NLL is in "
     "nats a word. AUC is the probability that a right word has a higher confidence than a wrong one. An utterance's "
     "confidence is the mean of its words', the share of them to expect to be right; its AUC sets utterances without an "
-    "error against the others."
+    "error against the others. Where the model writes phones, each of them counts as a word here."
 )
 
 
