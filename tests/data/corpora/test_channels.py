@@ -76,6 +76,8 @@ def channels_of(folder: Path, utterances: Sequence[Utterance]) -> list[int | str
         ("channel_number", [1, 1], [0, 0]),
         ("channel_id", ["UCAuUUnT6oDeKwE6v1NGQxug"], [NOBODY]),  # YouTube's
         ("channel", [True], [NOBODY]),
+        ("channel", [-1, "-1"], [NOBODY, NOBODY]),  # all of them, or none is known
+        ("channel", ["1.0", "0.0", "nan"], [1, 0, NOBODY]),  # pandas, in a table with gaps
     ],
 )
 def test_a_row_is_the_channel_that_its_column_says(calls: Path, column: str, values: list[Any], expected: list[Any]):
@@ -106,6 +108,29 @@ def test_a_channel_that_is_not_there_or_may_be_two_is_refused_by_its_line(
 def test_columns_that_say_the_same_do_not_differ(calls: Path):
     rows = [{"id": "a", "channel": "UCx", "channel_index": 1}, {"id": "b", "channel": "A", "audio_channel": "left"}]
     assert channels_of(calls, list(corpus_of(calls, *rows).utterances("train"))) == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"channel": 0, "channel_number": 1}, 0),
+        ({"channel": 1, "channel_number": 2}, 1),
+        ({"channel": 1, "channel_index": 0}, 0),
+        ({"channel": 1, "channel_index": 1}, 1),
+        ({"channel": 2, "audio_channel": "B"}, 1),
+    ],
+)
+def test_columns_that_count_from_0_and_from_1_may_say_the_same(calls: Path, row: dict[str, Any], expected: int):
+    assert channels_of(calls, list(corpus_of(calls, row).utterances("train"))) == [expected]
+
+
+def test_another_column_does_not_say_where_a_number_counts_from(calls: Path):
+    """Not even one that holds a 0: each tool counts in its own way."""
+    rows = [{"channel": 1}, {"channel": 2}, {"channel_index": 0}]
+    ids = [{"id": str(i)} | row for i, row in enumerate(rows)]
+    assert channels_of(calls, list(corpus_of(calls, *ids).utterances("train"))) == [0, 1, 0]
+    rows = [{"id": str(i), "channel": "", "channel_index": "", **row} for i, row in enumerate(rows)]
+    assert channels_of(calls, list(corpus_of(calls, *rows).utterances("train"))) == [0, 1, 0]
 
 
 def test_files_of_one_channel_are_read_as_they_are_and_that_is_told_once(calls: Path):
