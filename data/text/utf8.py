@@ -17,12 +17,5 @@ def in_utf8(text: str) -> str:
 
 def wrong_byte(error: UnicodeDecodeError) -> tuple[int, int]:
     """(Line, value) of the first byte that is no UTF-8. What was decoded is taken from `error`, since utf-8-sig counts
-    behind a byte order mark.
-
-    >>> try:
-    ...     b"\xef\xbb\xbfone\ncaf\xe9".decode("utf-8-sig")
-    ... except UnicodeDecodeError as error:
-    ...     wrong_byte(error)
-    (2, 233)
-    """
+    behind a byte order mark."""
     return error.object[: error.start].count(b"\n") + 1, error.object[error.start]
