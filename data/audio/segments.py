@@ -208,6 +208,11 @@ def file_of(audio: AudioSource) -> str:
     return audio.whole.name if isinstance(audio, AudioSegment) else audio.name
 
 
+def channel_of(audio: AudioSource) -> int | None:
+    """The channel of its file that it is, 0 the first; None: the mean of all."""
+    return audio.channel if isinstance(audio, AudioSegment) else None
+
+
 def find_overshoots(utterances: Iterable[Utterance]) -> list[tuple[float, str]]:
     """(Seconds, id) of each part that is said to end behind its file's end, and so ends with it."""
     found = []
