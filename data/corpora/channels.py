@@ -29,11 +29,11 @@ class Channels:
         self._numbers: dict[str, set[int]] = {}
         """Those that all rows say in a column."""
 
-    def of(self, row: Mapping[str, Any], columns: Sequence[str], audio: FileAudio) -> int | None:
-        """The channel of `audio` that the row is, 0 the first; None where it is the mean of all. CorpusError where it
+    def of(self, row: Mapping[str, Any], columns: Sequence[str], open_file: Callable[[], FileAudio]) -> int | None:
+        """The channel of its file that the row is, 0 the first; None where it is the mean of all. CorpusError where it
         cannot be, or may be two.
 
-        The file's header is read where a row says another channel than the first.
+        `open_file` is called, and the file's header read, where a row says another channel than the first.
         """
         said = _say_one(row, columns)
         if said is None:
@@ -44,6 +44,7 @@ class Channels:
             return None
         if said.index == 0:
             return 0
+        audio = open_file()
         try:
             num_channels = audio.header.num_channels
         except AudioError:  # this is told of the utterance, as of any other

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from data.audio.decode import FileAudio
@@ -199,7 +200,9 @@ class RowReader:
             if not path:
                 raise CorpusError(f'"{columns.audio}" is empty. It names the audio file.')
             found = locate(self.folder, path, also=self._clips if row.keys() >= COMMON_VOICE else "")
-            channel = self._channels.of(row, columns.channels, self._whole(found)) if columns.channels else None
+            channel = (
+                self._channels.of(row, columns.channels, partial(self._whole, found)) if columns.channels else None
+            )
             return Utterance(
                 id=(name_in(row, columns.id) if columns.id else "") or self._derived_id(path, found, times, channel),
                 audio=self._audio(found, times, channel),

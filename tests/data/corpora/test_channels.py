@@ -15,6 +15,7 @@ import soundfile
 
 from data.audio.decode import FileAudio
 from data.audio.store import content_digests, open_store
+from data.corpora.channels import Channels
 from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.corpora.manifest_table import ManifestTable
 from data.utterance import Utterance
@@ -151,6 +152,17 @@ def test_what_is_no_channel_is_told_once(calls: Path):
     assert told == (
         "m.jsonl: \"channel\" is not read where it is no channel of the file, as 'TED'; channels are averaged"
     )
+
+
+def test_no_file_is_opened_for_rows_that_say_none_or_the_first():
+    """A manifest may have a million files, and a column of YouTube's channels."""
+
+    def refuse() -> FileAudio:
+        raise AssertionError("opened")
+
+    channels = Channels("m.jsonl", list, [])
+    assert channels.of({"channel": "UCx"}, ["channel"], refuse) is None
+    assert channels.of({"channel": "left"}, ["channel"], refuse) == 0
 
 
 def test_a_missing_file_is_told_of_the_utterance(calls: Path):
