@@ -159,9 +159,11 @@ def find_all(
     """
     from tqdm import tqdm
 
+    from data.audio.sides import FirstApart
     from trainer.align.align import find_many
     from trainer.align.inputs import with_known_times
 
+    sides = FirstApart()
     batch: list[tuple[Item, np.ndarray]] = []
 
     def finish() -> Iterator[tuple[Item, Prepared, Found]]:
@@ -180,6 +182,11 @@ def find_all(
             continue
         try:
             waveform, vocab = item.load(), recognizer.vocab
+            if sides.of_file(Path(item.origin)):
+                say(
+                    f"warning: {item.title}: each channel has its own sound: a speaker on either side? They are "
+                    'averaged; a manifest with a column "channel" says which one a text belongs to'
+                )
             if has_known_times or (vocab.phonemes and item.phones):
                 item = with_known_times(item, phones=vocab.phonemes, units=vocab.writable, num_samples=len(waveform))
             batch.append((item, waveform))

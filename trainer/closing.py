@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from data import strict_json
-from data.audio.segments import file_of
+from data.audio.segments import channel_of, file_of
 from data.batches.collate import Frontend
 from data.utterance import Splits
 from models.checkpoints.export import save_huggingface
@@ -155,8 +155,8 @@ def close_run(
     )
     publish(config, MediaSource(whole, eval_sets, next(whole.parameters()).device), console)
     tell_time(run_dir, results, runlog, state.step)
-    recording = file_of(eval_sets[splits.headline].examples[0].utterance.audio)
-    conclude(config, recording, [finding.line() for finding in findings], console)
+    audio = eval_sets[splits.headline].examples[0].utterance.audio
+    conclude(config, file_of(audio), [finding.line() for finding in findings], console, channel_of(audio))
     return all_saved
 
 

@@ -7,7 +7,6 @@ remember what came before, are decoded whole.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import threading
 from collections.abc import Iterable
@@ -65,6 +64,11 @@ class AudioSegment:
     def is_all_of_it(self) -> bool:
         """Whether it is the file from beginning to end."""
         return self.start == 0 and self.end is None
+
+    @property
+    def is_the_file(self) -> bool:
+        """Whether it is the only channel of its file, from beginning to end."""
+        return self.channel == 0 and self.is_all_of_it and self.whole.header.num_channels == 1
 
     @cached_property
     def frames(self) -> tuple[int, int]:
@@ -181,21 +185,32 @@ def forget_decoded() -> None:
 
 def part_digest(digest: str, audio: object) -> str:
     """`digest` of a file's bytes; of a part of it with its channel and frames. AudioError when they are not in it."""
-    if not isinstance(audio, AudioSegment):
+    if not isinstance(audio, AudioSegment) or audio.is_the_file:
         return digest
-    return f"{channel_digest(bytes.fromhex(digest), audio.channel).hex()}:{audio.frames[0]}-{audio.frames[1]}"
+    return f"{channel_digest(bytes.fromhex(digest), audio).hex()}:{audio.frames[0]}-{audio.frames[1]}"
 
 
-def channel_digest(digest: bytes, channel: int | None) -> bytes:
-    """16 bytes that stand for one channel of the file whose bytes have this digest; None: the digest itself."""
-    if channel is None:
+FILE_BYTES = 14
+"""Of the 16 of a digest: those that all channels of a file share, and their mean."""
+
+
+def channel_digest(digest: bytes, audio: AudioSegment) -> bytes:
+    """16 bytes that stand for the channel that `audio` is of the file whose bytes have this digest; the digest itself
+    where it is the mean of all, or the only one."""
+    if audio.channel is None or audio.whole.header.num_channels == 1:
         return digest
-    return hashlib.blake2b(digest + f"channel {channel}".encode(), digest_size=16).digest()
+    number = int.from_bytes(digest[FILE_BYTES:], "big") + 1 + audio.channel
+    return digest[:FILE_BYTES] + (number % 2**16).to_bytes(2, "big")
 
 
 def file_of(audio: AudioSource) -> str:
     """The name of the file that it is, or is a part of."""
     return audio.whole.name if isinstance(audio, AudioSegment) else audio.name
+
+
+def channel_of(audio: AudioSource) -> int | None:
+    """The channel of its file that it is, 0 the first; None: the mean of all."""
+    return audio.channel if isinstance(audio, AudioSegment) else None
 
 
 def find_overshoots(utterances: Iterable[Utterance]) -> list[tuple[float, str]]:

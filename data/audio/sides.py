@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from data.audio.decode import EncodedAudio, FileAudio, decode_beginning
-from data.audio.segments import AudioSegment
+from data.audio.segments import AudioSegment, file_of
 from data.utterance import AudioSource, Utterance
 from trainer.errors import AudioError
 
 MOST_SECONDS = 120.0
 """Of a file that are looked at, from its beginning."""
 MOST_FILES, MOST_HEADERS = 20, 2000
-"""Of a split that are looked at, evenly spread: recordings of two channels, and headers to find them."""
+"""Of a corpus that are looked at, evenly spread: recordings of two channels, and headers to find them."""
 _FRAME_SECONDS = 0.05
 _ACTIVE = 10 ** (-25 / 20)
 """Of a channel's loud level (95 % of its frames are below it): what is quieter is no speech."""
@@ -66,9 +67,13 @@ def _differ(left: np.ndarray, right: np.ndarray, rate: int) -> bool:
 
 def describe_sides(utterances: Sequence[Utterance]) -> str:
     """What is to be said of recordings whose channels are averaged though they are apart; empty where few are."""
-    stereo = [i for i in _spread(range(len(utterances)), MOST_HEADERS) if _num_channels(utterances[i]) == 2]
-    chosen = _spread(stereo, MOST_FILES)
-    found = [utterances[i].id for i in chosen if _are_apart(utterances[i])]
+    some = (utterances[i] for i in _spread(range(len(utterances)), MOST_HEADERS))
+    by_file: dict[str, Utterance] = {}  # a call may be cut into hundreds
+    for utterance in some:
+        if _num_channels(utterance) == 2:
+            by_file.setdefault(file_of(utterance.audio), utterance)
+    chosen = _spread(list(by_file.values()), MOST_FILES)
+    found = [utterance.id for utterance in chosen if _are_apart(utterance)]
     if not found or len(found) < _WORTH_TELLING * len(chosen):
         return ""
     return (
@@ -102,13 +107,16 @@ class FirstApart:
         return found
 
 
-def _spread(positions: Sequence[int], most: int) -> Sequence[int]:
+_T = TypeVar("_T")
+
+
+def _spread(items: Sequence[_T], most: int) -> Sequence[_T]:
     """At most so many of them, evenly spread.
 
     >>> _spread([1, 2, 3, 4, 5], 2), _spread([1, 2], 4)
     ([1, 4], [1, 2])
     """
-    return positions[:: max(1, -(-len(positions) // most))]
+    return items[:: max(1, -(-len(items) // most))]
 
 
 def _num_channels(utterance: Utterance) -> int:

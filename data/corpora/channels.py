@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from data.audio.decode import FileAudio
-from data.corpora.columns import FROM_0, FROM_1, known_as, name_of
+from data.corpora.columns import FROM_0, FROM_1, known_as, speaker_of
 from trainer.errors import AudioError, CorpusError
 
 _SIDES = {"left": 0, "l": 0, "right": 1, "r": 1} | {letter: i for i, letter in enumerate("abcdefgh")}
-_NUMBER = re.compile(r"(?:ch|chan|channel)?[ _-]*([0-9]{1,9})")
+_NUMBER = re.compile(r"(?:(?:ch|chan|channel)[ _-]*)?([0-9]{1,9})")
 
 
 class Channels:
@@ -26,23 +26,25 @@ class Channels:
         """`manifest` is its name for notes, `rows` gives all its rows once more; `notes` is added to."""
         self.manifest, self.rows, self.notes = manifest, rows, notes
         self._noted = set[str]()
-        self._numbers: set[int] | None = None
+        self._numbers: dict[str, set[int]] = {}
+        """Those that all rows say in a column."""
 
-    def of(self, row: Mapping[str, Any], columns: Sequence[str], audio: FileAudio) -> int | None:
-        """The channel of `audio` that the row is, 0 the first; None where it is the mean of all. CorpusError where it
+    def of(self, row: Mapping[str, Any], columns: Sequence[str], open_file: Callable[[], FileAudio]) -> int | None:
+        """The channel of its file that the row is, 0 the first; None where it is the mean of all. CorpusError where it
         cannot be, or may be two.
 
-        The file's header is read where a row says another channel than the first.
+        `open_file` is called, and the file's header read, where a row says another channel than the first.
         """
         said = _say_one(row, columns)
         if said is None:
             for column in columns:
-                if name_of(row.get(column)).strip():
+                if speaker_of(row.get(column)) is not None:
                     self._note(column, f"is not read where it is no channel of the file, as {str(row[column])!r:.40}; "
                                        "channels are averaged")  # fmt: skip
             return None
         if said.index == 0:
             return 0
+        audio = open_file()
         try:
             num_channels = audio.header.num_channels
         except AudioError:  # this is told of the utterance, as of any other
@@ -50,7 +52,7 @@ class Channels:
         if num_channels == 1:
             self._note(said.column, f"is not read of files that have one channel, as {audio.path.name}")
             return None
-        index = self._index(said, columns, num_channels)
+        index = self._index(said, num_channels)
         if index >= num_channels:
             raise CorpusError(
                 f'"{said.column}" {row[said.column]!r:.40}: {audio.path.name} has {num_channels} channels. Mend it, or '
@@ -58,15 +60,16 @@ class Channels:
             )
         return index
 
-    def _index(self, said: Said, columns: Sequence[str], num_channels: int) -> int:
+    def _index(self, said: Said, num_channels: int) -> int:
         if said.index is not None:
             return said.index
-        if self._numbers is None:
-            every = (_say(column, row.get(column)) for row in self.rows() for column in columns)
-            self._numbers = {one.number for one in every if one is not None and one.number >= 0}
-        if 0 in self._numbers:
+        if said.column not in self._numbers:
+            every = (_say(said.column, row.get(said.column)) for row in self.rows())
+            self._numbers[said.column] = {one.number for one in every if one is not None and one.number >= 0}
+        numbers = self._numbers[said.column]
+        if 0 in numbers:
             return said.number
-        if max(self._numbers) >= num_channels:  # from 0 there would be none of this number
+        if max(numbers) >= num_channels:  # from 0 there would be none of this number
             return said.number - 1
         raise CorpusError(
             f'"{said.column}" {said.number} of {num_channels} channels: is the first one 0 or 1? Rename the column '
@@ -95,17 +98,23 @@ class Said:
 def _say_one(row: Mapping[str, Any], columns: Iterable[str]) -> Said | None:
     """What the row says in one of `columns`; None where it says nothing that is a channel. CorpusError where two
     columns differ."""
-    found = None
-    for column in columns:
-        said = _say(column, row.get(column))
-        if said is None:
-            continue
-        if found is not None and (found.index, found.number) != (said.index, said.number):
+    every = [said for column in columns if (said := _say(column, row.get(column))) is not None]
+    found = next((said for said in every if said.index is not None), every[0] if every else None)
+    for said in every:
+        assert found is not None
+        if not _may_be_one(found, said):
             raise CorpusError(
-                f'"{found.column}" and "{column}" say two different channels. Rename the one that is something else.'
+                f'"{found.column}" and "{said.column}" say two different channels. Rename the one that is something '
+                "else."
             )
-        found = found or said
     return found
+
+
+def _may_be_one(found: Said, other: Said) -> bool:
+    """Whether `other`, whose number may count from 0 or from 1, can be the channel that `found` is."""
+    if other.index is not None:
+        return other.index == found.index
+    return other.number == found.number if found.index is None else other.number - found.index in (0, 1)
 
 
 def _say(column: str, value: object) -> Said | None:
@@ -113,7 +122,7 @@ def _say(column: str, value: object) -> Said | None:
         value = value[0]
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    word = name_of(value).strip().lower()
+    word = (speaker_of(value) or "").lower()  # "1.0" of a table with gaps is 1, "nan" nothing
     if word in _SIDES:
         return Said(column, _SIDES[word])
     matched = _NUMBER.fullmatch(word)

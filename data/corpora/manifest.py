@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from data.audio.decode import FileAudio
@@ -37,7 +38,7 @@ from data.corpora.tables import Row, open_table
 from data.corpora.values import name_in, string_in
 from data.faults import Faults
 from data.utterance import AudioSource, Corpus, Splits, Utterance
-from trainer.errors import CorpusError
+from trainer.errors import AudioError, CorpusError
 
 MALFORMED = "malformed row"
 """A reason of Faults."""
@@ -199,9 +200,11 @@ class RowReader:
             if not path:
                 raise CorpusError(f'"{columns.audio}" is empty. It names the audio file.')
             found = locate(self.folder, path, also=self._clips if row.keys() >= COMMON_VOICE else "")
-            channel = self._channels.of(row, columns.channels, self._whole(found)) if columns.channels else None
+            channel = (
+                self._channels.of(row, columns.channels, partial(self._whole, found)) if columns.channels else None
+            )
             return Utterance(
-                id=(name_in(row, columns.id) if columns.id else "") or self._derived_id(path, times, channel),
+                id=(name_in(row, columns.id) if columns.id else "") or self._derived_id(path, found, times, channel),
                 audio=self._audio(found, times, channel),
                 text=string_in(row, columns.text),
                 speaker=speaker_of(name_in(row, columns.speaker)) if columns.speaker else None,
@@ -268,10 +271,17 @@ class RowReader:
         """The file; its header is read once for all its parts."""
         return self._files.setdefault(str(path), FileAudio(path))
 
-    def _derived_id(self, path: str, times: Times, channel: int | None) -> str:
+    def _has_several(self, path: Path) -> bool:
+        """Whether the file has several channels; False where that cannot be read, which is told of the utterance."""
+        try:
+            return self._whole(path).header.num_channels > 1
+        except AudioError:
+            return False
+
+    def _derived_id(self, path: str, found: Path, times: Times, channel: int | None) -> str:
         """The path, and the part where it needs one: as a media fragment (W3C), in seconds; a channel from 1."""
         bounds = (times.start, times.end)
-        parts = [] if channel is None else [f"channel={channel + 1}"]
+        parts = [] if channel is None or not self._has_several(found) else [f"channel={channel + 1}"]
         if times.start != 0 or self._plain_ids.setdefault(path, bounds) != bounds:
             end = "" if times.end is None else f",{_short(times.end)}"
             parts.insert(0, f"t={_short(times.start)}{end}")

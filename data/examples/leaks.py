@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from data.audio.segments import FILE_BYTES
 from data.examples.example import Example
 from data.examples.table import ExampleTable, named_by_all, speakers_in
 
@@ -15,10 +16,11 @@ def find_leaks(train: Sequence[Example], evaluation: Mapping[str, Sequence[Examp
     """One line for each kind of leak of each split, with counts and the first names; none is an empty list.
 
     The same recording is found by its bytes, so only where the audio was stored. Two parts of a recording are the
-    same where they overlap; parts that do not are told of too, since voice and room are the same.
+    same where they overlap; parts that do not are told of too, since voice and room are the same, and so are its
+    channels, which hear each other.
     """
     speakers = speakers_in(train)
-    scored = {_part(e)[0] for examples in evaluation.values() for e in examples if e.digest}
+    scored = {_file(e) for examples in evaluation.values() for e in examples if e.digest}
     recordings = _Recordings(train.of_sources(scored) if isinstance(train, ExampleTable) else train)
     leaks = []
     for split, examples in evaluation.items():
@@ -38,7 +40,7 @@ def find_leaks(train: Sequence[Example], evaluation: Mapping[str, Sequence[Examp
         if others:
             where = f"{len(others)} of {len(examples)} utterances"
             leaks.append(
-                f"{split}: {where} are cut from recordings that training has other parts of ({_first(others)})"
+                f"{split}: {where} are of recordings that training has other parts or channels of ({_first(others)})"
             )
     return leaks
 
@@ -52,28 +54,30 @@ class _Recordings:
 
     def __init__(self, train: Iterable[Example]) -> None:
         parts: dict[str, list[_Part]] = {}
+        self.files: dict[str, str] = {}
+        """An utterance's id, by the file of which it is a part or a channel."""
         for e in train:
             if e.digest:
-                file, first, last = _part(e)
-                parts.setdefault(file, []).append((first, last, e.utterance.id))
-        self.parts = {file: sorted(of_file) for file, of_file in parts.items()}
+                sound, first, last = _part(e)
+                parts.setdefault(sound, []).append((first, last, e.utterance.id))
+                self.files.setdefault(_file(e), e.utterance.id)
+        self.parts = {sound: sorted(of_sound) for sound, of_sound in parts.items()}
         # of each part and those before it: which ends last
-        self.latest = {file: list(itertools.accumulate(of_file, _later)) for file, of_file in self.parts.items()}
+        self.latest = {sound: list(itertools.accumulate(of_sound, _later)) for sound, of_sound in self.parts.items()}
 
     def overlapping(self, example: Example) -> str | None:
         """An utterance of training that has a sample of this one's."""
-        file, first, last = _part(example)
-        if file not in self.parts:
+        sound, first, last = _part(example)
+        if sound not in self.parts:
             return None
-        begun = bisect.bisect_left(self.parts[file], last, key=lambda part: part[0])
-        if begun and self.latest[file][begun - 1][1] > first:
-            return self.latest[file][begun - 1][2]
+        begun = bisect.bisect_left(self.parts[sound], last, key=lambda part: part[0])
+        if begun and self.latest[sound][begun - 1][1] > first:
+            return self.latest[sound][begun - 1][2]
         return None
 
     def other_part(self, example: Example) -> str | None:
-        """An utterance of training that is another part of this one's recording."""
-        of_file = self.parts.get(_part(example)[0])
-        return of_file[0][2] if of_file else None
+        """An utterance of training that is another part or channel of this one's recording."""
+        return self.files.get(_file(example))
 
 
 def _later(a: _Part, b: _Part) -> _Part:
@@ -81,10 +85,16 @@ def _later(a: _Part, b: _Part) -> _Part:
 
 
 def _part(example: Example) -> tuple[str, float, float]:
-    """(Digest of the file's bytes, first frame, the one behind the last); a whole file has no end here."""
-    file, _, frames = example.digest.partition(":")
+    """(Digest of the file's channel, or of their mean; first frame, the one behind the last); a whole file has no end
+    here."""
+    sound, _, frames = example.digest.partition(":")
     first, _, last = frames.partition("-")
-    return file, float(first or 0), float(last or math.inf)
+    return sound, float(first or 0), float(last or math.inf)
+
+
+def _file(example: Example) -> str:
+    """The beginning of its digest that all channels of its file share."""
+    return example.digest.partition(":")[0][: 2 * FILE_BYTES]
 
 
 def describe_leaks(

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data.audio.segments import FILE_BYTES
 from data.audio.store import AudioStore
 from data.chain import Chain
 from data.examples.example import Example
@@ -28,9 +29,6 @@ from data.text.spelling import AS_IS
 from data.text.vocab import TextEncoder, Vocab
 from data.utterance import AudioSource
 from data.utterance_table import UtteranceTable
-
-_DIGEST_CHARACTERS = 32
-"""Of a file's digest; the frames of a part stand behind it."""
 
 
 @dataclass(frozen=True)
@@ -127,16 +125,17 @@ class ExampleTable(Lazy[Example]):
     def speakers(self) -> set[str | None]:
         return set(self._taken("speaker").unique().to_pylist())
 
-    def of_sources(self, digests: set[str]) -> Iterator[Example]:
-        """Those that were made from a file with one of these digests."""
+    def of_sources(self, files: set[str]) -> Iterator[Example]:
+        """Those that were made from a file whose digest begins with one of these, of FILE_BYTES in hexadecimal."""
         if self.stored is not None:
-            files = pc.utf8_slice_codeunits(self.stored.store.digests, 0, _DIGEST_CHARACTERS)
-            is_wanted = pc.is_in(files, pa.array(sorted(digests), pa.string())).to_numpy()
+            begin = pc.utf8_slice_codeunits(self.stored.store.digests, 0, 2 * FILE_BYTES)
+            is_wanted = pc.is_in(begin, pa.array(sorted(files), pa.string())).to_numpy()
             numbers = self.stored.numbers
             found = np.flatnonzero((numbers >= 0) & is_wanted[numbers]) if len(is_wanted) else np.zeros(0, np.int64)
         elif self.has_digests:
-            wanted = pa.array([bytes.fromhex(d) for d in digests if len(d) == _DIGEST_CHARACTERS], pa.binary(16))
-            found = np.flatnonzero(pc.is_in(self._taken("source"), wanted).to_numpy())
+            wanted = pa.array([bytes.fromhex(f) for f in files if len(f) == 2 * FILE_BYTES], pa.binary())
+            begin = pc.binary_slice(self._taken("source").cast(pa.binary()), 0, FILE_BYTES)
+            found = np.flatnonzero(pc.is_in(begin, wanted).to_numpy())
         else:
             found = np.zeros(0, np.int64)
         return (self[int(i)] for i in found)

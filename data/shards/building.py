@@ -10,16 +10,17 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from data.audio.segments import AudioSegment
 from data.machine.filesystems import lock
 from data.machine.processes import do_tasks
 from data.shards.index import FORMAT, INDEX, SEAL, Seal, read_seal
 from data.shards.sealing import write_seal
 from data.shards.shard import WORK, Packing, pack_or_keep
-from data.utterance import Utterance
-from trainer.errors import CorpusError
+from data.utterance import AudioSource, Utterance
+from trainer.errors import AudioError, CorpusError
 
 
 def build(
@@ -58,7 +59,8 @@ def _finished(packing: Packing, inputs: str) -> Seal | None:
     if seal.inputs != inputs:
         raise CorpusError(
             f"{packing.folder}: holds the shards of other utterances ({seal.utterances}; these are "
-            f"{len(packing.utterances)}). Give another --out, or delete that folder."
+            f"{len(packing.utterances)}), or of other parts or channels of their files. Give another --out, or delete "
+            "that folder."
         )
     shutil.rmtree(packing.folder / WORK, ignore_errors=True)
     return seal
@@ -98,8 +100,18 @@ def texts_hash() -> hashlib.blake2b:
 
 
 def said(u: Utterance) -> bytes:
-    """What tells one corpus from another, of one utterance."""
-    return json.dumps([u.id, u.text, u.speaker]).encode()
+    """What tells one corpus from another, of one utterance: not where its file lies, but which part of it is meant."""
+    return json.dumps([u.id, u.text, u.speaker, *_part_of(u.audio)]).encode()
+
+
+def _part_of(audio: AudioSource) -> tuple[float | None, ...]:
+    """(First second, last one, channel) of a part of a file; nothing of a whole one."""
+    if not isinstance(audio, AudioSegment):
+        return ()
+    with suppress(AudioError):  # is told when it is packed
+        if audio.is_the_file:
+            return ()
+    return (audio.start, audio.end, audio.channel)
 
 
 @contextmanager

@@ -45,10 +45,10 @@ class Packed:
 def pack(audio: AudioSource) -> Packed:
     """The audio as it is kept; AudioError when it does not decode, or holds no sound."""
     part, raw = None, b""
-    if isinstance(audio, AudioSegment) and audio.is_all_of_it and audio.whole.header.num_channels == 1:
+    if isinstance(audio, AudioSegment) and audio.is_the_file:
         audio = audio.whole
     if isinstance(audio, AudioSegment):
-        part, source = audio.frames, channel_digest(_digest_of_whole(audio.whole), audio.channel)
+        part, source = audio.frames, channel_digest(_digest_of_whole(audio.whole), audio)
     else:
         raw = audio.raw()
         source = digest(raw)

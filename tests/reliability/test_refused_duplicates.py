@@ -55,7 +55,7 @@ def test_parts_of_a_recording_are_leaks_where_they_overlap_and_told_where_they_d
            example("d7", None, "x:70-90")]  # fmt: skip
     assert find_leaks(train, {"dev": dev}) == [
         "dev: 4 of 7 recordings are also in training (d1 = t2, d3 = t4, d4 = t5, ...)",
-        "dev: 2 of 7 utterances are cut from recordings that training has other parts of (d2, t1, d6, t5)",
+        "dev: 2 of 7 utterances are of recordings that training has other parts or channels of (d2, t1, d6, t5)",
     ]
 
 

@@ -22,6 +22,7 @@ from data.corpora.timit.labels import read_segments
 from data.corpora.timit.tree import find_tree
 from data.shards.table import Shards, ShardTable
 from data.text.phones import PHONE_SETS, fold
+from data.text.utf8 import wrong_byte
 from data.utterance import Segment, Utterance
 from trainer.errors import CorpusError
 from trainer.recognize.recordings import MANIFESTS, file_names, is_shards
@@ -160,8 +161,8 @@ def read_text(path: Path) -> str:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise CorpusError(f"{path}:{line}: not UTF-8 (byte 0x{raw[error.start]:02x}). Save it as UTF-8.") from None
+        line, byte = wrong_byte(error)
+        raise CorpusError(f"{path}:{line}: not UTF-8 (byte 0x{byte:02x}). Save it as UTF-8.") from None
     if not text.strip():
         raise CorpusError(f"{path}: the transcript is empty. Write down what is said.")
     return text

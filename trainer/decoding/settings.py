@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data import strict_json
+from data.text.utf8 import wrong_byte
 from trainer.decoding.beam import BeamOptions
 from trainer.decoding.fusion import Weights
 from trainer.errors import ConfigError
@@ -73,8 +74,8 @@ def read_lines(path: Path, option: str) -> list[str]:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        number = raw[: error.start].count(b"\n") + 1
-        what = "packed with gzip" if raw.startswith(b"\x1f\x8b") else f"not UTF-8 (byte 0x{raw[error.start]:02x})"
+        number, byte = wrong_byte(error)
+        what = "packed with gzip" if raw.startswith(b"\x1f\x8b") else f"not UTF-8 (byte 0x{byte:02x})"
         raise ConfigError(f"{path}:{number}: {what}. {option} takes a text file in UTF-8.") from None
     return text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
 

@@ -121,6 +121,15 @@ def test_a_corpus_of_calls_is_told_in_one_line(num_calls: int, is_told: bool, tm
         )
 
 
+def test_a_call_that_is_cut_into_many_is_one_recording(tmp_path: Path) -> None:
+    """One of three: the line counts files, not the rows that are cut from them."""
+    whole = written(tmp_path / "call.wav", in_turns(1))
+    others = [written(tmp_path / f"{i}.wav", ONE_SOUND["copied"](i)) for i in range(2)]
+    cut = [AudioSegment(whole, 0.1 * i, 0.1 * i + 0.5) for i in range(8)]
+    told = describe_sides([Utterance(f"u{i}", audio, "a") for i, audio in enumerate([*others, *cut])])
+    assert told.startswith("in 1 of 3 stereo recordings that were looked at each channel has its own sound, as in u2:")
+
+
 def test_the_first_of_many_files_is_told_once(tmp_path: Path) -> None:
     written(tmp_path / "music.wav", ONE_SOUND["copied"](1))
     for name in ("a.wav", "b.wav"):

@@ -14,7 +14,8 @@ import pytest
 import soundfile
 
 from data.audio.decode import FileAudio
-from data.audio.store import open_store
+from data.audio.store import content_digests, open_store
+from data.corpora.channels import Channels
 from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.corpora.manifest_table import ManifestTable
 from data.utterance import Utterance
@@ -76,6 +77,8 @@ def channels_of(folder: Path, utterances: Sequence[Utterance]) -> list[int | str
         ("channel_number", [1, 1], [0, 0]),
         ("channel_id", ["UCAuUUnT6oDeKwE6v1NGQxug"], [NOBODY]),  # YouTube's
         ("channel", [True], [NOBODY]),
+        ("channel", [-1, "-1"], [NOBODY, NOBODY]),  # all of them, or none is known
+        ("channel", ["1.0", "0.0", "nan"], [1, 0, NOBODY]),  # pandas, in a table with gaps
     ],
 )
 def test_a_row_is_the_channel_that_its_column_says(calls: Path, column: str, values: list[Any], expected: list[Any]):
@@ -108,6 +111,29 @@ def test_columns_that_say_the_same_do_not_differ(calls: Path):
     assert channels_of(calls, list(corpus_of(calls, *rows).utterances("train"))) == [1, 0]
 
 
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"channel": 0, "channel_number": 1}, 0),
+        ({"channel": 1, "channel_number": 2}, 1),
+        ({"channel": 1, "channel_index": 0}, 0),
+        ({"channel": 1, "channel_index": 1}, 1),
+        ({"channel": 2, "audio_channel": "B"}, 1),
+    ],
+)
+def test_columns_that_count_from_0_and_from_1_may_say_the_same(calls: Path, row: dict[str, Any], expected: int):
+    assert channels_of(calls, list(corpus_of(calls, row).utterances("train"))) == [expected]
+
+
+def test_another_column_does_not_say_where_a_number_counts_from(calls: Path):
+    """Not even one that holds a 0: each tool counts in its own way."""
+    rows = [{"channel": 1}, {"channel": 2}, {"channel_index": 0}]
+    ids = [{"id": str(i)} | row for i, row in enumerate(rows)]
+    assert channels_of(calls, list(corpus_of(calls, *ids).utterances("train"))) == [0, 1, 0]
+    rows = [{"id": str(i), "channel": "", "channel_index": "", **row} for i, row in enumerate(rows)]
+    assert channels_of(calls, list(corpus_of(calls, *rows).utterances("train"))) == [0, 1, 0]
+
+
 def test_files_of_one_channel_are_read_as_they_are_and_that_is_told_once(calls: Path):
     """Each side of a call may have been made a file of its own; the column says which it was."""
     rows = [{"id": str(i), "audio_filepath": "1.wav", "channel": i % 2 + 1} for i in range(4)]
@@ -126,6 +152,17 @@ def test_what_is_no_channel_is_told_once(calls: Path):
     assert told == (
         "m.jsonl: \"channel\" is not read where it is no channel of the file, as 'TED'; channels are averaged"
     )
+
+
+def test_no_file_is_opened_for_rows_that_say_none_or_the_first():
+    """A manifest may have a million files, and a column of YouTube's channels."""
+
+    def refuse() -> FileAudio:
+        raise AssertionError("opened")
+
+    channels = Channels("m.jsonl", list, [])
+    assert channels.of({"channel": "UCx"}, ["channel"], refuse) is None
+    assert channels.of({"channel": "left"}, ["channel"], refuse) == 0
 
 
 def test_a_missing_file_is_told_of_the_utterance(calls: Path):
@@ -163,6 +200,9 @@ def test_a_store_keeps_channels_apart(calls: Path, tmp_path: Path):
 
 
 def test_the_first_channel_of_a_file_of_one_is_the_file(calls: Path):
+    """By its id and its content, so that a run whose rows are such goes on and is compared as without the column."""
     (u,) = corpus_of(calls, {"audio_filepath": "1.wav", "channel": 0}).utterances("train")
     np.testing.assert_array_equal(u.audio.load(), FileAudio(calls / "1.wav").load())
+    assert u.id == "1.wav"
+    assert content_digests([u.audio]).to_pylist() == content_digests([FileAudio(calls / "1.wav")]).to_pylist()
     assert u.audio.header == FileAudio(calls / "1.wav").header

@@ -5,7 +5,7 @@ pytest tests/data/examples/test_table.py
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,11 @@ import pytest
 import soundfile
 
 from data.audio.decode import FileAudio
+from data.audio.segments import AudioSegment
 from data.audio.store import content_digests
 from data.chain import Chain
 from data.corpora.shards import ShardsConfig
+from data.examples.example import Example
 from data.examples.leaks import find_leaks
 from data.examples.measuring import describe_conversions
 from data.examples.prepare import num_reference_words, prepare_evaluation, prepare_training, read_split
@@ -25,7 +27,7 @@ from data.shards.shard import Packing
 from data.text.normalise import plain
 from data.text.normalised import ArrowTexts, normalise_all
 from data.text.vocab import Vocab
-from data.utterance import Utterance
+from data.utterance import AudioSource, Utterance
 from trainer.errors import ConfigError, CorpusError
 from trainer.prepare.identity import corpus_digest
 
@@ -103,6 +105,39 @@ def test_leaks_are_found_by_the_digests_of_the_index(open_table: Callable):
         "eval: 2 of 2 speakers are also in training (s0, s1)",
         "eval: 3 of 6 recordings are also in training (u0 = u0, u1 = u1, u2 = u2)",
     ]
+
+
+def test_channels_of_one_file_are_told_on_both_sides_from_files_and_from_shards(tmp_path: Path):
+    """The other side of a call and the mean of both, as another part of the recording; the same side as a copy, and so
+    the only channel of a file beside the file itself."""
+    for name, count in (("call", 2), ("one", 1)):
+        noise = np.random.default_rng(count).uniform(-0.5, 0.5, (9600, count))
+        soundfile.write(tmp_path / f"{name}.wav", noise, 16_000)
+    call, one = FileAudio(tmp_path / "call.wav"), FileAudio(tmp_path / "one.wav")
+
+    def table(name: str, *sources: AudioSource) -> Sequence[Utterance]:
+        every = [Utterance(f"{name}{i}", source, "a") for i, source in enumerate(sources)]
+        build(Packing(every, tmp_path / name, 2), 1, lambda items, total: items, lambda line: None)
+        config = ShardsConfig(train=str(tmp_path / name))
+        return read_split(config.open(tmp_path / "cache", lambda done, total: None), "train")
+
+    sides = [AudioSegment(call, channel=k) for k in (0, 1)]
+    training = [sides[0], AudioSegment(one, channel=0)]
+    scored = [sides[1], call, AudioSegment(call, 0.1, 0.3, 0), one, AudioSegment(one, 0.1, 0.3)]
+    files = [
+        [Example(Utterance(f"{name}{i}", source, "a"), "a", (1,), 9600, source.load, digest)
+         for i, (source, digest) in enumerate(zip(sources, content_digests(sources).to_pylist(), strict=True))]
+        for name, sources in (("t", training), ("e", scored))
+    ]  # fmt: skip
+    shards = [
+        prepare_training(table("t", *training), plain, VOCAB, frames, **SETTINGS)[0],  # type: ignore[arg-type]
+        prepare_evaluation(table("e", *scored), plain, VOCAB, split="eval")[0],
+    ]
+    for train, examples in (files, shards):
+        assert find_leaks(train, {"eval": examples}) == [
+            "eval: 3 of 5 recordings are also in training (e2 = t0, e3 = t1, e4 = t1)",
+            "eval: 2 of 5 utterances are of recordings that training has other parts or channels of (e0, t0, e1, t0)",
+        ]
 
 
 def test_normalised_texts_are_kept_for_the_next_start(open_table: Callable, tmp_path: Path):

@@ -22,6 +22,7 @@ import pytest
 import soundfile
 
 from data.audio.decode import FileAudio
+from data.audio.segments import AudioSegment
 from data.shards import sealing, shard
 from data.shards.checking import find_damage
 from data.shards.index import SEAL, Seal
@@ -181,6 +182,22 @@ def test_finished_shards_are_left_alone_and_others_refused(
     (tmp_path / "full" / "thesis.doc").touch()
     with pytest.raises(CorpusError, match=r"holds thesis.doc, which is no shard"):
         packed(utterances, "full")
+
+
+def test_finished_shards_of_other_parts_or_channels_are_refused(packed: Callable[..., Seal], tmp_path: Path):
+    """With the same ids and texts they were "packed already", as were those of a list whose channels were not read."""
+    for name, count in (("call", 2), ("one", 1)):
+        noise = np.random.default_rng(count).uniform(-0.5, 0.5, (8000, count))
+        soundfile.write(tmp_path / f"{name}.wav", noise, 16_000)
+    call, one = FileAudio(tmp_path / "call.wav"), FileAudio(tmp_path / "one.wav")
+    kinds = [call, AudioSegment(call, channel=0), AudioSegment(call, channel=1), AudioSegment(call, 0.1, 0.3)]
+    for i, kind in enumerate(kinds):
+        packed([Utterance("u", kind, "a")], f"kind{i}")
+        for other in kinds[:i] + kinds[i + 1 :]:
+            with pytest.raises(CorpusError, match="or of other parts or channels of their files"):
+                packed([Utterance("u", other, "a")], f"kind{i}")
+    before = packed([Utterance("u", one, "a")], "one")
+    assert packed([Utterance("u", AudioSegment(one, channel=0), "a")], "one") == before  # the file, as it was
 
 
 def test_verify_names_what_changed(utterances: list[Utterance], packed: Callable[..., Seal], tmp_path: Path):

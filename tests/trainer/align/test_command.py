@@ -43,6 +43,30 @@ def put(folder: Path, name: str, words: list[str], text: str | bytes | None = No
     (folder / name).with_suffix(".txt").write_bytes(raw)
 
 
+def test_a_call_that_is_averaged_is_told_once_and_a_manifest_says_the_side(tmp_path: Path, capsys: Capture) -> None:
+    """Reference: each side as a recording of its own."""
+    sides = [speak_words(words)[0] for words in (["abc", "face", "head"], ["bag", "hehe", "cab", "abc"])]
+    length = sum(map(len, sides))
+    call = np.stack([np.pad(sides[0], (0, length - len(sides[0]))), np.pad(sides[1], (len(sides[0]), 0))], axis=1)
+    for name in ("a", "b"):
+        put(tmp_path / "in", f"{name}.wav", ["abc", "face", "head"])
+        soundfile.write(tmp_path / "in" / f"{name}.wav", np.concatenate([call, call]), 16_000)
+    assert main(["m", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().err
+    assert f"warning: {tmp_path}/in/a.wav: each channel has its own sound: a speaker on either side?" in told
+    assert told.count("own sound") == 1
+    put(tmp_path, "side.wav", ["abc", "face", "head"])
+    soundfile.write(tmp_path / "side.wav", np.concatenate([call, call])[:, 0], 16_000)
+    row = {"id": "side", "audio_filepath": "in/a.wav", "channel": "A", "text": "abc face head"}
+    (tmp_path / "m.jsonl").write_text(json.dumps(row) + "\n")
+    for source in ("side.wav", "m.jsonl"):
+        assert main(["m", str(tmp_path / source), "--out", str(tmp_path / f"of {source}")]) == 0
+        assert "own sound" not in capsys.readouterr().err
+    alone, side = (tmp_path / f"of {source}" / "side.ctm" for source in ("side.wav", "m.jsonl"))
+    assert "abc" in alone.read_text()
+    assert side.read_text() == alone.read_text()
+
+
 def test_a_folder_becomes_one_file_a_recording_and_format(tmp_path: Path, capsys: Capture) -> None:
     put(tmp_path / "in", "a.wav", ["abc", "face"])
     put(tmp_path / "in" / "deep", "a.flac", ["head", "bag"], "head bag hehe")

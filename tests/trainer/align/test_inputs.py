@@ -65,6 +65,9 @@ def test_a_transcripts_byte_order_mark_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes(b"\xff")
     with pytest.raises(CorpusError, match=r"x\.txt:1: not UTF-8 \(byte 0xff\)"):
         read_text(tmp_path / "x.txt")
+    (tmp_path / "x.txt").write_bytes(b"\xef\xbb\xbfone\nca\xe9")
+    with pytest.raises(CorpusError, match=r"x\.txt:2: not UTF-8 \(byte 0xe9\)"):
+        read_text(tmp_path / "x.txt")
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,7 @@ def test_a_file_of_words_that_is_no_text_names_its_line(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     for raw, said in (
         ("hat\r\ncaf\xe9\n".encode("latin-1"), r"words\.txt:2: not UTF-8 \(byte 0xe9\)\. {} takes"),
+        (b"\xef\xbb\xbfhat\nca\xe9", r"words\.txt:2: not UTF-8 \(byte 0xe9\)"),  # Windows writes such marks
         ("hat\u2028\ncat\n".encode() + b"\xff", r"words\.txt:3: not UTF-8"),
         (gzip.compress(b"hat\n"), r"words\.txt:1: packed with gzip"),
         (None, r"{} .*words\.txt: No such file or directory"),

@@ -73,6 +73,12 @@ def test_without_a_file_of_audio_its_place_is_kept() -> None:
     assert next_commands(PRESETS["manifest"](), "train, row 3")[-3].endswith(" FILE")
 
 
+def test_a_side_of_a_call_is_transcribed_as_the_model_has_heard_it(tmp_path: Path) -> None:
+    (tmp_path / "call.wav").touch()
+    transcribe = next_commands(PRESETS["manifest"](), str(tmp_path / "call.wav"), 1)[-3]
+    assert transcribe.endswith("call.wav --channel 2")
+
+
 def test_the_doctor_is_not_offered_for_a_corpus_that_no_command_can_open() -> None:
     """scripts.doctor refuses a data set that a Python program handed over."""
     config = replace(PRESETS["manifest"](), corpus=GivenConfig())
