@@ -443,10 +443,14 @@ def no_streams() -> None:
 
 
 def vanish(step: int, folder: str) -> None:
-    """The run's folder is removed in the middle of training."""
+    """The run's folder is removed in the middle of training; at once, for a save may be writing into it."""
     import shutil
 
-    before_step(step, lambda batches: shutil.rmtree(folder))
+    def remove(batches: object) -> None:
+        os.rename(folder, f"{folder}-gone")
+        shutil.rmtree(f"{folder}-gone", ignore_errors=True)
+
+    before_step(step, remove)
 
 
 def few_files(spare: int, step: int) -> None:
