@@ -217,7 +217,7 @@ def _before_and_after(example: Example, vocab: Vocab) -> list[str]:
     written, learned = example.utterance.text, vocab.decode(example.targets)
     return [
         f"written:   {example.utterance.id}: {_cut(_visible(written))}",
-        f"learned:   {example.utterance.id}: {_cut(_visible(learned))}",
+        f"learned:   {'as written' if learned == written else _cut(_visible(learned))}",
     ]
 
 

@@ -146,9 +146,9 @@ def test_three_transcripts_are_shown_as_written_and_as_learned():
     lines = report(["First one.", "So", "In the middle!", "Well—it “goes”…", "last"])
     shown = lines_of(lines, "written", "learned")
     assert shown == [
-        "written:   u0: First one.", "learned:   u0: first one",
-        "written:   u2: In the middle!", "learned:   u2: in the middle",
-        "written:   u3: Well—it “goes”…", "learned:   u3: well it goes",
+        "written:   u0: First one.", "learned:   first one",
+        "written:   u2: In the middle!", "learned:   in the middle",
+        "written:   u3: Well—it “goes”…", "learned:   well it goes",
     ]  # fmt: skip
     assert len(lines_of(report(["One."]), "written")) == 1
 
@@ -158,8 +158,15 @@ def test_what_is_learned_is_what_the_units_spell():
     examples, _ = examples_of(["so é"])
     vocab = Vocab.build(["so"])
     examples = [Example(e.utterance, e.text, tuple(vocab.encoder()(e.text)), 1, e.load) for e in examples]
-    assert describe_text(examples, normalizer("plain"), vocab)[-1] == "learned:   u0: so [UNK]"
+    assert describe_text(examples, normalizer("plain"), vocab)[-1] == "learned:   so [UNK]"
 
 
 def test_long_transcripts_are_cut():
     assert all(len(line) < 230 for line in lines_of(report(["so it goes " * 100]), "written", "learned"))
+
+
+def test_a_transcript_that_stays_as_it_is_stands_there_once():
+    assert lines_of(report(["so it goes"]), "written", "learned") == [
+        "written:   u0: so it goes",
+        "learned:   as written",
+    ]
