@@ -16,6 +16,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.plural import counted
 from scripts.report import add_options, media_of
 from trainer.cli.arguments import ArgumentParser
 from trainer.cli.parse import report_errors
@@ -37,7 +38,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--trn", type=Path, metavar="DIR", help="write transcripts for NIST's tools there")
     args = parser.parse_args(argv)
     if not 2 <= len(args.runs) <= MOST_RUNS:
-        number = f"{len(args.runs)} run{'s' if len(args.runs) > 1 else ''}"
+        number = counted(len(args.runs), "run")
         raise ConfigError(f"{number}: give 2 to {MOST_RUNS} to compare.")
     if any(run.suffix == ".json" for run in args.runs) and len(args.runs) > 2:
         raise ConfigError(f"{len(args.runs)} paths: give two where one is a summary of --seeds.")

@@ -6,6 +6,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from data.plural import counted
 from trainer.doctor.suspect import Suspect
 from trainer.signs.groups import Standout
 from trainer.signs.sign import SURER
@@ -29,7 +30,7 @@ def tell(suspects: Sequence[Suspect], groups: Sequence[Standout], notes: Iterabl
         for sign in suspect.signs[:MOST_REASONS]:
             yield from _wrapped(f"{sign.certainty}: {sign.name}: {sign.what}", INDENT, INDENT + "  ")
         if (more := len(suspect.signs) - MOST_REASONS) > 0:
-            yield f"{INDENT}and {more} more reason{'s' * (more > 1)}"
+            yield f"{INDENT}and {counted(more, 'more reason')}"
     if groups:
         yield "speakers and folders that show a sign far more often than the others:"
         for standout in groups[:MOST_GROUPS]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data.plural import counted
 from trainer.cli.streams import one_line
 from trainer.overview.figures import (
     ago,
@@ -58,7 +59,7 @@ def summary(runs: Sequence[Run]) -> str:
     """`5 runs: 1 running, 4 finished`."""
     counts = Counter(run.status for run in runs)
     told = ", ".join(f"{counts[status]} {status}" for status in MEANING if counts[status])
-    return f"{len(runs)} run{'s' * (len(runs) != 1)}: {told}"
+    return f"{counted(len(runs), 'run')}: {told}"
 
 
 def _others(others: Sequence[Path]) -> list[str]:

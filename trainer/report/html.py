@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from data.plural import counted
 from trainer.scoring.alignment import Edit, ranked
 from trainer.scoring.breakdown import Group
 from trainer.scoring.classes import NOTHING, ClassConfusion
@@ -75,7 +76,7 @@ def group_button(group: Group, split: str) -> str:
     button = filter_button(f"<bdi>{escape(group.name)}</bdi>", split=split, **{field: value})
     if not group.is_small:
         return button
-    units = f"{group.num_speakers} speaker{'s' * (group.num_speakers != 1)}" if group.num_speakers else "utterances"
+    units = counted(group.num_speakers, "speaker") if group.num_speakers else "utterances"
     return f'{button}<span class="few">⚠ {f"only {units}" if group.num_speakers else f"few {units}"}</span>'
 
 
