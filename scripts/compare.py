@@ -19,6 +19,7 @@ from pathlib import Path
 from data.plural import counted
 from scripts.report import add_options, media_of
 from trainer.cli.arguments import ArgumentParser
+from trainer.cli.console import for_stdout
 from trainer.cli.parse import report_errors
 from trainer.errors import ConfigError
 
@@ -54,14 +55,14 @@ def compare(args: Namespace) -> int:
 
     runs = args.runs
     if any(run.suffix == ".json" for run in runs):
-        print("\n".join(compare_summaries(*runs)))
+        print(for_stdout(compare_summaries(*runs)))
         return 0
     read_runs(runs)  # what cannot be compared is said before a model is read
     if args.trn:
         print(write_trn(runs, args.trn))
     source, why_none, most_bytes = media_of(runs[-1], args)
     path = args.out or runs[-1] / f"compare-{'-'.join(run.resolve().name for run in runs[:-1])}.html"
-    print("\n".join(write_comparison(runs, path, source, why_none=why_none, most_bytes=most_bytes)))
+    print(for_stdout(write_comparison(runs, path, source, why_none=why_none, most_bytes=most_bytes)))
     return 0
 
 

@@ -35,13 +35,15 @@ BAR = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} {elapsed}<{remainin
 
 
 def folded(line: str, columns: int) -> str:
-    """`line` folded between words, the later lines indented by 4. A number stays with its unit; colours take no room.
+    """`line` folded between words, the later lines indented by 4. A number stays with its unit, and a path longer than
+    a line is whole. Colours take no room.
 
     >>> folded("training took 12 s", 17)
     'training took\\n    12 s'
     """
     plain = UNIT.sub(HELD, CODE.sub("", line))
-    plain = textwrap.fill(plain, columns, subsequent_indent="    ", break_on_hyphens=False).replace(HELD, " ")
+    wrapper = textwrap.TextWrapper(columns, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    plain = wrapper.fill(plain).replace(HELD, " ")
     codes = [(_ink(CODE.sub("", line[: code.start()])), code[0]) for code in CODE.finditer(line)]
     for ink, code in reversed(codes):  # each behind as many letters as before; from the end, so that places stay
         place = next((i for i in range(len(plain)) if _ink(plain[:i]) == ink), len(plain))
@@ -52,6 +54,14 @@ def folded(line: str, columns: int) -> str:
 def _ink(text: str) -> int:
     """Characters of `text` that are no white space."""
     return len("".join(text.split()))
+
+
+def for_stdout(lines: Iterable[str]) -> str:
+    """`lines` as a text to print: folded to a terminal, as they are for a file or a pipe."""
+    if not sys.stdout.isatty():
+        return "\n".join(lines)
+    columns = shutil.get_terminal_size().columns
+    return "\n".join(folded(line, columns) if len(line) > columns else line for line in lines)
 
 
 class Unbreakable:

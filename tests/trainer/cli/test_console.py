@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.resumed import options
-from trainer.cli.console import Console
+from trainer.cli.console import Console, for_stdout
 from trainer.prepare.corpus import synthesis_bar
 from trainer.run import main
 
@@ -76,6 +76,22 @@ def test_a_number_and_its_unit_stay_together(measure: str) -> None:
         stream = Terminal()
         Console(stream).say("x" * (room - len(number) - 1) + f" {measure} and more of it")
         assert any(measure in line for line in stream.getvalue().splitlines()), room
+
+
+def test_a_path_that_is_longer_than_a_line_can_be_copied() -> None:
+    path = "/runs/" + "a-long-name-" * 8 + "/report.html"
+    stream = Terminal()
+    Console(stream).say(f"report: {path}: 80 utterances")
+    assert path in stream.getvalue()
+
+
+def test_stdout_is_folded_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["word " * 30 + "end", "short"]
+    for stream, most in ((Terminal(), 80), (io.StringIO(), 200)):
+        monkeypatch.setattr("sys.stdout", stream)
+        text = for_stdout(lines)
+        assert 0.9 * min(most, 153) <= max(map(len, text.splitlines())) <= most
+        assert text.split() == " ".join(lines).split()
 
 
 def test_the_first_screen_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
