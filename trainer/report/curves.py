@@ -91,7 +91,7 @@ def _draw(title: str, lines: Sequence[tuple[str, list[tuple[int, float]], str]],
     else:
         axes.set_ylim(bottom=0)
     axes.set_title(title, color=INK, fontsize=9, loc="left")
-    axes.locator_params(axis="x", integer=True)  # there is no step 22.5
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1)  # there is no step 22.5
     axes.set_xlabel("step", color=INK, fontsize=8)
     axes.tick_params(colors=INK, labelsize=8, which="both", length=3)
     axes.grid(alpha=0.2, color=INK)
