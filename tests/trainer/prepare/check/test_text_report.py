@@ -170,3 +170,16 @@ def test_a_transcript_that_stays_as_it_is_stands_there_once():
         "written:   u0: so it goes",
         "learned:   as written",
     ]
+
+
+@pytest.mark.parametrize("texts", [["四七六", "四八二四零七"], ["今天天气很好，我们去公园散步吧。"] * 2, ["สวัสดีครับ"]])
+def test_a_script_without_spaces_is_told_what_its_word_error_rate_counts(texts: list[str]) -> None:
+    assert lines_of(report(texts), "words")
+
+
+@pytest.mark.parametrize(
+    "texts", [["四 七 六", "四 八"], ["yes", "no"], ["안녕하세요", "네"], ["你好 世界", "今天 天气 好"]]
+)
+def test_words_with_spaces_between_them_are_words(texts: list[str]) -> None:
+    """Korean puts spaces between words, and a command of one word is a word in English."""
+    assert not lines_of(report(texts), "words")
