@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data.plural import counted
+from trainer.cli.console import folded
 from trainer.cli.streams import one_line
 from trainer.overview.figures import (
     ago,
@@ -52,7 +53,10 @@ def table(runs: list[Run], others: Sequence[Path], width: int | None) -> list[st
     widths = [max(map(cells, column)) for column in zip(heads, *rows, strict=True)]
     lines = [_line(row, widths, width) for row in (heads, *rows)]
     notes = [f"{one_line(run.name)}: {one_line(run.note)}" for run in runs if run.note]
-    return [*lines, "", summary(runs), *notes, *notes_on_rates(runs), *_others(others)]
+    below = [summary(runs), *notes, *notes_on_rates(runs), *_others(others)]
+    if width:
+        below = [part for line in below for part in folded(line, width).splitlines()]
+    return [*lines, "", *below]
 
 
 def summary(runs: Sequence[Run]) -> str:

@@ -70,6 +70,7 @@ def test_rates_of_splits_of_one_name_in_two_manifests_are_not_offered_either(tmp
     runs, others = find_runs([tmp_path])
     note = "--corpus.eval differs (north.jsonl, south.jsonl): rates on different utterances do not compare."
     assert note in table(runs, others, None)
+    assert max(map(len, table(runs, others, 60))) <= 60
     assert notes_on_rates([run for run in runs if run.name != "a"]) == []
 
 
