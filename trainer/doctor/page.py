@@ -212,7 +212,8 @@ def _picture(waveform: np.ndarray) -> dict[str, Any]:
 
 
 def _summary(num_all: int, num_signed: int, num_shown: int, num_heard: int, num_failed: int, split: str) -> str:
-    told = f"{num_signed:,} of the {num_all:,} utterances of {split} show a sign that something may be wrong"
+    show = "shows" if num_signed == 1 else "show"
+    told = f"{num_signed:,} of the {num_all:,} utterances of {split} {show} a sign that something may be wrong"
     if num_shown < num_signed:
         told += f". The {num_shown:,} most suspect are listed; doctor.jsonl has all"
     if num_shown:
