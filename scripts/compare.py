@@ -16,8 +16,10 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.plural import counted
 from scripts.report import add_options, media_of
 from trainer.cli.arguments import ArgumentParser
+from trainer.cli.console import for_stdout
 from trainer.cli.parse import report_errors
 from trainer.errors import ConfigError
 
@@ -37,7 +39,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--trn", type=Path, metavar="DIR", help="write transcripts for NIST's tools there")
     args = parser.parse_args(argv)
     if not 2 <= len(args.runs) <= MOST_RUNS:
-        number = f"{len(args.runs)} run{'s' if len(args.runs) > 1 else ''}"
+        number = counted(len(args.runs), "run")
         raise ConfigError(f"{number}: give 2 to {MOST_RUNS} to compare.")
     if any(run.suffix == ".json" for run in args.runs) and len(args.runs) > 2:
         raise ConfigError(f"{len(args.runs)} paths: give two where one is a summary of --seeds.")
@@ -53,14 +55,14 @@ def compare(args: Namespace) -> int:
 
     runs = args.runs
     if any(run.suffix == ".json" for run in runs):
-        print("\n".join(compare_summaries(*runs)))
+        print(for_stdout(compare_summaries(*runs)))
         return 0
     read_runs(runs)  # what cannot be compared is said before a model is read
     if args.trn:
         print(write_trn(runs, args.trn))
     source, why_none, most_bytes = media_of(runs[-1], args)
     path = args.out or runs[-1] / f"compare-{'-'.join(run.resolve().name for run in runs[:-1])}.html"
-    print("\n".join(write_comparison(runs, path, source, why_none=why_none, most_bytes=most_bytes)))
+    print(for_stdout(write_comparison(runs, path, source, why_none=why_none, most_bytes=most_bytes)))
     return 0
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from data.machine.limits import control_groups, core_quota, num_cores
+from data.plural import counted
 from trainer.errors import ConfigError, is_out_of_memory
 
 
@@ -114,7 +115,7 @@ def describe_threads() -> str:
     if quota is None or "OMP_NUM_THREADS" in os.environ:
         return ""
     number = torch.get_num_threads()
-    return f" with {number} thread{'s' * (number > 1)}, since its quota of CPU time is {quota:g} cores"
+    return f" with {counted(number, 'thread')}, since its quota of CPU time is {quota:g} cores"
 
 
 @contextmanager

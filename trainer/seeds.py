@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from data import strict_json
+from data.plural import counted
 from data.utterance import Corpus
 from trainer.cli.clock import Clock
 from trainer.cli.console import Console
@@ -143,7 +144,7 @@ def describe(summary: dict[str, Any], path: Path) -> list[str]:
             table.append([split, record.get("protocol", ""), *figures[0], interval, *figures[1]])
     seeds = ", ".join(str(run["seed"]) for run in summary["runs"])
     return [
-        f"{summary['name']}: n = {n} run{'s' if n > 1 else ''} (seed {seeds}); the interval is Student's t over seeds"
+        f"{summary['name']}: n = {counted(n, 'run')} (seed {seeds}); the interval is Student's t over seeds"
         f"{'' if n > 1 else ', which needs two'}, for the same test speakers",
         *(f"  {main.upper()} [{rule}]" for rule in sorted(rules)),
         *aligned(table, indent="  ", left=2),

@@ -25,7 +25,7 @@ class Channels:
     def __init__(self, manifest: str, rows: Callable[[], Iterable[Mapping[str, Any]]], notes: list[str]) -> None:
         """`manifest` is its name for notes, `rows` gives all its rows once more; `notes` is added to."""
         self.manifest, self.rows, self.notes = manifest, rows, notes
-        self._noted = set[str]()
+        self._noted, self._taken = set[str](), set[str]()
         self._numbers: dict[str, set[int]] = {}
         """Those that all rows say in a column."""
 
@@ -42,6 +42,9 @@ class Channels:
                     self._note(column, f"is not read where it is no channel of the file, as {str(row[column])!r:.40}; "
                                        "channels are averaged")  # fmt: skip
             return None
+        if said.column != "channel" and said.column not in self._taken:
+            self._taken.add(said.column)
+            self.notes.append(f'{self.manifest}: channel from "{said.column}"')
         if said.index == 0:
             return 0
         audio = open_file()

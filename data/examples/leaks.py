@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from data.audio.segments import FILE_BYTES
 from data.examples.example import Example
 from data.examples.table import ExampleTable, named_by_all, speakers_in
+from data.plural import counted
 
 
 def find_leaks(train: Sequence[Example], evaluation: Mapping[str, Sequence[Example]]) -> list[str]:
@@ -26,8 +27,8 @@ def find_leaks(train: Sequence[Example], evaluation: Mapping[str, Sequence[Examp
     for split, examples in evaluation.items():
         of_split = speakers_in(examples)
         if shared := sorted(of_split & speakers):
-            total = len(of_split)
-            leaks.append(f"{split}: {len(shared)} of {total} speakers are also in training ({_first(shared)})")
+            who = f"{len(shared)} of {_who_are(len(of_split), 'speaker', len(shared))}"
+            leaks.append(f"{split}: {who} also in training ({_first(shared)})")
         copies, others = [], []
         for e in examples:
             if (same := recordings.overlapping(e)) is not None:
@@ -35,14 +36,18 @@ def find_leaks(train: Sequence[Example], evaluation: Mapping[str, Sequence[Examp
             elif (other := recordings.other_part(e)) is not None:
                 others.append(f"{e.utterance.id}, {other}")
         if copies:
-            where = f"{len(copies)} of {len(examples)} recordings"
-            leaks.append(f"{split}: {where} are also in training ({_first(copies)})")
+            where = f"{len(copies)} of {_who_are(len(examples), 'recording', len(copies))}"
+            leaks.append(f"{split}: {where} also in training ({_first(copies)})")
         if others:
-            where = f"{len(others)} of {len(examples)} utterances"
+            where = f"{len(others)} of {_who_are(len(examples), 'utterance', len(others))}"
             leaks.append(
-                f"{split}: {where} are of recordings that training has other parts or channels of ({_first(others)})"
+                f"{split}: {where} of recordings that training has other parts or channels of ({_first(others)})"
             )
     return leaks
+
+
+def _who_are(total: int, what: str, number: int) -> str:
+    return f"{counted(total, what)} {'is' if number == 1 else 'are'}"
 
 
 _Part = tuple[float, float, str]

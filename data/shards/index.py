@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from data import strict_json
+from data.plural import counted
 from trainer.errors import CorpusError
 
 FORMAT = 1
@@ -81,7 +82,7 @@ def in_words(num_shards: int) -> str:
     >>> in_words(1), in_words(3)
     ('1 shard', '3 shards')
     """
-    return "1 shard" if num_shards == 1 else f"{num_shards} shards"
+    return counted(num_shards, "shard")
 
 
 def read_seal(text: str, where: str) -> Seal:

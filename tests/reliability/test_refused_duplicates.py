@@ -42,7 +42,7 @@ def test_leaks_are_found_by_speaker_and_by_recording() -> None:
     dev = [example("d1", "s2", "y"), example("d2", "s1", "z"), example("d3", "s9", "w"), example("d4", None, "")]
     assert find_leaks(train, {"dev": dev, "test": [example("e1", "s8", "v")]}) == [
         "dev: 2 of 3 speakers are also in training (s1, s2)",
-        "dev: 1 of 4 recordings are also in training (d1 = t2)",
+        "dev: 1 of 4 recordings is also in training (d1 = t2)",
     ]
 
 
@@ -108,7 +108,7 @@ def leaky(tone_corpus: ManifestFolder) -> ManifestFolder:
 
 LEAKS = (
     "eval: 2 of 2 speakers are also in training (s0, s1)",
-    "eval: 1 of 3 recordings are also in training (eval-1 = train-4)",
+    "eval: 1 of 3 recordings is also in training (eval-1 = train-4)",
 )
 
 

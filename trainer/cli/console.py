@@ -28,7 +28,40 @@ CODE = re.compile(r"\x1b\[\d+m")
 """What `paint` adds to a text; it takes no column on the screen."""
 WIDTH, INDENT = 80, 13
 """Columns of a small terminal, and those before the texts of the first screen."""
+HELD = "\x00"
+"""A space at which no line is folded: the one between a number and its unit."""
+UNIT = re.compile(r"(?<=\d) (?=(?:%|ms|s|min|h|Hz|kB|MB|GB|M|nats)(?!\w))")
 BAR = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} {elapsed}<{remaining}{postfix}"
+
+
+def folded(line: str, columns: int) -> str:
+    """`line` folded between words, the later lines indented by 4. A number stays with its unit, and a path longer than
+    a line is whole. Colours take no room.
+
+    >>> folded("training took 12 s", 17)
+    'training took\\n    12 s'
+    """
+    plain = UNIT.sub(HELD, CODE.sub("", line))
+    wrapper = textwrap.TextWrapper(columns, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    plain = wrapper.fill(plain).replace(HELD, " ")
+    codes = [(_ink(CODE.sub("", line[: code.start()])), code[0]) for code in CODE.finditer(line)]
+    for ink, code in reversed(codes):  # each behind as many letters as before; from the end, so that places stay
+        place = next((i for i in range(len(plain)) if _ink(plain[:i]) == ink), len(plain))
+        plain = plain[:place] + code + plain[place:]
+    return plain
+
+
+def _ink(text: str) -> int:
+    """Characters of `text` that are no white space."""
+    return len("".join(text.split()))
+
+
+def for_stdout(lines: Iterable[str]) -> str:
+    """`lines` as a text to print: folded to a terminal, as they are for a file or a pipe."""
+    if not sys.stdout.isatty():
+        return "\n".join(lines)
+    columns = shutil.get_terminal_size().columns
+    return "\n".join(folded(line, columns) if len(line) > columns else line for line in lines)
 
 
 class Unbreakable:
@@ -72,7 +105,7 @@ class Console:
         """Write one line above any bar. On a terminal a long line is folded between words, unless `wrap` is off."""
         columns = shutil.get_terminal_size().columns
         if wrap and self.is_terminal and len(CODE.sub("", line)) > columns:
-            line = textwrap.fill(line, columns, subsequent_indent="    ", break_on_hyphens=False)
+            line = folded(line, columns)
         tqdm.write(line, file=self.stream)
 
     def phase(self, phase: Phase) -> AbstractContextManager[None]:
@@ -84,8 +117,10 @@ class Console:
         self.say(f"time{f' since step {first_step}' * bool(first_step)}: {describe(self.clock.seconds())}")
 
     def item(self, name: str, text: str) -> None:
-        """Write a line of the first screen: what `name` is, folded between words to a small terminal's 80 columns."""
-        first, *others = textwrap.wrap(text, WIDTH - INDENT, break_long_words=False, break_on_hyphens=False)
+        """Write a line of the first screen: what `name` is, folded to 80 columns or a narrower terminal's."""
+        columns = min(WIDTH, shutil.get_terminal_size().columns) if self.is_terminal else WIDTH
+        room = max(1, columns - INDENT)
+        first, *others = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
         self.say(f"  {self.paint(name.ljust(INDENT - 3), 'faint')} {first}", wrap=False)
         for line in others:
             self.say(" " * INDENT + line, wrap=False)

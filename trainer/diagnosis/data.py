@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from data.plural import counted
 from trainer.diagnosis.evidence import Evidence
 from trainer.diagnosis.finding import Finding
 from trainer.diagnosis.symptoms import is_stuck
@@ -94,7 +95,7 @@ def _places(shift: int) -> str:
     >>> _places(1), _places(-2)
     ('1 row further on', '2 rows before')
     """
-    rows = f"{abs(shift)} row{'s' * (abs(shift) > 1)}"
+    rows = counted(abs(shift), "row")
     return f"{rows} further on" if shift > 0 else f"{rows} before"
 
 

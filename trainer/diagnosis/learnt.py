@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.plural import counted
 from trainer.errors import ConfigError, DamagedError
 from trainer.rundir.dynamics.files import Dynamics, read_dynamics
 
@@ -61,7 +62,7 @@ def in_words(found: Learnt) -> str:
     """The sentences of `learnt_line`."""
     n, never = found.num_visited, found.num_never
     limit = f"{found.threshold:.2f} nats per unit, half of what the units' frequencies give"
-    visits = f"{found.num_visits:.3g} time{'s' * (found.num_visits != 1)} on average"
+    visits = f"{counted(found.num_visits, 'time', f'{found.num_visits:.3g}')} on average"
     told = f"{n:,} training utterance{'s were' if n > 1 else ' was'} visited {visits}. "
     if not never:
         told += f"None was left unlearnt: each had a loss of at most {limit}, at one visit or more."

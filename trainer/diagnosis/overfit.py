@@ -12,6 +12,7 @@ from data.batches.collate import Frontend
 from data.examples.example import Example
 from data.examples.prepare import frames_needed
 from data.examples.table import unit_counts
+from data.plural import counted
 from data.randomness import derive_seed
 from data.utterance import SAMPLE_RATE, Corpus
 from trainer.cli.console import Console
@@ -119,7 +120,8 @@ def verdict(
         ]
     wrong = [h for h in scores.hypotheses if h.words.num_errors]
     told = [
-        f"Verdict: not learnt. After {step} steps {len(wrong)} of {n} utterances have errors "
+        f"Verdict: not learnt. After {step} steps {len(wrong)} of {counted(n, 'utterance')} "
+        f"{'has' if len(wrong) == 1 else 'have'} errors "
         f"({label} {100 * scores.words.rate:.1f} %, loss {scores.loss:.3f})."
     ]
     facts = replace(

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from data.audio.decode import FileAudio
+from data.plural import counted
 from data.text.normalise import collapse_spaces
 from data.text.utf8 import in_utf8
 from data.utterance import SAMPLE_RATE
@@ -99,7 +100,7 @@ def write_page(
         fixed, summary=escape(told), data=_json(content), media=shell.media(media)
     ))  # fmt: skip
     size = path.stat().st_size / 1e6
-    return f"{path}: {len(shown)} suspects, {len(media)} to hear and see, {size:.1f} MB"
+    return f"{path}: {counted(len(shown), 'suspect')}, {len(media)} to hear and see, {size:.1f} MB"
 
 
 def _row(suspect: Suspect, normalize: Callable[[str], str]) -> dict[str, Any]:
@@ -211,7 +212,8 @@ def _picture(waveform: np.ndarray) -> dict[str, Any]:
 
 
 def _summary(num_all: int, num_signed: int, num_shown: int, num_heard: int, num_failed: int, split: str) -> str:
-    told = f"{num_signed:,} of the {num_all:,} utterances of {split} show a sign that something may be wrong"
+    show = "shows" if num_signed == 1 else "show"
+    told = f"{num_signed:,} of the {num_all:,} utterances of {split} {show} a sign that something may be wrong"
     if num_shown < num_signed:
         told += f". The {num_shown:,} most suspect are listed; doctor.jsonl has all"
     if num_shown:

@@ -127,7 +127,10 @@ def weigh_leftovers(seen: Seen, i: int, found: Leftovers) -> list[Weighed]:
     """What the alignment of utterance `i` leaves over."""
     certainty: Certainty = "likely" if seen.out[i] >= LIKELY else "possible"
     if found.num_words and 2 * len(found.unheard) > found.num_words:
-        what = f"{len(found.unheard)} of its {found.num_words} words are not heard: is this its transcript?"
+        unheard = f"{len(found.unheard)} of its {found.num_words} words are not"
+        if len(found.unheard) == found.num_words:
+            unheard = "none of its words is" if found.num_words > 1 else "its one word is not"
+        what = f"{unheard} heard: is this its transcript?"
         signs = [Sign("words not heard", what, certainty)]
     else:
         signs = [*_added(found, certainty), *_missing(found, certainty)]

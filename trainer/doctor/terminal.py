@@ -5,7 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
+from data.plural import counted
 from trainer.doctor.suspect import Suspect
 from trainer.signs.groups import Standout
 from trainer.signs.sign import SURER
@@ -21,15 +23,14 @@ def tell(suspects: Sequence[Suspect], groups: Sequence[Standout], notes: Iterabl
     """Lines of at most WIDTH characters (but for words that are longer), of the `top` worst utterances."""
     for note in notes:
         yield from _wrapped(f"note: {note}", "", "      ")
-    for suspect in suspects[:top]:
-        if not suspect.signs:
-            break
+    with_signs = (suspect for suspect in suspects if suspect.signs)  # one without may have a higher score
+    for suspect in islice(with_signs, top):
         yield f"{suspect.score:5.3f}  {suspect.id}"
         yield from _wrapped(f"text: {suspect.text}", INDENT, INDENT + "      ")
         for sign in suspect.signs[:MOST_REASONS]:
             yield from _wrapped(f"{sign.certainty}: {sign.name}: {sign.what}", INDENT, INDENT + "  ")
         if (more := len(suspect.signs) - MOST_REASONS) > 0:
-            yield f"{INDENT}and {more} more reason{'s' * (more > 1)}"
+            yield f"{INDENT}and {counted(more, 'more reason')}"
     if groups:
         yield "speakers and folders that show a sign far more often than the others:"
         for standout in groups[:MOST_GROUPS]:
@@ -42,7 +43,7 @@ def count_line(suspects: Sequence[Suspect]) -> str:
     surest = Counter(_surest(suspect) for suspect in suspects)
     told = ", ".join(f"{surest[certainty]} {said}" for certainty, said in
                      (("certain", "certainly wrong"), ("likely", "likely"), ("possible", "possibly")))  # fmt: skip
-    return f"of {len(suspects)} utterances: {told}, {surest['']} without a sign"
+    return f"of {counted(len(suspects), 'utterance')}: {told}, {surest['']} without a sign"
 
 
 def _surest(suspect: Suspect) -> str:

@@ -8,6 +8,8 @@ from trainer.cli.streams import one_line
 from trainer.overview.run import Run
 
 DASH = "–"
+MOST_SETS = 3
+"""Evaluation sets that a note names."""
 
 
 def rate_text(run: Run) -> str:
@@ -100,6 +102,14 @@ def notes_on_rates(runs: list[Run]) -> list[str]:
         notes.append(
             f"Rates are of different splits ({', '.join(map(one_line, splits))}) and do not compare as they stand."
         )
+    for split in splits:
+        option = f"corpus.{split}"
+        of_split = [run for run in runs if run.options and run.rate and run.rate.split == split]
+        sets = sorted({run.options[option] for run in of_split if run.options and option in run.options})
+        if len(sets) > 1:
+            shown = ", ".join(map(one_line, sets[:MOST_SETS]))
+            more = f", {len(sets) - MOST_SETS} more" if len(sets) > MOST_SETS else ""
+            notes.append(f"--{option} differs ({shown}{more}): rates on different utterances do not compare.")
     if len(names) > 1:
         notes.append(f"{' and '.join(sorted(names))} count different units and do not compare.")
     return notes

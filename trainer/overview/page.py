@@ -16,6 +16,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from data.plural import counted
 from trainer.cli.streams import one_line
 from trainer.overview.figures import (
     DASH,
@@ -87,7 +88,7 @@ def write_page(
             data=to_script_json(content),
         ),
     )
-    return f"{path}: {len(runs)} run{'s' * (len(runs) != 1)}, {path.stat().st_size / 1e6:.1f} MB"
+    return f"{path}: {counted(len(runs), 'run')}, {path.stat().st_size / 1e6:.1f} MB"
 
 
 def _ticked(runs: Sequence[Run]) -> set[int]:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data.plural import counted
+from trainer.cli.console import folded
 from trainer.cli.streams import one_line
 from trainer.overview.figures import (
     ago,
@@ -51,14 +53,17 @@ def table(runs: list[Run], others: Sequence[Path], width: int | None) -> list[st
     widths = [max(map(cells, column)) for column in zip(heads, *rows, strict=True)]
     lines = [_line(row, widths, width) for row in (heads, *rows)]
     notes = [f"{one_line(run.name)}: {one_line(run.note)}" for run in runs if run.note]
-    return [*lines, "", summary(runs), *notes, *notes_on_rates(runs), *_others(others)]
+    below = [summary(runs), *notes, *notes_on_rates(runs), *_others(others)]
+    if width:
+        below = [part for line in below for part in folded(line, width).splitlines()]
+    return [*lines, "", *below]
 
 
 def summary(runs: Sequence[Run]) -> str:
     """`5 runs: 1 running, 4 finished`."""
     counts = Counter(run.status for run in runs)
     told = ", ".join(f"{counts[status]} {status}" for status in MEANING if counts[status])
-    return f"{len(runs)} run{'s' * (len(runs) != 1)}: {told}"
+    return f"{counted(len(runs), 'run')}: {told}"
 
 
 def _others(others: Sequence[Path]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from data.examples.example import Example
 from data.examples.table import lengths_of, speakers_in
+from data.plural import counted
 from data.utterance import SAMPLE_RATE
 from trainer.cli.console import Console
 from trainer.device import HALF, describe_threads, why_no_gpu
@@ -50,7 +51,7 @@ def describe(run: PreparedRun, steps_left: int, console: Console) -> Iterator[tu
     yield (
         "batches",
         (
-            f"{len(batches)} an epoch of {_range([len(b) for b in batches])} utterances{per_step}, "
+            f"{len(batches)} an epoch of {size_range([len(b) for b in batches])} utterances{per_step}, "
             f"{describe_padding(plan, batches)}"
         ),
     )
@@ -66,11 +67,12 @@ def describe(run: PreparedRun, steps_left: int, console: Console) -> Iterator[tu
         )
     if not world.is_alone:
         yield "parallel", describe_sharing(run)
+    epochs = run.total_steps / plan.num_steps(0)
     yield (
         "schedule",
         (
-            f"{run.total_steps} steps, {run.total_steps / plan.num_steps(0):.3g} epochs; lr {config.optim.lr:g} after "
-            f"{config.optim.warmup_steps} steps, then linearly to 0"
+            f"{counted(run.total_steps, 'step')}, {counted(float(f'{epochs:.3g}'), 'epoch', f'{epochs:.3g}')}; "
+            f"lr {config.optim.lr:g} after {counted(config.optim.warmup_steps or 0, 'step')}, then linearly to 0"
         ),
     )
     every = f"every {config.train.eval_every} steps" if config.train.eval_every else "at the end"
@@ -110,12 +112,12 @@ def _time(run: PreparedRun, steps_left: int) -> str:
 
 
 def _amount(examples: Sequence[Example]) -> str:
-    return f"{len(examples)} utterances, {int(lengths_of(examples).sum()) / SAMPLE_RATE / 3600:.2f} h"
+    return f"{counted(len(examples), 'utterance')}, {int(lengths_of(examples).sum()) / SAMPLE_RATE / 3600:.2f} h"
 
 
 def _speakers(examples: Sequence[Example]) -> str:
     speakers = speakers_in(examples)
-    return f"{len(speakers)} speakers" if speakers else "speakers unknown"
+    return counted(len(speakers), "speaker") if speakers else "speakers unknown"
 
 
 def _millions(numbers: Iterable[int]) -> str:
@@ -127,5 +129,10 @@ def _millions(numbers: Iterable[int]) -> str:
     return f"{millions:.2f} M" if millions >= 1 else f"{millions:.3f} M"
 
 
-def _range(numbers: Sequence[int]) -> str:
+def size_range(numbers: Sequence[int]) -> str:
+    """The smallest and the largest of `numbers`, or the one that all are.
+
+    >>> size_range([24, 32, 30]), size_range([32, 32])
+    ('24 to 32', '32')
+    """
     return f"{min(numbers)} to {max(numbers)}" if min(numbers) < max(numbers) else str(numbers[0])

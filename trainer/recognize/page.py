@@ -29,6 +29,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from data.audio.media import load_recording
+from data.audio.sides import FirstApart
 from data.utterance import SAMPLE_RATE
 from trainer.errors import AudioError, ConfigError
 from trainer.recognize.clips import NO_CLIPS, Clips, write_clips
@@ -132,14 +133,16 @@ def build_page(recognizer: Listener, limits: Limits, windows: Windows, examples:
         ]
         seconds = time.perf_counter() - begin
         took = f"{len(waveform) / SAMPLE_RATE:.1f} s of audio in {seconds:.1f} s"
+        if FirstApart().of_file(Path(path)):
+            took += ". Each channel has its own sound: a speaker on either side? They were averaged"
         files = write_files(transcript, uploads)
         return transcript.text or "(no words)", rows, took, words_as_html(transcript, path), files
 
     loaded = recognizer.loaded
     with gradio.Blocks(title="Speech to words", analytics_enabled=False, delete_cache=(600, 600)) as page:
         gradio.Markdown(
-            f"# Speech to words\n`{describe_model(loaded.source)}`\n\n{describe_lengths(loaded.trained_on)}On "
-            f"{loaded.device}. At most {limits.max_seconds:g} s and {limits.max_megabytes:g} MB."
+            f"# Speech to words\n`{describe_model(loaded.source)}`\n\n{describe_lengths(loaded.trained_on)}It runs "
+            f"on {loaded.device}. A recording has at most {limits.max_seconds:g} s and {limits.max_megabytes:g} MB."
         )
         audio = read_uploads_only(gradio.Audio(sources=["upload", "microphone"], type="filepath", buttons=["download"],
                                                 label="Recording"))  # fmt: skip

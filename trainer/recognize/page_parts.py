@@ -53,7 +53,7 @@ def describe_lengths(lengths: UtteranceLengths | None) -> str:
     """How long the training utterances were, as a sentence with a space behind it; nothing where that is not known."""
     if lengths is None:
         return ""
-    return f"Trained on utterances of {lengths.shortest:.1f} to {lengths.longest:.1f} s. "
+    return f"The model was trained on utterances of {lengths.shortest:.1f} to {lengths.longest:.1f} s. "
 
 
 def describe_model(source: str) -> str:

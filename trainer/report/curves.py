@@ -80,7 +80,8 @@ def _draw(title: str, lines: Sequence[tuple[str, list[tuple[int, float]], str]],
     axes = figure.add_subplot()
     for i, (label, points, tag) in enumerate(lines):
         if points:
-            marker = "." if tag.startswith("eval") and len(points) < 50 else ""
+            is_eval = tag.startswith("eval") and len(points) < 50
+            marker = "." if is_eval or len(points) == 1 else ""  # a line of one point would not be seen
             color, style = SERIES[i % len(SERIES)], STYLES[i % len(STYLES)]
             axes.plot(
                 *zip(*points, strict=True), color=color, linestyle=style, label=label, linewidth=1.5, marker=marker
@@ -90,6 +91,7 @@ def _draw(title: str, lines: Sequence[tuple[str, list[tuple[int, float]], str]],
     else:
         axes.set_ylim(bottom=0)
     axes.set_title(title, color=INK, fontsize=9, loc="left")
+    axes.locator_params(axis="x", integer=True, min_n_ticks=1)  # there is no step 22.5
     axes.set_xlabel("step", color=INK, fontsize=8)
     axes.tick_params(colors=INK, labelsize=8, which="both", length=3)
     axes.grid(alpha=0.2, color=INK)

@@ -52,7 +52,9 @@ def _shown(options: Mapping[str, Any], name: str) -> str:
     if name not in options:  # of another kind of corpus
         return "–"
     value = options[name]
-    return " ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
 
 
 def groups_table(split: str, rows: Sequence[Row]) -> str:

@@ -73,10 +73,7 @@ def group_button(group: Group, split: str) -> str:
     if not isinstance(value, str):
         value = f"{round(value[0], 2)}..{round(value[1], 2)}"
     button = filter_button(f"<bdi>{escape(group.name)}</bdi>", split=split, **{field: value})
-    if not group.is_small:
-        return button
-    units = f"{group.num_speakers} speaker{'s' * (group.num_speakers != 1)}" if group.num_speakers else "utterances"
-    return f'{button}<span class="few">⚠ {f"only {units}" if group.num_speakers else f"few {units}"}</span>'
+    return f'{button}<span class="few">⚠ only {group.few}</span>' if group.few else button
 
 
 def filter_button(html: str, **filters: str) -> str:

@@ -26,7 +26,7 @@ def rates_lines(title: str, rows: Sequence[Row]) -> list[str]:
             letter(i), _percent(counts.rate), shown, f"{counts.num_errors:,}", f"{counts.num_reference:,}",
             *map(_percent, rates),
         ])  # fmt: skip
-    drawn = over if "utterances" in over else f"{len(rows):,} utterances of {over}"
+    drawn = over if "utterance" in over else f"{len(rows):,} utterances of {over}"
     return [f"{title}: {drawn}", *aligned(table, indent="  ")]
 
 

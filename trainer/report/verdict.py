@@ -76,9 +76,9 @@ def shown_z(z: float) -> str:
     """Of MAPSSWE; it has none where there are fewer than two segments, or all differ by the same number of errors.
 
     >>> shown_z(-1.5), shown_z(math.nan)
-    ('-1.500', 'none')
+    ('−1.500', 'none')
     """
-    return f"{z:+.3f}" if math.isfinite(z) else "none"
+    return f"{z:+.3f}".replace("-", "−") if math.isfinite(z) else "none"
 
 
 def effect(c: Comparison) -> str:

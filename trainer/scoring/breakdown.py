@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from data.plural import counted
 from trainer.scoring.metrics import WORDS, EditCounts, Units, pool
 from trainer.scoring.scores import Hypothesis
 from trainer.scoring.statistics import bootstrap_interval
@@ -31,8 +32,8 @@ class Group:
     """How to find its utterances: a field of Hypothesis, and its value or its (lowest, highest) value."""
     units: Units = WORDS
     """What `words` counts."""
-    is_small: bool = False
-    """Whether there are fewer than FEW_UNITS units to draw, so that the interval is too narrow."""
+    few: str = ""
+    """The units that the interval draws, as "4 speakers", where there are fewer than FEW_UNITS: it is too narrow."""
 
 
 def knows_speakers(hypotheses: Sequence[Hypothesis]) -> bool:
@@ -52,8 +53,8 @@ def drawn_units(hypotheses: Sequence[Hypothesis]) -> tuple[list[str], str]:
 def _units(hypotheses: Sequence[Hypothesis], *, are_speakers: bool) -> tuple[list[str], str]:
     if are_speakers:
         speakers = [str(h.speaker) for h in hypotheses]
-        return speakers, f"{len(set(speakers))} speakers"
-    return [str(i) for i in range(len(hypotheses))], f"{len(hypotheses)} utterances"
+        return speakers, counted(len(set(speakers)), "speaker")
+    return [str(i) for i in range(len(hypotheses))], counted(len(hypotheses), "utterance")
 
 
 def wer_interval(hypotheses: Sequence[Hypothesis]) -> tuple[tuple[float, float] | None, str]:
@@ -135,7 +136,7 @@ def _group(
     *,
     interval: bool = True,
 ) -> Group:
-    units, _ = _units(part, are_speakers=draws_speakers)
+    units, drawn = _units(part, are_speakers=draws_speakers)
     return Group(
         name=name,
         num_utterances=len(part),
@@ -145,5 +146,5 @@ def _group(
         interval=_interval(part, units) if interval else None,
         where=where,
         units=part[0].units,
-        is_small=interval and len(set(units)) < FEW_UNITS,
+        few=drawn if interval and len(set(units)) < FEW_UNITS else "",
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.config import CorpusConfig, option
+from data.plural import counted
 from data.text.phones import PHONE_SETS
 from data.text.units import TextUnits
 from data.utterance import Segment
@@ -62,7 +63,7 @@ def describe_odd(odd: Sequence[str]) -> str:
     """A line for what `check_phones` has found odd in several files; empty where there is none."""
     if not odd:
         return ""
-    files = f"{len(odd)} .PHN file{'s' * (len(odd) > 1)}"
+    files = counted(len(odd), ".PHN file")
     return (
         f"times leave gaps, overlap, begin behind 0 or end behind the audio in {files}, "
         f"whose phones are read all the same; the first: {odd[0]}"

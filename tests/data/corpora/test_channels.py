@@ -165,6 +165,12 @@ def test_no_file_is_opened_for_rows_that_say_none_or_the_first():
     assert channels.of({"channel": "left"}, ["channel"], refuse) == 0
 
 
+def test_a_column_of_another_name_is_told_as_those_of_audio_and_text_are(calls: Path):
+    corpus = corpus_of(calls, {"id": "1", "Kanal": "-", "Channel": "A"}, {"id": "2", "Kanal": "-", "Channel": "B"})
+    list(corpus.utterances("train"))
+    assert [note for note in corpus.notes if "channel" in note] == ['m.jsonl: channel from "Channel"']
+
+
 def test_a_missing_file_is_told_of_the_utterance(calls: Path):
     (u,) = corpus_of(calls, {"audio_filepath": "lost.wav", "channel": 2}).utterances("train")
     with pytest.raises(AudioError, match=r"lost\.wav: No such file"):

@@ -6,12 +6,13 @@ pytest tests/trainer/cli/test_console.py
 from __future__ import annotations
 
 import io
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.resumed import options
-from trainer.cli.console import Console
+from trainer.cli.console import Console, for_stdout
 from trainer.prepare.corpus import synthesis_bar
 from trainer.run import main
 
@@ -55,6 +56,52 @@ def test_colour_takes_no_room_in_a_line() -> None:
         console = Console(stream)
         console.say(text[:76] + console.paint(text[76:], "good"))
         assert len(stream.getvalue().splitlines()) == num_lines
+
+
+def test_a_coloured_line_is_folded_where_a_plain_one_is() -> None:
+    """Reference: textwrap on the text without its colours."""
+    text = "these words fill the line. " * 8
+    stream = Terminal()
+    Console(stream).warn(text)
+    said = stream.getvalue()
+    assert "\x1b[33mwarning:\x1b[0m these" in said
+    plain = said.replace("\x1b[33m", "").replace("\x1b[0m", "").rstrip()
+    assert plain == textwrap.fill("warning: " + text, 80, subsequent_indent="    ")
+
+
+@pytest.mark.parametrize("measure", ["0.2 s)", "81 MB", "100.0 %", "8000 Hz"])
+def test_a_number_and_its_unit_stay_together(measure: str) -> None:
+    number = measure.split()[0]
+    for room in range(70, 81):
+        stream = Terminal()
+        Console(stream).say("x" * (room - len(number) - 1) + f" {measure} and more of it")
+        assert any(measure in line for line in stream.getvalue().splitlines()), room
+
+
+def test_a_path_that_is_longer_than_a_line_can_be_copied() -> None:
+    path = "/runs/" + "a-long-name-" * 8 + "/report.html"
+    stream = Terminal()
+    Console(stream).say(f"report: {path}: 80 utterances")
+    assert path in stream.getvalue()
+
+
+def test_stdout_is_folded_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["word " * 30 + "end", "short"]
+    for stream, most in ((Terminal(), 80), (io.StringIO(), 200)):
+        monkeypatch.setattr("sys.stdout", stream)
+        text = for_stdout(lines)
+        assert 0.9 * min(most, 153) <= max(map(len, text.splitlines())) <= most
+        assert text.split() == " ".join(lines).split()
+
+
+def test_the_first_screen_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    Console(stream).item("schedule", "8 steps, 1 epoch; lr 0.002 after 0 steps, then linearly to 0")
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines)) <= 50
+    assert lines[1].startswith(" " * 13)
 
 
 def test_no_color_leaves_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:

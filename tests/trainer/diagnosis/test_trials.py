@@ -207,7 +207,7 @@ def test_the_verdict_says_what_to_do_next(
     assert sum("is written as" in line for line in lines) == wrong
     if wrong:
         assert lines[0] == (
-            f"Verdict: not learnt. After 400 steps {wrong} of 4 utterances have errors "
+            f"Verdict: not learnt. After 400 steps {wrong} of 4 utterances {'has' if wrong == 1 else 'have'} errors "
             f"(WER {100 * sum(errors) / 16:.1f} %, loss 1.500)."
         )
 

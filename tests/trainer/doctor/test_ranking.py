@@ -244,9 +244,13 @@ def test_the_terminal_is_readable_at_eighty_columns() -> None:
     assert lines[-1] == "of 3 utterances: 1 certainly wrong, 1 likely, 0 possibly, 1 without a sign"
     assert "s2" not in "\n".join(tell(SUSPECTS, [], [], 1))
     both = replace(SUSPECTS[1], signs=(*SUSPECTS[1].signs, Sign("case", "upper", "possible")))
-    assert [*tell([both], [], [], 1)][-1].startswith("of 1 utterances: 0 certainly wrong, 1 likely, 0 possibly")
+    assert [*tell([both], [], [], 1)][-1].startswith("of 1 utterance: 0 certainly wrong, 1 likely, 0 possibly")
     four = replace(SUSPECTS[1], signs=SUSPECTS[1].signs * 4)
     assert "       and 1 more reason" in tell([four], [], [], 1)
+    quiet = replace(SUSPECTS[2], score=0.5)
+    below = "\n".join(tell([SUSPECTS[0], quiet, SUSPECTS[1]], [], [], 2))
+    assert "0.400  s2" in below, "one without a sign stands above it"
+    assert "s3" not in below
     assert sum("clipped, elsewhere" in line for line in tell([], groups * 11, [], 1)) == 10
 
 

@@ -10,7 +10,9 @@ import json
 from pathlib import Path
 
 from tests.helpers.overview import records, write_checkpoint, write_config, write_finished, write_metrics
-from trainer.overview.figures import ago, audio_text, duration_text, rate_hint, rate_text, step_text
+from trainer.config.as_json import to_json
+from trainer.config.presets import PRESETS
+from trainer.overview.figures import ago, audio_text, duration_text, notes_on_rates, rate_hint, rate_text, step_text
 from trainer.overview.find import find_runs
 from trainer.overview.run import Run, read_run
 from trainer.overview.terminal import as_json, cells, table
@@ -55,6 +57,21 @@ def test_rates_of_different_splits_are_not_offered_for_comparison(tmp_path: Path
     write_finished(tmp_path / "b", split="test")
     runs, others = find_runs([tmp_path])
     assert "Rates are of different splits (dev, test) and do not compare as they stand." in table(runs, others, None)
+
+
+def test_rates_of_splits_of_one_name_in_two_manifests_are_not_offered_either(tmp_path: Path) -> None:
+    for name, manifest in (("a", "north.jsonl"), ("b", "south.jsonl"), ("c", "south.jsonl")):
+        write_finished(tmp_path / name, split="eval")
+        config = PRESETS["manifest"]()
+        config = dataclasses.replace(
+            config, name=name, corpus=dataclasses.replace(config.corpus, train="all.jsonl", eval=manifest)
+        )
+        (tmp_path / name / "config.json").write_text(to_json(config))
+    runs, others = find_runs([tmp_path])
+    note = "--corpus.eval differs (north.jsonl, south.jsonl): rates on different utterances do not compare."
+    assert note in table(runs, others, None)
+    assert max(map(len, table(runs, others, 60))) <= 60
+    assert notes_on_rates([run for run in runs if run.name != "a"]) == []
 
 
 def test_names_cannot_break_the_table(tmp_path: Path) -> None:

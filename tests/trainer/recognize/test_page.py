@@ -169,6 +169,20 @@ def test_uploads_are_written_down_and_lie_below_one_folder(port: int, recording:
     assert [row[0] for row in answer["output"]["data"][1]["data"]] == ["bad", "cab"]
 
 
+def test_two_voices_that_are_averaged_are_told(port: int, tmp_path: Path) -> None:
+    """Of one sound in both channels nothing is said."""
+    rng = np.random.default_rng(0)
+    one, other = speak("bad cab", rng), speak("fed a bee", rng)
+    sides = np.zeros((len(one) + len(other), 2))
+    sides[: len(one), 0], sides[len(one) :, 1] = one, other
+    for name, samples, told in (("sides", sides, True), ("same", np.stack([one, one], axis=1), False)):
+        path = tmp_path / f"{name}.flac"
+        soundfile.write(path, samples, 16_000)
+        _, (uploaded,) = upload(port, path.read_bytes())
+        answer = listen(port, as_file(uploaded), name)["output"]["data"][2]
+        assert ("Each channel has its own sound" in answer) == told, answer
+
+
 def test_transcript_can_be_kept_in_five_formats(port: int, recording: Path) -> None:
     """Each file that the answer names is served, with the words in it."""
     _, (path,) = upload(port, recording.read_bytes())

@@ -235,7 +235,7 @@ def test_terminal_shows_rates_both_tests_and_the_effect(tmp_path: Path) -> None:
     assert "−75.0 % errors" in differs
     z = -0.75 / (0.75 * 0.25 * 20 / 19 / 20) ** 0.5
     tests = next(line for line in lines if "MAPSSWE" in line)
-    assert f"MAPSSWE p < 0.001 (20 segments, z {z:+.3f})" in tests
+    assert f"MAPSSWE p < 0.001 (20 segments, z {z:+.3f})".replace("-", "−") in tests
     assert any("CER" in line and "SER" in line and "bootstrap p" in line for line in lines)
 
 

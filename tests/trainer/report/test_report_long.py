@@ -230,6 +230,24 @@ def test_an_id_that_is_a_path_is_shortened_and_told_in_full(page: Any) -> None:
     assert page.locator("tr.detail .name").first.inner_text() == PATH_AS_ID
 
 
+def test_long_ids_that_begin_and_end_alike_are_told_apart(tmp_path: Path, browser: Any) -> None:
+    """Calls with a speaker on each channel, under names that differ in a number in the middle."""
+    start, end = "/recordings/of last year/call Nr. ", ", a question on the bill of the third of March (copy).wav"
+    names = [f"{start}{i:04d}{end}#channel={channel}" for i in (7, 8, 19) for channel in (1, 2)]
+    waveform = speak("bad cab", np.random.default_rng(0))
+    spoken = [Spoken(name, waveform, "bad cab", "bad cab", "s1") for name in names]
+    write_report(tmp_path, "alike", write_run(tmp_path, spoken))
+    page = browser.new_page(viewport={"width": 380, "height": 800})
+    page.goto((tmp_path / "report.html").as_uri())
+    shown = ids(page)
+    page.close()
+    assert len(set(shown)) == len(names)
+    for name, short in zip(names, shown, strict=True):
+        assert len(short) < 45
+        assert short.startswith(f"…{name.removeprefix(start)[:4]}")
+        assert short.endswith(name[-10:])
+
+
 # --- filters
 
 

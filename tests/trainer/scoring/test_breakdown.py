@@ -66,10 +66,16 @@ def test_equal_lengths_share_a_group() -> None:
 
 
 def test_a_group_of_few_speakers_is_marked() -> None:
-    """Two speakers are few, ten are not; where speakers are not known, utterances are counted."""
-    for number, speakers, is_small in ((40, 2, True), (40, 10, False), (8, None, True), (12, None, False)):
+    """Two speakers are few, ten are not; where speakers are not known, or there is one, utterances are counted."""
+    for number, speakers, few in (
+        (40, 2, "2 speakers"),
+        (40, 10, ""),
+        (8, None, "8 utterances"),
+        (12, None, ""),
+        (8, 1, "8 utterances"),
+    ):
         some = [written("a", "a", i, sex="F", speaker=speakers and f"s{i % speakers}") for i in range(number)]
-        assert [g.is_small for g in by_sex(some)] == [is_small]
+        assert [g.few for g in by_sex(some)] == [few]
 
 
 def test_what_the_corpus_does_not_know_makes_no_group() -> None:

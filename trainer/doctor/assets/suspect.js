@@ -74,7 +74,7 @@ function lossesOf(row) {
   }
   const shown = (losses) => losses.map((loss) => (loss === null ? "none" : Number(loss.toPrecision(3)))).join(", ");
   const some = (losses) => (losses.length > 8 ? `${shown(losses.slice(0, 4))}, …, ${shown(losses.slice(-3))}` : shown(losses));
-  box.append(make("p", { className: "note", textContent: `Loss at each of its ${row.losses.length} visits in training, nats per unit: ${some(row.losses)}. Dashed, the median of all utterances: ${some(typical)}.` }));
+  box.append(make("p", { className: "note", textContent: `Loss at ${row.losses.length === 1 ? "its one visit" : `each of its ${row.losses.length} visits`} in training, nats per unit: ${some(row.losses)}. Dashed, the median of all utterances: ${some(typical)}.` }));
   return box;
 }
 

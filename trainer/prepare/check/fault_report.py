@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data import strict_json
 from data.faults import Fault
+from data.plural import counted
 from trainer.cli.console import Console
 from trainer.rundir.disk import write_text
 
@@ -32,13 +33,14 @@ def tell_faults(faults: Sequence[Fault], path: Path, console: Console) -> bool:
         write_text(path, "".join(strict_json.dumps(f.record()) + "\n" for of in by_reason.values() for f in of))
     except OSError as error:
         where = f"{path} could not be written ({error.strerror or error})"
-    console.say(f"faults:    {num_errors} that stop a run, {len(faults) - num_errors} warnings; {where}")
+    warnings = counted(len(faults) - num_errors, "warning")
+    console.say(f"faults:    {num_errors} that stop a run, {warnings}; {where}")
     shares = share_out(MOST_SHOWN, [len(of_reason) for of_reason in by_reason.values()])
     for ((kind, reason, *_), of_reason), share in zip(by_reason.items(), shares, strict=True):
         kind = console.paint(f"{kind}:", "bad")
         console.say(f"{kind} {len(of_reason)} x {reason}. {of_reason[0].remedy}".rstrip(), wrap=False)
         for fault in of_reason[:share]:
-            console.say(f"    {fault.message}", wrap=False)
+            console.say(f"    {fault.message}")
         if share < len(of_reason):
             console.say(f"    ... {len(of_reason) - share} more", wrap=False)
     return num_errors > 0

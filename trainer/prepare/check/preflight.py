@@ -17,6 +17,7 @@ from data.batches.plan import evaluation_batches
 from data.examples.leaks import describe_leaks
 from data.examples.prepare import Example, frames_needed
 from data.faults import Fault, Faults, split_remedy
+from data.plural import counted
 from data.utterance import SAMPLE_RATE, Corpus
 from trainer.cli.console import Console
 from trainer.config.schema import Config
@@ -38,7 +39,7 @@ from trainer.prepare.features.table import (
     table_examples,
     table_folder,
 )
-from trainer.prepare.intro import describe_sharing
+from trainer.prepare.intro import describe_sharing, size_range
 from trainer.prepare.ranks import describe_waiting
 from trainer.prepare.shapes import describe_padding
 from trainer.prepare.timing import timed, training_batches
@@ -96,7 +97,7 @@ def _describe(run: PreparedRun, asked: Config, console: Console, faults: Faults)
     batches, lengths = plan.batches(0), plan.epoch_lengths(0)
     padded = padded_seconds(batches, lengths, plan.grid)
     say(
-        f"batches:   {len(batches)} an epoch of {batches.sizes.min()} to {batches.sizes.max()} utterances, "
+        f"batches:   {len(batches)} an epoch of {size_range(batches.sizes.tolist())} utterances, "
         f"at most {max(padded):.1f} s padded; {describe_padding(plan, batches)}"
     )
     say(f"leaks:     {'; '.join(describe_leaks(run.data.leaks, run.data.train, run.data.evaluation))}")
@@ -132,8 +133,9 @@ def _tell_time_and_memory(run: PreparedRun, table: _Table, padded: Sequence[floa
     num_evals = 1 + run.total_steps // config.train.eval_every if config.train.eval_every else 1
     eval_seconds = forward * _padded_evaluation(run) * num_evals
     say(
-        f"time:      about {filling}{clock(train_seconds)} for {run.total_steps} steps, {clock(eval_seconds)} for "
-        f"{num_evals} evaluations ({run.precision} on {run.parts.device}; from a few timed steps)"
+        f"time:      about {filling}{clock(train_seconds)} for {counted(run.total_steps, 'step')}, "
+        f"{clock(eval_seconds)} for {counted(num_evals, 'evaluation')} "
+        f"({run.precision} on {run.parts.device}; from a few timed steps)"
     )
     say(f"memory:    about {memory / GB:.2f} GB at its peak, on the largest batch of the first epoch")
 
@@ -197,7 +199,8 @@ def _lengths(split: str, examples: Sequence[Example]) -> str:
     speakers = len({e.utterance.speaker for e in examples} - {None})
     p95 = seconds[int(0.95 * (len(seconds) - 1))]
     return (
-        f"{split + ':':10} {len(examples)} utterances, {sum(seconds) / 3600:.2f} h, {speakers or 'unknown'} speakers; "
+        f"{split + ':':10} {counted(len(examples), 'utterance')}, {sum(seconds) / 3600:.2f} h, "
+        f"{counted(speakers, 'speaker', str(speakers or 'unknown'))}; "
         f"{seconds[0]:.1f} to {seconds[-1]:.1f} s, median {statistics.median(seconds):.1f}, p95 {p95:.1f}"
     )
 

@@ -32,6 +32,10 @@ MOST_OF_A_TRANSCRIPT = 200
 """Characters of it that are shown."""
 MARKUP = re.compile(r"<[^<>\s][^<>]{0,39}>|\[[^\[\]\s][^\[\]]{0,39}\]|&#?\w{2,8};")
 """Tags of noises and speakers, entities of HTML: a normaliser takes their words for speech."""
+UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+"""Scripts that put no spaces between words, as the names of their letters in Unicode begin."""
+LONGEST_WORD = 6
+"""Characters that a word of such a script has on the average at most, where spaces were put between words."""
 APOSTROPHES = "'ʼʻꞌ"
 """Units that are hard to tell apart, and stand for each other in many texts."""
 
@@ -149,6 +153,7 @@ def describe_text(examples: Sequence[Example], normalize: Callable[[str], str], 
     lines += [_describe_fate(fate, changes) for fate in MEANING if any(c.fate == fate for c in changes.counts)]
     if not vocab.phonemes:  # a unit may be called <sp>
         lines += _describe_markup(texts, normalize)
+        lines += _describe_spaces([e.text for e in examples])
     lines += _describe_units(examples, vocab)
     return lines + [line for e in _shown(examples, changes) for line in _before_and_after(e, vocab)]
 
@@ -173,6 +178,23 @@ def _describe_markup(texts: Sequence[str], normalize: Callable[[str], str]) -> l
     return [
         f"markup:    {learned.total():,} tags or entities are learned as if they were spoken: {shown}. "
         "Take them out of the transcripts if they are not"
+    ]
+
+
+def _describe_spaces(texts: Sequence[str]) -> list[str]:
+    """A line where a "word" is a phrase or a whole transcript, since its script puts no spaces between words."""
+    characters: Counter[str] = Counter()
+    for text in texts:
+        characters.update(text)
+    letters = {c: n for c, n in characters.items() if c.isalpha()}
+    unspaced = sum(n for c, n in letters.items() if unicodedata.name(c, "").startswith(UNSPACED))
+    num_letters, num_words = sum(letters.values()), sum(len(text.split()) for text in texts)
+    are_phrases = num_letters > LONGEST_WORD * num_words or 2 * num_words < 3 * len(texts)
+    if 2 * unspaced <= num_letters or not are_phrases:
+        return []
+    return [
+        "words:     the transcripts have no spaces between words, so a phrase is taken for one, and WER counts phrases "
+        "with an error. Read the CER; or write a space after each character or syllable and give --corpus.units spaced"
     ]
 
 
@@ -217,7 +239,7 @@ def _before_and_after(example: Example, vocab: Vocab) -> list[str]:
     written, learned = example.utterance.text, vocab.decode(example.targets)
     return [
         f"written:   {example.utterance.id}: {_cut(_visible(written))}",
-        f"learned:   {example.utterance.id}: {_cut(_visible(learned))}",
+        f"learned:   {'as written' if learned == written else _cut(_visible(learned))}",
     ]
 
 

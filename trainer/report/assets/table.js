@@ -29,9 +29,23 @@ render = (opened = null) => {
   toAddress(opened);
 };
 
-// Ids that are paths differ at their end. An opened utterance shows its whole id.
+// Of a long id its end is shown, in which paths differ. Where two ends are the same, what all long ids begin with is
+// left out, and then the middle. An opened utterance shows its whole id.
 const isLongName = (name) => name.length > 44;
-const shortName = (name) => (isLongName(name) ? "…" + name.slice(-36) : name);
+const endOf = (name) => name.slice(-36);
+const longNames = data.rows.map((row) => row.id).filter(isLongName);
+const endsDiffer = new Set(longNames.map(endOf)).size === longNames.length;
+const sharedStart = longNames.reduce((start, name) => {
+  let n = 0;
+  while (n < start.length && start[n] === name[n]) n += 1;
+  return start.slice(0, n);
+}, longNames[0] ?? "").replace(/[\p{L}\p{M}\p{N}]+$/u, "");
+function shortName(name) {
+  if (!isLongName(name)) return name;
+  if (endsDiffer) return "…" + endOf(name);
+  const rest = name.slice(sharedStart.length), start = sharedStart ? "…" : "";
+  return start + (rest.length <= 38 ? rest : `${rest.slice(0, 18).trimEnd()}…${rest.slice(-18).trimStart()}`);
+}
 
 function renderRow(row) {
   const line = make("tr", { className: "row" });

@@ -146,9 +146,9 @@ def test_three_transcripts_are_shown_as_written_and_as_learned():
     lines = report(["First one.", "So", "In the middle!", "Well—it “goes”…", "last"])
     shown = lines_of(lines, "written", "learned")
     assert shown == [
-        "written:   u0: First one.", "learned:   u0: first one",
-        "written:   u2: In the middle!", "learned:   u2: in the middle",
-        "written:   u3: Well—it “goes”…", "learned:   u3: well it goes",
+        "written:   u0: First one.", "learned:   first one",
+        "written:   u2: In the middle!", "learned:   in the middle",
+        "written:   u3: Well—it “goes”…", "learned:   well it goes",
     ]  # fmt: skip
     assert len(lines_of(report(["One."]), "written")) == 1
 
@@ -158,8 +158,28 @@ def test_what_is_learned_is_what_the_units_spell():
     examples, _ = examples_of(["so é"])
     vocab = Vocab.build(["so"])
     examples = [Example(e.utterance, e.text, tuple(vocab.encoder()(e.text)), 1, e.load) for e in examples]
-    assert describe_text(examples, normalizer("plain"), vocab)[-1] == "learned:   u0: so [UNK]"
+    assert describe_text(examples, normalizer("plain"), vocab)[-1] == "learned:   so [UNK]"
 
 
 def test_long_transcripts_are_cut():
     assert all(len(line) < 230 for line in lines_of(report(["so it goes " * 100]), "written", "learned"))
+
+
+def test_a_transcript_that_stays_as_it_is_stands_there_once():
+    assert lines_of(report(["so it goes"]), "written", "learned") == [
+        "written:   u0: so it goes",
+        "learned:   as written",
+    ]
+
+
+@pytest.mark.parametrize("texts", [["四七六", "四八二四零七"], ["今天天气很好，我们去公园散步吧。"] * 2, ["สวัสดีครับ"]])
+def test_a_script_without_spaces_is_told_what_its_word_error_rate_counts(texts: list[str]) -> None:
+    assert lines_of(report(texts), "words")
+
+
+@pytest.mark.parametrize(
+    "texts", [["四 七 六", "四 八"], ["yes", "no"], ["안녕하세요", "네"], ["你好 世界", "今天 天气 好"]]
+)
+def test_words_with_spaces_between_them_are_words(texts: list[str]) -> None:
+    """Korean puts spaces between words, and a command of one word is a word in English."""
+    assert not lines_of(report(texts), "words")
