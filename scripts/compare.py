@@ -19,7 +19,6 @@ from pathlib import Path
 from data.plural import counted
 from scripts.report import add_options, media_of
 from trainer.cli.arguments import ArgumentParser
-from trainer.cli.console import for_stdout
 from trainer.cli.parse import report_errors
 from trainer.errors import ConfigError
 
@@ -48,6 +47,7 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 
 def compare(args: Namespace) -> int:
     """Write the comparison, and print what it found."""
+    from trainer.cli.console import for_stdout
     from trainer.report.comparable import read_runs
     from trainer.report.compare import write_comparison
     from trainer.report.seeds import compare_summaries
