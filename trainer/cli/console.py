@@ -120,7 +120,9 @@ class Console:
         """Write a line of the first screen: what `name` is, folded to 80 columns or a narrower terminal's."""
         columns = min(WIDTH, shutil.get_terminal_size().columns) if self.is_terminal else WIDTH
         room = max(1, columns - INDENT)
-        first, *others = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
+        held = UNIT.sub(HELD, text)
+        lines = textwrap.wrap(held, room, break_long_words=False, break_on_hyphens=False)
+        first, *others = (line.replace(HELD, " ") for line in lines)
         self.say(f"  {self.paint(name.ljust(INDENT - 3), 'faint')} {first}", wrap=False)
         for line in others:
             self.say(" " * INDENT + line, wrap=False)

@@ -76,6 +76,9 @@ def test_a_number_and_its_unit_stay_together(measure: str) -> None:
         stream = Terminal()
         Console(stream).say("x" * (room - len(number) - 1) + f" {measure} and more of it")
         assert any(measure in line for line in stream.getvalue().splitlines()), room
+        stream = Terminal()
+        Console(stream).item("corpus", "x" * (room - 13 - len(number) - 1) + f" {measure} and more of it")
+        assert any(measure in line for line in stream.getvalue().splitlines()), room
 
 
 def test_a_path_that_is_longer_than_a_line_can_be_copied() -> None:
