@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data.audio.decode import FileAudio
-from data.corpora.columns import FROM_0, FROM_1, known_as, speaker_of
+from data.corpora.columns import FROM_0, FROM_1, known_as, known_name
 from trainer.errors import AudioError, CorpusError
 
 _SIDES = {"left": 0, "l": 0, "right": 1, "r": 1} | {letter: i for i, letter in enumerate("abcdefgh")}
@@ -25,7 +25,7 @@ class Channels:
     def __init__(self, manifest: str, rows: Callable[[], Iterable[Mapping[str, Any]]], notes: list[str]) -> None:
         """`manifest` is its name for notes, `rows` gives all its rows once more; `notes` is added to."""
         self.manifest, self.rows, self.notes = manifest, rows, notes
-        self._noted, self._taken = set[str](), set[str]()
+        self._noted, self._taken = set[tuple[str, str]](), set[str]()
         self._numbers: dict[str, set[int]] = {}
         """Those that all rows say in a column."""
 
@@ -38,9 +38,9 @@ class Channels:
         said = _say_one(row, columns)
         if said is None:
             for column in columns:
-                if speaker_of(row.get(column)) is not None:
-                    self._note(column, f"is not read where it is no channel of the file, as {str(row[column])!r:.40}; "
-                                       "channels are averaged")  # fmt: skip
+                if known_name(row.get(column)) is not None:
+                    shown = f"as {str(row[column])!r:.40}; channels are averaged"
+                    self._note(column, "is not read where it is no channel of the file", shown)
             return None
         if said.column != "channel" and said.column not in self._taken:
             self._taken.add(said.column)
@@ -53,7 +53,7 @@ class Channels:
         except AudioError:  # this is told of the utterance, as of any other
             return None
         if num_channels == 1:
-            self._note(said.column, f"is not read of files that have one channel, as {audio.path.name}")
+            self._note(said.column, "is not read of files that have one channel", f"as {audio.path.name}")
             return None
         index = self._index(said, num_channels)
         if index >= num_channels:
@@ -79,12 +79,11 @@ class Channels:
             '"channel_index" if it is 0, "channel_number" if it is 1; or write A, B, ...'
         )
 
-    def _note(self, column: str, note: str) -> None:
-        """Once for each kind of note."""
-        kind = f"{column} {note[:20]}"
-        if kind not in self._noted:
-            self._noted.add(kind)
-            self.notes.append(f'{self.manifest}: "{column}" {note}')
+    def _note(self, column: str, what: str, example: str) -> None:
+        """Say `what` of a column once, with the first example."""
+        if (column, what) not in self._noted:
+            self._noted.add((column, what))
+            self.notes.append(f'{self.manifest}: "{column}" {what}, {example}')
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def _say(column: str, value: object) -> Said | None:
         value = value[0]
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
-    word = (speaker_of(value) or "").lower()  # "1.0" of a table with gaps is 1, "nan" nothing
+    word = (known_name(value) or "").lower()  # "1.0" of a table with gaps is 1, "nan" nothing
     if word in _SIDES:
         return Said(column, _SIDES[word])
     matched = _NUMBER.fullmatch(word)

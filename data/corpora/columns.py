@@ -79,10 +79,11 @@ def name_of(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def speaker_of(value: object) -> str | None:
-    """The name of a speaker, or None where it is not known. The same speaker has one name in all tables.
+def known_name(value: object) -> str | None:
+    """The name of a speaker or a channel in a cell, or None where it is not known. The same one has one name in all
+    tables.
 
-    >>> speaker_of("12.0"), speaker_of(12), speaker_of(" s1 "), speaker_of("nan")
+    >>> known_name("12.0"), known_name(12), known_name(" s1 "), known_name("nan")
     ('12', '12', 's1', None)
     """
     name = name_of(value).strip()

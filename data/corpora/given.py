@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Protocol
 
 from data.audio.sampled import SampledAudio, digest_of, to_mono, whole_rate
 from data.config import CorpusConfig
-from data.corpora.columns import speaker_of
+from data.corpora.columns import known_name
 from data.faults import Faults
 from data.utterance import SAMPLE_RATE, Corpus, Splits, Utterance
 from trainer.errors import CorpusError
@@ -102,7 +102,7 @@ class DatasetCorpus:
                 origin, lambda: to_mono(get()[WAVEFORM], origin), len(samples), digest_of(samples), rate
             ),
             text=item[TEXT],
-            speaker=speaker_of(speaker),
+            speaker=known_name(speaker),
             origin=origin,
         )
 

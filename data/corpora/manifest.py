@@ -26,9 +26,9 @@ from data.corpora.columns import (
     Columns,
     Times,
     find_column,
+    known_name,
     read_times,
     refuse_several_splits,
-    speaker_of,
 )
 from data.corpora.foreign import foreign_header, foreign_row
 from data.corpora.manifest_fast import read_fast
@@ -207,7 +207,7 @@ class RowReader:
                 id=(name_in(row, columns.id) if columns.id else "") or self._derived_id(path, found, times, channel),
                 audio=self._audio(found, times, channel),
                 text=string_in(row, columns.text),
-                speaker=speaker_of(name_in(row, columns.speaker)) if columns.speaker else None,
+                speaker=known_name(name_in(row, columns.speaker)) if columns.speaker else None,
                 origin=where,
                 stated_duration=times.stated_duration,
             )

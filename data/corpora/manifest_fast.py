@@ -17,7 +17,7 @@ import pyarrow.json
 
 from data import strict_json
 from data.audio.files import open_regular
-from data.corpora.columns import Columns, speaker_of
+from data.corpora.columns import Columns, known_name
 from data.corpora.manifest_table import SCHEMA, ManifestTable
 from data.corpora.paths import is_plain
 
@@ -83,7 +83,7 @@ def _to_manifest(manifest: Path, rows: pa.Table, columns: Columns) -> ManifestTa
     speaker: Any = pa.nulls(len(rows), pa.string())
     if columns.speaker is not None:
         encoded = rows[columns.speaker].combine_chunks().dictionary_encode()
-        named = pa.array([speaker_of(name) for name in encoded.dictionary.to_pylist()], pa.string())
+        named = pa.array([known_name(name) for name in encoded.dictionary.to_pylist()], pa.string())
         speaker = named.take(encoded.indices)
     stated: Any = nothing
     if columns.duration is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import datasets
 
-from data.corpora.columns import AUDIO, CHANNEL, TEXT, find_speaker, known_as, name_of, speaker_of
+from data.corpora.columns import AUDIO, CHANNEL, TEXT, find_speaker, known_as, known_name, name_of
 from data.corpora.hub import HubConfig
 from trainer.errors import CorpusError
 
@@ -91,7 +91,7 @@ class Fields:
         if self.id is not None and self.id.value(row) is None:
             raise CorpusError(f"{where}: {self.id.name!r} is empty. It is to be a unique id.")
         id = name_of(self.id.value(row)) if self.id is not None else usual_id
-        return id, text, speaker_of(self.speaker.value(row)) if self.speaker is not None else None
+        return id, text, known_name(self.speaker.value(row)) if self.speaker is not None else None
 
 
 def _remedy(text: object, fields: Fields) -> str:

@@ -46,8 +46,8 @@ def test_a_plain_header_is_libsndfiles(subtype: str, channels: int) -> None:
         assert read_header(io.BytesIO(content), "a") == expected
 
 
-@pytest.mark.parametrize("content", ODD)
-def test_libsndfile_is_asked_of_other_codings(content: bytes) -> None:
+@pytest.mark.parametrize("content", [*ODD, *LISTED])
+def test_libsndfile_is_asked_of_other_codings_and_of_files_with_other_chunks(content: bytes) -> None:
     with mock.patch.object(riff, "_open", side_effect=AudioError("asked")), pytest.raises(AudioError, match="asked"):
         read_header(io.BytesIO(content), "a")
 
