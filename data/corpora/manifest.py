@@ -112,15 +112,19 @@ class ManifestCorpus:
         for reading in self.readings(split):
             if not isinstance(reading, Utterance):
                 raise reading
-            yield int(reading.origin.rpartition(":")[2]), reading
+            yield line_of(reading), reading
 
     def _one_by_one(self, split: str, faults: Faults) -> Iterator[Utterance]:
+        sound = list[Utterance]()
         for reading in self.readings(split):
             if isinstance(reading, Utterance):
+                sound.append(reading)
                 yield reading
                 continue
             with faults.noted(MALFORMED, split):
                 raise reading
+        table = to_table(Path(self.manifests[split]), ((line_of(u), u) for u in sound))
+        self._add_notes(table.notes() if table is not None else [])
 
     def readings(self, split: str) -> Iterator[Utterance | CorpusError]:
         """Each row's utterance or what is wrong with it, in order; CorpusError raised where the file itself is."""
@@ -149,6 +153,11 @@ class ManifestCorpus:
 
     def checksum(self, words_per_split: dict[str, int]) -> None:
         """None: nobody published this corpus' counts."""
+
+
+def line_of(utterance: Utterance) -> int:
+    """The line of its manifest that a row's utterance stands in."""
+    return int(utterance.origin.rpartition(":")[2])
 
 
 class RowReader:

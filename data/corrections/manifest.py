@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.audio.files import open_regular
-from data.corpora.manifest import ManifestConfig, ManifestCorpus, RowReader
+from data.corpora.manifest import ManifestConfig, ManifestCorpus, RowReader, line_of
 from data.corpora.tables import Row, decode, encoding_of, open_table
 from data.corrections.corpus import corrected
 from data.utterance import Utterance
@@ -36,9 +36,9 @@ def write_corrected(manifest: Path, out: Path, config: ManifestConfig) -> str:
     for reading in corpus.readings("train"):
         if not isinstance(reading, Utterance):
             raise reading
-        before[_line_of(reading)] = reading
+        before[line_of(reading)] = reading
     mended = corrected(corpus, config)
-    after = {} if mended is None else {_line_of(u): u.text for u in mended.utterances("train")}
+    after = {} if mended is None else {line_of(u): u.text for u in mended.utterances("train")}
     new = {line: after.get(line) for line, utterance in before.items() if after.get(line) != utterance.text}
     if mended is None or not new:
         raise CorpusError(f"{manifest}: no correction meets an utterance of it. Name corrections of its utterances.")
@@ -49,10 +49,6 @@ def write_corrected(manifest: Path, out: Path, config: ManifestConfig) -> str:
     out.write_bytes(content[:mark] + text.encode(encoding))
     unmet = mended.describe_unmet(training=True)
     return f"{out}: {mended.describe('train')}" + (f"; {unmet}" if unmet else "")
-
-
-def _line_of(utterance: Utterance) -> int:
-    return int(utterance.origin.rpartition(":")[2])
 
 
 def _rewrite(manifest: Path, text: str, new: Mapping[int, str | None], config: ManifestConfig) -> str:

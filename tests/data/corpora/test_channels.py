@@ -18,6 +18,7 @@ from data.audio.store import content_digests, open_store
 from data.corpora.channels import Channels
 from data.corpora.manifest import ManifestConfig, ManifestCorpus
 from data.corpora.manifest_table import ManifestTable
+from data.faults import Faults
 from data.utterance import Utterance
 from tests.helpers.corpora import jsonl, write_manifest
 from trainer.errors import AudioError, CorpusError
@@ -190,6 +191,9 @@ def test_both_sides_of_a_call_are_utterances_of_their_own(calls: Path):
     corpus = corpus_of(calls, *({"id": str(i), "channel": "B"} for i in range(2)))
     list(corpus.utterances("train"))
     assert "have different transcripts, as lines 1 and 2" in corpus.notes[0]
+    checked = ManifestCorpus(corpus.config)
+    list(checked.utterances("train", Faults(collects=True)))  # as --check reads, which names every fault
+    assert checked.notes == corpus.notes
 
 
 def test_a_store_keeps_channels_apart(calls: Path, tmp_path: Path):
